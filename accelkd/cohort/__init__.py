@@ -1,0 +1,1 @@
+"""Participants, survey targets and the stratified split."""

@@ -1,0 +1,1 @@
+"""Embedding extraction, probes, retrieval, projections, figures and reports."""

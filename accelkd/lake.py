@@ -1,0 +1,63 @@
+"""Where everything lies: one root in, named locations out."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelkd.recordings.identifiers import check_identifier
+
+
+@dataclass(frozen=True)
+class Lake:
+    """The folders and files of one home (docs/architecture.md draws them)."""
+
+    root: Path
+
+    @classmethod
+    def from_environment(cls) -> Lake:
+        """The home named by ACCELKD_HOME, else `.accelkd` in the current folder."""
+        return cls(Path(os.environ.get("ACCELKD_HOME", ".accelkd")).resolve())
+
+    @property
+    def landing(self) -> Path:
+        """Arrival batches, one folder each."""
+        return self.root / "landing"
+
+    def batch(self, batch_id: str) -> Path:
+        return self.landing / check_identifier("batch_id", batch_id)
+
+    def segments(self, batch_id: str) -> Path:
+        """Segment store of one batch: uncompressed Arrow IPC."""
+        return self.root / "segments" / f"{check_identifier('batch_id', batch_id)}.arrow"
+
+    def quarantine(self, batch_id: str) -> Path:
+        """What did not become a segment, with its reason."""
+        return self.root / "quarantine" / f"{check_identifier('batch_id', batch_id)}.parquet"
+
+    @property
+    def split(self) -> Path:
+        """The ledger of which participant is in training and which in test."""
+        return self.root / "cohort" / "split.parquet"
+
+    def encoder(self, encoder: str) -> Path:
+        """All checkpoints of one encoder, and `current.json` that names the one in use."""
+        return self.root / "checkpoints" / check_identifier("encoder", encoder)
+
+    def checkpoint(self, encoder: str, model_id: str) -> Path:
+        return self.encoder(encoder) / check_identifier("model_id", model_id)
+
+    @property
+    def staging(self) -> Path:
+        """The DuckDB file that the pipeline writes; one writer at a time."""
+        return self.root / "warehouse" / "staging.duckdb"
+
+    @property
+    def published(self) -> Path:
+        """The DuckDB file that analysts open read-only; only ever replaced as a whole."""
+        return self.root / "warehouse" / "accelkd.duckdb"
+
+    @property
+    def reports(self) -> Path:
+        return self.root / "reports"

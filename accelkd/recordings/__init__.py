@@ -1,0 +1,1 @@
+"""Raw recordings: schema and validation, device readers, the cohort simulator, arrival batches."""

@@ -1,0 +1,113 @@
+"""Arrival batches: a folder of Parquet files that counts as arrived once its manifest is there."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from accelkd.files import sha256_file, write_json
+from accelkd.recordings.identifiers import check_identifier
+from accelkd.recordings.schema import BATCH_TABLES, SCHEMA_VERSION
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class BatchFile:
+    """One file of a batch as its manifest lists it."""
+
+    path: str
+    table: str  # key of BATCH_TABLES
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The manifest: written last, so its presence means that the batch has arrived."""
+
+    schema_version: int
+    batch_id: str
+    source: str  # 'simulation', or the device key that was ingested
+    devices: tuple[str, ...]
+    replaces: str | None  # batch that this one corrects
+    files: tuple[BatchFile, ...]
+
+    def rows(self, table: str) -> int:
+        """Number of rows of one table over all its files."""
+        return sum(file.rows for file in self.files if file.table == table)
+
+
+@dataclass
+class BatchWriter:
+    """Collects the files of one batch; made by `writing_batch`."""
+
+    folder: Path
+    files: list[BatchFile] = field(default_factory=list)
+    devices: set[str] = field(default_factory=set)
+
+    def add(self, table: str, rows: pa.Table) -> None:
+        """Write one file of `table` (a key of BATCH_TABLES; columns are put in its order and cast to its types).
+
+        Recordings may be added any number of times, one file each; every other table once.
+        """
+        rows = rows.select(BATCH_TABLES[table].names).cast(BATCH_TABLES[table])
+        if table == "recordings":
+            number = sum(file.table == table for file in self.files)
+            name = f"recordings/part-{number:05d}.parquet"
+            self.devices.update(rows.column("device_id").to_pylist())
+        else:
+            name = f"{table}.parquet"
+        path = self.folder / name
+        if path.exists():
+            raise ValueError(f"table {table!r} was added twice")
+        path.parent.mkdir(exist_ok=True)
+        pq.write_table(rows, path, compression="zstd", row_group_size=16)
+        self.files.append(BatchFile(name, table, rows.num_rows, sha256_file(path)))
+
+
+@contextmanager
+def writing_batch(
+    landing: Path, batch_id: str, *, source: str, replaces: str | None = None
+) -> Iterator[BatchWriter]:
+    """Write one arrival batch: it appears in `landing`, complete with its manifest, when the block ends well.
+
+        with writing_batch(landing, "2026-11-a", source="simulation") as batch:
+            batch.add("recordings", table)
+            batch.add("participants", table)
+
+    A batch never changes: the same content again is accepted and changes nothing, other content raises
+    FileExistsError. Raises ValueError for a bad batch id.
+    """
+    folder = landing / check_identifier("batch_id", batch_id)
+    landing.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{batch_id}.", dir=landing) as scratch:
+        part = Path(scratch) / batch_id
+        part.mkdir()
+        writer = BatchWriter(part)
+        yield writer
+        manifest = Manifest(
+            SCHEMA_VERSION, batch_id, source, tuple(sorted(writer.devices)), replaces, tuple(writer.files)
+        )
+        write_json(part / MANIFEST, asdict(manifest))
+        if not folder.exists():
+            part.rename(folder)
+        elif not (folder / MANIFEST).exists() or read_manifest(folder) != manifest:
+            raise FileExistsError(
+                f"batch {batch_id} is there already with other content; send a correction as a new batch that replaces it"
+            )
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an arrived batch. Raises FileNotFoundError while the batch is still arriving."""
+    raw = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    raw["devices"] = tuple(raw["devices"])
+    raw["files"] = tuple(BatchFile(**file) for file in raw["files"])
+    return Manifest(**raw)

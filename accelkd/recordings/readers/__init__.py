@@ -1,0 +1,1 @@
+"""Readers of device formats, one module a device."""

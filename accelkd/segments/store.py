@@ -1,0 +1,82 @@
+"""The segment store: one uncompressed Arrow IPC file per batch, memory-mapped, signals read in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from accelkd.files import atomic_path
+from accelkd.segments.schema import ACCEL_AXES, METADATA, SAMPLES, segment_schema
+
+Modality = Literal["ppg", "accel"]
+
+
+def write_segments(path: Path, ppg_channels: int, batches: Iterable[pa.RecordBatch]) -> int:
+    """Write a store from record batches of `segment_schema(ppg_channels)`; returns the number of segments.
+
+    Streams: no more than one record batch is in memory. The file replaces an older one atomically.
+    """
+    rows = 0
+    with atomic_path(path) as part, pa.OSFile(str(part), "wb") as sink:
+        with pa.ipc.new_file(sink, segment_schema(ppg_channels)) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+                rows += batch.num_rows
+    return rows
+
+
+class SegmentStore:
+    """Read-only view over the segments of one or several batches, in the order given.
+
+    `metadata` is a table (METADATA's columns); signals stay on disk until they are asked for. Raises ValueError
+    when the files differ in their number of PPG channels.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        tables = [pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in paths]
+        channels = {table.schema.field("ppg").type.list_size // SAMPLES for table in tables}
+        if len(channels) > 1:
+            raise ValueError(
+                "segment files differ in their number of PPG channels: "
+                + ", ".join(
+                    f"{p.name} has {t.schema.field('ppg').type.list_size // SAMPLES}"
+                    for p, t in zip(paths, tables, strict=True)
+                )
+            )
+        self.ppg_channels: int = channels.pop() if channels else 0
+        self.metadata: pa.Table = pa.concat_tables(
+            [table.select(METADATA.names) for table in tables] or [METADATA.empty_table()]
+        ).combine_chunks()
+        self._signals: dict[Modality, list[npt.NDArray[np.float16]]] = {
+            modality: [
+                _in_place(chunk, channels) for table in tables for chunk in table.column(modality).chunks
+            ]
+            for modality, channels in (("ppg", self.ppg_channels), ("accel", ACCEL_AXES))
+        }
+        self._starts = np.cumsum([0, *(len(chunk) for chunk in self._signals["ppg"])])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def channels(self, modality: Modality) -> int:
+        return self.ppg_channels if modality == "ppg" else ACCEL_AXES
+
+    def signals(self, modality: Modality, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float16]:
+        """Signals of the given rows, copied out of the map: `[len(rows), channels, 3840]` float16."""
+        out = np.empty((len(rows), self.channels(modality), SAMPLES), np.float16)
+        chunk_of = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(chunk_of):
+            here = chunk_of == number
+            out[here] = self._signals[modality][number][rows[here] - self._starts[number]]
+        return out
+
+
+def _in_place(chunk: pa.FixedSizeListArray, channels: int) -> npt.NDArray[np.float16]:
+    values = chunk.values.slice(chunk.offset * channels * SAMPLES, len(chunk) * channels * SAMPLES)
+    flat: npt.NDArray[np.float16] = values.to_numpy(zero_copy_only=True)
+    return flat.reshape(len(chunk), channels, SAMPLES)

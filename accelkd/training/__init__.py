@@ -1,0 +1,1 @@
+"""Augmentations, losses, the trainer, teacher pre-training, distillation and checkpoints."""

@@ -1,0 +1,1 @@
+"""Definitions, resources, partitions, sensors, jobs and checks for Dagster."""
