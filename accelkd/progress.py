@@ -15,6 +15,4 @@ def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterato
         from tqdm import tqdm
     except ImportError:  # a bare GPU machine
         return iter(items)
-    return iter(
-        tqdm(items, desc=what, total=total, disable=None, file=sys.stderr, leave=True, dynamic_ncols=True)
-    )
+    return iter(tqdm(items, desc=what, total=total, disable=None, file=sys.stderr, leave=True, dynamic_ncols=True))

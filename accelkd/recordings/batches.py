@@ -74,9 +74,7 @@ class BatchWriter:
 
 
 @contextmanager
-def writing_batch(
-    landing: Path, batch_id: str, *, source: str, replaces: str | None = None
-) -> Iterator[BatchWriter]:
+def writing_batch(landing: Path, batch_id: str, *, source: str, replaces: str | None = None) -> Iterator[BatchWriter]:
     """Write one arrival batch: it appears in `landing`, complete with its manifest, when the block ends well.
 
         with writing_batch(landing, "2026-11-a", source="simulation") as batch:
@@ -101,7 +99,8 @@ def writing_batch(
             part.rename(folder)
         elif not (folder / MANIFEST).exists() or read_manifest(folder) != manifest:
             raise FileExistsError(
-                f"batch {batch_id} is there already with other content; send a correction as a new batch that replaces it"
+                f"batch {batch_id} is there already with other content; "
+                "send a correction as a new batch that replaces it"
             )
 
 

@@ -12,6 +12,7 @@ def check_identifier(field: str, value: str) -> str:
     """Return `value` if it is an identifier; raise ValueError that names the field otherwise."""
     if not IDENTIFIER.fullmatch(value):
         raise ValueError(
-            f"{field} {value!r} is not an identifier: 1 to 128 letters, digits, '_' or '-', starting with a letter or digit"
+            f"{field} {value!r} is not an identifier: "
+            "1 to 128 letters, digits, '_' or '-', starting with a letter or digit"
         )
     return value

@@ -18,9 +18,7 @@ RECORDING = pa.schema(
     [
         _field("recording_id", pa.string(), "identifier, unique over all batches", nullable=False),
         _field("participant_id", pa.string(), "pseudonym", nullable=False),
-        _field(
-            "device_id", pa.string(), "row of the device table (accelkd.recordings.devices)", nullable=False
-        ),
+        _field("device_id", pa.string(), "row of the device table (accelkd.recordings.devices)", nullable=False),
         _field(
             "started_at",
             pa.timestamp("us", tz="UTC"),
@@ -53,9 +51,7 @@ RECORDING = pa.schema(
             "'ecg', 'device' or 'simulation'; null where there is no reference",
         ),
         _field("reference_beat_s", _TIMES_S, "reference beats, seconds after the first PPG frame"),
-        _field(
-            "reference_hr_s", _TIMES_S, "instants of `reference_hr_bpm`, seconds after the first PPG frame"
-        ),
+        _field("reference_hr_s", _TIMES_S, "instants of `reference_hr_bpm`, seconds after the first PPG frame"),
         _field("reference_hr_bpm", pa.list_(pa.float64()), "reference heart rate over time"),
         _field("reference_ibi_end_s", _TIMES_S, "ends of the inter-beat intervals in `reference_ibi_s`"),
         _field("reference_ibi_s", pa.list_(pa.float64()), "reference inter-beat intervals"),
@@ -89,9 +85,7 @@ TRUTH = pa.schema(
         _field("ectopic", pa.list_(pa.bool_()), "true where the beat is ectopic", nullable=False),
         _field("hr_bpm", pa.float64(), "heart rate over all intervals", nullable=False),
         _field("sdnn_ms", pa.float64(), "SDNN over normal-to-normal intervals", nullable=False),
-        _field(
-            "rmssd_ms", pa.float64(), "RMSSD over neighbouring normal-to-normal intervals", nullable=False
-        ),
+        _field("rmssd_ms", pa.float64(), "RMSSD over neighbouring normal-to-normal intervals", nullable=False),
         _field("j_wave_mg", pa.float64(), "amplitude of the heart's recoil at the wrist", nullable=False),
         _field("coupling_lost", pa.bool_(), "minute with the coupling almost gone", nullable=False),
         _field("movements", pa.int32(), "number of small movements", nullable=False),

@@ -17,9 +17,7 @@ METADATA = pa.schema(
         pa.field("participant_id", pa.string(), nullable=False),
         pa.field("batch_id", pa.string(), nullable=False),
         pa.field("device_id", pa.string(), nullable=False),
-        pa.field(
-            "started_at", pa.timestamp("us", tz="UTC")
-        ),  # of the window; null where the device has no clock
+        pa.field("started_at", pa.timestamp("us", tz="UTC")),  # of the window; null where the device has no clock
         pa.field("offset_s", pa.float64(), nullable=False),  # of the window in its recording
         pa.field("motion_median_g", pa.float64(), nullable=False),
         pa.field("motion_p95_g", pa.float64(), nullable=False),
@@ -45,18 +43,10 @@ def segment_schema(ppg_channels: int) -> pa.Schema:
     per_channel = []
     for stream, channels in (("ppg", ppg_channels), ("accel", ACCEL_AXES)):
         per_channel += [
-            pa.field(
-                f"{stream}_status", pa.list_(pa.uint8(), channels), nullable=False
-            ),  # 0 = good, else zeros
-            pa.field(
-                f"{stream}_level", pa.list_(pa.float64(), channels), nullable=False
-            ),  # mean before detrending
-            pa.field(
-                f"{stream}_ac_level", pa.list_(pa.float64(), channels), nullable=False
-            ),  # sd after band-pass
-            pa.field(
-                f"{stream}_missing", pa.list_(pa.float64(), channels), nullable=False
-            ),  # fraction of samples
+            pa.field(f"{stream}_status", pa.list_(pa.uint8(), channels), nullable=False),  # 0 = good, else zeros
+            pa.field(f"{stream}_level", pa.list_(pa.float64(), channels), nullable=False),  # mean before detrending
+            pa.field(f"{stream}_ac_level", pa.list_(pa.float64(), channels), nullable=False),  # sd after band-pass
+            pa.field(f"{stream}_missing", pa.list_(pa.float64(), channels), nullable=False),  # fraction of samples
         ]
     signals = [
         pa.field("ppg", pa.list_(pa.float16(), ppg_channels * SAMPLES), nullable=False),

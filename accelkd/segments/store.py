@@ -22,11 +22,10 @@ def write_segments(path: Path, ppg_channels: int, batches: Iterable[pa.RecordBat
     Streams: no more than one record batch is in memory. The file replaces an older one atomically.
     """
     rows = 0
-    with atomic_path(path) as part, pa.OSFile(str(part), "wb") as sink:
-        with pa.ipc.new_file(sink, segment_schema(ppg_channels)) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-                rows += batch.num_rows
+    with atomic_path(path) as part, pa.ipc.new_file(str(part), segment_schema(ppg_channels)) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            rows += batch.num_rows
     return rows
 
 
@@ -53,9 +52,7 @@ class SegmentStore:
             [table.select(METADATA.names) for table in tables] or [METADATA.empty_table()]
         ).combine_chunks()
         self._signals: dict[Modality, list[npt.NDArray[np.float16]]] = {
-            modality: [
-                _in_place(chunk, channels) for table in tables for chunk in table.column(modality).chunks
-            ]
+            modality: [_in_place(chunk, channels) for table in tables for chunk in table.column(modality).chunks]
             for modality, channels in (("ppg", self.ppg_channels), ("accel", ACCEL_AXES))
         }
         self._starts = np.cumsum([0, *(len(chunk) for chunk in self._signals["ppg"])])
