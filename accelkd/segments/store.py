@@ -52,8 +52,8 @@ class SegmentStore:
             [table.select(METADATA.names) for table in tables] or [METADATA.empty_table()]
         ).combine_chunks()
         self._signals: dict[Modality, list[npt.NDArray[np.float16]]] = {
-            modality: [_in_place(chunk, channels) for table in tables for chunk in table.column(modality).chunks]
-            for modality, channels in (("ppg", self.ppg_channels), ("accel", ACCEL_AXES))
+            "ppg": [_in_place(chunk, self.ppg_channels) for table in tables for chunk in table.column("ppg").chunks],
+            "accel": [_in_place(chunk, ACCEL_AXES) for table in tables for chunk in table.column("accel").chunks],
         }
         self._starts = np.cumsum([0, *(len(chunk) for chunk in self._signals["ppg"])])
 
