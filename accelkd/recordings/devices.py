@@ -1,0 +1,53 @@
+"""The device table: the facts that decide how a recording of a device is read, windowed and labelled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+
+@dataclass(frozen=True)
+class Device:
+    """One kind of sensor. Ranges are exclusive: a sample at or beyond a limit counts as missing."""
+
+    device_id: str
+    manufacturer: str
+    ppg_channels: int
+    ppg_unit: str
+    led_offsets_s: tuple[float, ...]  # instant of each PPG channel inside its frame
+    ppg_full_scale: tuple[float, float] = (-inf, inf)  # also of the dark slots; infinite where not documented
+    accel_range_g: tuple[float, float] = (-inf, inf)
+    # +1: systole is a steep rise; -1: raw reflected light, a steep fall; None: the beat finder decides per window
+    polarity: int | None = None
+    dark_slots: int = 0  # dark or ambient slots per frame
+    reader: str | None = None  # module of accelkd.recordings.readers; None where no export format is read
+
+
+def _simulated(rate_hz: int) -> Device:
+    """Four LEDs that fire one after the other, a fifth of a frame apart, after a dark slot; a 19-bit converter."""
+    return Device(
+        f"sim-wrist-{rate_hz}",
+        manufacturer="accelkd simulator",
+        ppg_channels=4,
+        ppg_unit="counts",
+        led_offsets_s=tuple((slot + 1) / (5 * rate_hz) for slot in range(4)),
+        ppg_full_scale=(0.0, 2.0**19),
+        accel_range_g=(-16.0, 16.0),
+        polarity=1,
+        dark_slots=1,
+    )
+
+
+DEVICES: dict[str, Device] = {
+    device.device_id: device
+    for device in (
+        _simulated(64),
+        _simulated(256),
+        # Signed bytes of 1/64 g: the rails are -128 and 127
+        Device("e4", "Empatica", 1, "arbitrary", (0.0,), accel_range_g=(-2.0, 127 / 64), polarity=1, reader="e4"),
+        Device("bami", "BAMI Lab", 3, "counts", (0.0,) * 3, (0.0, 65535.0), (-8.0, 8.0), -1, reader="bami"),
+        Device("wrist-edf", "Shimmer", 1, "mV", (0.0,), polarity=-1, reader="wrist_edf"),
+        Device("troika", "TROIKA", 2, "counts", (0.0, 0.0), accel_range_g=(-3.9936, 3.9858), reader="troika"),
+        Device("polar", "Polar", 3, "counts", (0.0,) * 3, polarity=-1, dark_slots=1, reader="polar"),
+    )
+}
