@@ -1,0 +1,51 @@
+# Two commands do everything: `make demo` and `make test`. Each sets up what it needs.
+.DEFAULT_GOAL := help
+.PHONY: help demo ui test lint bench-dsp setup clean
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+UV := $(VENV)/bin/uv
+UV_VERSION := 0.13.9
+BASE_PYTHON ?= python3.11
+export ACCELKD_HOME ?= $(CURDIR)/.accelkd
+export DAGSTER_HOME := $(ACCELKD_HOME)/dagster
+RUST_SOURCES := $(shell find rust_dsp -name target -prune -o -type f \( -name '*.rs' -o -name '*.toml' -o -name '*.lock' -o -name '*.py' -o -name '*.pyi' \) -print)
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(VENV)/.ready $(DAGSTER_HOME)/dagster.yaml  ## make the environment: Python packages and the Rust extension
+
+$(VENV)/bin/uv:
+	$(BASE_PYTHON) -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(VENV)/.ready: $(VENV)/bin/uv pyproject.toml constraints.txt $(RUST_SOURCES)
+	$(UV) pip install --quiet --python $(PYTHON) --constraints constraints.txt --reinstall-package rust_dsp \
+		./rust_dsp --editable '.[platform,dev]'
+	touch $@
+
+$(DAGSTER_HOME)/dagster.yaml: dagster.yaml
+	mkdir -p $(DAGSTER_HOME)
+	cp $< $@
+
+demo: setup  ## simulate a cohort, run the whole pipeline on it, publish DuckDB, print the results
+	$(PYTHON) -m orchestration.demo
+
+ui: setup  ## open the Dagster UI on the same home: http://127.0.0.1:3000
+	$(VENV)/bin/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port 3000
+
+test: setup lint  ## all tests and linters
+	cargo test --quiet --manifest-path rust_dsp/Cargo.toml
+	$(PYTHON) -m pytest
+
+lint: setup
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(PYTHON) -m mypy.stubtest rust_dsp
+	cargo fmt --check --manifest-path rust_dsp/Cargo.toml
+	cargo clippy --quiet --manifest-path rust_dsp/Cargo.toml --all-targets -- -D warnings
+
+clean:  ## remove the home with all its data, and the environment
+	rm -rf $(ACCELKD_HOME) $(VENV)
