@@ -1,0 +1,128 @@
+"""The command `accelkd`: what is not Dagster's to do."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+from accelkd.lake import Lake
+from accelkd.settings import MotionGate, Settings
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one subcommand; returns the exit status. Bad input ends with one clear line on stderr and status 2."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.home:
+        os.environ["ACCELKD_HOME"] = arguments.home
+    try:
+        return int(arguments.run(arguments))
+    except (ValueError, FileNotFoundError, FileExistsError) as error:
+        print(f"accelkd: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="accelkd", description="Wrist recordings to health-relevant embeddings.")
+    parser.add_argument("--home", help="where all state lives (default: $ACCELKD_HOME, else ./.accelkd)")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    simulate = commands.add_parser("simulate", help="land a simulated arrival batch")
+    simulate.add_argument("--participants", type=int, required=True, metavar="N")
+    simulate.add_argument("--segments", type=int, required=True, metavar="K", help="one-minute recordings of each")
+    simulate.add_argument("--seed", type=int, required=True)
+    simulate.add_argument("--batch", required=True, metavar="ID")
+    simulate.add_argument("--profile", default="realistic", help="difficulty: easy, realistic or hard")
+    simulate.add_argument("--rate-hz", type=int, default=64, choices=(64, 256))
+    simulate.add_argument("--first-participant", type=int, default=0, metavar="N", help="number of the first person")
+    simulate.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    simulate.set_defaults(run=_simulate)
+
+    ingest = commands.add_parser("ingest", help="land the recordings that a device exported")
+    ingest.add_argument("device", help="e4, bami, wrist-edf, troika or polar (docs/devices.md)")
+    ingest.add_argument("folder", type=Path)
+    ingest.add_argument("--batch", required=True, metavar="ID")
+    ingest.set_defaults(run=_ingest)
+
+    validate = commands.add_parser("validate", help="check an arrival batch against every rule")
+    validate.add_argument("batch", help="a batch in the landing zone, or the path of a batch folder")
+    validate.set_defaults(run=_validate)
+
+    configure = commands.add_parser("configure", help="show or change what this home is set to")
+    configure.add_argument("--preset", help="of the training: paper, demo or smoke")
+    configure.add_argument("--motion-gate", choices=get_args(MotionGate))
+    configure.add_argument("--hop-s", type=float)
+    configure.add_argument("--split-seed", type=int)
+    configure.add_argument("--test-fraction", type=float)
+    configure.set_defaults(run=_configure)
+
+    summary = commands.add_parser("summary", help="print the counts and results of the published warehouse")
+    summary.set_defaults(run=_summary)
+    return parser
+
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    from accelkd.recordings.simulator.simulate import simulate_batch
+
+    lake = Lake.from_environment()
+    manifest = simulate_batch(
+        lake.landing,
+        arguments.batch,
+        participants=arguments.participants,
+        segments=arguments.segments,
+        seed=arguments.seed,
+        profile=arguments.profile,
+        rate_hz=arguments.rate_hz,
+        first_participant=arguments.first_participant,
+        processes=arguments.processes,
+    )
+    print(
+        f"batch {manifest.batch_id}: {manifest.rows('participants')} participants, "
+        f"{manifest.rows('recordings')} recordings in {lake.batch(manifest.batch_id)}"
+    )
+    return 0
+
+
+def _ingest(arguments: argparse.Namespace) -> int:
+    from accelkd.recordings.ingest import ingest
+
+    summary = ingest(arguments.device, arguments.folder, Lake.from_environment().landing, arguments.batch)
+    print(summary.table())
+    return 0 if summary.read else 1
+
+
+def _validate(arguments: argparse.Namespace) -> int:
+    from accelkd.recordings.validate import validate_batch
+
+    folder = Path(arguments.batch)
+    if not folder.is_dir():
+        folder = Lake.from_environment().batch(arguments.batch)
+    violations = validate_batch(folder)
+    for violation in violations:
+        print(violation)
+    print(f"{folder.name}: {len(violations)} violations" if violations else f"{folder.name}: valid")
+    return 1 if violations else 0
+
+
+def _configure(arguments: argparse.Namespace) -> int:
+    lake = Lake.from_environment()
+    given = {name: getattr(arguments, name) for name in vars(Settings()) if getattr(arguments, name) is not None}
+    settings = replace(Settings.load(lake), **given)
+    settings.save(lake)
+    print(f"{lake.root}: " + ", ".join(f"{name} = {value}" for name, value in vars(settings).items()))
+    return 0
+
+
+def _summary(arguments: argparse.Namespace) -> int:  # noqa: ARG001 - every subcommand is called alike
+    from accelkd.warehouse.summary import summary
+
+    print(summary(Lake.from_environment().published))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

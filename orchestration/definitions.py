@@ -1,0 +1,38 @@
+"""Everything that Dagster loads. Tests build their own with another lake and other settings."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import dagster as dg
+
+from accelkd.files import sha256_json
+from accelkd.lake import Lake
+from accelkd.settings import Settings
+from assets import checks, cohort, embeddings, encoders, recordings, reports, segments, warehouse
+from orchestration.jobs import jobs
+from orchestration.sensors import arrivals
+
+STAGES = [recordings, segments, cohort, encoders, embeddings, warehouse, reports]
+
+
+def build_defs(lake: Lake) -> dg.Definitions:
+    """Definitions over one home. A changed setting shows as a new code version of the assets that it touches."""
+    settings = Settings.load(lake)
+
+    def versioned(spec: dg.AssetSpec) -> dg.AssetSpec:
+        names = str(spec.metadata.get("settings", "")).split(", ")
+        used = {name: value for name, value in asdict(settings).items() if name in names}
+        return spec.replace_attributes(code_version=f"{spec.code_version}+{sha256_json(used)[:8]}") if used else spec
+
+    return dg.Definitions(
+        assets=dg.map_asset_specs(versioned, dg.load_assets_from_modules(STAGES)),
+        asset_checks=dg.load_asset_checks_from_modules([checks]),
+        jobs=jobs,
+        sensors=[arrivals],
+        resources={"lake": lake, "settings": settings},
+        executor=dg.in_process_executor,  # a process per step would import torch again each time
+    )
+
+
+defs = build_defs(Lake.from_environment())
