@@ -1,0 +1,194 @@
+"""The split ledger: which participant is in training and which in test (section 4.1 of the paper: 80/20, stratified).
+
+Participants are split, never segments. The ledger only grows: who is assigned never moves, so an encoder trained
+today stays unseen by tomorrow's test participants' past and future recordings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from accelkd.files import atomic_path
+
+Side = Literal["train", "test"]
+
+AGE_EDGES_YEARS = (30, 40, 50, 60, 70)
+AGE_BANDS = ("under 30", "30 to 39", "40 to 49", "50 to 59", "60 to 69", "70 and over")
+UNKNOWN = "unknown"
+
+LEDGER = pa.schema(
+    [
+        pa.field("participant_id", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),  # 'train' or 'test'
+        pa.field("sex", pa.string(), nullable=False),  # the stratum, as known when the participant was assigned
+        pa.field("age_band", pa.string(), nullable=False),
+        pa.field("device_id", pa.string(), nullable=False),
+        pa.field("batch_id", pa.string(), nullable=False),  # the participant's first
+    ]
+)
+
+
+class SplitError(ValueError):
+    """The split would leak, contradict itself, or was asked for with other settings than it was made with."""
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """What a split ledger holds."""
+
+    participants: int
+    added: int  # by this call
+    train: int
+    test: int
+    strata: int
+    largest_deviation: float  # of a stratum's test participants from its share, in participants; below 1
+    split_version: str
+
+
+def age_band(age_years: float | None) -> str:
+    """Name of the ten-year band of an age; 'unknown' for None or NaN."""
+    if age_years is None or math.isnan(age_years):
+        return UNKNOWN
+    return AGE_BANDS[bisect_right(AGE_EDGES_YEARS, age_years)]
+
+
+def extend_split(ledger: Path, participants: pa.Table, *, seed: int = 0, test_fraction: float = 0.2) -> SplitSummary:
+    """Assign every participant who is not in `ledger` yet, and replace the file if anyone was added.
+
+    `participants` has participant_id, sex, age_years, device_id and batch_id; a participant of several batches is
+    taken with the first by batch_id, then device_id. New participants are placed batch after batch, inside a batch by
+    a hash of seed and identifier, so neither the order of rows nor the grouping of batches into calls matters as long
+    as batches come in order of their identifiers. Each is placed so that the number of test participants stays within
+    one of its share, first of the stratum (device × sex × age band), then of the device, then of everybody: strata of
+    one person each still add up to the right share.
+
+    Raises SplitError if the ledger was made with another seed or fraction or is damaged, ValueError for a fraction
+    outside (0, 1).
+    """
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"test_fraction must be between 0 and 1, not {test_fraction}")
+    settings = {b"seed": str(seed).encode(), b"test_fraction": repr(float(test_fraction)).encode()}
+    rows: list[dict[str, str]] = []
+    if ledger.exists():
+        old = read_split(ledger)
+        made_with = {key: (old.schema.metadata or {}).get(key) for key in settings}
+        if made_with != settings:
+            raise SplitError(
+                f"{ledger}: made with {made_with}, asked for with {settings}; a ledger keeps its seed and fraction"
+            )
+        rows = old.to_pylist()
+
+    known = {row["participant_id"] for row in rows}
+    people, tests = Counter[tuple[str, ...]](), Counter[tuple[str, ...]]()
+    for row in rows:
+        _count(row, people, tests)
+    arrivals = _first_rows(participants, known)
+    arrivals.sort(key=lambda row: (row["batch_id"], _hash(seed, row["participant_id"])))
+    for row in arrivals:
+        row["split"] = _place(row, people, tests, test_fraction)
+        _count(row, people, tests)
+    rows += arrivals
+
+    table = pa.Table.from_pylist(rows, LEDGER.with_metadata(settings))
+    if arrivals or not ledger.exists():
+        with atomic_path(ledger) as part:
+            pq.write_table(table, part)
+    strata = {_levels(row)[0] for row in rows}
+    return SplitSummary(
+        participants=len(rows),
+        added=len(arrivals),
+        train=len(rows) - tests[()],
+        test=tests[()],
+        strata=len(strata),
+        largest_deviation=max((abs(tests[s] - test_fraction * people[s]) for s in strata), default=0.0),
+        split_version=split_version(table),
+    )
+
+
+def read_split(ledger: Path) -> pa.Table:
+    """The ledger (schema LEDGER). Raises SplitError if a participant is in it twice or on no side."""
+    table = pq.read_table(ledger)
+    if not table.schema.equals(LEDGER):
+        raise SplitError(f"{ledger}: columns {table.schema.names}, expected {LEDGER.names}")
+    sides = set(table.column("split").to_pylist())
+    if not sides <= {"train", "test"}:
+        raise SplitError(f"{ledger}: unknown side {sorted(sides - {'train', 'test'})}")
+    twice = [p for p, count in Counter(table.column("participant_id").to_pylist()).items() if count > 1]
+    if twice:
+        raise SplitError(f"{ledger}: {len(twice)} participants have more than one row")
+    return table
+
+
+def participants_on(ledger: Path, side: Side) -> frozenset[str]:
+    """The participants of one side."""
+    table = read_split(ledger)
+    pairs = zip(table.column("participant_id").to_pylist(), table.column("split").to_pylist(), strict=True)
+    return frozenset(participant for participant, split in pairs if split == side)
+
+
+def split_version(table: pa.Table) -> str:
+    """Identity of an assignment: 16 hex digits over who is on which side, whatever the order of the rows."""
+    pairs = sorted(zip(table.column("participant_id").to_pylist(), table.column("split").to_pylist(), strict=True))
+    return hashlib.sha256("\n".join(f"{participant} {split}" for participant, split in pairs).encode()).hexdigest()[:16]
+
+
+def assert_disjoint(train: Iterable[str], test: Iterable[str]) -> None:
+    """Raise SplitError if a participant is on both sides."""
+    both = set(train) & set(test)
+    if both:
+        raise SplitError(f"{len(both)} participants are in training and in test")
+
+
+def _place(row: dict[str, str], people: Counter[tuple[str, ...]], tests: Counter[tuple[str, ...]], f: float) -> Side:
+    """The side that keeps each level's test count at its share, rounded either way; the widest level decides the rest."""
+    for level in _levels(row):
+        share, count = f * (people[level] + 1), tests[level]
+        if count < math.floor(share + 1e-9):
+            return "test"
+        if count + 1 > math.ceil(share - 1e-9):
+            return "train"
+    share, count = f * (people[()] + 1), tests[()]
+    return "test" if abs(count + 1 - share) < abs(count - share) else "train"
+
+
+def _levels(row: dict[str, str]) -> tuple[tuple[str, ...], ...]:
+    """From the stratum to everybody."""
+    return (row["device_id"], row["sex"], row["age_band"]), (row["device_id"],), ()
+
+
+def _count(row: dict[str, str], people: Counter[tuple[str, ...]], tests: Counter[tuple[str, ...]]) -> None:
+    for level in _levels(row):
+        people[level] += 1
+        tests[level] += row["split"] == "test"
+
+
+def _first_rows(participants: pa.Table, known: set[str]) -> list[dict[str, str]]:
+    """One ledger row, still without a side, per participant who is not known yet."""
+    columns = participants.select(["participant_id", "sex", "age_years", "device_id", "batch_id"]).to_pylist()
+    columns.sort(key=lambda row: (row["participant_id"], row["batch_id"], row["device_id"]))
+    first: dict[str, dict[str, str]] = {}
+    for row in columns:
+        participant = row["participant_id"]
+        if participant not in known and participant not in first:
+            first[participant] = {
+                "participant_id": participant,
+                "sex": row["sex"] or UNKNOWN,
+                "age_band": age_band(row["age_years"]),
+                "device_id": row["device_id"],
+                "batch_id": row["batch_id"],
+            }
+    return list(first.values())
+
+
+def _hash(seed: int, participant_id: str) -> bytes:
+    return hashlib.sha256(f"{seed} {participant_id}".encode()).digest()

@@ -1,0 +1,191 @@
+"""The split ledger: nobody moves, strata stay balanced, order does not matter."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from accelkd.cohort.split import (
+    SplitError,
+    age_band,
+    assert_disjoint,
+    extend_split,
+    participants_on,
+    read_split,
+    split_version,
+)
+
+Person = tuple[str, str | None, float | None, str, str]
+NAMES = ("participant_id", "sex", "age_years", "device_id", "batch_id")
+
+person = st.tuples(
+    st.integers(0, 300).map("p{:03d}".format),
+    st.sampled_from(["female", "male", None]),
+    st.sampled_from([19.0, 29.9, 30.0, 45.0, 58.0, 71.0, None]),
+    st.sampled_from(["e4", "polar"]),
+    st.sampled_from(["b1", "b2", "b3"]),
+)
+cohorts = st.lists(person, min_size=1, max_size=120, unique_by=lambda row: row[0])
+quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def table(people: list[Person]) -> pa.Table:
+    types = (pa.string(), pa.string(), pa.float64(), pa.string(), pa.string())
+    return pa.table({n: pa.array([row[i] for row in people], types[i]) for i, n in enumerate(NAMES)})
+
+
+def sides(ledger: Path) -> dict[str, str]:
+    rows = read_split(ledger)
+    return dict(zip(rows.column("participant_id").to_pylist(), rows.column("split").to_pylist(), strict=True))
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Path:
+    return tmp_path / "cohort" / "split.parquet"
+
+
+@quick
+@given(first=cohorts, second=cohorts)
+def test_nobody_ever_moves(ledger: Path, first: list[Person], second: list[Person]) -> None:
+    shutil.rmtree(ledger.parent, ignore_errors=True)
+    extend_split(ledger, table(first))
+    before = sides(ledger)
+    summary = extend_split(ledger, table(second))
+    after = sides(ledger)
+    assert before.items() <= after.items()
+    assert summary.added == len(after) - len(before) == len({p[0] for p in second} - before.keys())
+    assert participants_on(ledger, "train") | participants_on(ledger, "test") == after.keys()
+    assert_disjoint(participants_on(ledger, "train"), participants_on(ledger, "test"))
+
+
+@quick
+@given(people=cohorts, fraction=st.sampled_from([0.1, 0.2, 0.25, 0.5]))
+def test_each_stratum_stays_within_one_person_of_its_share(ledger: Path, people: list[Person], fraction: float) -> None:
+    shutil.rmtree(ledger.parent, ignore_errors=True)
+    summary = extend_split(ledger, table(people), test_fraction=fraction)
+    size, tests = Counter(), Counter()
+    for row in read_split(ledger).to_pylist():
+        stratum = row["device_id"], row["sex"], row["age_band"]
+        size[stratum] += 1
+        tests[stratum] += row["split"] == "test"
+    assert all(abs(tests[s] - fraction * size[s]) < 1 for s in size)
+    assert summary.strata == len(size)
+    assert summary.largest_deviation == max(abs(tests[s] - fraction * size[s]) for s in size)
+    assert summary.train + summary.test == summary.participants == len(people)
+
+
+@quick
+@given(people=cohorts, shuffled=st.randoms(use_true_random=False))
+def test_rows_and_calls_may_come_in_any_grouping(ledger: Path, people: list[Person], shuffled: random.Random) -> None:
+    shutil.rmtree(ledger.parent, ignore_errors=True)
+    at_once = extend_split(ledger, table(people))
+    bytes_at_once = ledger.read_bytes()
+    ledger.unlink()
+    reordered = list(people)
+    shuffled.shuffle(reordered)
+    extend_split(ledger, table(reordered))
+    assert ledger.read_bytes() == bytes_at_once
+    ledger.unlink()
+    for batch in ("b1", "b2", "b3"):
+        last = extend_split(ledger, table([p for p in people if p[4] == batch]))
+    assert ledger.read_bytes() == bytes_at_once
+    assert last.split_version == at_once.split_version
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(1, 0), (3, 1), (10, 2), (16, 3), (100, 20)],
+)
+def test_one_stratum_and_many_strata_of_one_give_the_same_share(ledger: Path, number: int, expected: int) -> None:
+    one_stratum = [(f"p{i:03d}", None, None, "e4", "b1") for i in range(number)]
+    assert extend_split(ledger, table(one_stratum)).test == expected
+    ledger.unlink()
+    strata_of_one = [(f"p{i:03d}", None, None, f"device-{i}", "b1") for i in range(number)]
+    assert extend_split(ledger, table(strata_of_one)).test == expected
+
+
+def test_a_large_cohort_is_balanced_on_every_level(ledger: Path) -> None:
+    people = [
+        (f"p{i:04d}", ("female", "male")[i * 7 % 3 % 2], 18.0 + i * 13 % 70, ("a", "b", "c")[i % 5 % 3], "b1")
+        for i in range(2000)
+    ]
+    summary = extend_split(ledger, table(people))
+    assert abs(summary.test - 400) <= 2
+    rows = read_split(ledger).to_pylist()
+    for device in "abc":
+        here = [row["split"] == "test" for row in rows if row["device_id"] == device]
+        assert sum(here) == pytest.approx(0.2 * len(here), abs=6)
+
+
+def test_the_seed_decides_who_and_nothing_new_leaves_the_file_alone(ledger: Path, tmp_path: Path) -> None:
+    people = [(f"p{i:03d}", "female", 44.0, "e4", "b1") for i in range(50)]
+    first = extend_split(ledger, table(people), seed=1)
+    other = extend_split(tmp_path / "other.parquet", table(people), seed=2)
+    assert first.split_version != other.split_version
+    assert first.test == other.test
+    written = ledger.stat().st_mtime_ns
+    again = extend_split(ledger, table(people), seed=1)
+    assert again.added == 0
+    assert ledger.stat().st_mtime_ns == written
+    assert again.split_version == first.split_version == split_version(read_split(ledger))
+
+
+def test_a_participant_of_two_devices_counts_once_with_the_first(ledger: Path) -> None:
+    summary = extend_split(
+        ledger,
+        table([("p1", None, None, "polar", "b2"), ("p1", "male", 30.0, "e4", "b1"), ("p1", None, None, "bami", "b1")]),
+    )
+    assert summary.participants == 1
+    assert read_split(ledger).to_pylist()[0]["device_id"] == "bami"
+
+
+def test_other_settings_are_refused(ledger: Path) -> None:
+    people = table([("p1", None, None, "e4", "b1")])
+    extend_split(ledger, people, seed=1)
+    with pytest.raises(SplitError, match="keeps its seed"):
+        extend_split(ledger, people, seed=2)
+    with pytest.raises(SplitError, match="keeps its seed"):
+        extend_split(ledger, people, seed=1, test_fraction=0.3)
+    with pytest.raises(ValueError, match="test_fraction"):
+        extend_split(ledger, people, seed=1, test_fraction=1.0)
+
+
+def test_a_damaged_ledger_is_refused(ledger: Path) -> None:
+    extend_split(ledger, table([("p1", None, None, "e4", "b1")]))
+    good = pq.read_table(ledger)
+    pq.write_table(pa.concat_tables([good, good]), ledger)
+    with pytest.raises(SplitError, match="more than one row"):
+        participants_on(ledger, "train")
+    pq.write_table(good.set_column(1, good.schema.field("split"), pa.array(["both"])), ledger)
+    with pytest.raises(SplitError, match="unknown side"):
+        participants_on(ledger, "train")
+    pq.write_table(good.drop_columns(["sex"]), ledger)
+    with pytest.raises(SplitError, match="columns"):
+        participants_on(ledger, "train")
+
+
+def test_leakage_is_raised() -> None:
+    assert_disjoint(["p1"], ["p2"])
+    with pytest.raises(SplitError, match="1 participants"):
+        assert_disjoint(["p1", "p2"], ["p2", "p3"])
+
+
+def test_age_bands() -> None:
+    assert [age_band(a) for a in (18, 29.9, 30, 69.99, 70, 101, None, float("nan"))] == [
+        "under 30",
+        "under 30",
+        "30 to 39",
+        "60 to 69",
+        "70 and over",
+        "70 and over",
+        "unknown",
+        "unknown",
+    ]
