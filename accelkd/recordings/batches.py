@@ -56,9 +56,16 @@ class BatchWriter:
     def add(self, table: str, rows: pa.Table) -> None:
         """Write one file of `table` (a key of BATCH_TABLES; columns are put in its order and cast to its types).
 
-        Recordings may be added any number of times, one file each; every other table once.
+        Recordings may be added any number of times, one file each; every other table once. Columns that may be null
+        may be left out. Raises ValueError for a column that the table does not have, KeyError for a missing one.
         """
-        rows = rows.select(BATCH_TABLES[table].names).cast(BATCH_TABLES[table])
+        schema = BATCH_TABLES[table]
+        if unknown := set(rows.column_names) - set(schema.names):
+            raise ValueError(f"table {table!r} has no column {', '.join(sorted(unknown))}")
+        for column in schema:
+            if column.name not in rows.column_names and column.nullable:
+                rows = rows.append_column(column, pa.nulls(rows.num_rows, column.type))
+        rows = rows.select(schema.names).cast(schema)
         if table == "recordings":
             number = sum(file.table == table for file in self.files)
             name = f"recordings/part-{number:05d}.parquet"

@@ -22,7 +22,7 @@ RECORDING = pa.schema(
         _field(
             "started_at",
             pa.timestamp("us", tz="UTC"),
-            "instant of the first PPG frame; null where the device has no clock",
+            "instant of the first PPG frame; null where the device tells no absolute time",
         ),
         _field(
             "ppg",
@@ -55,6 +55,7 @@ RECORDING = pa.schema(
         _field("reference_hr_bpm", pa.list_(pa.float64()), "reference heart rate over time"),
         _field("reference_ibi_end_s", _TIMES_S, "ends of the inter-beat intervals in `reference_ibi_s`"),
         _field("reference_ibi_s", pa.list_(pa.float64()), "reference inter-beat intervals"),
+        _field("event_s", _TIMES_S, "marks that the wearer or the app set, seconds after the first PPG frame"),
     ]
 )
 
