@@ -150,7 +150,7 @@ def assert_disjoint(train: Iterable[str], test: Iterable[str]) -> None:
 
 
 def _place(row: dict[str, str], people: Counter[tuple[str, ...]], tests: Counter[tuple[str, ...]], f: float) -> Side:
-    """The side that keeps each level's test count at its share, rounded either way; the widest level decides the rest."""
+    """The side that keeps each level's test count at its share, up to rounding; the widest level decides the rest."""
     for level in _levels(row):
         share, count = f * (people[level] + 1), tests[level]
         if count < math.floor(share + 1e-9):
