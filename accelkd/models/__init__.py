@@ -1,1 +1,1 @@
-"""Encoders, projection heads and their named sizes."""
+"""Encoders and projection heads: what maps a segment to its embedding."""

@@ -1,1 +1,1 @@
-"""Augmentations, losses, the trainer, teacher pre-training, distillation and checkpoints."""
+"""Pre-training of the PPG teacher and distillation into the accelerometer student."""

@@ -1,0 +1,107 @@
+"""The stochastic augmentation cascade (section 3.1; Iwana and Uchida, 2021, name the single transformations).
+
+Each augmentation is applied to each segment with its own probability, which the paper gives. The strengths, which it
+does not, are ours (docs/training.md). Everything is a batched tensor operation on the device of the signals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from scipy.interpolate import CubicSpline
+from torch import Tensor
+
+from accelkd.training.randomness import bits, derive, normal, uniform
+
+_KNOTS = 6  # of the smooth curves of magnitude and time warp
+
+
+@dataclass(frozen=True)
+class Augmentations:
+    """Probability of each augmentation, and its strength. Probability 0 switches one off."""
+
+    cut_out: float = 0.4
+    magnitude_warp: float = 0.25
+    gaussian_noise: float = 0.25
+    channel_permute: float = 0.25
+    time_warp: float = 0.15
+    cut_out_share: float = 0.25  # longest window that is set to zero, as a share of the segment
+    magnitude_warp_sd: float = 0.2  # standard deviation of the gain around 1
+    gaussian_noise_sd: float = 0.2  # in units of the z-scored signal
+    time_warp_sd: float = 0.05  # standard deviation of the logarithm of the local speed
+
+
+def augment(x: Tensor, keys: Tensor, config: Augmentations) -> Tensor:
+    """Return `x` `[batch, channels, samples]` with each segment put through the cascade; `x` itself is unchanged.
+
+    `keys` `[batch]` (int64, on the CPU) decide everything that is random, one per segment.
+    """
+    cascade: list[tuple[float, Callable[[Tensor, Tensor], Tensor]]] = [
+        (config.cut_out, lambda part, key: cut_out(part, key, config.cut_out_share)),
+        (config.magnitude_warp, lambda part, key: magnitude_warp(part, key, config.magnitude_warp_sd)),
+        (config.gaussian_noise, lambda part, key: gaussian_noise(part, key, config.gaussian_noise_sd)),
+        (config.channel_permute, channel_permute),
+        (config.time_warp, lambda part, key: time_warp(part, key, config.time_warp_sd)),
+    ]
+    # Who gets what is decided on the CPU, where the keys are: the device never has to wait for a count.
+    drawn = uniform(derive(keys, 0), len(cascade))
+    x = x.clone()
+    for number, (probability, transform) in enumerate(cascade):
+        chosen = (drawn[:, number] < probability).nonzero()[:, 0]
+        if len(chosen):
+            rows = chosen.to(x.device, non_blocking=True)
+            subkeys = derive(keys[chosen], number + 1).to(x.device, non_blocking=True)
+            x[rows] = transform(x[rows], subkeys)
+    return x
+
+
+def cut_out(x: Tensor, keys: Tensor, longest: float) -> Tensor:
+    """Set one window of all channels to zero; its length is uniform up to the share `longest` of the segment."""
+    samples = x.shape[-1]
+    draw = uniform(keys, 2)
+    length = draw[:, :1] * longest * samples
+    start = draw[:, 1:] * (samples - length)
+    instant = torch.arange(samples, device=x.device)
+    inside = (instant >= start) & (instant < start + length)
+    return x.masked_fill(inside[:, None], 0.0)
+
+
+def magnitude_warp(x: Tensor, keys: Tensor, sd: float) -> Tensor:
+    """Multiply each channel by its own smooth gain around 1."""
+    batch, channels, samples = x.shape
+    knots = normal(keys, channels * _KNOTS).view(batch, channels, _KNOTS)
+    return x * (1 + sd * knots @ _spline(samples, x.device))
+
+
+def gaussian_noise(x: Tensor, keys: Tensor, sd: float) -> Tensor:
+    """Add white noise."""
+    return x + sd * normal(keys, x.shape[1] * x.shape[2]).view(x.shape)
+
+
+def channel_permute(x: Tensor, keys: Tensor) -> Tensor:
+    """Put the channels in a random order."""
+    order = bits(keys, x.shape[1]).argsort(dim=1)
+    return x.gather(1, order[:, :, None].expand_as(x))
+
+
+def time_warp(x: Tensor, keys: Tensor, sd: float) -> Tensor:
+    """Play all channels at one smoothly varying speed, scaled so that the segment keeps its first and last sample."""
+    batch, channels, samples = x.shape
+    speed = torch.exp(sd * normal(keys, _KNOTS) @ _spline(samples, x.device))
+    instant = speed.cumsum(dim=1) - speed[:, :1]
+    instant = instant * ((samples - 1) / instant[:, -1:])
+    before = instant.long().clamp(0, samples - 2)
+    share = (instant - before)[:, None]
+    index = before[:, None].expand(batch, channels, samples)
+    return x.gather(2, index).lerp(x.gather(2, index + 1), share)
+
+
+@lru_cache(maxsize=4)
+def _spline(samples: int, device: torch.device) -> Tensor:
+    """`[knots, samples]`: values times this is the cubic spline through the values at evenly spaced knots."""
+    basis = CubicSpline(np.linspace(0, 1, _KNOTS), np.eye(_KNOTS))(np.linspace(0, 1, samples))
+    return torch.from_numpy(basis.T.astype(np.float32)).to(device)

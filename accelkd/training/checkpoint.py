@@ -1,0 +1,163 @@
+"""Checkpoints: one folder for each trained encoder, named by what went into it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+import accelkd.models
+import accelkd.training
+from accelkd.files import atomic_path, sha256_json, write_json
+from accelkd.models.heads import ProjectionHead
+from accelkd.models.transformer import Encoder, TransformerShape
+from accelkd.segments.store import Modality
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+METRICS = "metrics.json"
+CURVE = "training.parquet"
+CARD = "CARD.md"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Everything that decides a checkpoint's weights; its hash is the model's id."""
+
+    encoder: str  # 'ppg_teacher' or 'accel_student'
+    modality: Modality
+    channels: int
+    teacher: str | None  # model id of the teacher, for a student
+    config: Mapping[str, Any]  # TeacherConfig or StudentConfig as a dictionary
+    code_version: str
+    data_version: str
+    split_version: str
+    segments: str  # hash of the ids of the training segments, in their order
+
+    @property
+    def model_id(self) -> str:
+        return sha256_json(asdict(self))[:16]
+
+
+@dataclass(frozen=True)
+class EncoderInfo:
+    """What one needs to know to use an encoder."""
+
+    model_id: str
+    encoder: str
+    modality: Modality
+    channels: int
+    width: int  # of the embedding
+    teacher: str | None
+
+
+def code_version() -> str:
+    """Hash of the source text of accelkd.models and accelkd.training."""
+    digest = hashlib.sha256()
+    for package in (accelkd.models, accelkd.training):
+        for source in sorted(Path(package.__path__[0]).glob("*.py")):
+            digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def write_checkpoint(
+    folder: Path,
+    identity: Identity,
+    module: nn.Module,
+    curve: pa.Table,
+    metrics: Mapping[str, Any],
+) -> None:
+    """Write the folder, all or nothing. `module` holds the encoder as its attribute `encoder`, and what trained it."""
+    weights: dict[str, Tensor] = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()
+    }
+    with atomic_path(folder) as part:
+        part.mkdir()
+        save_file(weights, part / WEIGHTS)
+        write_json(part / CONFIG, {"model_id": identity.model_id, **asdict(identity)})
+        write_json(part / METRICS, dict(metrics))
+        pq.write_table(curve, part / CURVE)
+        (part / CARD).write_text(_card(identity, weights, metrics), encoding="utf-8")
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether the checkpoint is there: it appears whole, so its configuration stands for all of it."""
+    return (folder / CONFIG).exists()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The checkpoint's configuration and identity. Raises FileNotFoundError where there is no checkpoint."""
+    config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    return config
+
+
+def load_encoder(folder: Path) -> tuple[Encoder, EncoderInfo]:
+    """The encoder of a checkpoint in evaluation mode, on the CPU: `[batch, channels, 3840]` to `[batch, width]`."""
+    raw = read_config(folder)
+    shape = TransformerShape(**raw["config"]["encoder"])
+    encoder = Encoder(raw["channels"], shape)
+    encoder.load_state_dict(_part(folder, "encoder"))
+    info = EncoderInfo(
+        raw["model_id"], raw["encoder"], raw["modality"], raw["channels"], shape.width, teacher=raw["teacher"]
+    )
+    return encoder.eval(), info
+
+
+def load_heads(folder: Path) -> tuple[ProjectionHead, ProjectionHead]:
+    """The projection heads of a student's checkpoint in evaluation mode: the teacher's and the student's.
+
+    They take embeddings `[batch, width]` to the 128-dimensional space in which the two were trained to agree.
+    Raises ValueError for a checkpoint that has none.
+    """
+    heads = []
+    for name in ("teacher_head", "student_head"):
+        weights = _part(folder, name)
+        if not weights:
+            raise ValueError(f"{folder} holds no projection heads: only a distilled student has them")
+        head = ProjectionHead(weights["0.weight"].shape[1])
+        head.load_state_dict(weights)
+        heads.append(head.eval())
+    return heads[0], heads[1]
+
+
+def _part(folder: Path, name: str) -> dict[str, Tensor]:
+    """The weights under one attribute of the trained module."""
+    weights = load_file(folder / WEIGHTS)
+    return {key.removeprefix(f"{name}."): tensor for key, tensor in weights.items() if key.startswith(f"{name}.")}
+
+
+def _card(identity: Identity, weights: Mapping[str, Tensor], metrics: Mapping[str, Any]) -> str:
+    parameters = sum(tensor.numel() for name, tensor in weights.items() if name.startswith("encoder."))
+    method = (
+        "masked autoencoding of PPG segments (section 3.1 of the paper)"
+        if identity.teacher is None
+        else f"cross-modal distillation from the frozen teacher `{identity.teacher}` (section 3.2 of the paper)"
+    )
+    rows = {
+        "input": f"{identity.modality}, {identity.channels} channels × 60 s at 64 Hz, z-scored per channel",
+        "output": f"{identity.config['encoder']['width']}-dimensional embedding",
+        "parameters of the encoder": f"{parameters:,}",
+        "trained on": f"{metrics['segments']:,} segments of {metrics['participants']:,} participants",
+        "steps × batch": f"{metrics['steps']:,} × {metrics['batch_size']}",
+        "last loss": f"{metrics['loss']:.4f}",
+        "data version": f"`{identity.data_version}`",
+        "split version": f"`{identity.split_version}`",
+        "code version": f"`{identity.code_version}`",
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    return (
+        f"# {identity.encoder} `{identity.model_id}`\n\n"
+        f"Trained without labels by {method}; Abbaspourazad et al., *Wearable Accelerometer Foundation Models for "
+        f"Health via Knowledge Distillation*.\n\n"
+        f"| | |\n|---|---|\n{table}\n\n"
+        f"All settings are in `{CONFIG}`, the loss curve in `{CURVE}`. Meant for research on low-motion wrist segments "
+        "prepared as above; it is no medical device, and nothing is known about recordings unlike its training data.\n"
+    )

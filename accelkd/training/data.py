@@ -1,0 +1,106 @@
+"""Training batches: who is drawn at which step, and their signals on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from accelkd.segments.schema import SAMPLES
+from accelkd.segments.store import Modality, SegmentStore
+from accelkd.training.randomness import bits, derive, step_keys, uniform
+
+MIN_SEGMENTS = 4  # per participant (section 4.1)
+Signals = Mapping[Modality, Tensor]
+
+
+class ParticipantSampler:
+    """Draws segments so that every participant counts the same, however many segments they have.
+
+    A batch takes participants in a random order, each once before any comes twice, and never the same segment twice
+    while a participant has another: equal segments in one batch would be each other's negatives. A batch depends on
+    seed and step alone, so a run continues anywhere. Participants with fewer than four segments are left out.
+
+    `participants` names the participant of each row of the training set. Raises ValueError if nobody has enough.
+    """
+
+    def __init__(self, participants: Sequence[str]) -> None:
+        _, code, count = np.unique(np.asarray(participants), return_inverse=True, return_counts=True)
+        eligible = np.flatnonzero(count >= MIN_SEGMENTS)
+        if len(eligible) == 0:
+            raise ValueError(f"no participant has the {MIN_SEGMENTS} segments that pre-training asks for")
+        self._rows = np.argsort(code, kind="stable")  # grouped by participant
+        self._first = (np.cumsum(count) - count)[eligible]
+        self._count = count[eligible]
+
+    @property
+    def participants(self) -> int:
+        """Number of participants with enough segments."""
+        return len(self._count)
+
+    @property
+    def segments(self) -> int:
+        """Number of their segments."""
+        return int(self._count.sum())
+
+    def draw(self, seed: int, step: int, size: int) -> npt.NDArray[np.intp]:
+        """`size` rows of the training set for one step."""
+        keys = step_keys(seed, step, self.participants)
+        rounds = -(-size // self.participants)
+        order = np.argsort(bits(derive(keys, 0), rounds).numpy(), axis=0)  # in each column a permutation of all
+        start = (uniform(derive(keys, 1), 1)[:, 0].double().numpy() * self._count).astype(np.intp)
+        drawn = []
+        for number in range(rounds):
+            who = order[: size - number * self.participants, number]
+            drawn.append(self._rows[self._first[who] + (start[who] + number) % self._count[who]])
+        return np.concatenate(drawn)
+
+
+class TrainingData:
+    """The training rows of a store, in batches of `[batch, channels, 3840]` float32 on the device.
+
+    On a GPU the signals move there whole, as float16, where they fit into half of its free memory. Otherwise they are
+    read from the mapped file, one step ahead of the training.
+    """
+
+    def __init__(
+        self, store: SegmentStore, rows: npt.NDArray[np.intp], modalities: Sequence[Modality], device: torch.device
+    ) -> None:
+        self.sampler = ParticipantSampler(store.metadata.column("participant_id").take(rows).to_pylist())
+        self._store = store
+        self._rows = rows
+        self._modalities = tuple(modalities)
+        self._device = device
+        size = 2 * SAMPLES * len(rows) * sum(store.channels(modality) for modality in modalities)
+        self._resident: Signals | None = None
+        if device.type == "cuda" and size < torch.cuda.mem_get_info(device)[0] / 2:
+            self._resident = self._read(np.arange(len(rows)))
+
+    def batches(self, seed: int, steps: range, size: int) -> Iterator[Signals]:
+        """One batch for each step."""
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as ahead:
+            waiting = [ahead.submit(self._batch, seed, step, size) for step in steps[:1]]
+            for step in steps:
+                if step + steps.step in steps:
+                    waiting.append(ahead.submit(self._batch, seed, step + steps.step, size))
+                yield {name: signal.float() for name, signal in waiting.pop(0).result().items()}
+
+    def _batch(self, seed: int, step: int, size: int) -> Signals:
+        drawn = self.sampler.draw(seed, step, size)
+        if self._resident is None:
+            return self._read(drawn)
+        index = torch.from_numpy(drawn).to(self._device)
+        return {name: signal[index] for name, signal in self._resident.items()}
+
+    def _read(self, drawn: npt.NDArray[np.intp]) -> Signals:
+        signals: dict[Modality, Tensor] = {}
+        for modality in self._modalities:
+            host = torch.from_numpy(self._store.signals(modality, self._rows[drawn]))
+            if self._device.type == "cuda":
+                host = host.pin_memory()
+            signals[modality] = host.to(self._device, non_blocking=True)
+        return signals

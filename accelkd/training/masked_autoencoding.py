@@ -1,0 +1,54 @@
+"""Pre-training by masked autoencoding (section 3.1; He et al., 2021): encode a fifth of the tokens, draw the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from accelkd.models.transformer import PATCH_SAMPLES, TOKENS, Encoder, Transformer, TransformerShape, patches
+from accelkd.segments.store import Modality
+from accelkd.training.randomness import bits, derive
+
+
+class MaskedAutoencoder(nn.Module):
+    """An encoder that sees `kept` of the 192 tokens, and a decoder that reconstructs the patches of the others.
+
+    The decoder has the encoder's width, because the mask token stands among the encoder's outputs.
+    """
+
+    def __init__(self, encoder: Encoder, decoder: TransformerShape, kept: int, modality: Modality) -> None:
+        super().__init__()
+        if not 0 < kept < TOKENS:
+            raise ValueError(f"kept tokens must be between 1 and {TOKENS - 1}, not {kept}")
+        if decoder.width != encoder.shape.width:
+            raise ValueError(f"decoder width {decoder.width} differs from encoder width {encoder.shape.width}")
+        self.modality = modality
+        self.kept = kept
+        self.encoder = encoder
+        self.mask_token = nn.Parameter(torch.rand(decoder.width))
+        self.decoder = Transformer(decoder)
+        self.projection = nn.Linear(decoder.width, encoder.channels * PATCH_SAMPLES)
+
+    def split_tokens(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Kept and dropped positions of each segment, `[batch, kept]` and `[batch, 192 − kept]`."""
+        order = bits(derive(keys, 0), TOKENS).argsort(dim=1)
+        return order[:, : self.kept], order[:, self.kept :]
+
+    def forward(self, signals: Mapping[Modality, Tensor], keys: Tensor) -> Tensor:
+        """Mean squared error over the dropped patches of z-scored segments `[batch, channels, 3840]`."""
+        x = signals[self.modality]
+        kept, dropped = self.split_tokens(keys.to(x.device, non_blocking=True))
+        encoded: Tensor = self.encoder.transformer(_take(self.encoder.tokenize(x), kept))
+        tokens = self.mask_token.to(encoded.dtype).expand(len(x), TOKENS, -1)
+        tokens = tokens.scatter(1, kept[:, :, None].expand_as(encoded), encoded)
+        decoded: Tensor = self.decoder(tokens + self.encoder.positions)
+        reconstructed: Tensor = self.projection(_take(decoded, dropped))
+        return F.mse_loss(reconstructed.float(), _take(patches(x), dropped))
+
+
+def _take(tokens: Tensor, positions: Tensor) -> Tensor:
+    """The tokens `[batch, positions, width]` at the given positions of each segment."""
+    return tokens.gather(1, positions[:, :, None].expand(-1, -1, tokens.shape[2]))
