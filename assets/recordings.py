@@ -1,0 +1,52 @@
+"""Raw recordings: an arrival batch is checked against every rule before anything reads it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import dagster as dg
+
+from accelkd.files import sha256_file
+from accelkd.lake import Lake
+from accelkd.recordings.batches import MANIFEST, read_manifest
+from accelkd.recordings.schema import RECORDING
+from accelkd.recordings.validate import validate_batch
+from assets.metadata import column_schema, counts_table
+from assets.partitions import arrival_batches
+
+
+@dg.asset(
+    partitions_def=arrival_batches,
+    group_name="recordings",
+    kinds={"parquet"},
+    owners=["team:data-engineering"],
+    code_version="1",
+    metadata={"dagster/column_schema": column_schema(RECORDING)},
+)
+def raw_recordings(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
+    """Raw recordings of one arrival batch, as they landed.
+
+    Nothing is copied: the batch in the landing zone is validated (manifest, hashes, schema, every recording). A batch
+    that breaks a rule as a whole fails here with the file, row and rule; a bad recording does not: it goes to
+    quarantine with its reason when segments are cut.
+    """
+    folder = lake.batch(context.partition_key)
+    violations = validate_batch(folder)
+    fatal = [str(violation) for violation in violations if violation.fatal]
+    if fatal:
+        raise dg.Failure(f"batch {folder.name} cannot be used: {fatal[0]}", metadata={"violations": fatal}, allow_retries=False)
+    manifest = read_manifest(folder)
+    bad = {(violation.file, violation.row) for violation in violations}
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(sha256_file(folder / MANIFEST)),
+        metadata={
+            "dagster/row_count": manifest.rows("recordings"),
+            "dagster/uri": str(folder),
+            "participants": manifest.rows("participants"),
+            "devices": ", ".join(manifest.devices),
+            "source": manifest.source,
+            "recordings_breaking_a_rule": len(bad),
+            "rules_broken": counts_table(Counter(violation.rule for violation in violations), "rule"),
+            "files_rejected_at_ingest": manifest.rows("rejected"),
+        },
+    )
