@@ -43,11 +43,14 @@ DEVICES: dict[str, Device] = {
     for device in (
         _simulated(64),
         _simulated(256),
-        # Signed bytes of 1/64 g: the rails are -128 and 127
+        # Acceleration in signed bytes of 1/64 g, with rails at -128 and 127
         Device("e4", "Empatica", 1, "arbitrary", (0.0,), accel_range_g=(-2.0, 127 / 64), polarity=1, reader="e4"),
-        Device("bami", "BAMI Lab", 3, "counts", (0.0,) * 3, (0.0, 65535.0), (-8.0, 8.0), -1, reader="bami"),
-        Device("wrist-edf", "Shimmer", 1, "mV", (0.0,), polarity=-1, reader="wrist_edf"),
-        Device("troika", "TROIKA", 2, "counts", (0.0, 0.0), accel_range_g=(-3.9936, 3.9858), reader="troika"),
+        Device("bami", "BAMI Lab", 3, "counts", (0.0,) * 3, (0.0, 65535.0), (-8.0, 32767 / 4096), -1, reader="bami"),
+        # A converter with rails near 0 and 2790 mV; the accelerometer saturates softly, without a rail
+        Device("wrist-edf", "Shimmer", 1, "mV", (0.0,), (0.5, 2790.0), polarity=-1, reader="wrist_edf"),
+        # Rails as seen in the recordings (the acceleration's are 511 and -512 counts of 0.0078 g); polarity varies
+        Device("troika", "TROIKA", 2, "counts", (0.0,) * 2, (-1023.0, 1023.0), (-3.99, 3.98), reader="troika"),
+        # The ambient light is sampled in the frame of the LEDs, at instants that are not documented
         Device("polar", "Polar", 3, "counts", (0.0,) * 3, polarity=-1, dark_slots=1, reader="polar"),
     )
 }

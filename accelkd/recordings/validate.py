@@ -209,7 +209,7 @@ def _check_recording(
 ) -> list[Violation]:
     """All violations of one recording; adds its id to `seen`."""
     recording_id, participant_id = (rows[name][number].as_py() for name in ("recording_id", "participant_id"))
-    errors = list(_recording_errors(rows.slice(number, 1)))
+    errors = list(recording_errors(rows.slice(number, 1)))
     if recording_id in seen:
         errors.append(("duplicate_recording", f"{recording_id!r} is in this batch already"))
     seen.add(recording_id)
@@ -218,8 +218,8 @@ def _check_recording(
     return [Violation(file, row, recording_id, participant_id, *error, fatal=False) for error in errors]
 
 
-def _recording_errors(row: pa.RecordBatch) -> Iterator[tuple[str, str]]:
-    """(rule, detail) of what can be told from the recording alone."""
+def recording_errors(row: pa.RecordBatch) -> Iterator[tuple[str, str]]:
+    """(rule, detail) of each rule that one recording, a batch of one row, breaks by itself."""
     for name in ("recording_id", "participant_id", "device_id"):
         if error := _identifier_error(name, row[name][0].as_py()):
             yield "identifier", error
@@ -311,6 +311,9 @@ def _reference_errors(row: pa.RecordBatch) -> Iterator[tuple[str, str]]:
             )
         elif data is not None and not (_finite(data) and pc.all(pc.greater(data, 0.0)).as_py()):
             yield "reference_value", f"{values}: null, not finite or not positive"
+    events = row["event_s"][0].values
+    if events is not None and not _finite(events):
+        yield "event_value", "event_s: null or not finite"
     source = row["reference_source"][0].as_py()
     columns = [*summaries, *(name for pair in _REFERENCES for name in pair if name)]
     if source is None and any(row[name].is_valid()[0].as_py() for name in columns):

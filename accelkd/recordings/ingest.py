@@ -1,0 +1,200 @@
+"""From a folder that a device's software exported to an arrival batch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from itertools import chain
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from accelkd.progress import progress
+from accelkd.recordings.batches import MANIFEST, read_manifest, writing_batch
+from accelkd.recordings.devices import DEVICES
+from accelkd.recordings.identifiers import check_identifier
+from accelkd.recordings.readers import Reader, Recording, Session, Unreadable
+from accelkd.recordings.schema import RECORDING, REJECTED
+from accelkd.recordings.validate import recording_errors
+
+_HASH_DIGITS = 12
+_BESIDE = ("README", "LICENSE", "CITATION")  # files about a delivery, in any format
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """One session or file that did not become a recording: a row of the table `rejected`."""
+
+    source_file: str  # relative to the ingested folder
+    participant_id: str | None
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class IngestSummary:
+    """What became of a delivery: every session, and every file that belongs to none, is read or rejected."""
+
+    device: str
+    batch_id: str
+    read: int
+    participants: int
+    duration_s: float  # of the PPG of all recordings
+    rejections: tuple[Rejection, ...]
+    aside: int  # known companion files that hold nothing for a recording
+    notes: tuple[str, ...]  # what was put right or left out inside the recordings
+
+    @property
+    def found(self) -> int:
+        return self.read + len(self.rejections)
+
+    @property
+    def exit_status(self) -> int:
+        """Zero where anything could be read; else one, and no batch has landed."""
+        return 0 if self.read else 1
+
+    def __str__(self) -> str:
+        reasons = Counter(rejection.reason for rejection in self.rejections)
+        lines = [
+            f"device        {self.device}",
+            f"batch         {self.batch_id}{'' if self.read else ' (nothing could be read: no batch has landed)'}",
+            f"found         {self.found}",
+            f"read          {self.read}, from {self.participants} participants, {self.duration_s / 60:.1f} minutes",
+            f"rejected      {len(self.rejections)}",
+            *(f"  {reason:24} {number}" for reason, number in sorted(reasons.items())),
+            f"left aside    {self.aside}",
+            *(f"rejected: {one.source_file}: {one.reason}: {one.detail}" for one in self.rejections),
+            *(f"note: {note}" for note in self.notes),
+        ]
+        return "\n".join(lines)
+
+
+def ingest(device: str, folder: Path, landing: Path, batch_id: str, *, replaces: str | None = None) -> IngestSummary:
+    """Read every session of `device` below `folder` and land them as the arrival batch `batch_id`.
+
+    What cannot be read is listed in the batch's table `rejected` and the batch goes on; where nothing can be read, no
+    batch lands. A recording whose samples have landed before is rejected as a duplicate, unless that was in this batch
+    or in the one that this batch `replaces`. Raises ValueError for a device without a reader or a bad batch id,
+    NotADirectoryError for a bad folder, FileExistsError when the batch is there with other content.
+    """
+    if device not in DEVICES or DEVICES[device].reader is None:
+        known = ", ".join(name for name, entry in DEVICES.items() if entry.reader)
+        raise ValueError(f"device {device!r} has no reader; known: {known}")
+    check_identifier("batch_id", batch_id)
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is not a folder")
+    reader = cast(Reader, import_module(f"accelkd.recordings.readers.{DEVICES[device].reader}"))
+
+    files = {path for path in folder.rglob("*") if path.is_file()}
+    beside = {path for path in files if path.name.startswith((".", *_BESIDE))}
+    delivery = reader.find(sorted(files - beside))
+    used = {path for session in delivery.sessions for path in session.files} | set(delivery.aside) | beside
+    rejections = [
+        Rejection(str(path.relative_to(folder)), None, "not_recognised", f"not a file of a {device} recording")
+        for path in sorted(files - used)
+    ]
+    landed = _landed(landing, besides={batch_id, replaces})
+    participants: set[str] = set()
+    duration_s = 0.0
+    notes: list[str] = []
+
+    def rows() -> Iterator[pa.Table]:
+        """Read session by session; no more than one recording is in memory."""
+        nonlocal duration_s
+        for session in progress(delivery.sessions, f"reading {device}"):
+            source = folder.name if session.source == folder else str(session.source.relative_to(folder))
+            participant_id = None
+            try:
+                participant_id = _participant_id(device, session)
+                recording = reader.read(session)
+                row = _row(device, participant_id, recording)
+                if errors := list(recording_errors(row)):
+                    raise Unreadable(errors[0][0], "; ".join(f"{rule}: {detail}" for rule, detail in errors))
+                recording_id = row["recording_id"][0].as_py()
+                samples = recording_id[-_HASH_DIGITS:]
+                if samples in landed:
+                    raise Unreadable("duplicate", f"the same samples as {landed[samples]}")
+            except Unreadable as error:
+                rejections.append(Rejection(source, participant_id, error.reason, error.detail))
+                continue
+            except OSError as error:
+                rejections.append(Rejection(source, participant_id, "unreadable_file", str(error.strerror)))
+                continue
+            landed[samples] = source
+            participants.add(participant_id)
+            duration_s += recording.ppg.shape[1] / recording.ppg_rate_hz
+            notes.extend(f"{recording_id}: {note}" for note in recording.notes)
+            yield pa.Table.from_batches([row])
+
+    recordings = rows()
+    first = next(recordings, None)
+    count = 0
+    if first is not None:
+        with writing_batch(landing, batch_id, source=device, replaces=replaces) as batch:
+            for row in chain([first], recordings):
+                batch.add("recordings", row)
+                count += 1
+            batch.add("participants", pa.table({"participant_id": sorted(participants)}))
+            if rejections:
+                batch.add("rejected", pa.Table.from_pylist([asdict(one) for one in rejections], REJECTED))
+    return IngestSummary(
+        device,
+        batch_id,
+        count,
+        len(participants),
+        duration_s,
+        tuple(rejections),
+        len(delivery.aside) + len(beside),
+        tuple(notes),
+    )
+
+
+def _participant_id(device: str, session: Session) -> str:
+    """The pseudonym, unique over all devices: the delivery's own name of the person after the device's."""
+    if session.participant is None:
+        raise Unreadable("participant_unknown", "the names of the files and folders do not agree on a participant")
+    try:
+        return check_identifier("participant_id", f"{device}-{session.participant}")
+    except ValueError as error:
+        raise Unreadable("identifier", str(error)) from None
+
+
+def _row(device: str, participant_id: str, recording: Recording) -> pa.RecordBatch:
+    """One row of the recording table, named by its participant and its samples."""
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, which counts as a missing sample
+        ppg, accel = (np.ascontiguousarray(stream, np.float32) for stream in (recording.ppg, recording.accel))
+    samples = hashlib.sha256(ppg.tobytes() + accel.tobytes()).hexdigest()[:_HASH_DIGITS]
+    columns = {name: value for name, value in vars(recording).items() if name in RECORDING.names}
+    columns |= {
+        "recording_id": f"{participant_id}-{samples}",
+        "participant_id": participant_id,
+        "device_id": device,
+        "ppg": list(ppg),
+        "accel": list(accel),
+    }
+    if recording.started_at_s is not None:
+        columns["started_at"] = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=recording.started_at_s)
+    if recording.dark is not None:
+        columns |= {"dark": list(recording.dark.astype(np.float32)), "dark_rate_hz": recording.ppg_rate_hz}
+    return pa.RecordBatch.from_pylist([columns], RECORDING)
+
+
+def _landed(landing: Path, besides: set[str | None]) -> dict[str, str]:
+    """Where the samples of each ingested recording of other batches have landed."""
+    landed: dict[str, str] = {}
+    for manifest_path in sorted(landing.glob(f"*/{MANIFEST}")):
+        manifest = read_manifest(manifest_path.parent)
+        if manifest.batch_id in besides or manifest.source not in DEVICES:
+            continue
+        for file in manifest.files:
+            if file.table == "recordings":
+                ids = pq.read_table(manifest_path.parent / file.path, columns=["recording_id"])["recording_id"]
+                landed |= {name[-_HASH_DIGITS:]: f"{name} of batch {manifest.batch_id}" for name in ids.to_pylist()}
+    return landed

@@ -1,0 +1,34 @@
+"""Number matrices of MATLAB v5 files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.io import loadmat
+
+from accelkd.recordings.readers import Unreadable
+
+
+def read_matrices(path: Path, shapes: dict[str, tuple[int | None, int | None]]) -> list[npt.NDArray[np.float64]]:
+    """The named variables of a .mat file in float64, with the given shape each (None: any size above zero)."""
+    try:
+        content = loadmat(path, variable_names=list(shapes))
+    except Exception as error:  # a damaged file makes loadmat raise nearly anything
+        raise Unreadable("unreadable_file", f"{path.name}: {type(error).__name__} while reading MATLAB v5") from error
+    matrices = []
+    for name, shape in shapes.items():
+        if name not in content:
+            raise Unreadable("missing_variable", f"{path.name} has no variable {name!r}")
+        matrix = content[name]
+        wanted = " x ".join("n" if size is None else str(size) for size in shape)
+        if not isinstance(matrix, np.ndarray) or matrix.dtype.kind not in "uif":
+            raise Unreadable("wrong_variable", f"{path.name}: {name} holds no real numbers; expected {wanted}")
+        if matrix.ndim != 2 or not all(
+            found == size if size else found > 0 for found, size in zip(matrix.shape, shape, strict=True)
+        ):
+            found = " x ".join(map(str, matrix.shape))
+            raise Unreadable("wrong_variable", f"{path.name}: {name} is {found}, expected {wanted}")
+        matrices.append(matrix.astype(np.float64))
+    return matrices
