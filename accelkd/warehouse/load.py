@@ -1,0 +1,289 @@
+"""Loading: every call replaces what the same call wrote before, in one transaction, and records where it came from."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from accelkd.cohort.split import read_split, split_version
+from accelkd.files import sha256_file
+from accelkd.lake import Lake
+from accelkd.recordings.batches import MANIFEST, read_manifest
+from accelkd.segments.schema import METADATA
+from accelkd.warehouse.provenance import Artifact, known_artifact, record
+from accelkd.warehouse.staging import staging
+
+NEXT = "__next"  # suffix of the table that a new model fills before it replaces the current one
+
+_EMBEDDINGS_DDL = """
+CREATE TABLE embeddings.{table} (
+    segment_id VARCHAR NOT NULL,
+    participant_id VARCHAR NOT NULL,
+    batch_id VARCHAR NOT NULL,
+    model_id VARCHAR NOT NULL,
+    embedding FLOAT[{width}] NOT NULL
+);
+COMMENT ON TABLE embeddings.{table} IS 'Embeddings of every segment by one checkpoint of {encoder}';
+COMMENT ON COLUMN embeddings.{table}.segment_id IS 'Segment that was embedded';
+COMMENT ON COLUMN embeddings.{table}.participant_id IS 'Pseudonym';
+COMMENT ON COLUMN embeddings.{table}.batch_id IS 'Arrival batch';
+COMMENT ON COLUMN embeddings.{table}.model_id IS 'Checkpoint that embedded it; the same in every row';
+COMMENT ON COLUMN embeddings.{table}.embedding IS 'Embedding as the encoder gives it, before any projection head';
+"""
+
+
+@dataclass(frozen=True)
+class LoadedBatch:
+    """Rows of one batch that are now in the warehouse."""
+
+    participants: int
+    segments: int
+    quarantined: int
+
+
+@dataclass(frozen=True)
+class EmbeddingTable:
+    """State of one embedding table, for checks."""
+
+    rows: int
+    models: int  # 1, or 0 where it is empty
+    missing: int  # segments that its model can embed and that are not in it
+    orphans: int  # rows whose segment is not in the warehouse
+    duplicates: int  # rows beyond the first of a segment
+
+
+@dataclass(frozen=True)
+class LoadedEmbeddings:
+    """What became of one batch of embeddings."""
+
+    rows: int
+    width: int
+    where: Literal["current", "waiting", "swapped in"]  # waiting: the new model does not cover every segment yet
+
+
+def load_batch(lake: Lake, batch_id: str) -> LoadedBatch:
+    """Load participants, segments (without signals) and the quarantine counts of one batch.
+
+    Raises ValueError if a recording is also in another batch.
+    """
+    folder, store, quarantine = lake.batch(batch_id), lake.segments(batch_id), lake.quarantine(batch_id)
+    manifest = read_manifest(folder)
+    demographics = pq.read_table(folder / "participants.parquet")
+    with pa.memory_map(str(store)) as source:
+        segments = pa.ipc.open_file(source).read_all().select([*METADATA.names, "ppg_status", "accel_status"])
+        with staging(lake) as connection:
+            for table in ("batches", "demographics", "segments", "quarantine"):
+                connection.execute(f"DELETE FROM {table} WHERE batch_id = ?", [batch_id])
+            connection.register("arriving", segments)
+            _refuse_known_recordings(connection, batch_id)
+            connection.execute("INSERT INTO segments BY NAME FROM arriving ORDER BY recording_id, offset_s")
+            connection.register("arriving", demographics)
+            connection.execute(
+                "INSERT INTO demographics BY NAME SELECT *, ? AS batch_id FROM arriving ORDER BY participant_id",
+                [batch_id],
+            )
+            connection.register("arriving", pq.read_table(quarantine))
+            connection.execute(
+                "INSERT INTO quarantine SELECT batch_id, unit, reason, count(*), count(DISTINCT participant_id) "
+                "FROM arriving GROUP BY ALL ORDER BY ALL"
+            )
+            quarantined = pq.read_metadata(quarantine).num_rows
+            connection.execute(
+                "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    batch_id,
+                    manifest.source,
+                    list(manifest.devices),
+                    manifest.rows("recordings"),
+                    demographics.num_rows,
+                    segments.num_rows,
+                    quarantined,
+                ],
+            )
+            files = [_file(lake, folder / file.path, file.sha256) for file in manifest.files]
+            landed = Artifact("batch", batch_id, sha256_file(folder / MANIFEST), _relative(lake, folder))
+            record(connection, landed, files)
+            record(connection, segments_artifact(lake, batch_id), [landed])
+    return LoadedBatch(demographics.num_rows, segments.num_rows, quarantined)
+
+
+def load_split(lake: Lake) -> int:
+    """Load the split ledger, whole; returns its number of participants."""
+    ledger = read_split(lake.split)
+    with staging(lake) as connection:
+        connection.execute("DELETE FROM split")
+        connection.register("arriving", ledger)
+        connection.execute("INSERT INTO split BY NAME FROM arriving ORDER BY participant_id")
+        batches = pc.unique(ledger.column("batch_id")).to_pylist()
+        known = [known_artifact(connection, "segments", batch_id) for batch_id in batches]
+        record(connection, Artifact("split", "ledger", split_version(ledger), _relative(lake, lake.split)), known)
+    return int(ledger.num_rows)
+
+
+def load_model(lake: Lake, encoder: str, model_id: str, batch_ids: Sequence[str]) -> None:
+    """Load what is known of one checkpoint, which was trained on the given batches."""
+    from accelkd.training.checkpoint import CONFIG, METRICS, WEIGHTS, load_encoder, read_config  # imports torch
+
+    folder = lake.checkpoint(encoder, model_id)
+    config = read_config(folder)
+    module, info = load_encoder(folder)
+    with staging(lake) as connection:
+        connection.execute("DELETE FROM models WHERE encoder = ? AND model_id = ?", [_encoder(encoder), model_id])
+        connection.execute(
+            "INSERT INTO models VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                encoder,
+                model_id,
+                info.modality,
+                info.channels,
+                info.width,
+                sum(parameter.numel() for parameter in module.parameters()),
+                config["split_version"],
+                json.dumps(config, sort_keys=True),
+                (folder / METRICS).read_text(encoding="utf-8"),
+            ],
+        )
+        inputs = [known_artifact(connection, "segments", batch_id) for batch_id in batch_ids]
+        inputs.append(Artifact("split", "ledger", config["split_version"], _relative(lake, lake.split)))
+        if info.teacher is not None:
+            inputs.append(known_artifact(connection, "model", f"ppg_teacher/{info.teacher}"))
+        inputs += [_file(lake, folder / name, sha256_file(folder / name)) for name in (CONFIG, WEIGHTS)]
+        record(connection, Artifact("model", f"{encoder}/{model_id}", model_id, _relative(lake, folder)), inputs)
+
+
+def load_embeddings(
+    lake: Lake,
+    encoder: str,
+    model_id: str,
+    batch_id: str,
+    segment_ids: Sequence[str],
+    participant_ids: Sequence[str],
+    embeddings: npt.NDArray[np.float32],
+) -> LoadedEmbeddings:
+    """Load the embeddings `[segments, width]` of one batch into `embeddings.<encoder>`.
+
+    That table holds one model only. Another model than its current one fills a table beside it, which replaces it, in
+    the same transaction, as soon as it covers every segment of the warehouse that the model can embed. Raises
+    ValueError for an encoder that is not a lower-case SQL name or a value that is not finite, LookupError for a model
+    or batch that has not been loaded.
+    """
+    if not np.isfinite(embeddings).all():
+        raise ValueError(f"{encoder} {model_id}, batch {batch_id}: embeddings hold NaN or infinity")
+    current, waiting = _encoder(encoder), _encoder(encoder) + NEXT
+    width = embeddings.shape[1]
+    arriving = pa.table(
+        {
+            "segment_id": pa.array(segment_ids, pa.string()),
+            "participant_id": pa.array(participant_ids, pa.string()),
+            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel(), pa.float32()), width),
+        }
+    )
+    with staging(lake) as connection:
+        table = current if _model_of(connection, current) in (None, model_id) else waiting
+        if _model_of(connection, table) != model_id:
+            connection.execute(f"DROP TABLE IF EXISTS embeddings.{table}")
+            connection.execute(_EMBEDDINGS_DDL.format(table=table, encoder=encoder, width=width))
+        connection.execute(f"DELETE FROM embeddings.{table} WHERE batch_id = ?", [batch_id])
+        connection.register("arriving", arriving)
+        connection.execute(
+            f"INSERT INTO embeddings.{table} SELECT segment_id, participant_id, ?, ?, embedding FROM arriving",
+            [batch_id, model_id],
+        )
+        swap = table == waiting and _missing(connection, encoder, model_id, waiting) == 0
+        if swap:
+            connection.execute(f"DROP TABLE embeddings.{current}")
+            connection.execute(f"ALTER TABLE embeddings.{waiting} RENAME TO {current}")
+        segments = known_artifact(connection, "segments", batch_id)
+        record(
+            connection,
+            embeddings_artifact(encoder, model_id, batch_id, segments.version),
+            [segments, known_artifact(connection, "model", f"{encoder}/{model_id}")],
+        )
+    return LoadedEmbeddings(
+        len(arriving), width, "swapped in" if swap else "waiting" if table == waiting else "current"
+    )
+
+
+def embedding_table(lake: Lake, encoder: str) -> EmbeddingTable:
+    """What `embeddings.<encoder>` holds. Raises LookupError if nothing was loaded into it yet."""
+    table = _encoder(encoder)
+    with staging(lake) as connection:
+        model_id = _model_of(connection, table)
+        if model_id is None:
+            raise LookupError(f"embeddings.{table} holds nothing: embed a batch first")
+        rows, models, distinct, orphans = connection.execute(
+            f"SELECT count(*), count(DISTINCT model_id), count(DISTINCT segment_id), "
+            f"count(*) FILTER (NOT EXISTS (FROM segments s WHERE s.segment_id = e.segment_id)) "
+            f"FROM embeddings.{table} e"
+        ).fetchall()[0]
+        missing = _missing(connection, encoder, model_id, table)
+    return EmbeddingTable(rows, models, missing, orphans, rows - distinct)
+
+
+def embeddings_artifact(encoder: str, model_id: str, batch_id: str, segments_version: str) -> Artifact:
+    """The rows of one batch in an embedding table, as provenance names them."""
+    return Artifact("embeddings", f"{encoder}/{model_id}/{batch_id}", f"{model_id}:{segments_version[:16]}")
+
+
+def segments_artifact(lake: Lake, batch_id: str) -> Artifact:
+    """The segment store of one batch, as provenance names it."""
+    path = lake.segments(batch_id)
+    return Artifact("segments", batch_id, sha256_file(path), _relative(lake, path))
+
+
+def _refuse_known_recordings(connection: duckdb.DuckDBPyConnection, batch_id: str) -> None:
+    clash = connection.execute(
+        "SELECT any_value(recording_id), batch_id, count(DISTINCT recording_id) FROM segments "
+        "WHERE recording_id IN (SELECT recording_id FROM arriving) GROUP BY batch_id"
+    ).fetchone()
+    if clash is not None:
+        raise ValueError(
+            f"batch {batch_id}: recording {clash[0]} is also in batch {clash[1]} ({clash[2]} such recordings)"
+        )
+
+
+def _model_of(connection: duckdb.DuckDBPyConnection, table: str) -> str | None:
+    """The model whose embeddings a table holds; None without the table or a row in it."""
+    found = connection.execute(
+        "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'embeddings' AND table_name = ?", [table]
+    ).fetchone()
+    row = connection.execute(f"SELECT model_id FROM embeddings.{table} LIMIT 1").fetchone() if found else None
+    return None if row is None else str(row[0])
+
+
+def _missing(connection: duckdb.DuckDBPyConnection, encoder: str, model_id: str, table: str) -> int:
+    """Number of segments that the model can embed and that the table lacks."""
+    row = connection.execute(
+        f"SELECT count(*) FROM segments, models WHERE encoder = ? AND model_id = ? "
+        f"AND (modality = 'accel' OR channels = len(ppg_status)) "
+        f"AND NOT EXISTS (FROM embeddings.{table} e WHERE e.segment_id = segments.segment_id)",
+        [encoder, model_id],
+    ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _encoder(name: str) -> str:
+    """The name, if it can be a table's: it goes into SQL as it is, and `__` is kept for the waiting table."""
+    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or len(name) > 60:
+        raise ValueError(f"encoder {name!r} is not a lower-case SQL name")
+    return name
+
+
+def _file(lake: Lake, path: Path, sha256: str) -> Artifact:
+    name = _relative(lake, path)
+    return Artifact("file", name, sha256, name)
+
+
+def _relative(lake: Lake, path: Path) -> str:
+    return path.relative_to(lake.root).as_posix()

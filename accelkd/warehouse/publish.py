@@ -1,0 +1,63 @@
+"""Publishing: analysts open a copy that nobody ever writes, so a reader never waits and a writer never fails."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from accelkd.files import atomic_path
+from accelkd.lake import Lake
+from accelkd.warehouse.load import NEXT
+from accelkd.warehouse.staging import staging, staging_lock
+
+
+@dataclass(frozen=True)
+class PublishedInfo:
+    """What was published."""
+
+    path: Path
+    bytes: int
+    rows: Mapping[str, int]  # of each table, by its name with its schema
+    content_version: str  # hash of all rows, whatever their order: equal for equal content
+
+
+def publish(lake: Lake) -> PublishedInfo:
+    """Copy the staging file to the published one: checkpoint, copy, rename.
+
+    Connections that are open on the published file keep what they see; the next ones see the new. Tables that a new
+    model has not filled yet are left out.
+    """
+    with staging(lake):
+        pass  # makes an empty warehouse where there is none
+    with staging_lock(lake), atomic_path(lake.published) as part:
+        with duckdb.connect(str(lake.staging)) as connection:
+            connection.execute("FORCE CHECKPOINT")
+        shutil.copyfile(lake.staging, part)
+        with duckdb.connect(str(part)) as connection:
+            for schema, table in _tables(connection):
+                if table.endswith(NEXT):
+                    connection.execute(f"DROP TABLE {schema}.{table}")
+            rows, content_version = _contents(connection)
+    return PublishedInfo(lake.published, lake.published.stat().st_size, rows, content_version)
+
+
+def _tables(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+    return connection.execute(
+        "SELECT schema_name, table_name FROM duckdb_tables() WHERE NOT internal ORDER BY ALL"
+    ).fetchall()
+
+
+def _contents(connection: duckdb.DuckDBPyConnection) -> tuple[dict[str, int], str]:
+    """Rows of every table, and a hash of their contents."""
+    rows, digest = {}, hashlib.sha256()
+    for schema, table in _tables(connection):
+        name = table if schema == "main" else f"{schema}.{table}"
+        count, content = connection.execute(f"SELECT count(*), sum(hash(t)) FROM {schema}.{table} t").fetchall()[0]
+        rows[name] = int(count)
+        digest.update(f"{name} {count} {content}\n".encode())
+    return rows, digest.hexdigest()

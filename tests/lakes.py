@@ -1,0 +1,133 @@
+"""Small lakes for tests: landed batches, segment stores and untrained checkpoints, all written by the real writers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import nn
+
+from accelkd.lake import Lake
+from accelkd.models.heads import ProjectionHead
+from accelkd.models.transformer import Encoder
+from accelkd.recordings.batches import writing_batch
+from accelkd.segments.schema import ACCEL_AXES, QUARANTINE, SAMPLES, segment_schema
+from accelkd.segments.store import write_segments
+from accelkd.training.checkpoint import Identity, write_checkpoint
+from accelkd.training.presets import PRESETS
+
+PPG_CHANNELS = 2
+
+
+def land(
+    lake: Lake, batch_id: str, participants: Sequence[str], *, minutes: int = 3, seed: int = 0, named: str | None = None
+) -> None:
+    """An arrival batch with one recording `<named>-<participant>` each, noise as segments, one quarantined window.
+
+    `named` is the batch's id unless given.
+    """
+    named = named or batch_id
+    rng = np.random.default_rng([seed, len(batch_id), *batch_id.encode()])
+    with writing_batch(lake.landing, batch_id, source="simulation") as batch:
+        batch.add(
+            "participants",
+            pa.table(
+                {
+                    "participant_id": list(participants),
+                    "sex": [("female", "male")[i % 2] for i in range(len(participants))],
+                    "age_years": pa.array(20.0 + 50.0 * rng.random(len(participants))),
+                    "height_m": pa.array([1.7] * len(participants)),
+                    "bmi_kg_m2": pa.array([None] * len(participants), pa.float64()),
+                }
+            ),
+        )
+        batch.add(
+            "recordings",
+            pa.table(
+                {
+                    "recording_id": [f"{named}-{p}" for p in participants],
+                    "participant_id": list(participants),
+                    "device_id": ["sim-wrist-64"] * len(participants),
+                    "ppg": [[[1.0] * 64] * PPG_CHANNELS] * len(participants),
+                    "ppg_rate_hz": [64.0] * len(participants),
+                    "accel": [[[1.0] * 64] * 3] * len(participants),
+                    "accel_rate_hz": [64.0] * len(participants),
+                    "accel_start_s": [0.0] * len(participants),
+                }
+            ),
+        )
+    rows = [
+        {
+            "segment_id": hashlib.sha256(f"{named}-{p} {minute}".encode()).hexdigest()[:16],
+            "recording_id": f"{named}-{p}",
+            "participant_id": p,
+            "batch_id": batch_id,
+            "device_id": "sim-wrist-64",
+            "offset_s": 60.0 * minute,
+            "motion_median_g": 0.01,
+            "motion_p95_g": 0.02,
+            "hr_bpm": float(rng.uniform(50, 100)),
+            "sdnn_ms": float(rng.uniform(20, 100)),
+            "rmssd_ms": float(rng.uniform(20, 100)),
+            "label_channel": 0,
+            "label_agreement": 1.0,
+            "label_template_correlation": 0.95,
+            "label_coverage": 0.97,
+            "label_good": True,
+            "ppg_status": [0] * PPG_CHANNELS,
+            "ppg_level": [1e5] * PPG_CHANNELS,
+            "ppg_ac_level": [1e3] * PPG_CHANNELS,
+            "ppg_missing": [0.0] * PPG_CHANNELS,
+            "accel_status": [0] * ACCEL_AXES,
+            "accel_level": [0.5] * ACCEL_AXES,
+            "accel_ac_level": [0.01] * ACCEL_AXES,
+            "accel_missing": [0.0] * ACCEL_AXES,
+            "ppg": rng.standard_normal(PPG_CHANNELS * SAMPLES).astype(np.float16),
+            "accel": rng.standard_normal(ACCEL_AXES * SAMPLES).astype(np.float16),
+        }
+        for p in participants
+        for minute in range(minutes)
+    ]
+    segments = pa.RecordBatch.from_pylist(rows, segment_schema(PPG_CHANNELS))
+    write_segments(lake.segments(batch_id), PPG_CHANNELS, [segments])
+    lake.quarantine(batch_id).parent.mkdir(parents=True, exist_ok=True)
+    moved = {"batch_id": batch_id, "participant_id": participants[0], "recording_id": f"{named}-{participants[0]}"}
+    pq.write_table(
+        pa.Table.from_pylist(
+            [{**moved, "unit": "window", "offset_s": 180.0, "reason": "motion", "detail": "0.2 g"}], QUARANTINE
+        ),
+        lake.quarantine(batch_id),
+    )
+
+
+def checkpoint(lake: Lake, encoder: str, *, seed: int = 0, teacher: str | None = None, split_version: str = "0") -> str:
+    """An untrained checkpoint of the smallest size; returns its model id."""
+    preset = PRESETS["smoke"]
+    config = preset.student if encoder == "accel_student" else preset.teacher
+    channels = ACCEL_AXES if encoder == "accel_student" else PPG_CHANNELS
+    module = nn.Module()
+    torch.manual_seed(seed)
+    module.encoder = Encoder(channels, config.encoder)
+    if teacher is not None:
+        module.teacher_head = ProjectionHead(preset.teacher.encoder.width)
+        module.student_head = ProjectionHead(config.encoder.width)
+    identity = Identity(
+        encoder=encoder,
+        modality="accel" if encoder == "accel_student" else "ppg",
+        channels=channels,
+        teacher=teacher,
+        config=asdict(config),
+        code_version="0",
+        data_version=str(seed),
+        split_version=split_version,
+        segments="0",
+    )
+    metrics = {"segments": 1, "participants": 1, "steps": 0, "batch_size": 1, "loss": 1.0}
+    curve = pa.table({"step": [0, 1], "loss": [1.0, 0.5]})
+    write_checkpoint(lake.checkpoint(encoder, identity.model_id), identity, module, curve, metrics)
+    return identity.model_id

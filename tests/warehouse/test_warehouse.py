@@ -1,0 +1,331 @@
+"""The warehouse on a real DuckDB file: idempotent loading, one model per table, publishing under open readers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from accelkd.cohort.split import extend_split
+from accelkd.lake import Lake
+from accelkd.segments.schema import METADATA
+from accelkd.segments.store import SegmentStore
+from accelkd.warehouse.load import embedding_table, load_batch, load_embeddings, load_model, load_split
+from accelkd.warehouse.provenance import Artifact, known_artifact, record
+from accelkd.warehouse.publish import publish
+from accelkd.warehouse.staging import staging
+from tests.lakes import checkpoint, land
+
+WIDTH = 16
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    lake = Lake(tmp_path)
+    land(lake, "b1", ["p1", "p2", "p3"])
+    land(lake, "b2", ["p3", "p4"])
+    return lake
+
+
+def query(lake: Lake, sql: str) -> list[tuple[object, ...]]:
+    with duckdb.connect(str(lake.published), read_only=True) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def embed(lake: Lake, model_id: str, batch_id: str, *, encoder: str = "ppg_teacher", value: float = 1.0) -> str:
+    metadata = SegmentStore([lake.segments(batch_id)]).metadata
+    ids = metadata.column("segment_id").to_pylist()
+    matrix = np.random.default_rng(0).standard_normal((len(ids), WIDTH)).astype(np.float32) * np.float32(value)
+    return load_embeddings(
+        lake, encoder, model_id, batch_id, ids, metadata.column("participant_id").to_pylist(), matrix
+    ).where
+
+
+def with_model(lake: Lake, *, seed: int = 0, encoder: str = "ppg_teacher") -> str:
+    model_id = checkpoint(lake, encoder, seed=seed)
+    load_model(lake, encoder, model_id, ["b1", "b2"])
+    return model_id
+
+
+def test_a_batch_loads_once_however_often_it_is_loaded(lake: Lake) -> None:
+    loaded = load_batch(lake, "b1")
+    assert (loaded.participants, loaded.segments, loaded.quarantined) == (3, 9, 1)
+    first = publish(lake)
+    assert load_batch(lake, "b1") == loaded
+    again = publish(lake)
+    assert again.rows == first.rows
+    assert again.content_version == first.content_version
+    load_batch(lake, "b2")
+    both = publish(lake)
+    assert both.rows["segments"] == 15
+    assert both.content_version != first.content_version
+    assert query(lake, "SELECT batch_id, segments, quarantined FROM batches ORDER BY 1") == [("b1", 9, 1), ("b2", 6, 1)]
+    assert query(lake, "FROM quarantine WHERE batch_id = 'b1'") == [("b1", "window", "motion", 1, 1)]
+
+
+def test_loading_order_does_not_show(lake: Lake, tmp_path: Path) -> None:
+    other = Lake(tmp_path / "other")
+    land(other, "b1", ["p1", "p2", "p3"])
+    land(other, "b2", ["p3", "p4"])
+    for batch_id in ("b1", "b2"):
+        load_batch(lake, batch_id)
+    for batch_id in ("b2", "b1"):
+        load_batch(other, batch_id)
+    assert publish(lake).content_version == publish(other).content_version
+
+
+def test_segments_hold_the_store_s_metadata(lake: Lake) -> None:
+    load_batch(lake, "b1")
+    publish(lake)
+    with duckdb.connect(str(lake.published), read_only=True) as connection:
+        loaded = connection.sql("FROM segments ORDER BY recording_id, offset_s").to_arrow_table()
+    expected = SegmentStore([lake.segments("b1")]).metadata.sort_by(
+        [("recording_id", "ascending"), ("offset_s", "ascending")]
+    )
+    assert loaded.column_names == [*METADATA.names, "ppg_status", "accel_status"]
+    assert loaded.select(METADATA.names).to_pylist() == expected.to_pylist()
+
+
+def test_a_participant_of_two_batches_is_one_row_with_the_split(lake: Lake) -> None:
+    load_batch(lake, "b1")
+    load_batch(lake, "b2")
+    with staging(lake) as connection:
+        connection.execute("UPDATE demographics SET age_years = NULL, sex = 'male' WHERE batch_id = 'b2'")
+        connection.execute("UPDATE demographics SET age_years = 61, sex = 'female' WHERE batch_id = 'b1'")
+    people = pa.table(
+        {
+            "participant_id": ["p1", "p2", "p3"],
+            "sex": ["female"] * 3,
+            "age_years": [61.0] * 3,
+            "device_id": ["sim-wrist-64"] * 3,
+            "batch_id": ["b1"] * 3,
+        }
+    )
+    summary = extend_split(lake.split, people)
+    assert load_split(lake) == load_split(lake) == 3
+    publish(lake)
+    assert query(lake, "SELECT sex, age_years, first_batch_id FROM participants WHERE participant_id = 'p3'") == [
+        ("male", 61.0, "b1")
+    ]
+    assert query(lake, "SELECT split, count(*) FROM participants GROUP BY ALL ORDER BY 1 NULLS LAST") == [
+        ("test", 1),
+        ("train", 2),
+        (None, 1),
+    ]
+    assert query(lake, "SELECT version_now FROM lineage_of('split:ledger') WHERE depth = 0") == [
+        (summary.split_version,)
+    ]
+
+
+def test_the_same_recording_in_two_batches_is_refused_by_name(lake: Lake) -> None:
+    load_batch(lake, "b1")
+    land(lake, "b3", ["p1"], named="b1")
+    with pytest.raises(ValueError, match="b3: recording b1-p1 is also in batch b1"):
+        load_batch(lake, "b3")
+    assert publish(lake).rows["segments"] == 9
+
+
+def test_a_failed_load_leaves_what_was_there(lake: Lake) -> None:
+    load_batch(lake, "b1")
+    before = publish(lake).content_version
+    lake.quarantine("b1").write_bytes(b"damaged")
+    with pytest.raises(pa.ArrowInvalid):
+        load_batch(lake, "b1")
+    assert publish(lake).content_version == before
+
+
+def test_a_new_model_is_swapped_in_when_it_covers_every_segment(lake: Lake) -> None:
+    for batch_id in ("b1", "b2"):
+        load_batch(lake, batch_id)
+    old, new = with_model(lake, seed=0), with_model(lake, seed=1)
+    assert embed(lake, old, "b1") == "current"
+    assert embedding_table(lake, "ppg_teacher").missing == 6
+    assert embed(lake, old, "b2") == embed(lake, old, "b2") == "current"
+    state = embedding_table(lake, "ppg_teacher")
+    assert (state.rows, state.models, state.missing, state.orphans, state.duplicates) == (15, 1, 0, 0, 0)
+
+    assert embed(lake, new, "b2", value=2.0) == "waiting"
+    published = publish(lake)
+    assert "embeddings.ppg_teacher__next" not in published.rows
+    assert query(lake, "SELECT DISTINCT model_id FROM embeddings.ppg_teacher") == [(old,)]
+    assert embed(lake, new, "b1", value=2.0) == "swapped in"
+    publish(lake)
+    assert query(lake, "SELECT model_id, count(*) FROM embeddings.ppg_teacher GROUP BY ALL") == [(new, 15)]
+    assert embed(lake, new, "b1", value=2.0) == "current"
+
+    assert embed(lake, old, "b1") == "waiting"  # back to the old one, the same way
+    assert embed(lake, old, "b2") == "swapped in"
+
+
+def test_a_third_model_takes_over_the_waiting_table(lake: Lake) -> None:
+    for batch_id in ("b1", "b2"):
+        load_batch(lake, batch_id)
+    models = [with_model(lake, seed=seed) for seed in range(3)]
+    for batch_id in ("b1", "b2"):
+        embed(lake, models[0], batch_id)
+    assert embed(lake, models[1], "b1") == "waiting"
+    assert embed(lake, models[2], "b2") == "waiting"
+    assert embed(lake, models[2], "b1") == "swapped in"
+    assert embedding_table(lake, "ppg_teacher").models == 1
+
+
+def test_segments_of_another_number_of_ppg_channels_do_not_hold_up_the_swap(lake: Lake) -> None:
+    for batch_id in ("b1", "b2"):
+        load_batch(lake, batch_id)
+    old, new = with_model(lake, seed=0), with_model(lake, seed=1)
+    with staging(lake) as connection:
+        connection.execute("UPDATE segments SET ppg_status = [0] WHERE batch_id = 'b2'")
+    assert embed(lake, old, "b1") == "current"
+    assert embedding_table(lake, "ppg_teacher").missing == 0
+    assert embed(lake, new, "b1") == "swapped in"
+
+
+@pytest.mark.parametrize("name", ["a b", "x; DROP TABLE segments", "Teacher", "ppg_teacher__next", "", "é"])
+def test_hostile_encoder_names_are_refused(lake: Lake, name: str) -> None:
+    load_batch(lake, "b1")
+    with pytest.raises(ValueError, match="lower-case SQL name"):
+        load_embeddings(lake, name, "m", "b1", ["s"], ["p"], np.ones((1, 2), np.float32))
+
+
+def test_embeddings_that_are_not_finite_or_not_known_are_refused(lake: Lake) -> None:
+    load_batch(lake, "b1")
+    with pytest.raises(ValueError, match="NaN"):
+        load_embeddings(lake, "ppg_teacher", "m", "b1", ["s"], ["p"], np.full((1, 2), np.nan, np.float32))
+    with pytest.raises(LookupError, match="model 'ppg_teacher/m'"):
+        load_embeddings(lake, "ppg_teacher", "m", "b1", ["s"], ["p"], np.ones((1, 2), np.float32))
+    with pytest.raises(LookupError, match="holds nothing"):
+        embedding_table(lake, "ppg_teacher")
+
+
+def test_every_table_and_column_is_commented(lake: Lake) -> None:
+    load_batch(lake, "b1")
+    embed(lake, with_model_of_b1(lake), "b1")
+    publish(lake)
+    for kind in ("tables", "views", "columns"):
+        name = "column_name" if kind == "columns" else f"{kind[:-1]}_name"
+        silent = query(lake, f"SELECT {name} FROM duckdb_{kind}() WHERE NOT internal AND comment IS NULL")
+        assert silent == []
+    assert query(lake, "SELECT function_name FROM duckdb_functions() WHERE NOT internal AND comment IS NULL") == []
+
+
+def with_model_of_b1(lake: Lake) -> str:
+    model_id = checkpoint(lake, "ppg_teacher")
+    load_model(lake, "ppg_teacher", model_id, ["b1"])
+    return model_id
+
+
+def test_macros_answer_the_common_questions(lake: Lake) -> None:
+    load_batch(lake, "b1")
+    model_id = with_model_of_b1(lake)
+    metadata = SegmentStore([lake.segments("b1")]).metadata
+    ids = metadata.column("segment_id").to_pylist()
+    matrix = np.random.default_rng(3).standard_normal((9, WIDTH)).astype(np.float32)
+    load_embeddings(lake, "ppg_teacher", model_id, "b1", ids, metadata.column("participant_id").to_pylist(), matrix)
+    publish(lake)
+    unit = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
+    order = [i for i in np.argsort(-(unit @ unit[4])) if i != 4][:3]
+    rows = query(lake, f"FROM similar_segments('ppg_teacher', '{ids[4]}', 3)")
+    assert [row[0] for row in rows] == [ids[i] for i in order]
+    assert [row[2] for row in rows] == pytest.approx([float(unit[i] @ unit[4]) for i in order], abs=1e-5)
+    means = query(lake, "FROM participant_embedding('ppg_teacher')")
+    assert [(row[0], row[1]) for row in means] == [("p1", 3), ("p2", 3), ("p3", 3)]
+    assert means[1][2] == pytest.approx(matrix[3:6].mean(axis=0).tolist(), abs=1e-6)
+
+
+def test_lineage_leads_from_embeddings_to_raw_files(lake: Lake) -> None:
+    load_batch(lake, "b1")
+    model_id = with_model_of_b1(lake)
+    embed(lake, model_id, "b1")
+    with staging(lake) as connection:
+        artifact = f"embeddings:ppg_teacher/{model_id}/b1"
+        rows = connection.execute("SELECT kind, path, version_used FROM lineage_of(?)", [artifact]).fetchall()
+    by_path = {path: version for _, path, version in rows}
+    assert {"embeddings", "model", "segments", "batch", "split", "file"} == {row[0] for row in rows}
+    assert "landing/b1/recordings/part-00000.parquet" in by_path
+    assert f"checkpoints/ppg_teacher/{model_id}/model.safetensors" in by_path
+    assert by_path["segments/b1.arrow"] == known(lake, "segments", "b1").version
+
+
+def test_a_stale_artifact_shows_the_version_it_was_made_from(lake: Lake) -> None:
+    old = Artifact("segments", "x", "v1")
+    with staging(lake) as connection:
+        record(connection, old, [])
+        record(connection, Artifact("report", "r", "1"), [old])
+        record(connection, Artifact("segments", "x", "v2"), [])
+        rows = connection.execute("SELECT version_used, version_now FROM lineage_of('report:r') WHERE depth = 1")
+        assert rows.fetchall() == [("v1", "v2")]
+
+
+def known(lake: Lake, kind: str, name: str) -> Artifact:
+    with staging(lake) as connection:
+        return known_artifact(connection, kind, name)
+
+
+READER = """
+import sys, duckdb
+connection = duckdb.connect(sys.argv[1], read_only=True)
+for line in sys.stdin:
+    if line.strip() == "reopen":
+        connection.close()
+        connection = duckdb.connect(sys.argv[1], read_only=True)
+    (count,) = connection.execute("SELECT count(*) FROM segments JOIN participants USING (participant_id)").fetchone()
+    print(count, flush=True)
+"""
+
+
+def test_an_open_reader_keeps_its_snapshot_and_the_next_sees_the_new(lake: Lake) -> None:
+    load_batch(lake, "b1")
+    publish(lake)
+    with subprocess.Popen(
+        [sys.executable, "-c", READER, str(lake.published)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as reader:
+
+        def ask(line: str) -> int:
+            assert reader.stdin is not None
+            assert reader.stdout is not None
+            reader.stdin.write(line + "\n")
+            reader.stdin.flush()
+            return int(reader.stdout.readline())
+
+        assert ask("count") == 9
+        load_batch(lake, "b2")
+        publish(lake)
+        assert ask("count") == 9
+        assert ask("reopen") == 15
+        assert reader.stdin is not None
+        reader.stdin.close()
+        assert reader.wait(timeout=30) == 0
+
+
+def test_writers_wait_for_each_other(lake: Lake) -> None:
+    order = []
+
+    def load() -> None:
+        load_batch(lake, "b2")
+        order.append("loaded")
+
+    with staging(lake) as connection:
+        second = threading.Thread(target=load)
+        second.start()
+        second.join(timeout=0.3)
+        assert second.is_alive()
+        connection.execute("SELECT 1")
+        order.append("first done")
+    second.join(timeout=30)
+    assert order == ["first done", "loaded"]
+
+
+def test_a_file_of_another_schema_is_refused(lake: Lake) -> None:
+    with staging(lake) as connection:
+        connection.execute("UPDATE schema_version SET sha256 = 'older'")
+    with pytest.raises(RuntimeError, match="another version of"):
+        load_batch(lake, "b1")
