@@ -1,1 +1,10 @@
-"""The physiological cohort simulator."""
+"""The cohort simulator: people with known traits, and the raw recordings that a wrist device would make of them.
+
+`simulate_batch` writes an arrival batch; docs/simulator.md says which processes are modelled, from which sources, and
+what is not realistic.
+"""
+
+from accelkd.recordings.simulator.profiles import PROFILES, Profile
+from accelkd.recordings.simulator.simulate import simulate_batch
+
+__all__ = ["PROFILES", "Profile", "simulate_batch"]

@@ -1,0 +1,233 @@
+"""The survey: its questions, and the binary health targets that its answers define.
+
+Questions, choices and target definitions are those of the paper's tables 20 to 23 (Apple Heart and Movement Study; drinking after AUDIT-C, smoking
+after All of Us). Three readings are ours:
+
+- *46 targets*: tables 20, 21 and 23 define 45; table 12 also reports sleep apnea. It is asked like every other condition.
+- *Active smoker, no*: table 23 reads "answer to Q2 is 'No', and answer to Q2b is 'Not at all'", but Q2b is asked only after 'Yes' or
+  'I don't know'. Either answer therefore means no, as the table says of drinking in so many words.
+- *Yes* needs every answer that the table names, so somebody who does not know whether they ever smoked 100 cigarettes and now smokes
+  daily is neither an active smoker nor not.
+
+Whatever leads to neither yes nor no (other answers, 'I prefer not to answer', 'I don't know', nothing) excludes the participant from that target.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+YES = "Yes"
+NO = "No"
+UNKNOWN = "I don't know"
+DECLINED = "I prefer not to answer"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question. `only_after`: another question and the answers to it that lead here; None if everybody is asked."""
+
+    question_id: str
+    text: str
+    choices: tuple[str, ...]
+    only_after: tuple[str, tuple[str, ...]] | None = None
+
+
+Rule = tuple[tuple[str, tuple[str, ...]], ...]  # every (question, answers that count) must hold
+
+
+@dataclass(frozen=True)
+class Target:
+    """A binary target: True if one of `yes` holds, False if one of `no` holds, else the participant is excluded."""
+
+    target_id: str
+    label: str  # as the paper names it
+    yes: tuple[Rule, ...]
+    no: tuple[Rule, ...]
+    paper_participants: int | None  # test participants in the paper's evaluation (tables 20, 21, 23)
+
+
+# id, the paper's label, what is asked about, test participants
+_CONDITIONS = (
+    ("heart_attack", "Heart attack", "heart attack", 26_806),
+    ("heart_disease", "Heart disease", "coronary heart disease or angina", 26_584),
+    ("blood_pressure", "Blood pressure", "high blood pressure", 26_326),
+    ("stroke_tia", "Stroke or TIA", "stroke or transient ischemic attack", 26_805),
+    ("afib", "Afib", "atrial fibrillation", 26_342),
+    ("heart_rhythm", "Heart rhythm", "heart rhythm problem other than atrial fibrillation", 26_068),
+    ("pacemaker", "Pacemaker", "pacemaker", 26_916),
+    ("artery_disease", "Artery disease", "peripheral artery disease", 26_429),
+    ("heart_failure", "Heart failure", "heart failure", 26_843),
+    ("diabetes", "Diabetes", "diabetes", 26_661),
+    ("cholesterol", "Cholesterol", "high cholesterol", 26_238),
+    ("arthritis", "Arthritis", "arthritis", 26_429),
+    ("hip_knee", "Hip/Knee", "hip or knee replacement", 26_948),
+    ("lower_back", "Lower back", "disorder of the lower back", 26_480),
+    ("neck_disorder", "Neck disorder", "disorder of the neck", 26_628),
+    ("osteoporosis", "Osteoporosis", "osteoporosis", 26_554),
+    ("asthma", "Asthma", "asthma", 26_762),
+    ("chronic_bronchitis", "Chronic bronchitis", "chronic bronchitis, COPD or emphysema", 26_707),
+    ("allergy", "Allergy", "allergy other than allergic asthma", 26_626),
+    ("kidney", "Kidney", "kidney problems", 26_640),
+    ("thyroid", "Thyroid", "thyroid disease", 26_502),
+    ("cancer", "Cancer", "cancer", 26_783),
+    ("liver", "Liver", "cirrhosis of the liver", 26_784),
+    ("urinary", "Urinary", "urinary incontinence", 26_728),
+    ("neuropathy", "Neuropathy", "neuropathy", 26_370),
+    ("depression", "Depression", "depression", 26_110),
+    ("anxiety", "Anxiety", "anxiety disorder", 25_989),
+    ("sleep_apnea", "Sleep apnea", "sleep apnea", None),
+    ("hearing", "Hearing", "hearing loss", 25_633),
+    ("vision", "Vision", "vision loss", 25_895),
+)
+_MEDICATIONS = (
+    ("ace_inhibitors", "ACE-inhibitors", "ACE inhibitors or ARBs", 11_043),
+    ("anti_anxiety", "Anti-anxiety", "anti-anxiety aids", 15_876),
+    ("antipsychotics", "Anti-psychotics", "antipsychotics", 15_914),
+    ("anticoagulants", "Anticoagulants", "anticoagulants", 15_906),
+    ("antidepressants", "Antidepressants", "antidepressants", 15_919),
+    ("antiplatelets", "Antiplatelets", "antiplatelets, such as aspirin", 15_891),
+    ("beta_blockers", "Beta-blockers", "beta blockers", 15_868),
+    ("blood_pressure_medication", "Blood pressure med.", "other medications for lowering blood pressure", 15_835),
+    ("calcium_channel_blockers", "Calcium-channel blockers", "calcium-channel blockers", 15_812),
+    ("chemotherapy", "Chemotherapy", "certain types of chemotherapy", 11_084),
+    ("diuretics", "Diuretics", "diuretics", 15_929),
+    ("opioid_painkillers", "Opioid painkillers", "opioid painkillers", 15_941),
+    ("painkillers", "Painkillers", "non-steroidal anti-inflammatories", 15_919),
+    ("sleep_medication", "Sleep medication", "sleeping aids", 15_892),
+)
+
+_FREQUENT_DRINKING = ("Two to three times a week", "Four or more times a week")
+_RARE_DRINKING = ("Never", "Monthly or less", "Two to four times a month")
+
+QUESTIONS: dict[str, Question] = {
+    question.question_id: question
+    for question in (
+        *(
+            Question(name, f"Ever diagnosed with: {what}?", (YES, NO, DECLINED, UNKNOWN))
+            for name, _, what, _ in _CONDITIONS
+        ),
+        *(Question(name, f"Currently taking: {what}?", (YES, NO, DECLINED)) for name, _, what, _ in _MEDICATIONS),
+        Question("q1", "Ever had an alcoholic drink?", (YES, NO, UNKNOWN, DECLINED)),
+        Question(
+            "q1b",
+            "How often alcohol in the past year?",
+            (*_RARE_DRINKING, *_FREQUENT_DRINKING, DECLINED),
+            ("q1", (YES,)),
+        ),
+        Question(
+            "q1c",
+            "How many drinks on a typical day of drinking?",
+            ("1 or 2", "3 or 4", "5 or 6", "7 to 9", "10 or more", DECLINED),
+            ("q1", (YES,)),
+        ),
+        Question("q2", "Ever smoked at least 100 cigarettes?", (YES, NO, UNKNOWN, DECLINED)),
+        Question(
+            "q2b",
+            "Smoking cigarettes now?",
+            ("Every day", "Some days", "Not at all", DECLINED),
+            ("q2", (YES, UNKNOWN)),
+        ),
+    )
+}
+
+TARGETS: dict[str, Target] = {
+    target.target_id: target
+    for target in (
+        *(
+            Target(name, label, yes=(((name, (YES,)),),), no=(((name, (NO,)),),), paper_participants=participants)
+            for name, label, _, participants in (*_CONDITIONS, *_MEDICATIONS)
+        ),
+        Target(
+            "active_alcohol",
+            "Active alcohol user",
+            yes=((("q1", (YES,)), ("q1b", _FREQUENT_DRINKING)),),
+            no=((("q1", (NO,)),), (("q1b", _RARE_DRINKING),)),
+            paper_participants=23_472,
+        ),
+        Target(
+            "active_smoker",
+            "Active smoker",
+            yes=((("q2", (YES,)), ("q2b", ("Every day", "Some days"))),),
+            no=((("q2", (NO,)),), (("q2b", ("Not at all",)),)),
+            paper_participants=23_452,
+        ),
+    )
+}
+
+SURVEY_TARGET = pa.schema(
+    [
+        pa.field("participant_id", pa.string(), nullable=False),
+        pa.field("target", pa.string(), nullable=False),  # key of TARGETS
+        pa.field("value", pa.bool_()),  # null: the participant is left out of this target
+    ]
+)
+
+
+def survey_targets(survey: pa.Table) -> pa.Table:
+    """The targets of everybody who answered anything: one row (SURVEY_TARGET) for each participant and target.
+
+    `survey` has the columns of accelkd.recordings.schema.SURVEY, from any number of batches. Rows come sorted by participant, targets
+    in the order of TARGETS. Raises ValueError that names the participant for an unknown question, for an answer that is not
+    one of its choices, and for a question answered twice.
+    """
+    participants, who = np.unique(_strings(survey, "participant_id"), return_inverse=True)
+    answers = _answer_codes(survey, who, len(participants))
+    column = {question: number for number, question in enumerate(QUESTIONS)}
+
+    def holds(rules: tuple[Rule, ...]) -> npt.NDArray[np.bool_]:
+        any_rule = np.zeros(len(participants), bool)
+        for rule in rules:
+            every = np.ones(len(participants), bool)
+            for question, accepted in rule:
+                codes = [QUESTIONS[question].choices.index(answer) for answer in accepted]
+                every &= np.isin(answers[:, column[question]], codes)
+            any_rule |= every
+        return any_rule
+
+    yes = np.stack([holds(target.yes) for target in TARGETS.values()], axis=1)
+    no = np.stack([holds(target.no) for target in TARGETS.values()], axis=1)
+    return pa.table(
+        {
+            "participant_id": np.repeat(participants, len(TARGETS)),
+            "target": np.tile(np.array(list(TARGETS)), len(participants)),
+            "value": pa.array(yes.reshape(-1), mask=~(yes | no).reshape(-1)),
+        },
+        schema=SURVEY_TARGET,
+    )
+
+
+def _strings(table: pa.Table, column: str) -> npt.NDArray[np.object_]:
+    values: npt.NDArray[np.object_] = table.column(column).to_numpy(zero_copy_only=False)
+    return values
+
+
+def _answer_codes(survey: pa.Table, who: npt.NDArray[np.intp], participants: int) -> npt.NDArray[np.int8]:
+    """Index of each answer among its question's choices: `[participants, questions]`, −1 where there is none."""
+    asked, answered = _strings(survey, "question_id"), _strings(survey, "answer")
+    codes = np.full((participants, len(QUESTIONS)), -1, np.int8)
+    known = np.zeros(len(asked), bool)
+    for number, question in enumerate(QUESTIONS.values()):
+        rows = np.flatnonzero(asked == question.question_id)
+        known[rows] = True
+        code = np.full(len(rows), -1, np.int8)
+        for choice, text in enumerate(question.choices):
+            code[answered[rows] == text] = choice
+        _complain(survey, rows[code < 0], f"answer is not a choice of question {question.question_id!r}")
+        _, first = np.unique(who[rows], return_index=True)
+        _complain(survey, np.delete(rows, first), f"question {question.question_id!r} is answered twice")
+        codes[who[rows], number] = code
+    _complain(survey, np.flatnonzero(~known), "there is no such question")
+    return codes
+
+
+def _complain(survey: pa.Table, rows: npt.NDArray[np.intp], rule: str) -> None:
+    if len(rows):
+        row = survey.slice(int(rows[0]), 1).to_pylist()[0]
+        raise ValueError(
+            f"survey of participant {row['participant_id']}: {rule} "
+            f"(question {row['question_id']!r}; {len(rows)} such rows)"
+        )

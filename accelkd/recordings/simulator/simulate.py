@@ -1,0 +1,239 @@
+"""From people to an arrival batch of raw recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from accelkd.progress import progress
+from accelkd.recordings.batches import Manifest, read_manifest, writing_batch
+from accelkd.recordings.devices import DEVICES
+from accelkd.recordings.schema import PARTICIPANT, RECORDING, TRUTH
+from accelkd.recordings.simulator.answers import survey_answers
+from accelkd.recordings.simulator.beats import draw_rhythm, reference
+from accelkd.recordings.simulator.faults import damage, draw_duration, draw_faults
+from accelkd.recordings.simulator.movements import draw_movements
+from accelkd.recordings.simulator.optics import CHANNELS, FULL_SCALE, draw_optics, sample_optics
+from accelkd.recordings.simulator.participants import Traits, draw_people
+from accelkd.recordings.simulator.profiles import PROFILES
+from accelkd.recordings.simulator.recoil import draw_recoil, sample_recoil
+from accelkd.recordings.simulator.streams import F32, participant_stream
+
+_FIRST_DAY = datetime(2025, 1, 1, tzinfo=UTC)
+_BLOCK = 8  # recordings of a participant that are made at once: their arrays stay in the processor's cache
+_RECORDINGS_PER_FILE = 256
+_ACCEL_RANGE_G = 16.0
+_ACCEL_STEPS_PER_G = 2.0**15  # 20 bits over the range
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Participants `first` to `first + count`: what one file of recordings holds."""
+
+    seed: int
+    profile: str
+    rate_hz: int
+    first: int
+    count: int
+    segments: int
+
+
+def simulate_batch(
+    landing: Path,
+    batch_id: str,
+    *,
+    participants: int,
+    segments: int,
+    seed: int,
+    profile: str = "realistic",
+    rate_hz: int = 64,
+    first_participant: int = 0,
+    processes: int = 1,
+) -> Manifest:
+    """Write one arrival batch of `participants` people with `segments` recordings of 60 s each.
+
+    A person and their recordings are fixed by `seed`, their number (from `first_participant` on), `segments`, `profile` and
+    `rate_hz`; traits and answers by seed and number alone. The bytes do not depend on `processes`. Returns the manifest.
+
+    Raises ValueError for an unknown profile or rate and for numbers out of range, FileExistsError if the batch is there with
+    other content.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"there is no profile {profile!r}; there are {', '.join(PROFILES)}")
+    if f"sim-wrist-{rate_hz}" not in DEVICES:
+        raise ValueError(f"no simulated device samples at {rate_hz} Hz; choose 64 or 256")
+    for name, value, least in (
+        ("participants", participants, 1),
+        ("segments", segments, 1),
+        ("processes", processes, 1),
+        ("seed", seed, 0),
+        ("first_participant", first_participant, 0),
+    ):
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, not {value}")
+    per_file = max(1, _RECORDINGS_PER_FILE // segments)
+    last = first_participant + participants
+    jobs = [
+        _Job(seed, profile, rate_hz, first, min(per_file, last - first), segments)
+        for first in range(first_participant, last, per_file)
+    ]
+    with writing_batch(landing, batch_id, source="simulation") as batch:
+        truths = []
+        for recordings, truth in progress(_run(jobs, processes), "simulate", len(jobs)):
+            batch.add("recordings", recordings)
+            truths.append(truth)
+        ids = [participant_id(seed, first_participant + number) for number in range(participants)]
+        people = draw_people(seed, first_participant, participants)
+        batch.add("participants", _participant_table(ids, people))
+        batch.add("survey", survey_answers(seed, first_participant, ids, people))
+        batch.add("truth", pa.concat_tables(truths))
+    return read_manifest(landing / batch_id)
+
+
+def participant_id(seed: int, number: int) -> str:
+    """Pseudonym of a simulated person."""
+    return f"sim{seed}-{number:06d}"
+
+
+def _run(jobs: list[_Job], processes: int) -> Iterator[tuple[pa.Table, pa.Table]]:
+    if min(processes, len(jobs)) == 1:
+        yield from map(_simulate, jobs)
+        return
+    with ProcessPoolExecutor(min(processes, len(jobs)), mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_simulate, jobs)
+
+
+def _simulate(job: _Job) -> tuple[pa.Table, pa.Table]:
+    """Recordings and truth of the people of one job."""
+    people = draw_people(job.seed, job.first, job.count)
+    rows: list[_Row] = []
+    for person in range(job.count):
+        for start in range(0, job.segments, _BLOCK):
+            size = min(_BLOCK, job.segments - start)
+            rows += _block(job, person, people.rows(np.full(size, person)), start)
+    return _recording_table(job, rows), pa.Table.from_pylist([row.truth for row in rows], schema=TRUTH)
+
+
+@dataclass(frozen=True)
+class _Row:
+    started_at: datetime
+    light: F32  # [CHANNELS + 1, samples]
+    accel: F32  # [3, samples]
+    truth: dict[str, object]
+
+
+def _block(job: _Job, person: int, people: Traits, start: int) -> list[_Row]:
+    """The recordings `start` to `start + len(people)` of one participant."""
+    profile = PROFILES[job.profile]
+    device = DEVICES[f"sim-wrist-{job.rate_hz}"]
+    number = job.first + person
+    rng = participant_stream(job.seed, number, start // _BLOCK)
+    n = len(people.age_years)
+    # What happens comes before how it is sampled: both rates see the same minutes
+    rhythm = draw_rhythm(rng, people, profile.heart_rate_spread)
+    movements = draw_movements(rng, n, profile.movements_per_min, profile.movement_mg)
+    faults = draw_faults(rng, n, profile.fault_share)
+    duration_s = draw_duration(rng, faults)
+    optics = draw_optics(rng, people, rhythm, movements, profile, (*device.led_offsets_s, 0.0))
+    recoil = draw_recoil(rng, people, rhythm, movements, profile)
+
+    light = sample_optics(rng, optics, movements, job.rate_hz)
+    accel = sample_recoil(rng, recoil, movements, job.rate_hz)
+    for i, fault in enumerate(faults):
+        damage(rng, fault, light[i], accel[i], job.rate_hz)
+    np.rint(light, out=light)
+    np.clip(light, 0.0, FULL_SCALE, out=light)
+    accel *= np.float32(_ACCEL_STEPS_PER_G)
+    np.rint(accel, out=accel)
+    accel *= np.float32(1.0 / _ACCEL_STEPS_PER_G)
+    np.clip(accel, -_ACCEL_RANGE_G, _ACCEL_RANGE_G, out=accel)
+
+    rows = []
+    for i in range(n):
+        heart = reference(rhythm, i, duration_s[i])
+        length = int(duration_s[i] * job.rate_hz)
+        who = participant_id(job.seed, number)
+        rows.append(
+            _Row(
+                _FIRST_DAY + timedelta(days=number % 300 + start + i, hours=float(rhythm.hour[i])),
+                light[i, :, :length],
+                accel[i, :, :length],
+                {
+                    "recording_id": f"{who}-{start + i:04d}",
+                    "participant_id": who,
+                    "beat_s": heart.beat_s,
+                    "ectopic": heart.ectopic,
+                    "hr_bpm": heart.hr_bpm,
+                    "sdnn_ms": heart.sdnn_ms,
+                    "rmssd_ms": heart.rmssd_ms,
+                    "j_wave_mg": recoil.j_wave_mg[i],
+                    "coupling_lost": bool(recoil.coupling_lost[i]),
+                    "movements": int((movements.recording == i).sum()),
+                    "atrial_fibrillation": bool(rhythm.atrial_fibrillation[i]),
+                    "breathing_rate_hz": rhythm.breathing_hz[i],
+                },
+            )
+        )
+    return rows
+
+
+def _recording_table(job: _Job, rows: list[_Row]) -> pa.Table:
+    n = len(rows)
+    rate = pa.array(np.full(n, float(job.rate_hz)))
+
+    def truth(name: str) -> pa.Array:
+        return pa.array([row.truth[name] for row in rows], RECORDING.field(name).type)
+
+    return pa.table(
+        {
+            "recording_id": truth("recording_id"),
+            "participant_id": truth("participant_id"),
+            "device_id": pa.array([f"sim-wrist-{job.rate_hz}"] * n),
+            "started_at": pa.array([row.started_at for row in rows], RECORDING.field("started_at").type),
+            "ppg": _streams([row.light[:CHANNELS] for row in rows]),
+            "ppg_rate_hz": rate,
+            "dark": _streams([row.light[CHANNELS:] for row in rows]),
+            "dark_rate_hz": rate,
+            "dark_offsets_s": pa.array([[0.0]] * n, RECORDING.field("dark_offsets_s").type),
+            "accel": _streams([row.accel for row in rows]),
+            "accel_rate_hz": rate,
+            "accel_start_s": pa.array(np.zeros(n)),
+            "hr_bpm": truth("hr_bpm"),
+            "sdnn_ms": truth("sdnn_ms"),
+            "rmssd_ms": truth("rmssd_ms"),
+            "reference_source": pa.array(["simulation"] * n),
+            "reference_beat_s": pa.array(
+                [row.truth["beat_s"] for row in rows], RECORDING.field("reference_beat_s").type
+            ),
+        }
+    )
+
+
+def _streams(signals: list[F32]) -> pa.Array:
+    """Signals `[channels, samples]` as one list of lists, channel-major."""
+    channels = len(signals[0])
+    lengths = np.repeat([signal.shape[1] for signal in signals], channels)
+    ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    values = pa.array(np.concatenate([signal.reshape(-1) for signal in signals]))
+    starts = np.arange(0, len(lengths) + 1, channels, dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(starts), pa.ListArray.from_arrays(pa.array(ends), values))
+
+
+def _participant_table(ids: list[str], people: Traits) -> pa.Table:
+    return pa.table(
+        {
+            "participant_id": pa.array(ids),
+            "sex": pa.array(np.where(people.male > 0, "male", "female")),
+            "age_years": pa.array(np.round(people.age_years, 1)),
+            "height_m": pa.array(np.round(people.height_m, 2)),
+            "bmi_kg_m2": pa.array(np.round(people.bmi_kg_m2, 1)),
+        },
+        schema=PARTICIPANT,
+    )
