@@ -1,0 +1,19 @@
+"""Two-dimensional maps of embeddings by t-SNE (van der Maaten and Hinton 2008), as in the paper's figure 3."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.manifold import TSNE
+
+
+def tsne(x: npt.NDArray[np.float32], *, seed: int = 0) -> npt.NDArray[np.float32]:
+    """Map `[segments, width]` to `[segments, 2]`: started from the principal components, one map per seed.
+
+    Raises ValueError for fewer than four segments.
+    """
+    if len(x) < 4:
+        raise ValueError(f"a map needs at least 4 segments, not {len(x)}")
+    perplexity = min(30.0, (len(x) - 1) / 3)
+    out: npt.NDArray[np.float32] = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(x)
+    return out
