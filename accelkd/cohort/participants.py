@@ -1,0 +1,39 @@
+"""Who can be split: participants with at least one segment, as their batch describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from accelkd.lake import Lake
+from accelkd.segments.store import SegmentStore
+
+
+def segmented_participants(lake: Lake, batch_ids: Sequence[str]) -> pa.Table:
+    """participant_id, sex, age_years, device_id and batch_id of everybody with a segment in one of the batches.
+
+    One row for each batch and device of a participant, in an order that is always the same.
+    """
+    tables = []
+    for batch_id in batch_ids:
+        segmented = SegmentStore([lake.segments(batch_id)]).metadata.select(["participant_id", "device_id", "batch_id"])
+        people = pq.read_table(
+            lake.batch(batch_id) / "participants.parquet", columns=["participant_id", "sex", "age_years"]
+        )
+        unique = segmented.group_by(["participant_id", "device_id", "batch_id"], use_threads=False).aggregate([])
+        tables.append(unique.join(people, "participant_id", use_threads=False))
+    if not tables:
+        return pa.table({name: pa.array([], kind) for name, kind in _COLUMNS.items()})
+    keys = [(name, "ascending") for name in ("batch_id", "participant_id", "device_id")]
+    return pa.concat_tables(tables).select(list(_COLUMNS)).sort_by(keys)
+
+
+_COLUMNS = {
+    "participant_id": pa.string(),
+    "sex": pa.string(),
+    "age_years": pa.float64(),
+    "device_id": pa.string(),
+    "batch_id": pa.string(),
+}
