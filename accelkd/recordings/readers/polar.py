@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 
@@ -49,12 +50,12 @@ def read(session: Session) -> Recording:
     # Streams are aligned by the sensor's time alone: the phone's lags it by another amount in each stream
     ppg_start_ns, ppg_rate_hz, ppg = _stream(files["PPG"], 4)
     accel_start_ns, accel_rate_hz, accel = _stream(files["ACC"], 3)
-    phone_start = _phone_times(files["PPG"])[0]
+    phone_start = next(_phone_times(files["PPG"]))
     duration_s = ppg.shape[1] / ppg_rate_hz
 
     def after_start(name: str) -> Times:
         """Times of a stream that has phone time only, seconds after the first PPG frame reached the phone."""
-        return np.array([(time - phone_start) / np.timedelta64(1, "s") for time in _phone_times(files[name])])
+        return np.array([(time - phone_start).total_seconds() for time in _phone_times(files[name])])
 
     notes = []
     hr_s = hr_bpm = ibi_end_s = ibi_s = event_s = None
@@ -107,14 +108,16 @@ def _stream(path: Path, channels: int) -> tuple[int, float, Signals]:
     return int(time_ns[0]), rate_hz, np.stack(columns)
 
 
-def _phone_times(path: Path) -> list[np.datetime64]:
+def _phone_times(path: Path) -> Iterator[datetime]:
     """First column: local time of the phone, without a zone."""
     with path.open(encoding="utf-8", errors="replace") as file:
         next(file)
-        try:
-            return [np.datetime64(line.split(";", 1)[0]) for line in file if line.strip()]
-        except ValueError:
-            raise Unreadable("bad_row", f"{path.name}: a row does not start with a time") from None
+        for line in file:
+            if line.strip():
+                try:
+                    yield datetime.fromisoformat(line.split(";", 1)[0]).replace(tzinfo=None)
+                except ValueError:
+                    raise Unreadable("bad_row", f"{path.name}: a row does not start with a time") from None
 
 
 def _intervals(path: Path, begin_s: Times) -> tuple[Times, Times, str]:

@@ -1,0 +1,131 @@
+"""What `ingest` does with a delivery as a whole."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from accelkd.recordings.batches import read_manifest
+from accelkd.recordings.ingest import ingest
+
+
+@pytest.fixture
+def delivery(shared: Path, tmp_path: Path) -> Path:
+    """Two BAMI recordings."""
+    folder = tmp_path / "delivery"
+    folder.mkdir()
+    for number in (1, 2):
+        shutil.copyfile(shared / f"data/bami1-watch/Subject_{number}.mat", folder / f"Subject_{number}.mat")
+    return folder
+
+
+def test_the_batch_names_its_source_and_its_participants(delivery: Path, tmp_path: Path) -> None:
+    summary = ingest("bami", delivery, tmp_path / "landing", "2026-11-bami")
+    manifest = read_manifest(tmp_path / "landing/2026-11-bami")
+    assert (manifest.source, manifest.devices, manifest.replaces) == ("bami", ("bami",), None)
+    assert (manifest.rows("recordings"), manifest.rows("participants"), manifest.rows("rejected")) == (2, 2, 0)
+    people = pq.read_table(tmp_path / "landing/2026-11-bami/participants.parquet").to_pylist()
+    assert people[0] == {
+        "participant_id": "bami-1",
+        "sex": None,
+        "age_years": None,
+        "height_m": None,
+        "bmi_kg_m2": None,
+    }
+    assert str(summary).splitlines()[:5] == [
+        "device        bami",
+        "batch         2026-11-bami",
+        "found         2",
+        "read          2, from 2 participants, 28.0 minutes",
+        "rejected      0",
+    ]
+
+
+def test_ingesting_the_same_delivery_again_changes_nothing(delivery: Path, tmp_path: Path) -> None:
+    first = ingest("bami", delivery, tmp_path / "landing", "b1")
+    written = (tmp_path / "landing/b1/manifest.json").stat().st_mtime_ns
+    assert ingest("bami", delivery, tmp_path / "landing", "b1") == first
+    assert (tmp_path / "landing/b1/manifest.json").stat().st_mtime_ns == written
+
+
+def test_the_same_samples_do_not_land_twice(delivery: Path, tmp_path: Path) -> None:
+    shutil.copyfile(delivery / "Subject_1.mat", delivery / "Subject_9.mat")
+    summary = ingest("bami", delivery, tmp_path / "landing", "b1")
+    assert summary.read == 2
+    assert [(one.source_file, one.reason, one.detail) for one in summary.rejections] == [
+        ("Subject_9.mat", "duplicate", "the same samples as Subject_1.mat")
+    ]
+    again = ingest("bami", delivery, tmp_path / "landing", "b2")
+    assert (again.read, {one.reason for one in again.rejections}) == (0, {"duplicate"})
+    assert "of batch b1" in again.rejections[0].detail
+    assert not (tmp_path / "landing/b2").exists()
+
+
+def test_a_correction_may_bring_the_same_samples_again(delivery: Path, tmp_path: Path) -> None:
+    ingest("bami", delivery, tmp_path / "landing", "b1")
+    (delivery / "Subject_2.mat").unlink()
+    summary = ingest("bami", delivery, tmp_path / "landing", "b2", replaces="b1")
+    assert (summary.read, summary.rejections) == (1, ())
+    assert read_manifest(tmp_path / "landing/b2").replaces == "b1"
+
+
+def test_files_that_nobody_understands_are_told(delivery: Path, tmp_path: Path) -> None:
+    (delivery / "holiday.jpg").write_bytes(b"\xff\xd8")
+    (delivery / "Subject_x.mat").write_bytes(b"")
+    (delivery / "deep").mkdir()
+    (delivery / "deep/notes.txt").write_text("")
+    for name in ("README.md", ".DS_Store", "LICENSE"):
+        (delivery / name).write_text("")
+    summary = ingest("bami", delivery, tmp_path / "landing", "b1")
+    assert [(one.source_file, one.reason) for one in summary.rejections] == [
+        ("Subject_x.mat", "not_recognised"),
+        ("deep/notes.txt", "not_recognised"),
+        ("holiday.jpg", "not_recognised"),
+    ]
+    assert (summary.found, summary.read, summary.aside, summary.exit_status) == (5, 2, 3, 0)
+
+
+def test_nothing_lands_where_nothing_could_be_read(delivery: Path, tmp_path: Path) -> None:
+    summary = ingest("troika", delivery, tmp_path / "landing", "b1")
+    assert (summary.read, summary.found, summary.exit_status) == (0, 2, 1)
+    assert not (tmp_path / "landing").exists()
+    assert "nothing could be read" in str(summary)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["S1'; DROP TABLE segments;--", "Jürgen Müller", "..", "S 1", "$(reboot)", "-rf"],
+)
+def test_hostile_and_personal_names_do_not_become_participants(shared: Path, tmp_path: Path, name: str) -> None:
+    source = shared / "data/stress-predict-e4/S10"
+    folder = tmp_path / "delivery" / "session"
+    folder.mkdir(parents=True)
+    for file in ("ACC.csv", "BVP.csv"):
+        shutil.copyfile(source / file, folder / file)
+    (folder / f"tags_{name}.csv").write_text("")
+    summary = ingest("e4", tmp_path / "delivery", tmp_path / "landing", "b1")
+    expected = 1 if name == "-rf" else 0  # 'e4--rf' is harmless: the device's name comes first
+    assert summary.read == expected
+    if not expected:
+        assert [(one.reason, one.participant_id) for one in summary.rejections] == [("identifier", None)]
+
+
+@pytest.mark.parametrize("batch_id", ["../b1", "b1/..", "b1 OR 1=1", "日本"])
+def test_hostile_batch_ids_are_refused(delivery: Path, tmp_path: Path, batch_id: str) -> None:
+    with pytest.raises(ValueError, match="batch_id"):
+        ingest("bami", delivery, tmp_path / "landing", batch_id)
+    assert not (tmp_path / "landing").exists()
+
+
+@pytest.mark.parametrize("device", ["sim-wrist-64", "apple-watch", "../e4", "__init__", "text"])
+def test_devices_without_a_reader_are_refused(delivery: Path, tmp_path: Path, device: str) -> None:
+    with pytest.raises(ValueError, match="known: e4, bami, wrist-edf, troika, polar"):
+        ingest(device, delivery, tmp_path / "landing", "b1")
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotADirectoryError, match="nowhere"):
+        ingest("bami", tmp_path / "nowhere", tmp_path / "landing", "b1")

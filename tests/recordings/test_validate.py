@@ -1,0 +1,212 @@
+"""Every rule of the validator, each with a batch that breaks it and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from accelkd.recordings.batches import MANIFEST
+from accelkd.recordings.schema import SURVEY
+from accelkd.recordings.validate import BatchError, iter_recordings, validate_batch
+from tests.recordings.examples import RATE_HZ, SECONDS, edit_manifest, recording, replace_table, write_batch
+
+SAMPLES = SECONDS * RATE_HZ
+PART = "recordings/part-00000.parquet"
+
+
+def test_a_valid_batch_has_no_violations(tmp_path: Path) -> None:
+    folder = write_batch(tmp_path, [recording(0), recording(1, dark=[[1.0] * SAMPLES])])
+    assert validate_batch(folder) == []
+
+
+def test_columns_that_may_be_null_may_be_missing(tmp_path: Path) -> None:
+    device_only = {name: value for name, value in recording().items() if not name.startswith(("reference", "event"))}
+    summaries = dict.fromkeys(("hr_bpm", "sdnn_ms", "rmssd_ms"))
+    assert validate_batch(write_batch(tmp_path, [device_only | summaries])) == []
+
+
+def ones(channels: int, samples: int = SAMPLES) -> list[list[float]]:
+    return [[1.0] * samples] * channels
+
+
+@pytest.mark.parametrize(
+    ("rule", "changes"),
+    [
+        ("identifier", {"recording_id": "../../etc/passwd"}),
+        ("identifier", {"recording_id": ""}),
+        ("device_unknown", {"device_id": "sim-wrist-65"}),
+        ("participant_unknown", {"participant_id": "p2"}),
+        ("channels", {"ppg": ones(3)}),
+        ("channels", {"accel": ones(2)}),
+        ("rate", {"ppg_rate_hz": 19.9}),
+        ("rate", {"ppg_rate_hz": float("nan")}),
+        ("rate", {"accel_rate_hz": 2048.5}),
+        ("rate", {"dark_rate_hz": 2.0}),
+        ("unequal_lengths", {"ppg": [*ones(3), [1.0] * (SAMPLES - 1)]}),
+        ("empty_stream", {"accel": [[], [], []]}),
+        ("null_sample", {"ppg": [*ones(3), [None] * SAMPLES]}),
+        ("null_sample", {"ppg": [*ones(3), None]}),
+        ("dark_incomplete", {"dark_rate_hz": None}),
+        ("dark_slots", {"dark": None, "dark_rate_hz": None, "dark_offsets_s": None}),
+        ("dark_slots", {"dark": ones(2), "dark_offsets_s": [0.0, 0.01]}),
+        ("dark_offsets", {"dark_offsets_s": [0.02]}),
+        ("channels", {"dark": ones(2)}),
+        ("no_overlap", {"accel_start_s": 5.0}),
+        ("no_overlap", {"accel_start_s": float("nan")}),
+        ("accel_unit", {"accel": [[5.7] * SAMPLES] * 3}),  # m/s²
+        ("accel_unit", {"accel": [[0.25] * SAMPLES] * 3}),
+        ("accel_unit", {"accel": [[float("nan")] * SAMPLES] * 3}),
+        ("reference_lengths", {"reference_hr_bpm": [60.0]}),
+        ("reference_lengths", {"reference_hr_bpm": None}),
+        ("reference_lengths", {"reference_ibi_end_s": None}),
+        ("reference_order", {"reference_beat_s": [0.5, 0.5, 2.5]}),
+        ("reference_order", {"reference_hr_s": [2.0, 1.0]}),
+        ("reference_value", {"reference_beat_s": [0.5, float("nan")]}),
+        ("reference_value", {"reference_ibi_s": [1.0, 0.0]}),
+        ("reference_value", {"reference_hr_bpm": [60.0, None]}),
+        ("reference_value", {"rmssd_ms": -1.0}),
+        ("reference_source", {"reference_source": None}),
+        ("reference_source", {"reference_source": "guess"}),
+        ("event_value", {"event_s": [float("inf")]}),
+    ],
+)
+def test_a_bad_recording_is_told_and_the_others_go_on(tmp_path: Path, rule: str, changes: dict[str, Any]) -> None:
+    folder = write_batch(tmp_path, [recording(0), recording(1, **changes), recording(2)])
+    rows, violations = zip(*iter_recordings(folder), strict=True)
+    assert [name for batch in rows for name in batch["recording_id"].to_pylist()] == ["r0", "r2"]
+    (violation,) = violations[0]
+    assert (violation.file, violation.row, violation.rule, violation.fatal) == (PART, 1, rule, False)
+    assert violation.participant_id == changes.get("participant_id", "p1")
+    assert violation.recording_id == changes.get("recording_id", "r1")
+    assert str(violation).startswith(f"{PART} row 1 participant '{violation.participant_id}': {rule}: ")
+
+
+def test_all_rules_that_a_recording_breaks_are_told(tmp_path: Path) -> None:
+    folder = write_batch(tmp_path, [recording(0, ppg_rate_hz=1.0, participant_id="p9", reference_source="x")])
+    assert {violation.rule for violation in validate_batch(folder)} == {
+        "rate",
+        "participant_unknown",
+        "reference_source",
+    }
+
+
+def test_a_recording_that_comes_twice_is_used_once(tmp_path: Path) -> None:
+    folder = write_batch(tmp_path, [recording(0), recording(0)])
+    (violation,) = validate_batch(folder)
+    assert (violation.rule, violation.row) == ("duplicate_recording", 1)
+
+
+def test_recordings_stream_one_row_group_at_a_time_with_their_row_in_the_file(tmp_path: Path) -> None:
+    folder = write_batch(tmp_path, [recording(n, accel_start_s=99.0 if n == 37 else 0.0) for n in range(40)])
+    batches = list(iter_recordings(folder))
+    assert [batch.num_rows for batch, _ in batches] == [16, 16, 7]
+    assert [violation.row for _, violations in batches for violation in violations] == [37]
+
+
+def people(**columns: list[Any]) -> pa.Table:
+    return pa.table({"participant_id": ["p1"], **columns})
+
+
+@pytest.mark.parametrize(
+    ("rule", "tables"),
+    [
+        ("identifier", {"participants": people(participant_id=["p1", "Robert'); DROP TABLE participants;--"])}),
+        ("identifier", {"participants": people(participant_id=["p1", "../p2"])}),
+        ("identifier", {"participants": people(participant_id=["p1", "пациент"])}),
+        ("duplicate_participant", {"participants": people(participant_id=["p1", "p1"])}),
+        ("sex", {"participants": people(sex=["F"])}),
+        ("age_years", {"participants": people(age_years=[-1.0])}),
+        ("age_years", {"participants": people(age_years=[float("nan")])}),
+        ("height_m", {"participants": people(height_m=[170.0])}),
+        ("bmi_kg_m2", {"participants": people(bmi_kg_m2=[3.0])}),
+        ("participant_unknown", {"survey": pa.table([["p2"], ["q"], ["yes"]], SURVEY)}),
+        ("duplicate_answer", {"survey": pa.table([["p1", "p1"], ["q", "q"], ["yes", "no"]], SURVEY)}),
+    ],
+)
+def test_the_small_tables_must_be_right_as_a_whole(tmp_path: Path, rule: str, tables: dict[str, pa.Table]) -> None:
+    folder = write_batch(tmp_path, [recording()], **tables)
+    (violation,) = validate_batch(folder)
+    assert (violation.rule, violation.fatal) == (rule, True)
+    assert violation.row is not None
+    with pytest.raises(BatchError, match=rule):
+        next(iter_recordings(folder))
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def other_schema(folder: Path) -> None:
+    table = pq.read_table(folder / PART)
+    replace_table(folder, PART, table.rename_columns(["id", *table.column_names[1:]]))
+
+
+def set_file(folder: Path, **values: Any) -> None:
+    edit_manifest(folder, lambda manifest: manifest["files"][0].update(values))
+
+
+FATAL: list[tuple[str, Callable[[Path], Any]]] = [
+    ("manifest", lambda folder: (folder / MANIFEST).unlink()),
+    ("manifest", lambda folder: (folder / MANIFEST).write_text("{")),
+    ("manifest", lambda folder: (folder / MANIFEST).write_text("[1]")),
+    ("manifest", lambda folder: (folder / MANIFEST).write_bytes(b"\xff\xfe")),
+    ("manifest", lambda folder: edit_manifest(folder, lambda manifest: manifest.pop("files"))),
+    ("manifest", lambda folder: edit_manifest(folder, lambda manifest: manifest.update(extra=1))),
+    ("manifest", lambda folder: set_file(folder, path=7)),
+    ("manifest", lambda folder: set_file(folder, table=["recordings"])),
+    ("schema_version", lambda folder: edit_manifest(folder, lambda manifest: manifest.update(schema_version=2))),
+    ("batch_id", lambda folder: edit_manifest(folder, lambda manifest: manifest.update(batch_id="b2"))),
+    ("identifier", lambda folder: edit_manifest(folder, lambda manifest: manifest.update(replaces="../b0"))),
+    ("listed_twice", lambda folder: edit_manifest(folder, lambda m: m["files"].append(m["files"][0]))),
+    ("unlisted", lambda folder: (folder / "recordings/part-00001.parquet").write_bytes(b"")),
+    ("missing", lambda folder: (folder / PART).unlink()),
+    ("file_name", lambda folder: edit_manifest(folder, lambda m: m["files"].append(m["files"][0] | {"table": "x"}))),
+    ("sha256", lambda folder: flip_a_byte(folder / PART)),
+    ("schema", lambda folder: set_file(folder, rows=2)),
+    ("schema", other_schema),
+]
+
+
+@pytest.mark.parametrize(("rule", "spoil"), FATAL, ids=[f"{rule}-{n}" for n, (rule, _) in enumerate(FATAL)])
+def test_what_is_wrong_with_the_batch_itself_is_fatal(tmp_path: Path, rule: str, spoil: Callable[[Path], Any]) -> None:
+    folder = write_batch(tmp_path, [recording()])
+    spoil(folder)
+    violations = validate_batch(folder)
+    assert rule in {violation.rule for violation in violations}
+    assert all(violation.fatal for violation in violations)
+    with pytest.raises(BatchError):
+        next(iter_recordings(folder))
+
+
+@pytest.mark.parametrize("path", ["../outside.parquet", "/etc/passwd", "recordings/../../outside.parquet"])
+def test_a_manifest_cannot_point_outside_of_its_batch(tmp_path: Path, path: str) -> None:
+    folder = write_batch(tmp_path, [recording()])
+    shutil.copy(folder / PART, tmp_path / "outside.parquet")
+    set_file(folder, path=path)
+    assert "file_name" in {violation.rule for violation in validate_batch(folder)}
+
+
+def test_a_batch_without_recordings_or_participants_is_refused(tmp_path: Path) -> None:
+    folder = write_batch(tmp_path, [recording()])
+    for path in ("participants.parquet", PART):
+        (folder / path).unlink()
+    edit_manifest(folder, lambda manifest: manifest.update(files=[]))
+    assert [str(violation) for violation in validate_batch(folder)] == [
+        "manifest.json: missing: no file of table 'recordings'",
+        "manifest.json: missing: no file of table 'participants'",
+    ]
+
+
+def test_gaps_and_infinite_samples_are_no_violation(tmp_path: Path) -> None:
+    accel = np.tile(np.array([[0.0], [0.6], [0.8]], np.float32), SAMPLES)
+    accel[:, 5:9], accel[0, 20] = np.nan, np.inf
+    assert validate_batch(write_batch(tmp_path, [recording(accel=list(accel))])) == []
