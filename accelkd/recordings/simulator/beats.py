@@ -18,6 +18,7 @@ from accelkd.recordings.simulator.participants import Traits
 from accelkd.recordings.simulator.streams import F32, F64
 
 _MEAN_HEART_RATE_BPM = 66.0  # about which a profile widens the heart rates
+_SLOW_S: F32 = SLOW_S.astype(np.float32)
 _MOST_ECTOPIC = 0.2  # share of beats, so that normal intervals are left
 
 
@@ -136,43 +137,48 @@ def at_beats(slow: npt.NDArray[np.floating], beat_s: F64) -> F64:
     return values
 
 
-def _slow_noise(rng: np.random.Generator, n: int, lines: int, low_hz: float, high_hz: float, power: float = 0.0) -> F64:
+def _slow_noise(rng: np.random.Generator, n: int, lines: int, low_hz: float, high_hz: float, power: float = 0.0) -> F32:
     """Sum of random sinusoids of unit variance on the slow grid, power falling as frequency to the minus `power`."""
     frequency = low_hz * (high_hz / low_hz) ** rng.random((n, lines))
     amplitude = frequency ** (-0.5 * power) * np.sqrt(rng.exponential(size=(n, lines)))
     amplitude *= np.sqrt(2.0 / np.square(amplitude).sum(axis=1, keepdims=True))
     phase = rng.random((n, lines))
-    turns = frequency[:, :, None] * SLOW_S + phase[:, :, None]
-    waves = np.sin(2.0 * np.pi * turns.astype(np.float32))
-    noise: F64 = np.einsum("nk,nkt->nt", amplitude, waves)
+    turns = frequency.astype(np.float32)[:, :, None] * _SLOW_S + phase.astype(np.float32)[:, :, None]
+    waves = np.sin(np.float32(2.0 * np.pi) * turns)
+    noise: F32 = np.einsum("nk,nkt->nt", amplitude.astype(np.float32), waves)
     return noise
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What an electrocardiogram would have said of one recording; NaN where it is too short to say."""
+    """What an electrocardiogram would have said of each recording: arrays `[recordings]`, NaN where too short to say."""
 
-    beat_s: F64
-    ectopic: npt.NDArray[np.bool_]
-    hr_bpm: float
-    sdnn_ms: float
-    rmssd_ms: float
+    inside: npt.NDArray[np.bool_]  # [recordings, beats]: beats of the recording
+    hr_bpm: F64  # over all intervals
+    sdnn_ms: F64  # over normal-to-normal intervals
+    rmssd_ms: F64  # over neighbouring normal-to-normal intervals
 
 
-def reference(rhythm: Rhythm, recording: int, duration_s: float) -> Reference:
-    """Beats of one recording, heart rate over all intervals, SDNN and RMSSD over normal-to-normal intervals."""
-    time, interval, ectopic = (x[recording] for x in (rhythm.beat_s, rhythm.interval_s, rhythm.ectopic))
-    inside = (time >= 0.0) & (time < duration_s)
+def reference(rhythm: Rhythm, duration_s: F64) -> Reference:
+    """Heart rate and its variability in the first `duration_s` `[recordings]` of each recording."""
+    time, interval = rhythm.beat_s, rhythm.interval_s
+    inside = (time >= 0.0) & (time < duration_s[:, None])
     whole = inside & (time - interval >= 0.0)
-    normal = whole & ~ectopic
-    normal[1:] &= ~ectopic[:-1]
-    neighbours = normal[1:] & normal[:-1]
+    normal = whole & ~rhythm.ectopic
+    normal[:, 1:] &= ~rhythm.ectopic[:, :-1]
+    neighbours = normal[:, 1:] & normal[:, :-1]
+    deviation = interval - _mean(interval, normal)[:, None]
+    unbiased = normal.sum(axis=1) / np.maximum(normal.sum(axis=1) - 1, 1)
     return Reference(
-        beat_s=time[inside],
-        ectopic=ectopic[inside],
-        hr_bpm=60.0 / float(interval[whole].mean()) if whole.any() else np.nan,
-        sdnn_ms=1000.0 * float(interval[normal].std(ddof=1)) if normal.sum() > 1 else np.nan,
-        rmssd_ms=1000.0 * float(np.sqrt(np.square(np.diff(interval)[neighbours]).mean()))
-        if neighbours.any()
-        else np.nan,
+        inside=inside,
+        hr_bpm=60.0 / _mean(interval, whole),
+        sdnn_ms=1000.0 * np.sqrt(unbiased * _mean(np.square(deviation), normal)),
+        rmssd_ms=1000.0 * np.sqrt(_mean(np.square(np.diff(interval, axis=1)), neighbours)),
     )
+
+
+def _mean(values: F64, where: npt.NDArray[np.bool_]) -> F64:
+    """Mean of each row where told, NaN where nowhere."""
+    count = where.sum(axis=1)
+    mean: F64 = np.where(where, values, 0.0).sum(axis=1) / np.where(count > 0, count, np.nan)
+    return mean

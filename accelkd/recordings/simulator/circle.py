@@ -7,7 +7,7 @@ An amplitude S stands for the signal Re(S exp(2πift)), t in seconds from the ci
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -71,12 +71,14 @@ def slow_spectrum(signal: F32) -> C64:
 
 def random_spectrum(rng: np.random.Generator, shape: tuple[int, ...], power: F32) -> C64:
     """Spectrum of Gaussian noise of unit rms whose power at the bins follows `power` `[..., bins]`: `[*shape, bins]`."""
-    amplitude = np.sqrt(power / power.sum(-1, keepdims=True))
+    amplitude: F32 = np.sqrt(power / power.sum(-1, keepdims=True))
     pairs = white_noise(rng, (*shape, power.shape[-1], 2))
-    return pairs.view(np.complex64)[..., 0] * amplitude
+    noise: C64 = pairs.view(np.complex64)[..., 0] * amplitude
+    return noise
 
 
-def slot_phases(offsets_s: Sequence[float]) -> C64:
+@lru_cache(maxsize=4)
+def slot_phases(offsets_s: tuple[float, ...]) -> C64:
     """Factors `[slots, BINS]` that move the sampling instants by `offsets_s` seconds."""
     return np.exp(2j * np.pi * np.asarray(offsets_s)[:, None] * BIN_HZ).astype(np.complex64)
 

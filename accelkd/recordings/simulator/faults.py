@@ -9,7 +9,7 @@ import numpy as np
 
 from accelkd.recordings.simulator.circle import SECONDS
 from accelkd.recordings.simulator.optics import CHANNELS, FULL_SCALE
-from accelkd.recordings.simulator.streams import F32, white_noise
+from accelkd.recordings.simulator.streams import F32, F64, white_noise
 
 Fault = Literal["saturated", "dropped", "cut_short", "restless"]
 FAULTS: tuple[Fault, ...] = ("saturated", "dropped", "cut_short", "restless")
@@ -22,10 +22,10 @@ def draw_faults(rng: np.random.Generator, recordings: int, share: float) -> list
     return [FAULTS[kind] if bad else None for bad, kind in zip(faulty, kinds, strict=True)]
 
 
-def draw_duration(rng: np.random.Generator, faults: Sequence[Fault | None]) -> list[float]:
+def draw_duration(rng: np.random.Generator, faults: Sequence[Fault | None]) -> F64:
     """Seconds that each recording lasts: 60, or 15 to 50 where it was cut short."""
-    cut = 15.0 + 35.0 * rng.random(len(faults))
-    return [float(short) if fault == "cut_short" else float(SECONDS) for fault, short in zip(faults, cut, strict=True)]
+    cut_s = 15.0 + 35.0 * rng.random(len(faults))
+    return np.where([fault == "cut_short" for fault in faults], cut_s, float(SECONDS))
 
 
 def damage(rng: np.random.Generator, fault: Fault | None, light: F32, accel: F32, rate_hz: int) -> None:

@@ -12,6 +12,15 @@ from accelkd.recordings.simulator.streams import F32, F64
 
 
 @dataclass(frozen=True)
+class Course:
+    """One event as samples: its three axes `[3, samples]`, of size 1."""
+
+    recording: int
+    samples: slice
+    axes: F32
+
+
+@dataclass(frozen=True)
 class Movements:
     """Events: arrays `[events]`, `knots` a list of `[3, knots]`."""
 
@@ -21,20 +30,19 @@ class Movements:
     size_mg: F64
     knots: list[F32]  # course of the three axes before its envelope, at equal steps
 
-    def add_to(self, signal: F32, rate_hz: int, gain: F64) -> None:
-        """Add every event's course, `gain` `[events, channels]` times axis `channel % 3`, to `[recordings, channels, samples]`."""
+    def courses(self, rate_hz: int) -> list[Course]:
+        """Every event's samples."""
+        courses = []
         for event, recording in enumerate(self.recording):
             start = self.start_s[event] * rate_hz
-            sample = np.arange(
-                int(np.ceil(start)), min(int(start + self.duration_s[event] * rate_hz), signal.shape[-1])
-            )
-            part = (sample - start) / (self.duration_s[event] * rate_hz)
-            envelope = np.sin(np.pi * part) ** 2
+            length = self.duration_s[event] * rate_hz
+            first = int(np.ceil(start))
+            part = (np.arange(first, min(int(start + length), SECONDS * rate_hz)) - start) / length
             knots = self.knots[event]
             at = np.linspace(0.0, 1.0, knots.shape[1])
-            for channel, factor in enumerate(gain[event]):
-                course = factor * envelope * np.interp(part, at, knots[channel % 3])
-                signal[recording, channel, sample] += course.astype(np.float32)
+            course = np.square(np.sin(np.pi * part)) * np.stack([np.interp(part, at, axis) for axis in knots])
+            courses.append(Course(int(recording), slice(first, first + len(part)), course.astype(np.float32)))
+        return courses
 
 
 def draw_movements(rng: np.random.Generator, recordings: int, per_min: float, size_mg: float) -> Movements:

@@ -26,7 +26,7 @@ from accelkd.recordings.simulator.circle import (
     slow_spectrum,
     train,
 )
-from accelkd.recordings.simulator.movements import Movements
+from accelkd.recordings.simulator.movements import Course, Movements
 from accelkd.recordings.simulator.participants import Traits
 from accelkd.recordings.simulator.profiles import Profile
 from accelkd.recordings.simulator.streams import F32, F64, white_noise
@@ -49,13 +49,13 @@ class Optics:
     """What the optical front end will see of each recording, before noise."""
 
     spectrum: C64  # [recordings, CHANNELS + 1, BINS]; the dark slot is last
-    offsets_s: Sequence[float]  # instants of those slots inside a frame
+    offsets_s: tuple[float, ...]  # instants of those slots inside a frame
     pulse_counts: F64  # [recordings, CHANNELS]: size of a pulse
     noise_counts: F64  # [recordings, CHANNELS + 1]: rms at 64 Hz
     flicker_counts: F64  # [recordings]: mains flicker of the ambient light
     flicker_hz: F64
     flicker_turn: F64
-    artefact: F64  # [events, CHANNELS + 1], counts: what a movement does
+    artefact_counts: F64  # [events, CHANNELS]: what a movement does
 
 
 def draw_optics(
@@ -64,7 +64,7 @@ def draw_optics(
     rhythm: Rhythm,
     movements: Movements,
     profile: Profile,
-    offsets_s: Sequence[float],
+    offsets_s: tuple[float, ...],
 ) -> Optics:
     """One minute of light for each of `people`, sampled at `offsets_s` (LED slots, then the dark slot) of every frame."""
     n = len(people.age_years)
@@ -124,8 +124,7 @@ def draw_optics(
     # The front end integrates over each slot, which leaves little of a lamp's flicker
     flicker_counts = np.where(rng.random(n) < 0.6, 0.002, 0.0) * ambient
     flicker_hz = np.where(rng.random(n) < 0.5, 100.0, 120.0) + 0.02 * rng.standard_normal(n)
-    artefact = np.zeros((len(movements.recording), CHANNELS + 1))
-    artefact[:, :CHANNELS] = (
+    artefact_counts = (
         (profile.ppg_artefact / profile.movement_mg * movements.size_mg)[:, None]
         * (1.0 + 0.3 * np.arange(CHANNELS))
         * pulse_counts[movements.recording]
@@ -138,23 +137,23 @@ def draw_optics(
         flicker_counts=flicker_counts,
         flicker_hz=flicker_hz,
         flicker_turn=rng.random(n),
-        artefact=artefact,
+        artefact_counts=artefact_counts,
     )
 
 
-def sample_optics(rng: np.random.Generator, optics: Optics, movements: Movements, rate_hz: int) -> F32:
+def sample_optics(rng: np.random.Generator, optics: Optics, courses: Sequence[Course], rate_hz: int) -> F32:
     """Light at every slot, in counts but neither rounded nor clipped: `[recordings, CHANNELS + 1, samples]`."""
     light = samples(optics.spectrum, rate_hz)
     time_s = np.arange(SECONDS * rate_hz) / rate_hz
     for lit in np.flatnonzero(optics.flicker_counts):
         turn = optics.flicker_hz[lit] * time_s + optics.flicker_turn[lit]
         angle = (2.0 * np.pi * (turn - np.floor(turn))).astype(np.float32)
-        sine, cosine = np.sin(angle), np.cos(angle)
-        for slot, offset_s in enumerate(optics.offsets_s):
-            ahead = 2.0 * np.pi * optics.flicker_hz[lit] * offset_s
-            light[lit, slot] += np.float32(optics.flicker_counts[lit] * np.cos(ahead)) * sine
-            light[lit, slot] += np.float32(optics.flicker_counts[lit] * np.sin(ahead)) * cosine
-    movements.add_to(light, rate_hz, optics.artefact)
+        # At its own instant each slot sees sin(a + b) = cos(b) sin(a) + sin(b) cos(a)
+        ahead = 2.0 * np.pi * optics.flicker_hz[lit] * np.array(optics.offsets_s)[:, None]
+        light[lit] += (optics.flicker_counts[lit] * np.cos(ahead)).astype(np.float32) * np.sin(angle)
+        light[lit] += (optics.flicker_counts[lit] * np.sin(ahead)).astype(np.float32) * np.cos(angle)
+    for course, counts in zip(courses, optics.artefact_counts, strict=True):
+        light[course.recording, :CHANNELS, course.samples] += counts.astype(np.float32)[:, None] * course.axes[0]
     noise = white_noise(rng, light.shape)
     noise *= _plane(optics.noise_counts * np.sqrt(rate_hz / 64.0))
     noise += light

@@ -19,7 +19,39 @@ from accelkd.recordings.simulator.streams import F64, uniform_rows
 RECOIL_WAVES = 6
 
 # A column of the table of uniform numbers for each thing that is drawn. New names go at the end: the others stay as they are.
-_COLUMNS = ["sex", "age", "height", "bmi", "smoker", "former_smoker", "alcohol", "unfitness", "vagal_loss", "stiffness", "heart_rate", "lf_hf", "breathing", "stroke_volume", "recoil_gain", "pre_ejection", "perfusion", "melanin", "ectopy", "tremor", "tremor_hz", "af_burden", "strap", "pace", "dicrotic", "upstroke", "ejection", "runoff", "breathing_gain", "recoil_time", "reflection"]
+_COLUMNS = [
+    "sex",
+    "age",
+    "height",
+    "bmi",
+    "smoker",
+    "former_smoker",
+    "alcohol",
+    "unfitness",
+    "vagal_loss",
+    "stiffness",
+    "heart_rate",
+    "lf_hf",
+    "breathing",
+    "stroke_volume",
+    "recoil_gain",
+    "pre_ejection",
+    "perfusion",
+    "melanin",
+    "ectopy",
+    "tremor",
+    "tremor_hz",
+    "af_burden",
+    "strap",
+    "pace",
+    "dicrotic",
+    "upstroke",
+    "ejection",
+    "runoff",
+    "breathing_gain",
+    "recoil_time",
+    "reflection",
+]
 _COLUMNS += [f"recoil_shape_{wave}" for wave in range(RECOIL_WAVES)] + [*CONDITIONS, *MEDICATIONS]
 _WIDTH = 128
 

@@ -8,6 +8,7 @@ to minute with posture and strap, along a random direction and across it. Its si
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,6 @@ import numpy.typing as npt
 from accelkd.recordings.simulator.beats import Rhythm
 from accelkd.recordings.simulator.circle import (
     BIN_HZ,
-    BINS,
     C64,
     CIRCLE_S,
     KERNEL_S,
@@ -26,7 +26,7 @@ from accelkd.recordings.simulator.circle import (
     slow_spectrum,
     train,
 )
-from accelkd.recordings.simulator.movements import Movements
+from accelkd.recordings.simulator.movements import Course, Movements
 from accelkd.recordings.simulator.participants import RECOIL_WAVES, Traits
 from accelkd.recordings.simulator.profiles import Profile
 from accelkd.recordings.simulator.streams import F32, F64, white_noise
@@ -50,7 +50,7 @@ class Recoil:
 
     spectrum: C64  # [recordings, AXES, BINS]
     noise_g: F64  # [recordings]: rms at 64 Hz
-    movement_g: F64  # [events, AXES]
+    movement_g: F64  # [events]
     j_wave_mg: F64  # [recordings]: size of the recoil
     coupling_lost: npt.NDArray[np.bool_]
 
@@ -81,16 +81,14 @@ def draw_recoil(
         * np.exp(profile.coupling_spread * rng.standard_normal(n))
         * np.where(lost, profile.coupling_lost_gain, 1.0)
     )
-    bells = np.exp(-0.5 * np.square((KERNEL_S - wave_s[:, :, None]) / width_s[:, :, None]))
-    size = j_wave_mg[:, None] / 1000.0
-    weights = np.stack([size * along, size * _ACROSS_GAIN * across], axis=1)
-    kernels = np.einsum("ncw,nwt->nct", weights, bells).astype(np.float32)
-    heart = response(kernels) * train(rhythm.beat_s, rhythm.strength)[:, None]
-
     gravity, u_along, u_across, u_tilt, u_tremor, u_vibration = _directions(rng, 6, n)
-    spectrum = np.zeros((n, AXES, BINS), np.complex64)
-    for direction, part in ((u_along, heart[:, 0]), (u_across, heart[:, 1])):
-        spectrum += direction[:, :, None] * part[:, None]
+    weights = u_along[:, :, None] * along[:, None] + _ACROSS_GAIN * u_across[:, :, None] * across[:, None]
+    weights *= j_wave_mg[:, None, None] / 1000.0
+    from_wave = KERNEL_S - wave_s.astype(np.float32)[:, :, None]
+    waves = np.exp(np.float32(-0.5) * np.square(from_wave / width_s.astype(np.float32)[:, :, None]))
+    kernel: F32 = np.einsum("naw,nwt->nat", weights.astype(np.float32), waves)
+    spectrum = response(kernel)
+    spectrum *= train(rhythm.beat_s, rhythm.strength)[:, None]
 
     tremor_g = profile.tremor_mg / 1000.0 * people.tremor_gain * np.exp(0.45 * rng.standard_normal(n))
     vibration_hz = 4.0 + 20.0 * rng.random(n)
@@ -115,16 +113,17 @@ def draw_recoil(
     return Recoil(
         spectrum=spectrum,
         noise_g=profile.sensor_noise_mg / 1000.0 * np.exp(0.15 * rng.standard_normal(n)),
-        movement_g=np.repeat(movements.size_mg[:, None] / 1000.0, AXES, axis=1),
+        movement_g=movements.size_mg / 1000.0,
         j_wave_mg=j_wave_mg,
         coupling_lost=lost,
     )
 
 
-def sample_recoil(rng: np.random.Generator, recoil: Recoil, movements: Movements, rate_hz: int) -> F32:
+def sample_recoil(rng: np.random.Generator, recoil: Recoil, courses: Sequence[Course], rate_hz: int) -> F32:
     """Acceleration in g, neither rounded nor clipped: `[recordings, AXES, samples]`."""
     accel = samples(recoil.spectrum, rate_hz)
-    movements.add_to(accel, rate_hz, recoil.movement_g)
+    for course, size_g in zip(courses, recoil.movement_g, strict=True):
+        accel[course.recording, :, course.samples] += np.float32(size_g) * course.axes
     noise = white_noise(rng, accel.shape)
     noise *= (recoil.noise_g * np.sqrt(rate_hz / 64.0)).astype(np.float32)[:, None, None]
     noise += accel

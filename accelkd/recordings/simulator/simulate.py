@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from accelkd.progress import progress
-from accelkd.recordings.batches import Manifest, read_manifest, writing_batch
+from accelkd.recordings.batches import EncodedRows, Manifest, encode_rows, read_manifest, writing_batch
 from accelkd.recordings.devices import DEVICES
 from accelkd.recordings.schema import PARTICIPANT, RECORDING, TRUTH
 from accelkd.recordings.simulator.answers import survey_answers
@@ -27,7 +27,7 @@ from accelkd.recordings.simulator.recoil import draw_recoil, sample_recoil
 from accelkd.recordings.simulator.streams import F32, participant_stream
 
 _FIRST_DAY = datetime(2025, 1, 1, tzinfo=UTC)
-_BLOCK = 8  # recordings of a participant that are made at once: their arrays stay in the processor's cache
+_BLOCK = 16  # recordings of a participant that are made at once: enough to make good use of arrays
 _RECORDINGS_PER_FILE = 256
 _ACCEL_RANGE_G = 16.0
 _ACCEL_STEPS_PER_G = 2.0**15  # 20 bits over the range
@@ -87,7 +87,7 @@ def simulate_batch(
     with writing_batch(landing, batch_id, source="simulation") as batch:
         truths = []
         for recordings, truth in progress(_run(jobs, processes), "simulate", len(jobs)):
-            batch.add("recordings", recordings)
+            batch.add_encoded(recordings)
             truths.append(truth)
         ids = [participant_id(seed, first_participant + number) for number in range(participants)]
         people = draw_people(seed, first_participant, participants)
@@ -102,7 +102,7 @@ def participant_id(seed: int, number: int) -> str:
     return f"sim{seed}-{number:06d}"
 
 
-def _run(jobs: list[_Job], processes: int) -> Iterator[tuple[pa.Table, pa.Table]]:
+def _run(jobs: list[_Job], processes: int) -> Iterator[tuple[EncodedRows, pa.Table]]:
     if min(processes, len(jobs)) == 1:
         yield from map(_simulate, jobs)
         return
@@ -110,7 +110,7 @@ def _run(jobs: list[_Job], processes: int) -> Iterator[tuple[pa.Table, pa.Table]
         yield from pool.map(_simulate, jobs)
 
 
-def _simulate(job: _Job) -> tuple[pa.Table, pa.Table]:
+def _simulate(job: _Job) -> tuple[EncodedRows, pa.Table]:
     """Recordings and truth of the people of one job."""
     people = draw_people(job.seed, job.first, job.count)
     rows: list[_Row] = []
@@ -118,7 +118,8 @@ def _simulate(job: _Job) -> tuple[pa.Table, pa.Table]:
         for start in range(0, job.segments, _BLOCK):
             size = min(_BLOCK, job.segments - start)
             rows += _block(job, person, people.rows(np.full(size, person)), start)
-    return _recording_table(job, rows), pa.Table.from_pylist([row.truth for row in rows], schema=TRUTH)
+    recordings = encode_rows("recordings", _recording_table(job, rows))
+    return recordings, pa.Table.from_pylist([row.truth for row in rows], schema=TRUTH)
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,9 @@ def _block(job: _Job, person: int, people: Traits, start: int) -> list[_Row]:
     optics = draw_optics(rng, people, rhythm, movements, profile, (*device.led_offsets_s, 0.0))
     recoil = draw_recoil(rng, people, rhythm, movements, profile)
 
-    light = sample_optics(rng, optics, movements, job.rate_hz)
-    accel = sample_recoil(rng, recoil, movements, job.rate_hz)
+    courses = movements.courses(job.rate_hz)
+    light = sample_optics(rng, optics, courses, job.rate_hz)
+    accel = sample_recoil(rng, recoil, courses, job.rate_hz)
     for i, fault in enumerate(faults):
         damage(rng, fault, light[i], accel[i], job.rate_hz)
     np.rint(light, out=light)
@@ -155,9 +157,9 @@ def _block(job: _Job, person: int, people: Traits, start: int) -> list[_Row]:
     accel *= np.float32(1.0 / _ACCEL_STEPS_PER_G)
     np.clip(accel, -_ACCEL_RANGE_G, _ACCEL_RANGE_G, out=accel)
 
+    heart = reference(rhythm, duration_s)
     rows = []
     for i in range(n):
-        heart = reference(rhythm, i, duration_s[i])
         length = int(duration_s[i] * job.rate_hz)
         who = participant_id(job.seed, number)
         rows.append(
@@ -168,11 +170,11 @@ def _block(job: _Job, person: int, people: Traits, start: int) -> list[_Row]:
                 {
                     "recording_id": f"{who}-{start + i:04d}",
                     "participant_id": who,
-                    "beat_s": heart.beat_s,
-                    "ectopic": heart.ectopic,
-                    "hr_bpm": heart.hr_bpm,
-                    "sdnn_ms": heart.sdnn_ms,
-                    "rmssd_ms": heart.rmssd_ms,
+                    "beat_s": rhythm.beat_s[i, heart.inside[i]],
+                    "ectopic": rhythm.ectopic[i, heart.inside[i]],
+                    "hr_bpm": heart.hr_bpm[i],
+                    "sdnn_ms": heart.sdnn_ms[i],
+                    "rmssd_ms": heart.rmssd_ms[i],
                     "j_wave_mg": recoil.j_wave_mg[i],
                     "coupling_lost": bool(recoil.coupling_lost[i]),
                     "movements": int((movements.recording == i).sum()),

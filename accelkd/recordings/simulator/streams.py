@@ -15,6 +15,7 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
 _DRAWS_PER_COUNTER = 4  # Philox 4x64: four 64-bit draws, hence four uniform doubles, for each count
+_CHUNK = 2**15  # numbers whose arithmetic stays in the processor's cache
 
 
 def uniform_rows(seed: int, first: int, rows: int, columns: int) -> F64:
@@ -40,17 +41,19 @@ def white_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> F32:
     24 random bits for each number: the largest is 5.9.
     """
     size = math.prod(shape)
-    half = (size + 1) // 2
-    words = rng.bit_generator.random_raw(half).view(np.uint32)
-    uniform = (words >> np.uint32(8)).astype(np.float32)
-    radius, angle = uniform[:half], uniform[half:]
-    radius += np.float32(0.5)
-    radius *= np.float32(2.0**-24)
-    np.log(radius, out=radius)
-    radius *= np.float32(-2.0)
-    np.sqrt(radius, out=radius)
-    angle *= np.float32(2.0 * np.pi * 2.0**-24)
-    normal = np.empty(2 * half, np.float32)
-    np.multiply(np.cos(angle), radius, out=normal[:half])
-    np.multiply(np.sin(angle), radius, out=normal[half:])
+    normal = np.empty(size + size % 2, np.float32)
+    for start in range(0, len(normal), _CHUNK):
+        part = normal[start : start + _CHUNK]
+        half = len(part) // 2
+        words: npt.NDArray[np.uint64] = rng.bit_generator.random_raw(half)
+        uniform = (words.view(np.uint32) >> np.uint32(8)).astype(np.float32)
+        radius, angle = uniform[:half], uniform[half:]
+        radius += np.float32(0.5)
+        radius *= np.float32(2.0**-24)
+        np.log(radius, out=radius)
+        radius *= np.float32(-2.0)
+        np.sqrt(radius, out=radius)
+        angle *= np.float32(2.0 * np.pi * 2.0**-24)
+        np.multiply(np.cos(angle), radius, out=part[:half])
+        np.multiply(np.sin(angle), radius, out=part[half:])
     return normal[:size].reshape(shape)
