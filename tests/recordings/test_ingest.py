@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pyarrow.parquet as pq
 import pytest
 
 from accelkd.recordings.batches import read_manifest
+from accelkd.recordings.devices import DEVICES, Device
 from accelkd.recordings.ingest import ingest
+from accelkd.recordings.schema import RECORDING
+from accelkd.recordings.validate import validate_batch
+
+DOCUMENT = Path(__file__).parents[2] / "docs/devices.md"
 
 
 @pytest.fixture
@@ -129,3 +137,23 @@ def test_devices_without_a_reader_are_refused(delivery: Path, tmp_path: Path, de
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotADirectoryError, match="nowhere"):
         ingest("bami", tmp_path / "nowhere", tmp_path / "landing", "b1")
+
+
+def test_the_documented_example_is_a_whole_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    module = ModuleType("accelkd.recordings.readers.band")
+    exec(blocks[0], module.__dict__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(DEVICES, "band", eval(blocks[1], {"Device": Device}))
+    (tmp_path / "delivery").mkdir()
+    rows = ["red,infrared,x,y,z", *(f"{n},{n + 1},0,0,9.8" for n in range(1000))]
+    (tmp_path / "delivery/A7.csv").write_text("\n".join(rows))
+    (tmp_path / "delivery/A8.csv").write_text("\n".join([*rows, "1,2,3"]))
+    summary = ingest("band", tmp_path / "delivery", tmp_path / "landing", "b1")
+    assert (summary.read, [one.reason for one in summary.rejections]) == (1, ["bad_row"])
+    assert validate_batch(tmp_path / "landing/b1") == []
+
+
+def test_the_document_names_every_column_and_device() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert [name for name in (*RECORDING.names, *DEVICES) if f"`{name}`" not in text] == []
