@@ -25,7 +25,7 @@ class TransformerShape:
     mlp: int
 
 
-# Table 7. With four PPG channels: 0.80, 1.20, 3.27, 4.76 and 6.34 million parameters.
+# Table 7. With four PPG channels: 0.80, 1.20, 3.28, 4.76 and 6.34 million parameters.
 SIZES = {
     "XS": TransformerShape(width=128, layers=4, heads=4, mlp=512),
     "S": TransformerShape(width=128, layers=6, heads=4, mlp=512),

@@ -91,11 +91,11 @@ def channel_permute(x: Tensor, keys: Tensor) -> Tensor:
 def time_warp(x: Tensor, keys: Tensor, sd: float) -> Tensor:
     """Play all channels at one smoothly varying speed, scaled so that the segment keeps its first and last sample."""
     batch, channels, samples = x.shape
-    speed = torch.exp(sd * normal(keys, _KNOTS) @ _spline(samples, x.device))
+    speed = torch.exp(sd * normal(keys, _KNOTS) @ _spline(samples, x.device)).double()
     instant = speed.cumsum(dim=1) - speed[:, :1]
     instant = instant * ((samples - 1) / instant[:, -1:])
     before = instant.long().clamp(0, samples - 2)
-    share = (instant - before)[:, None]
+    share = (instant - before).to(x.dtype)[:, None]
     index = before[:, None].expand(batch, channels, samples)
     return x.gather(2, index).lerp(x.gather(2, index + 1), share)
 

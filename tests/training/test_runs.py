@@ -1,0 +1,187 @@
+"""Teacher and student from a segment store to checkpoints."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from accelkd.models.transformer import TransformerShape
+from accelkd.segments.store import SegmentStore
+from accelkd.training.checkpoint import load_encoder, load_heads, read_config
+from accelkd.training.presets import PRESETS, TeacherConfig
+from accelkd.training.runs import train_student, train_teacher
+
+SMOKE = PRESETS["smoke"]
+
+
+def teacher(store: SegmentStore, rows: np.ndarray, out: Path, config: TeacherConfig = SMOKE.teacher) -> Path:
+    return train_teacher(store, rows, config, out, data_version="data-1", split_version="split-1", device="cpu")
+
+
+def student(store: SegmentStore, rows: np.ndarray, teacher_folder: Path, out: Path) -> Path:
+    return train_student(store, rows, SMOKE.student, teacher_folder, out, "data-1", "split-1", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def checkpoints(store: SegmentStore, rows: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("checkpoints")
+    first = teacher(store, rows, root / "ppg_teacher")
+    return first, student(store, rows, first, root / "accel_student")
+
+
+def test_checkpoint_holds_all_that_one_needs(checkpoints: tuple[Path, Path]) -> None:
+    for folder, name in zip(checkpoints, ("ppg_teacher", "accel_student"), strict=True):
+        assert folder.parent.name == name
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "CARD.md", "config.json", "metrics.json", "model.safetensors", "training.parquet",
+        ]  # fmt: skip
+        assert list(folder.parent.iterdir()) == [folder]  # no state is left
+        config = read_config(folder)
+        assert config["model_id"] == folder.name
+        assert (config["data_version"], config["split_version"]) == ("data-1", "split-1")
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert (metrics["participants"], metrics["segments"]) == (3, 19)  # the fourth has too few segments
+        card = (folder / "CARD.md").read_text()
+        assert folder.name in card
+        assert "19 segments of 3 participants" in card
+    curve = pq.read_table(checkpoints[1] / "training.parquet")
+    assert curve.column_names == ["step", "loss", "learning_rate", "segments_per_s", "chance_loss"]
+    assert curve["step"].to_pylist() == [2, 4, 6]
+    assert set(curve["chance_loss"].to_pylist()) == {math.log(8)}
+
+
+def test_encoders_load_and_embed(checkpoints: tuple[Path, Path], store: SegmentStore) -> None:
+    for folder, modality, channels in zip(checkpoints, ("ppg", "accel"), (2, 3), strict=True):
+        encoder, info = load_encoder(folder)
+        assert (info.model_id, info.modality, info.channels, info.width) == (folder.name, modality, channels, 16)
+        assert not encoder.training
+        with torch.no_grad():
+            embedding = encoder(torch.from_numpy(store.signals(info.modality, np.arange(5))).float())
+        assert embedding.shape == (5, 16)
+        assert embedding.isfinite().all()
+        assert embedding.std(dim=0).max() > 0
+    assert load_encoder(checkpoints[1])[1].teacher == checkpoints[0].name
+
+
+def test_heads_load_in_evaluation_mode(checkpoints: tuple[Path, Path]) -> None:
+    teacher_head, student_head = load_heads(checkpoints[1])
+    x = torch.randn(3, 16)
+    for head in (teacher_head, student_head):
+        assert head(x).shape == (3, 128)
+        torch.testing.assert_close(head(x)[:1], head(x[:1]))  # no statistics of the batch
+    assert not torch.equal(teacher_head(x), student_head(x))
+    with pytest.raises(ValueError, match="only a distilled student has them"):
+        load_heads(checkpoints[0])
+
+
+def test_a_run_that_is_there_is_not_run_again(
+    checkpoints: tuple[Path, Path], store: SegmentStore, rows: np.ndarray
+) -> None:
+    for folder, again in (
+        (checkpoints[0], lambda: teacher(store, rows, checkpoints[0].parent)),
+        (checkpoints[1], lambda: student(store, rows, checkpoints[0], checkpoints[1].parent)),
+    ):
+        before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+        assert again() == folder
+        assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_same_inputs_give_the_same_bytes_elsewhere(
+    checkpoints: tuple[Path, Path], store: SegmentStore, rows: np.ndarray, tmp_path: Path
+) -> None:
+    teacher_again = teacher(store, rows, tmp_path / "ppg_teacher")
+    student_again = student(store, rows, teacher_again, tmp_path / "accel_student")
+    for folder, again in zip(checkpoints, (teacher_again, student_again), strict=True):
+        assert again.name == folder.name
+        for name in ("model.safetensors", "config.json"):
+            assert (again / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_model_id_follows_every_input(
+    checkpoints: tuple[Path, Path], store: SegmentStore, rows: np.ndarray, tmp_path: Path
+) -> None:
+    seeded = replace(SMOKE.teacher, optimisation=replace(SMOKE.teacher.optimisation, seed=1))
+    ids = {
+        checkpoints[0].name,
+        teacher(store, rows, tmp_path, seeded).name,
+        teacher(store, rows[:-1], tmp_path).name,
+        train_teacher(store, rows, SMOKE.teacher, tmp_path, "data-2", "split-1", "cpu").name,
+        train_teacher(store, rows, SMOKE.teacher, tmp_path, "data-1", "split-2", "cpu").name,
+    }
+    assert len(ids) == 5
+    other_teacher = teacher(store, rows, tmp_path, seeded)
+    assert student(store, rows, other_teacher, tmp_path / "students").name != checkpoints[1].name
+
+
+def test_teacher_checkpoint_is_untouched_by_distillation(
+    checkpoints: tuple[Path, Path], store: SegmentStore, rows: np.ndarray, tmp_path: Path
+) -> None:
+    before = (checkpoints[0] / "model.safetensors").read_bytes()
+    student(store, rows, checkpoints[0], tmp_path)
+    assert (checkpoints[0] / "model.safetensors").read_bytes() == before
+
+
+def test_teacher_must_fit_the_segments(checkpoints: tuple[Path, Path], store: SegmentStore, tmp_path: Path) -> None:
+    config = json.loads((checkpoints[0] / "config.json").read_text())
+    other = tmp_path / "teacher"
+    other.mkdir()
+    (other / "model.safetensors").symlink_to(checkpoints[0] / "model.safetensors")
+    (other / "config.json").write_text(json.dumps(config))
+    store.ppg_channels = 4
+    try:
+        with pytest.raises(ValueError, match="takes 2 PPG channels, the segments have 4"):
+            student(store, np.arange(4), other, tmp_path)
+    finally:
+        store.ppg_channels = 2
+
+
+LONG = replace(
+    SMOKE.teacher,
+    encoder=TransformerShape(width=16, layers=1, heads=2, mlp=16),
+    optimisation=replace(SMOKE.teacher.optimisation, steps=60, log_every=2, save_every=4),
+)
+KILLED = """
+import sys
+from pathlib import Path
+import numpy as np
+import torch
+torch.set_num_threads(1)
+from accelkd.segments.store import SegmentStore
+from tests.training.test_runs import LONG, teacher
+store = SegmentStore([Path(sys.argv[1])])
+teacher(store, np.arange(len(store)), Path(sys.argv[2]), LONG)
+"""
+
+
+def test_killed_process_resumes_to_the_same_bytes(
+    store: SegmentStore, store_path: Path, rows: np.ndarray, tmp_path: Path
+) -> None:
+    out = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(store_path), str(out)], cwd=Path(__file__).parents[2])
+    deadline = time.monotonic() + 60
+    while not list(out.glob(".*.state.safetensors")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not list(out.glob("*/config.json"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # bytes are promised for the same number of threads
+    try:
+        resumed, unbroken = teacher(store, rows, out, LONG), teacher(store, rows, tmp_path / "unbroken", LONG)
+    finally:
+        torch.set_num_threads(threads)
+    assert (resumed / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()
+    curves = [pq.read_table(folder / "training.parquet", columns=["step", "loss"]) for folder in (resumed, unbroken)]
+    assert curves[0].equals(curves[1])
