@@ -55,11 +55,6 @@ class IngestSummary:
     def found(self) -> int:
         return self.read + len(self.rejections)
 
-    @property
-    def exit_status(self) -> int:
-        """Zero where anything could be read; else one, and no batch has landed."""
-        return 0 if self.read else 1
-
     def __str__(self) -> str:
         reasons = Counter(rejection.reason for rejection in self.rejections)
         lines = [
@@ -90,6 +85,7 @@ def ingest(device: str, folder: Path, landing: Path, batch_id: str, *, replaces:
     check_identifier("batch_id", batch_id)
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is not a folder")
+    folder = folder.resolve()  # its name may stand for the participant
     reader = cast(Reader, import_module(f"accelkd.recordings.readers.{DEVICES[device].reader}"))
 
     files = {path for path in folder.rglob("*") if path.is_file()}

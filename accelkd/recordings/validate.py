@@ -76,6 +76,7 @@ def iter_recordings(folder: Path) -> Iterator[tuple[pa.RecordBatch, list[Violati
 
     No more than one row group is in memory. Raises BatchError before the first row when the batch breaks a fatal rule.
     """
+    folder = folder.resolve()  # its name is the batch's
     manifest, participants = _check_batch(folder)
     seen: set[str] = set()
     for entry in manifest.files:

@@ -54,7 +54,6 @@ def test_every_real_recording_lands_and_validates(
     summary = summaries[device]
     assert (summary.read, summary.participants, summary.rejections) == (recordings, participants, ())
     assert summary.found == recordings
-    assert summary.exit_status == 0
     assert round(summary.duration_s / 60) == minutes
     assert validate_batch(landing / f"real-{device}") == []
     rows = [row for batch, _ in iter_recordings(landing / f"real-{device}") for row in batch.to_pylist()]
