@@ -1,6 +1,6 @@
 # Two commands do everything: `make demo` and `make test`. Each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test lint bench-dsp setup clean
+.PHONY: help demo materialize ui test lint bench-dsp setup clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -31,6 +31,9 @@ $(DAGSTER_HOME)/dagster.yaml: dagster.yaml
 
 demo: setup  ## simulate a cohort, run the whole pipeline on it, publish DuckDB, print the results
 	$(PYTHON) -m orchestration.demo
+
+materialize: setup  ## materialize everything in the home that is missing or stale
+	$(PYTHON) -m orchestration.catch_up
 
 ui: setup  ## open the Dagster UI on the same home: http://127.0.0.1:3000
 	$(VENV)/bin/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port 3000

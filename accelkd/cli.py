@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     ingest.add_argument("device", help="e4, bami, wrist-edf, troika or polar (docs/devices.md)")
     ingest.add_argument("folder", type=Path)
     ingest.add_argument("--batch", required=True, metavar="ID")
+    ingest.add_argument("--replaces", metavar="ID", help="the landed batch that this one corrects")
     ingest.set_defaults(run=_ingest)
 
     validate = commands.add_parser("validate", help="check an arrival batch against every rule")
@@ -90,8 +91,9 @@ def _simulate(arguments: argparse.Namespace) -> int:
 def _ingest(arguments: argparse.Namespace) -> int:
     from accelkd.recordings.ingest import ingest
 
-    summary = ingest(arguments.device, arguments.folder, Lake.from_environment().landing, arguments.batch)
-    print(summary.table())
+    lake = Lake.from_environment()
+    summary = ingest(arguments.device, arguments.folder, lake.landing, arguments.batch, replaces=arguments.replaces)
+    print(summary)
     return 0 if summary.read else 1
 
 

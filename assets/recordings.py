@@ -34,7 +34,9 @@ def raw_recordings(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lak
     violations = validate_batch(folder)
     fatal = [str(violation) for violation in violations if violation.fatal]
     if fatal:
-        raise dg.Failure(f"batch {folder.name} cannot be used: {fatal[0]}", metadata={"violations": fatal}, allow_retries=False)
+        raise dg.Failure(
+            f"batch {folder.name} cannot be used: {fatal[0]}", metadata={"violations": fatal}, allow_retries=False
+        )
     manifest = read_manifest(folder)
     bad = {(violation.file, violation.row) for violation in violations}
     return dg.MaterializeResult(

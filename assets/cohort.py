@@ -1,0 +1,58 @@
+"""The cohort: which participant is in training and which in test."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import dagster as dg
+
+from accelkd.cohort.curation import segmented_batches
+from accelkd.cohort.participants import segmented_participants
+from accelkd.cohort.split import LEDGER, extend_split, read_split
+from accelkd.lake import Lake
+from accelkd.settings import Settings
+from accelkd.warehouse.load import load_split
+from assets.metadata import column_schema, figure, markdown_table
+from assets.warehouse import segment_tables
+
+
+@dg.asset(
+    deps=[segment_tables],
+    group_name="cohort",
+    kinds={"parquet", "duckdb"},
+    owners=["team:data-engineering"],
+    pool="duckdb_writer",
+    code_version="1",
+    metadata={"settings": "split_seed, test_fraction", "dagster/column_schema": column_schema(LEDGER)},
+)
+def participant_split(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult:
+    """The split ledger: participants, never segments, 80/20, stratified by sex × age band × device.
+
+    Extends the ledger by the participants that have segments and are not in it yet; nobody who is in it moves.
+    """
+    from accelkd.evaluation.figures import split_figure
+
+    people = segmented_participants(lake, list(segmented_batches(lake)))
+    summary = extend_split(lake.split, people, seed=settings.split_seed, test_fraction=settings.test_fraction)
+    load_split(lake)
+    ledger = read_split(lake.split)
+    strata = Counter((row["device_id"], row["sex"], row["age_band"], row["split"]) for row in ledger.to_pylist())
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(summary.split_version),
+        metadata={
+            "dagster/row_count": summary.participants,
+            "dagster/uri": str(lake.split),
+            "added": summary.added,
+            "train": summary.train,
+            "test": summary.test,
+            "strata": summary.strata,
+            "largest_deviation": summary.largest_deviation,
+            "balance": figure(split_figure(ledger), "participants in training and in test, by stratum"),
+            "participants_by_stratum": markdown_table(
+                [
+                    {"device": device, "sex": sex, "age": band, "side": side, "participants": count}
+                    for (device, sex, band, side), count in sorted(strata.items())
+                ]
+            ),
+        },
+    )

@@ -1,0 +1,49 @@
+"""Embeddings: one DuckDB table per encoder, one model per table, filled batch by batch."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from accelkd.lake import Lake
+from accelkd.training.current import EncoderName
+from assets.encoders import accel_student, ppg_teacher
+from assets.partitions import arrival_batches
+from assets.segments import segments
+from assets.warehouse import segment_tables
+
+
+def _embeddings(encoder: EncoderName, trained: dg.AssetsDefinition, signal: str) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=f"{encoder}_embeddings",
+        deps=[segments, segment_tables, trained],
+        partitions_def=arrival_batches,
+        group_name="embeddings",
+        kinds={"pytorch", "duckdb"},
+        owners=["team:data-engineering", "team:research"],
+        pool="duckdb_writer",
+        code_version="1",
+        description=(
+            f"Embeddings of one batch's {signal} segments by the current {encoder}, in `embeddings.{encoder}`. "
+            "A new model fills a table beside the current one, which it replaces once it covers every segment."
+        ),
+    )
+    def embeddings(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
+        from accelkd.evaluation.embed import embed_batch
+
+        done = embed_batch(lake, encoder, context.partition_key)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(done.content_version),
+            metadata={
+                "dagster/row_count": done.rows,
+                "dagster/uri": str(lake.staging),
+                "model_id": done.model_id,
+                "width": done.width,
+                "table": done.where,
+            },
+        )
+
+    return embeddings
+
+
+ppg_teacher_embeddings = _embeddings("ppg_teacher", ppg_teacher, "PPG")
+accel_student_embeddings = _embeddings("accel_student", accel_student, "accelerometer")

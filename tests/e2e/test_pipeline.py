@@ -1,0 +1,122 @@
+"""The whole pipeline on a small cohort: what a data engineer and an analyst rely on."""
+
+from __future__ import annotations
+
+import dagster as dg
+import duckdb
+import pytest
+
+from accelkd.cohort.split import participants_on
+from accelkd.lake import Lake
+from accelkd.recordings.batches import MANIFEST
+from accelkd.settings import Settings
+from accelkd.warehouse.summary import summary
+from orchestration.catch_up import catch_up
+from orchestration.definitions import build_defs
+from tests.e2e.conftest import Home, simulate_small
+
+
+def test_everything_is_materialized_and_nothing_failed(home: Home, instance: dg.DagsterInstance) -> None:
+    assert not home.outcome.failed
+    assert not home.outcome.skipped
+    graph = build_defs(home.lake).resolve_asset_graph()
+    for key in graph.toposorted_asset_keys:
+        partitions = {"sim-a", "sim-b"} if graph.get(key).is_partitioned else set()
+        assert instance.get_latest_materialization_event(key), key
+        assert set(instance.get_materialized_partitions(key)) == partitions
+
+
+def test_every_check_passes(home: Home, instance: dg.DagsterInstance) -> None:
+    checks = build_defs(home.lake).resolve_asset_graph().asset_check_keys
+    assert len(checks) >= 8
+    for key in checks:
+        records = instance.event_log_storage.get_asset_check_execution_history(key, limit=10)
+        assert records, key
+        for record in records:
+            assert record.event is not None
+            evaluation = record.event.dagster_event.asset_check_evaluation_data
+            assert evaluation.passed or evaluation.severity is dg.AssetCheckSeverity.WARN, (key, evaluation)
+
+
+def test_a_second_run_does_nothing(home: Home, instance: dg.DagsterInstance) -> None:
+    outcome = catch_up(home.lake, instance)
+    assert outcome.materialized == []
+
+
+def test_analyst_joins_embeddings_with_participants(home: Home) -> None:
+    with duckdb.connect(str(home.lake.published), read_only=True) as connection:
+        rows, widths, models = connection.execute(
+            """
+            SELECT count(*), count(DISTINCT len(teacher.embedding)), count(DISTINCT student.model_id)
+            FROM embeddings.ppg_teacher teacher
+            JOIN embeddings.accel_student student USING (segment_id)
+            JOIN participants USING (participant_id)
+            WHERE age_years IS NOT NULL
+            """
+        ).fetchall()[0]
+        segments = connection.execute("SELECT count(*) FROM segments").fetchall()[0][0]
+        uncommented = connection.execute(
+            "SELECT table_name FROM duckdb_tables() WHERE comment IS NULL AND NOT internal"
+        ).fetchall()
+    assert rows == segments > 60
+    assert (widths, models) == (1, 1)
+    assert uncommented == []
+
+
+def test_no_participant_is_on_both_sides(home: Home) -> None:
+    train, test = (participants_on(home.lake.split, side) for side in ("train", "test"))
+    assert not train & test
+    assert len(train | test) == 24
+    assert len(test) == 5  # 80/20 to the next participant
+
+
+def test_windows_add_up(home: Home) -> None:
+    with duckdb.connect(str(home.lake.published), read_only=True) as connection:
+        for segments, quarantined, recordings in connection.execute(
+            "SELECT segments, quarantined, recordings FROM batches"
+        ).fetchall():
+            assert segments + quarantined == recordings == 48  # one-minute recordings: one window each
+
+
+def test_summary_names_what_a_newcomer_looks_for(home: Home) -> None:
+    text = summary(home.lake.published)
+    for word in ("participants", "recordings", "segments", "quarantined", "constant", "top-1"):
+        assert word in text
+
+
+def test_report_stands_on_disk(home: Home) -> None:
+    text = (home.lake.reports / "report.md").read_text(encoding="utf-8")
+    assert "hr_bpm" in text
+    for line in text.splitlines():
+        if line.startswith("!["):
+            assert (home.lake.reports / line.split("(")[1].rstrip(")")).is_file()
+
+
+@pytest.fixture
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    lake = Lake(tmp_path_factory.mktemp("fresh"))
+    Settings(preset="smoke").save(lake)
+    return lake
+
+
+def test_a_damaged_batch_fails_alone_and_says_why(fresh: Lake, capsys: pytest.CaptureFixture[str]) -> None:
+    simulate_small(fresh, "good", 0)
+    simulate_small(fresh, "damaged", 12)
+    with next((fresh.batch("damaged") / "recordings").iterdir()).open("r+b") as file:
+        file.seek(1000)
+        file.write(b"\0" * 64)
+    with dg.DagsterInstance.ephemeral() as instance:
+        outcome = catch_up(fresh, instance)
+    assert outcome.failed == [("raw_recordings", "damaged")]
+    assert "sha256" in capsys.readouterr().out
+    with duckdb.connect(str(fresh.published), read_only=True) as connection:
+        assert connection.execute("SELECT DISTINCT batch_id FROM embeddings.accel_student").fetchall() == [("good",)]
+
+
+def test_a_batch_without_a_manifest_is_still_arriving(fresh: Lake) -> None:
+    simulate_small(fresh, "arriving", 0, participants=2)
+    (fresh.batch("arriving") / MANIFEST).unlink()
+    with dg.DagsterInstance.ephemeral() as instance:
+        outcome = catch_up(fresh, instance)
+        assert instance.get_dynamic_partitions("arrival_batch") == []
+    assert ("raw_recordings", "arriving") not in outcome.materialized
