@@ -25,14 +25,20 @@ PPG_CHANNELS = 2
 
 
 def land(
-    lake: Lake, batch_id: str, participants: Sequence[str], *, minutes: int = 3, seed: int = 0, named: str | None = None
+    lake: Lake,
+    batch_id: str,
+    participants: Sequence[str],
+    *,
+    minutes: int = 3,
+    named: str | None = None,
+    ppg_channels: int = PPG_CHANNELS,
 ) -> None:
     """An arrival batch with one recording `<named>-<participant>` each, noise as segments, one quarantined window.
 
     `named` is the batch's id unless given.
     """
     named = named or batch_id
-    rng = np.random.default_rng([seed, len(batch_id), *batch_id.encode()])
+    rng = np.random.default_rng([*batch_id.encode()])
     with writing_batch(lake.landing, batch_id, source="simulation") as batch:
         batch.add(
             "participants",
@@ -53,7 +59,7 @@ def land(
                     "recording_id": [f"{named}-{p}" for p in participants],
                     "participant_id": list(participants),
                     "device_id": ["sim-wrist-64"] * len(participants),
-                    "ppg": [[[1.0] * 64] * PPG_CHANNELS] * len(participants),
+                    "ppg": [[[1.0] * 64] * ppg_channels] * len(participants),
                     "ppg_rate_hz": [64.0] * len(participants),
                     "accel": [[[1.0] * 64] * 3] * len(participants),
                     "accel_rate_hz": [64.0] * len(participants),
@@ -79,22 +85,22 @@ def land(
             "label_template_correlation": 0.95,
             "label_coverage": 0.97,
             "label_good": True,
-            "ppg_status": [0] * PPG_CHANNELS,
-            "ppg_level": [1e5] * PPG_CHANNELS,
-            "ppg_ac_level": [1e3] * PPG_CHANNELS,
-            "ppg_missing": [0.0] * PPG_CHANNELS,
+            "ppg_status": [0] * ppg_channels,
+            "ppg_level": [1e5] * ppg_channels,
+            "ppg_ac_level": [1e3] * ppg_channels,
+            "ppg_missing": [0.0] * ppg_channels,
             "accel_status": [0] * ACCEL_AXES,
             "accel_level": [0.5] * ACCEL_AXES,
             "accel_ac_level": [0.01] * ACCEL_AXES,
             "accel_missing": [0.0] * ACCEL_AXES,
-            "ppg": rng.standard_normal(PPG_CHANNELS * SAMPLES).astype(np.float16),
+            "ppg": rng.standard_normal(ppg_channels * SAMPLES).astype(np.float16),
             "accel": rng.standard_normal(ACCEL_AXES * SAMPLES).astype(np.float16),
         }
         for p in participants
         for minute in range(minutes)
     ]
-    segments = pa.RecordBatch.from_pylist(rows, segment_schema(PPG_CHANNELS))
-    write_segments(lake.segments(batch_id), PPG_CHANNELS, [segments])
+    segments = pa.RecordBatch.from_pylist(rows, segment_schema(ppg_channels))
+    write_segments(lake.segments(batch_id), ppg_channels, [segments])
     lake.quarantine(batch_id).parent.mkdir(parents=True, exist_ok=True)
     moved = {"batch_id": batch_id, "participant_id": participants[0], "recording_id": f"{named}-{participants[0]}"}
     pq.write_table(

@@ -231,6 +231,15 @@ def embedding_table(lake: Lake, encoder: str) -> EmbeddingTable:
     return EmbeddingTable(rows, models, missing, orphans, rows - distinct)
 
 
+def models_in_use(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """The model whose embeddings each encoder's table holds, by encoder."""
+    tables = connection.execute(
+        "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'embeddings' ORDER BY 1 DESC"
+    ).fetchall()  # which puts the teacher before the student
+    models = {table: _model_of(connection, table) for (table,) in tables if not table.endswith(NEXT)}
+    return {encoder: model_id for encoder, model_id in models.items() if model_id is not None}
+
+
 def embeddings_artifact(encoder: str, model_id: str, batch_id: str, segments_version: str) -> Artifact:
     """The rows of one batch in an embedding table, as provenance names them."""
     return Artifact("embeddings", f"{encoder}/{model_id}/{batch_id}", f"{model_id}:{segments_version[:16]}")
@@ -245,32 +254,30 @@ def segments_artifact(lake: Lake, batch_id: str) -> Artifact:
 def _refuse_known_recordings(connection: duckdb.DuckDBPyConnection, batch_id: str) -> None:
     clash = connection.execute(
         "SELECT any_value(recording_id), batch_id, count(DISTINCT recording_id) FROM segments "
-        "WHERE recording_id IN (SELECT recording_id FROM arriving) GROUP BY batch_id"
-    ).fetchone()
-    if clash is not None:
-        raise ValueError(
-            f"batch {batch_id}: recording {clash[0]} is also in batch {clash[1]} ({clash[2]} such recordings)"
-        )
+        "WHERE recording_id IN (SELECT recording_id FROM arriving) GROUP BY batch_id LIMIT 1"
+    ).fetchall()
+    for known, where, number in clash:
+        raise ValueError(f"batch {batch_id}: recording {known} is also in batch {where} ({number} such recordings)")
 
 
 def _model_of(connection: duckdb.DuckDBPyConnection, table: str) -> str | None:
     """The model whose embeddings a table holds; None without the table or a row in it."""
     found = connection.execute(
         "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'embeddings' AND table_name = ?", [table]
-    ).fetchone()
-    row = connection.execute(f"SELECT model_id FROM embeddings.{table} LIMIT 1").fetchone() if found else None
-    return None if row is None else str(row[0])
+    ).fetchall()
+    rows = connection.execute(f"SELECT model_id FROM embeddings.{table} LIMIT 1").fetchall() if found else []
+    return str(rows[0][0]) if rows else None
 
 
 def _missing(connection: duckdb.DuckDBPyConnection, encoder: str, model_id: str, table: str) -> int:
     """Number of segments that the model can embed and that the table lacks."""
-    row = connection.execute(
+    ((missing,),) = connection.execute(
         f"SELECT count(*) FROM segments, models WHERE encoder = ? AND model_id = ? "
         f"AND (modality = 'accel' OR channels = len(ppg_status)) "
         f"AND NOT EXISTS (FROM embeddings.{table} e WHERE e.segment_id = segments.segment_id)",
         [encoder, model_id],
-    ).fetchone()
-    return 0 if row is None else int(row[0])
+    ).fetchall()
+    return int(missing)
 
 
 def _encoder(name: str) -> str:

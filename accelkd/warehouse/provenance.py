@@ -45,9 +45,9 @@ def record(connection: duckdb.DuckDBPyConnection, artifact: Artifact, inputs: Se
 
 def known_artifact(connection: duckdb.DuckDBPyConnection, kind: str, name: str) -> Artifact:
     """The artifact as it is now. Raises LookupError if nobody recorded it."""
-    row = connection.execute(
+    rows = connection.execute(
         "SELECT version, path FROM provenance.artifacts WHERE artifact_id = ?", [f"{kind}:{name}"]
-    ).fetchone()
-    if row is None:
+    ).fetchall()
+    if not rows:
         raise LookupError(f"{kind} {name!r} is not in the warehouse: load it first")
-    return Artifact(kind, name, *row)
+    return Artifact(kind, name, *rows[0])

@@ -1,0 +1,199 @@
+"""From segments and checkpoints to embeddings, result rows, figures and the written report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from accelkd.cohort.participants import segmented_participants
+from accelkd.cohort.split import extend_split, participants_on
+from accelkd.evaluation.embed import embed_batch
+from accelkd.evaluation.report import map_embeddings, probe_encoder, retrieve_pairs, write_report
+from accelkd.lake import Lake
+from accelkd.segments.store import SegmentStore
+from accelkd.training.checkpoint import load_encoder
+from accelkd.training.current import current_checkpoint, make_current
+from accelkd.warehouse.load import embedding_table, load_batch, load_embeddings, load_model, load_split
+from accelkd.warehouse.publish import publish
+from accelkd.warehouse.staging import staging
+from accelkd.warehouse.summary import summary
+from tests.lakes import checkpoint, land
+
+BATCHES = ["b1", "b2"]
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    lake = Lake(tmp_path)
+    land(lake, "b1", [f"p{i}" for i in range(10)], minutes=4)
+    land(lake, "b2", [f"p{i}" for i in range(10, 16)], minutes=4)
+    for batch_id in BATCHES:
+        load_batch(lake, batch_id)
+    extend_split(lake.split, segmented_participants(lake, BATCHES))
+    load_split(lake)
+    return lake
+
+
+def put_into_use(lake: Lake, teacher_seed: int = 0) -> tuple[str, str]:
+    teacher = checkpoint(lake, "ppg_teacher", seed=teacher_seed)
+    student = checkpoint(lake, "accel_student", teacher=teacher)
+    for encoder, model_id in (("ppg_teacher", teacher), ("accel_student", student)):
+        load_model(lake, encoder, model_id, BATCHES)
+        make_current(lake, encoder, model_id)
+    return teacher, student
+
+
+def plant(lake: Lake, encoder: str, model_id: str, matrix: npt.NDArray[np.float32]) -> None:
+    """Load the given embeddings, in the order of the batches' stores, as if the encoder had made them."""
+    start = 0
+    for batch_id in BATCHES:
+        metadata = SegmentStore([lake.segments(batch_id)]).metadata
+        ids, people = (metadata.column(name).to_pylist() for name in ("segment_id", "participant_id"))
+        load_embeddings(lake, encoder, model_id, batch_id, ids, people, matrix[start : start + len(ids)])
+        start += len(ids)
+
+
+def labels(lake: Lake) -> npt.NDArray[np.float32]:
+    """[segments, 3]: the labels of all segments."""
+    table = SegmentStore([lake.segments(b) for b in BATCHES]).metadata
+    return np.column_stack([table.column(name).to_numpy() for name in ("hr_bpm", "sdnn_ms", "rmssd_ms")]).astype("f4")
+
+
+def rows(lake: Lake, sql: str) -> list[tuple[object, ...]]:
+    with staging(lake) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def test_a_batch_is_embedded_by_the_encoder_in_use(lake: Lake) -> None:
+    teacher, _ = put_into_use(lake)
+    result = embed_batch(lake, "ppg_teacher", "b2", device="cpu")
+    assert (result.model_id, result.rows, result.width, result.where) == (teacher, 24, 16, "current")
+    module, _ = load_encoder(current_checkpoint(lake, "ppg_teacher"))
+    store = SegmentStore([lake.segments("b2")])
+    expected = module(torch.from_numpy(store.signals("ppg", np.arange(24))).float()).detach().numpy()
+    stored = dict(rows(lake, "SELECT segment_id, embedding FROM embeddings.ppg_teacher"))
+    for segment_id, embedding in zip(store.metadata.column("segment_id").to_pylist(), expected, strict=True):
+        assert stored[segment_id] == pytest.approx(embedding.tolist(), abs=1e-5)
+
+
+def test_batches_without_segments_or_with_other_channels_are_passed_over(lake: Lake) -> None:
+    put_into_use(lake)
+    land(lake, "b3", ["q1"], minutes=0)
+    assert embed_batch(lake, "ppg_teacher", "b3", device="cpu").where == "the batch has no segments"
+    land(lake, "b4", ["q2"], ppg_channels=1)
+    load_batch(lake, "b4")
+    for batch_id in BATCHES:
+        embed_batch(lake, "ppg_teacher", batch_id, device="cpu")
+    passed = embed_batch(lake, "ppg_teacher", "b4", device="cpu")
+    assert (passed.rows, passed.where) == (0, "the batch has 1 PPG channels, the encoder takes 2")
+    assert embed_batch(lake, "accel_student", "b4", device="cpu").rows == 3
+    assert embedding_table(lake, "ppg_teacher").missing == 0
+
+
+def test_probes_read_out_what_the_embeddings_hold_and_nothing_else(lake: Lake) -> None:
+    teacher, student = put_into_use(lake)
+    y = labels(lake)
+    noise = np.random.default_rng(1).standard_normal((len(y), 8)).astype(np.float32)
+    plant(lake, "ppg_teacher", teacher, np.hstack([y, noise]))
+    plant(lake, "accel_student", student, noise)
+    good = probe_encoder(lake, "ppg_teacher")
+    assert [result.target for result in good.results] == ["hr_bpm", "sdnn_ms", "rmssd_ms"]
+    for result in good.results:
+        assert result.mae < 0.02 * result.constant_mae
+        assert (result.train_participants, result.train_segments) == (13, 52)
+        assert (result.test_participants, result.test_segments) == (3, 12)
+    assert all(result.mae > 0.7 * result.constant_mae for result in probe_encoder(lake, "accel_student").results)
+    stored = rows(
+        lake, "SELECT target, mae, split_version FROM probe_results WHERE encoder = 'ppg_teacher' ORDER BY ALL"
+    )
+    assert stored == sorted((result.target, result.mae, good.split_version) for result in good.results)
+    assert good.figure.read_bytes().startswith(PNG)
+
+
+def test_segments_without_a_good_label_stay_out_of_the_probe(lake: Lake) -> None:
+    teacher, _ = put_into_use(lake)
+    plant(lake, "ppg_teacher", teacher, labels(lake))
+    test_people = sorted(participants_on(lake.split, "test"))
+    with staging(lake) as connection:
+        connection.execute("UPDATE segments SET hr_bpm = NULL WHERE participant_id = ?", [test_people[0]])
+    hr, sdnn, _ = probe_encoder(lake, "ppg_teacher").results
+    assert (hr.test_participants, hr.test_segments) == (2, 8)
+    assert (sdnn.test_participants, sdnn.test_segments) == (3, 12)
+
+
+def test_retrieval_runs_both_ways_in_both_spaces(lake: Lake) -> None:
+    teacher, student = put_into_use(lake)
+    same = np.random.default_rng(1).standard_normal((64, 16)).astype(np.float32)
+    plant(lake, "ppg_teacher", teacher, same)
+    plant(lake, "accel_student", student, same)
+    report = retrieve_pairs(lake)
+    assert {key[2] for key in report.results} == {"projected", "raw"}
+    for (_, _, space), result in report.results.items():
+        assert result.segments <= 12
+        if space == "raw":
+            assert (result.top1_percent, result.mean_rank) == (100, 1)
+        else:  # two untrained heads turn the same vector into unrelated ones
+            assert result.mean_rank > 2
+    assert rows(lake, "SELECT count(*) FROM retrieval_results") == [(4,)]
+    assert retrieve_pairs(lake) == report
+    assert rows(lake, "SELECT count(*) FROM retrieval_results") == [(4,)]
+
+
+def test_a_student_of_another_teacher_is_not_compared(lake: Lake) -> None:
+    _, student = put_into_use(lake)
+    other = checkpoint(lake, "ppg_teacher", seed=5)
+    load_model(lake, "ppg_teacher", other, BATCHES)
+    matrix = labels(lake)
+    plant(lake, "ppg_teacher", other, matrix)
+    plant(lake, "accel_student", student, matrix)
+    with pytest.raises(ValueError, match=f"{student} was distilled from teacher"):
+        retrieve_pairs(lake)
+
+
+def test_reports_say_what_to_do_first(lake: Lake) -> None:
+    with pytest.raises(LookupError, match="no embeddings of ppg_teacher"):
+        probe_encoder(lake, "ppg_teacher")
+    with pytest.raises(FileNotFoundError, match="materialize"):
+        embed_batch(lake, "ppg_teacher", "b1")
+
+
+def test_the_whole_report_is_the_same_bytes_twice(lake: Lake) -> None:
+    teacher, student = put_into_use(lake)
+
+    def evaluate() -> dict[str, bytes]:
+        for batch_id in BATCHES:
+            embed_batch(lake, "ppg_teacher", batch_id, device="cpu")
+            embed_batch(lake, "accel_student", batch_id, device="cpu")
+        probe_encoder(lake, "ppg_teacher")
+        probe_encoder(lake, "accel_student")
+        retrieve_pairs(lake)
+        assert map_embeddings(lake).segments == 12
+        write_report(lake)
+        return {path.name: path.read_bytes() for path in sorted(lake.reports.iterdir())}
+
+    first = evaluate()
+    published = publish(lake).content_version
+    assert evaluate() == first
+    assert publish(lake).content_version == published
+    text = first["report.md"].decode()
+    figures = {name for name in first if name.endswith(".png")}
+    assert len(figures) == 7
+    assert all(f"({name})" in text for name in figures)
+    assert teacher in text
+    assert student in text
+    assert all(first[name].startswith(PNG) for name in figures)
+    with duckdb.connect(str(lake.published), read_only=True) as connection:
+        lineage = connection.execute("SELECT kind, path FROM lineage_of('report:report')").fetchall()
+    assert {kind for kind, _ in lineage} == {
+        "report", "probe", "retrieval", "embeddings", "model", "split", "segments", "batch", "file",
+    }  # fmt: skip
+    assert ("file", "landing/b2/recordings/part-00000.parquet") in lineage
+    shown = summary(lake.published)
+    assert "16 participants" in shown
+    assert "heart rate" in shown
