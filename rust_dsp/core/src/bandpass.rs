@@ -1,0 +1,129 @@
+//! Zero-phase band-pass: the filter runs forward, then backward, over the window and its mirrored ends.
+
+use crate::OUTPUT_SAMPLES;
+use crate::design::BandPass;
+use crate::detrend::Line;
+use crate::lanes::{Frame, LANES, Lanes};
+
+/// Mirrored samples at each end: 4 s, about nine time constants of the slowest pole.
+const MIRROR: usize = 256;
+/// Frames of the buffer that a window is filtered in: the window and its mirrored end.
+pub(crate) const BUFFER: usize = OUTPUT_SAMPLES + MIRROR;
+
+/// Coefficients of every lane.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LaneFilters {
+    /// a1 and a2 of the two sections.
+    coefficients: [[Frame; 2]; 2],
+    /// Gain of both passes together, to be applied to what `filter` leaves.
+    pub(crate) gain: [f64; LANES],
+}
+
+impl LaneFilters {
+    pub(crate) fn new(filters: [&BandPass; LANES]) -> Self {
+        let each = |f: fn(&BandPass) -> f64| Frame(filters.map(f));
+        Self {
+            coefficients: [
+                [each(|filter| filter.sections[0].a1), each(|filter| filter.sections[0].a2)],
+                [each(|filter| filter.sections[1].a1), each(|filter| filter.sections[1].a2)],
+            ],
+            gain: filters.map(|filter| filter.gain * filter.gain),
+        }
+    }
+}
+
+/// Sums over the filtered window of each lane.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Moments {
+    pub(crate) sum: Frame,
+    pub(crate) squares: Frame,
+}
+
+/// The two sections in direct form I: of each its last two inputs and outputs. The output of one is the input of the
+/// next, and a step of a section waits for one multiplication only.
+#[derive(Clone, Copy)]
+struct Cascade<V> {
+    a: [[V; 2]; 2],
+    /// Last and last but one: input, output of the first section, output of the second.
+    last: [[V; 2]; 3],
+}
+
+impl<V: Copy> Cascade<V> {
+    /// In the steady state of a constant `input`: a band-pass answers with zero.
+    #[inline(always)]
+    fn steady<L: Lanes<V = V>>(lanes: L, filters: &LaneFilters, column: usize, input: V) -> Self {
+        let zero = lanes.splat(0.0);
+        Self {
+            a: filters.coefficients.map(|section| section.map(|frame| lanes.load(&frame, column))),
+            last: [[input; 2], [zero; 2], [zero; 2]],
+        }
+    }
+
+    #[inline(always)]
+    fn step<L: Lanes<V = V>>(&mut self, lanes: L, input: V) -> V {
+        let mut x = input;
+        for section in 0..2 {
+            let [a1, a2] = self.a[section];
+            let [y1, y2] = self.last[section + 1];
+            let driven = lanes.sub_product(lanes.sub(x, self.last[section][1]), a2, y2);
+            self.last[section] = [x, self.last[section][0]];
+            x = lanes.sub_product(driven, a1, y1);
+        }
+        self.last[2] = [x, self.last[2][0]];
+        x
+    }
+}
+
+/// Subtract each lane's line (`line_response` is what resampling made of it) and band-pass, all but the gain.
+///
+/// `signal` holds the window; the rest of it is overwritten.
+#[inline(always)]
+pub(crate) fn filter<L: Lanes>(
+    lanes: L,
+    filters: &LaneFilters,
+    line: &Line,
+    line_response: &[[f64; 2]],
+    signal: &mut [Frame; BUFFER],
+) -> Moments {
+    let mut moments = Moments::default();
+    for column in 0..L::COLUMNS {
+        let (mean, slope) = (lanes.load(&line.mean, column), lanes.load(&line.slope, column));
+        let detrended = |frame: &Frame, [one, ramp]: [f64; 2]| {
+            let x = lanes.sub_product(lanes.load(frame, column), mean, lanes.splat(one));
+            lanes.sub_product(x, slope, lanes.splat(ramp))
+        };
+
+        for (frame, response) in signal.iter_mut().zip(line_response) {
+            let x = detrended(frame, *response);
+            lanes.store(frame, column, x);
+        }
+        for distance in 1..=MIRROR {
+            let x = lanes.load(&signal[OUTPUT_SAMPLES - 1 - distance], column);
+            lanes.store(&mut signal[OUTPUT_SAMPLES - 1 + distance], column, x);
+        }
+
+        let mut cascade = Cascade::steady(lanes, filters, column, lanes.load(&signal[MIRROR], column));
+        for frame in signal[1..=MIRROR].iter().rev() {
+            cascade.step(lanes, lanes.load(frame, column));
+        }
+        for frame in signal.iter_mut() {
+            let y = cascade.step(lanes, lanes.load(frame, column));
+            lanes.store(frame, column, y);
+        }
+
+        let mut cascade = Cascade::steady(lanes, filters, column, lanes.load(&signal[BUFFER - 1], column));
+        for frame in signal[OUTPUT_SAMPLES..].iter().rev() {
+            cascade.step(lanes, lanes.load(frame, column));
+        }
+        let (mut sum, mut squares) = (lanes.splat(0.0), lanes.splat(0.0));
+        for frame in signal[..OUTPUT_SAMPLES].iter_mut().rev() {
+            let y = cascade.step(lanes, lanes.load(frame, column));
+            lanes.store(frame, column, y);
+            sum = lanes.add(sum, y);
+            squares = lanes.add_product(squares, y, y);
+        }
+        lanes.store(&mut moments.sum, column, sum);
+        lanes.store(&mut moments.squares, column, squares);
+    }
+    moments
+}

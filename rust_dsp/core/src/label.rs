@@ -1,0 +1,111 @@
+//! Labels of a segment: beats, heart rate, variability and quality.
+
+use half::f16;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+
+use crate::OUTPUT_SAMPLES;
+use crate::beats::{multi_scale_peaks, polarity, slope, two_moving_averages, upslope_times};
+use crate::intervals::variability;
+use crate::quality::{agreement, template_correlation};
+use crate::threads;
+
+/// What a good segment reaches.
+const GOOD_AGREEMENT: f64 = 0.9;
+const GOOD_TEMPLATE: f64 = 0.8;
+const GOOD_COVERAGE: f64 = 0.8;
+
+/// What the beats of one segment say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Label {
+    /// +1 if pulses rise steeply, −1 if they fall steeply; as given or as guessed.
+    pub polarity: i8,
+    /// Heart rate; NaN with fewer than 5 intervals.
+    pub hr_bpm: f64,
+    /// Standard deviation of the intervals; NaN with fewer than 20 intervals, 15 pairs or 70 % coverage.
+    pub sdnn_ms: f64,
+    /// Root mean square of successive differences; NaN likewise.
+    pub rmssd_ms: f64,
+    /// Share of the beats on which two finders agree within 0.1 s.
+    pub agreement: f64,
+    /// Mean correlation of the beats with their mean.
+    pub template_correlation: f64,
+    /// Share of the segment inside kept intervals.
+    pub coverage: f64,
+    /// Kept intervals.
+    pub intervals: usize,
+    /// Kept intervals whose successor is kept.
+    pub pairs: usize,
+    /// Whether agreement, template correlation and coverage reach 0.9, 0.8 and 0.8.
+    pub good: bool,
+    /// Systolic peaks, as sample indices.
+    pub beat_index: Vec<usize>,
+    /// Steepest upslope of each, in seconds from the start of the segment; NaN where it is not defined.
+    pub beat_s: Vec<f64>,
+}
+
+/// One segment: 3840 samples of a band-passed signal at 64 Hz, on any scale.
+#[derive(Clone, Copy, Debug)]
+pub enum SegmentSamples<'a> {
+    /// Half precision.
+    F16(&'a [f16]),
+    /// Single precision.
+    F32(&'a [f32]),
+    /// Double precision.
+    F64(&'a [f64]),
+}
+
+impl SegmentSamples<'_> {
+    fn upright(self, polarity: f64) -> Vec<f64> {
+        match self {
+            Self::F16(samples) => samples.iter().map(|&y| f64::from(y) * polarity).collect(),
+            Self::F32(samples) => samples.iter().map(|&y| f64::from(y) * polarity).collect(),
+            Self::F64(samples) => samples.iter().map(|&y| y * polarity).collect(),
+        }
+    }
+}
+
+/// Label one segment. `known` is +1 or −1 where the device tells the polarity of its pulses; do pass it then, the guess
+/// is wrong on noisy channels. A segment with a sample that is not finite has no beats.
+///
+/// # Panics
+/// If it has another length than 3840 samples.
+pub fn label(segment: SegmentSamples<'_>, known: Option<f64>) -> Label {
+    let mut signal = segment.upright(1.0);
+    assert_eq!(signal.len(), OUTPUT_SAMPLES, "a segment has 3840 samples");
+    let finite = signal.iter().all(|y| y.is_finite());
+    let polarity = known.unwrap_or_else(|| polarity(&signal));
+    signal.iter_mut().for_each(|y| *y *= polarity);
+    let (beats, others) =
+        if finite { (two_moving_averages(&signal), multi_scale_peaks(&signal)) } else { (Vec::new(), Vec::new()) };
+    let slope = slope(&signal);
+    let times = upslope_times(&signal, &slope, &beats);
+    let found = variability(&times);
+    let agreement = agreement(&times, &upslope_times(&signal, &slope, &others));
+    let template_correlation = template_correlation(&signal, &beats);
+    Label {
+        polarity: polarity as i8,
+        hr_bpm: found.hr_bpm,
+        sdnn_ms: found.sdnn_ms,
+        rmssd_ms: found.rmssd_ms,
+        agreement,
+        template_correlation,
+        coverage: found.coverage,
+        intervals: found.intervals,
+        pairs: found.pairs,
+        good: agreement >= GOOD_AGREEMENT && template_correlation >= GOOD_TEMPLATE && found.coverage >= GOOD_COVERAGE,
+        beat_index: beats,
+        beat_s: times,
+    }
+}
+
+/// Label many segments, on `threads` threads (0: all cores).
+pub fn label_batch(
+    segments: &[SegmentSamples<'_>],
+    known: Option<f64>,
+    threads: usize,
+) -> Result<Vec<Label>, rayon::ThreadPoolBuildError> {
+    Ok(match threads::pool(threads, segments.len())? {
+        None => segments.iter().map(|&segment| label(segment, known)).collect(),
+        Some(pool) => pool.install(|| segments.par_iter().map(|&segment| label(segment, known)).collect()),
+    })
+}

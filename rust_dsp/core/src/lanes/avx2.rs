@@ -1,0 +1,145 @@
+//! Lanes of AVX2 and FMA: four per register, two registers per frame.
+
+use std::arch::x86_64::*;
+
+use super::{Frame, Kernel, LANES, Lanes, TILE, Tile};
+
+/// Proof that the processor has AVX2 and FMA: only [`Avx2::detect`] makes one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Avx2(());
+
+impl Avx2 {
+    pub(super) fn detect() -> Option<Self> {
+        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+    }
+}
+
+/// Compile and run a kernel for AVX2.
+pub(super) fn run<K: Kernel>(lanes: Avx2, kernel: K) -> K::Output {
+    #[target_feature(enable = "avx2,fma")]
+    fn inner<K: Kernel>(lanes: Avx2, kernel: K) -> K::Output {
+        kernel.run(lanes)
+    }
+    // SAFETY: `lanes` proves that the processor has the features.
+    unsafe { inner(lanes, kernel) }
+}
+
+const WIDTH: usize = 4;
+
+// SAFETY (every block below): `self` proves that the processor has the instructions; loads and stores go through
+// references to whole arrays, at offsets that the array's length bounds.
+impl Lanes for Avx2 {
+    type V = __m256d;
+    const WIDTH: usize = WIDTH;
+
+    #[inline(always)]
+    fn splat(self, value: f64) -> Self::V {
+        // SAFETY: as above.
+        unsafe { _mm256_set1_pd(value) }
+    }
+
+    #[inline(always)]
+    fn load(self, frame: &Frame, column: usize) -> Self::V {
+        let lanes: &[f64; WIDTH] = &frame.0.as_chunks().0[column];
+        // SAFETY: as above; half of a 64-byte aligned frame is 32-byte aligned.
+        unsafe { _mm256_load_pd(lanes.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store(self, frame: &mut Frame, column: usize, value: Self::V) {
+        let lanes: &mut [f64; WIDTH] = &mut frame.0.as_chunks_mut().0[column];
+        // SAFETY: as above; half of a 64-byte aligned frame is 32-byte aligned.
+        unsafe { _mm256_store_pd(lanes.as_mut_ptr(), value) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: as above.
+        unsafe { _mm256_add_pd(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: as above.
+        unsafe { _mm256_sub_pd(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: as above.
+        unsafe { _mm256_mul_pd(a, b) }
+    }
+
+    #[inline(always)]
+    fn add_product(self, c: Self::V, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: as above.
+        unsafe { _mm256_fmadd_pd(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn sub_product(self, c: Self::V, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: as above.
+        unsafe { _mm256_fnmadd_pd(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn max_magnitude(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: as above. The instruction returns its second operand where one is NaN.
+        unsafe { _mm256_max_pd(_mm256_andnot_pd(_mm256_set1_pd(-0.0), b), a) }
+    }
+
+    #[inline(always)]
+    fn transpose_in(self, rows: &Tile<f64>, frames: &mut [Frame; TILE]) {
+        for column in 0..Self::COLUMNS {
+            for (number, frames) in frames.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate() {
+                let row = |k: usize| {
+                    let samples: &[f64; WIDTH] = &rows.0[column * WIDTH + k].as_chunks().0[number];
+                    // SAFETY: as above.
+                    unsafe { _mm256_loadu_pd(samples.as_ptr()) }
+                };
+                let (a, b, c, d) = (row(0), row(1), row(2), row(3));
+                // SAFETY: as above.
+                let transposed = unsafe {
+                    let (ab02, ab13) = (_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b));
+                    let (cd02, cd13) = (_mm256_unpacklo_pd(c, d), _mm256_unpackhi_pd(c, d));
+                    [
+                        _mm256_permute2f128_pd::<0x20>(ab02, cd02),
+                        _mm256_permute2f128_pd::<0x20>(ab13, cd13),
+                        _mm256_permute2f128_pd::<0x31>(ab02, cd02),
+                        _mm256_permute2f128_pd::<0x31>(ab13, cd13),
+                    ]
+                };
+                for (frame, value) in frames.iter_mut().zip(transposed) {
+                    self.store(frame, column, value);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn transpose_out(self, frames: &[Frame; TILE], rows: &mut Tile<f32>) {
+        for (number, frames) in frames.as_chunks::<WIDTH>().0.iter().enumerate() {
+            for column in 0..LANES / WIDTH {
+                // SAFETY: as above.
+                let single = |k: usize| unsafe { _mm256_cvtpd_ps(self.load(&frames[k], column)) };
+                let (a, b, c, d) = (single(0), single(1), single(2), single(3));
+                // SAFETY: as above.
+                let transposed = unsafe {
+                    let (ab01, ab23) = (_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));
+                    let (cd01, cd23) = (_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
+                    [
+                        _mm_movelh_ps(ab01, cd01),
+                        _mm_movehl_ps(cd01, ab01),
+                        _mm_movelh_ps(ab23, cd23),
+                        _mm_movehl_ps(cd23, ab23),
+                    ]
+                };
+                for (k, value) in transposed.into_iter().enumerate() {
+                    let samples: &mut [f32; WIDTH] = &mut rows.0[column * WIDTH + k].as_chunks_mut().0[number];
+                    // SAFETY: as above.
+                    unsafe { _mm_storeu_ps(samples.as_mut_ptr(), value) };
+                }
+            }
+        }
+    }
+}

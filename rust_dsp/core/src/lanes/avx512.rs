@@ -1,0 +1,158 @@
+//! Lanes of AVX-512: eight per register, one register per frame.
+
+use std::arch::x86_64::*;
+
+use super::{Frame, Kernel, LANES, Lanes, TILE, Tile};
+
+/// Proof that the processor has AVX-512 F, DQ and VL: only [`Avx512::detect`] makes one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Avx512(());
+
+impl Avx512 {
+    pub(super) fn detect() -> Option<Self> {
+        let all = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("fma");
+        all.then_some(Self(()))
+    }
+}
+
+/// Compile and run a kernel for AVX-512.
+pub(super) fn run<K: Kernel>(lanes: Avx512, kernel: K) -> K::Output {
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,fma")]
+    fn inner<K: Kernel>(lanes: Avx512, kernel: K) -> K::Output {
+        kernel.run(lanes)
+    }
+    // SAFETY: `lanes` proves that the processor has the features.
+    unsafe { inner(lanes, kernel) }
+}
+
+// SAFETY (every block below): `self` proves that the processor has the instructions; loads and stores go through
+// references to whole arrays, at offsets that the array's length bounds.
+impl Lanes for Avx512 {
+    type V = __m512d;
+    const WIDTH: usize = LANES;
+
+    #[inline(always)]
+    fn splat(self, value: f64) -> Self::V {
+        // SAFETY: as above.
+        unsafe { _mm512_set1_pd(value) }
+    }
+
+    #[inline(always)]
+    fn load(self, frame: &Frame, _column: usize) -> Self::V {
+        // SAFETY: as above; a frame is 64-byte aligned.
+        unsafe { _mm512_load_pd(frame.0.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store(self, frame: &mut Frame, _column: usize, value: Self::V) {
+        // SAFETY: as above; a frame is 64-byte aligned.
+        unsafe { _mm512_store_pd(frame.0.as_mut_ptr(), value) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: as above.
+        unsafe { _mm512_add_pd(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: as above.
+        unsafe { _mm512_sub_pd(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: as above.
+        unsafe { _mm512_mul_pd(a, b) }
+    }
+
+    #[inline(always)]
+    fn add_product(self, c: Self::V, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: as above.
+        unsafe { _mm512_fmadd_pd(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn sub_product(self, c: Self::V, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: as above.
+        unsafe { _mm512_fnmadd_pd(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn max_magnitude(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: as above. The instruction returns its second operand where one is NaN.
+        unsafe { _mm512_max_pd(_mm512_abs_pd(b), a) }
+    }
+
+    #[inline(always)]
+    fn transpose_in(self, rows: &Tile<f64>, frames: &mut [Frame; TILE]) {
+        for (number, frames) in frames.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+            // Rows k and k + 4 side by side, four samples of each: loading does one of the three exchanges.
+            let pair = |k: usize, half: usize| {
+                let low: &[f64; 4] = &rows.0[k].as_chunks().0[2 * number + half];
+                let high: &[f64; 4] = &rows.0[k + 4].as_chunks().0[2 * number + half];
+                // SAFETY: as above.
+                unsafe {
+                    let low = _mm512_castpd256_pd512(_mm256_loadu_pd(low.as_ptr()));
+                    _mm512_insertf64x4::<1>(low, _mm256_loadu_pd(high.as_ptr()))
+                }
+            };
+            for half in 0..2 {
+                let (a, b, c, d) = (pair(0, half), pair(1, half), pair(2, half), pair(3, half));
+                // SAFETY: as above.
+                let transposed = unsafe {
+                    let first = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13);
+                    let second = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
+                    let (ab02, ab13) = (_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b));
+                    let (cd02, cd13) = (_mm512_unpacklo_pd(c, d), _mm512_unpackhi_pd(c, d));
+                    [
+                        _mm512_permutex2var_pd(ab02, first, cd02),
+                        _mm512_permutex2var_pd(ab13, first, cd13),
+                        _mm512_permutex2var_pd(ab02, second, cd02),
+                        _mm512_permutex2var_pd(ab13, second, cd13),
+                    ]
+                };
+                for (frame, value) in frames[4 * half..].iter_mut().zip(transposed) {
+                    self.store(frame, 0, value);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn transpose_out(self, frames: &[Frame; TILE], rows: &mut Tile<f32>) {
+        for (number, frames) in frames.as_chunks::<LANES>().0.iter().enumerate() {
+            // SAFETY: as above.
+            let single = |k: usize| unsafe { _mm512_cvtpd_ps(self.load(&frames[k], 0)) };
+            // SAFETY: as above.
+            let transposed = unsafe {
+                // Frames k and k + 1 interleaved; then 4 frames of a lane in each half; then the halves exchanged.
+                let pairs = [0, 2, 4, 6].map(|k| {
+                    let (a, b) = (single(k), single(k + 1));
+                    (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b))
+                });
+                let fours = [0, 2].map(|k| {
+                    let ((a_low, a_high), (b_low, b_high)) = (pairs[k], pairs[k + 1]);
+                    [
+                        _mm256_shuffle_ps::<0x44>(a_low, b_low),
+                        _mm256_shuffle_ps::<0xEE>(a_low, b_low),
+                        _mm256_shuffle_ps::<0x44>(a_high, b_high),
+                        _mm256_shuffle_ps::<0xEE>(a_high, b_high),
+                    ]
+                });
+                let low = [0, 1, 2, 3].map(|k| _mm256_permute2f128_ps::<0x20>(fours[0][k], fours[1][k]));
+                let high = [0, 1, 2, 3].map(|k| _mm256_permute2f128_ps::<0x31>(fours[0][k], fours[1][k]));
+                [low, high]
+            };
+            for (lane, value) in transposed.into_iter().flatten().enumerate() {
+                let samples: &mut [f32; LANES] = &mut rows.0[lane].as_chunks_mut().0[number];
+                // SAFETY: as above.
+                unsafe { _mm256_storeu_ps(samples.as_mut_ptr(), value) };
+            }
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Lanes: eight rows side by side in double precision, one register or several per sample.
+//!
+//! A kernel is written once over [`Lanes`] and instantiated per instruction set by [`InstructionSet::run`]. Every
+//! function on the way from there to an operation is `#[inline(always)]`, because only code that is inlined into the
+//! entry function is compiled for its instruction set. A lane never mixes with its neighbours, so a row's result does
+//! not depend on what it is grouped with.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+/// Rows that are processed together.
+pub(crate) const LANES: usize = 8;
+/// Samples of a row that are transposed at a time.
+pub(crate) const TILE: usize = 64;
+
+/// One sample of each row.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(64))]
+pub(crate) struct Frame(pub(crate) [f64; LANES]);
+
+/// A tile of samples, row after row.
+#[derive(Clone, Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Tile<T>(pub(crate) [[T; TILE]; LANES]);
+
+impl<T: Copy + Default> Default for Tile<T> {
+    fn default() -> Self {
+        Self([[T::default(); TILE]; LANES])
+    }
+}
+
+/// Arithmetic on a register of `WIDTH` lanes. Column `c` of a frame is its lanes `c * WIDTH..(c + 1) * WIDTH`.
+///
+/// A value of an implementing type is the proof that the processor has its instructions.
+pub(crate) trait Lanes: Copy {
+    /// Register.
+    type V: Copy;
+    const WIDTH: usize;
+    const COLUMNS: usize = LANES / Self::WIDTH;
+
+    fn splat(self, value: f64) -> Self::V;
+    fn load(self, frame: &Frame, column: usize) -> Self::V;
+    fn store(self, frame: &mut Frame, column: usize, value: Self::V);
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `c + a * b`
+    fn add_product(self, c: Self::V, a: Self::V, b: Self::V) -> Self::V;
+    /// `c - a * b`
+    fn sub_product(self, c: Self::V, a: Self::V, b: Self::V) -> Self::V;
+    /// `max(a, |b|)`; `a` where `b` is NaN.
+    fn max_magnitude(self, a: Self::V, b: Self::V) -> Self::V;
+    fn transpose_in(self, rows: &Tile<f64>, frames: &mut [Frame; TILE]);
+    /// Rounds to nearest.
+    fn transpose_out(self, frames: &[Frame; TILE], rows: &mut Tile<f32>);
+}
+
+/// The instructions that a plan is carried out with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstructionSet {
+    /// What every processor of the target has.
+    Portable,
+    /// AVX2 and FMA.
+    Avx2,
+    /// AVX-512 F, DQ and VL.
+    Avx512,
+}
+
+/// A computation that is written over [`Lanes`].
+pub(crate) trait Kernel {
+    type Output;
+    /// Must be `#[inline(always)]`.
+    fn run<L: Lanes>(self, lanes: L) -> Self::Output;
+}
+
+impl InstructionSet {
+    /// The widest that this processor has.
+    pub fn detect() -> Self {
+        [Self::Avx512, Self::Avx2].into_iter().find(|set| set.is_available()).unwrap_or(Self::Portable)
+    }
+
+    /// All that this processor has.
+    pub fn available() -> impl Iterator<Item = Self> {
+        [Self::Portable, Self::Avx2, Self::Avx512].into_iter().filter(|set| set.is_available())
+    }
+
+    /// Whether this processor has it.
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => avx2::Avx2::detect().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => avx512::Avx512::detect().is_some(),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx2 | Self::Avx512 => false,
+        }
+    }
+
+    /// Run a kernel; with the portable instructions where the processor lacks the set.
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[cfg(target_arch = "x86_64")]
+        match self {
+            Self::Avx512 => {
+                if let Some(lanes) = avx512::Avx512::detect() {
+                    return avx512::run(lanes, kernel);
+                }
+            }
+            Self::Avx2 => {
+                if let Some(lanes) = avx2::Avx2::detect() {
+                    return avx2::run(lanes, kernel);
+                }
+            }
+            Self::Portable => {}
+        }
+        kernel.run(portable::Portable)
+    }
+}

@@ -1,0 +1,40 @@
+//! Preprocessing, windows and beat labels of wearable PPG and accelerometer recordings.
+//!
+//! A [`Plan`] holds what follows from a device (filters, line responses, the schedule of its dark slots) and is shared
+//! by threads; processing reads samples in place and writes each output once. `docs/signal-processing.md` states the
+//! rules; one module here implements one of them.
+
+mod bandpass;
+mod beats;
+mod dark;
+mod design;
+mod detrend;
+mod gaps;
+mod intervals;
+mod label;
+mod lanes;
+mod plan;
+mod preprocess;
+mod quality;
+mod resample;
+mod samples;
+mod threads;
+mod validity;
+mod windows;
+mod zscore;
+
+pub use label::{Label, SegmentSamples, label, label_batch};
+pub use lanes::InstructionSet;
+pub use plan::{Device, Plan, PlanError};
+pub use preprocess::{Channel, Destination, PreprocessError, Recording};
+pub use samples::Samples;
+pub use validity::Status;
+pub use windows::{Gate, Window, WindowsError, motion};
+pub use zscore::OutputSample;
+
+/// Sampling rate of every output, in Hz.
+pub const OUTPUT_RATE_HZ: usize = 64;
+/// Length of a window, in seconds.
+pub const WINDOW_S: usize = 60;
+/// Samples of an output row.
+pub const OUTPUT_SAMPLES: usize = OUTPUT_RATE_HZ * WINDOW_S;

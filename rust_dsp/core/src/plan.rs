@@ -1,0 +1,179 @@
+//! The plan: everything that follows from a device and not from a recording.
+
+use thiserror::Error;
+
+use crate::dark::DarkSchedule;
+use crate::design::{BandPass, resampling_ratio};
+use crate::lanes::InstructionSet;
+use crate::resample::Resampler;
+use crate::validity::Limits;
+
+/// What has to be known of a sensor to read its recordings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Device {
+    /// Frames per second of the PPG channels; `None` where there are none.
+    pub ppg_rate_hz: Option<f64>,
+    /// Samples per second of the accelerometer.
+    pub accel_rate_hz: Option<f64>,
+    /// Frames per second of the dark slots; that of the PPG unless given.
+    pub dark_rate_hz: Option<f64>,
+    /// Instant of each PPG channel inside its frame; empty for "all at 0, any number of channels".
+    pub led_offsets_s: Vec<f64>,
+    /// Instant of each dark slot inside its frame.
+    pub dark_offsets_s: Vec<f64>,
+    /// Full scale of PPG and dark samples, exclusive.
+    pub ppg_range: (f64, f64),
+    /// Full scale of the accelerometer, exclusive.
+    pub accel_range: (f64, f64),
+}
+
+impl Default for Device {
+    fn default() -> Self {
+        let unlimited = (f64::NEG_INFINITY, f64::INFINITY);
+        Self {
+            ppg_rate_hz: None,
+            accel_rate_hz: None,
+            dark_rate_hz: None,
+            led_offsets_s: Vec::new(),
+            dark_offsets_s: vec![0.0],
+            ppg_range: unlimited,
+            accel_range: unlimited,
+        }
+    }
+}
+
+/// Why a device cannot be planned for.
+#[derive(Clone, Debug, Error, PartialEq)]
+pub enum PlanError {
+    /// Outside 20 to 2048 Hz, or not close to any usable fraction of 64 Hz.
+    #[error("{stream} rate {rate_hz} Hz is not supported: 20 to 2048 Hz, within 1e-4 of a fraction of 64 Hz")]
+    Rate {
+        /// "ppg", "accel" or "dark".
+        stream: &'static str,
+        /// As given.
+        rate_hz: f64,
+    },
+    /// Neither PPG nor accelerometer.
+    #[error("a plan needs ppg_rate_hz, accel_rate_hz or both")]
+    NoStream,
+    /// An instant that is not finite.
+    #[error("{what} must be finite, found {value}")]
+    Offset {
+        /// "led_offsets_s" or "dark_offsets_s".
+        what: &'static str,
+        /// As given.
+        value: f64,
+    },
+    /// No dark slot, or two at the same instant.
+    #[error("dark_offsets_s must name at least one slot, all at different instants")]
+    DarkSlots,
+    /// Empty range or NaN.
+    #[error("{what} must be (low, high) with low < high, found ({low}, {high})")]
+    Range {
+        /// "ppg_range" or "accel_range".
+        what: &'static str,
+        /// As given.
+        low: f64,
+        /// As given.
+        high: f64,
+    },
+    /// Not available on this processor.
+    #[error("this processor does not have the instruction set {0:?}")]
+    InstructionSet(InstructionSet),
+}
+
+/// One kind of signal.
+#[derive(Clone, Debug)]
+pub(crate) struct Stream {
+    pub(crate) rate_hz: f64,
+    pub(crate) limits: Limits,
+    pub(crate) band: BandPass,
+}
+
+/// Filters, line responses and schedules of one device; immutable and shared by threads.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    device: Device,
+    pub(crate) instruction_set: InstructionSet,
+    pub(crate) ppg: Option<Stream>,
+    pub(crate) accel: Option<Stream>,
+    pub(crate) ppg_resampler: Option<Resampler>,
+    /// `None` where the accelerometer has the rate of the PPG, and shares its filter and its lanes.
+    pub(crate) accel_resampler: Option<Resampler>,
+    pub(crate) dark: Option<DarkSchedule>,
+}
+
+impl Plan {
+    /// Plan for a device, with the widest instructions of this processor.
+    pub fn new(device: Device) -> Result<Self, PlanError> {
+        Self::with_instruction_set(device, InstructionSet::detect())
+    }
+
+    /// Plan for a device, with given instructions.
+    pub fn with_instruction_set(device: Device, instruction_set: InstructionSet) -> Result<Self, PlanError> {
+        if !instruction_set.is_available() {
+            return Err(PlanError::InstructionSet(instruction_set));
+        }
+        if device.ppg_rate_hz.is_none() && device.accel_rate_hz.is_none() {
+            return Err(PlanError::NoStream);
+        }
+        for (what, offsets) in [("led_offsets_s", &device.led_offsets_s), ("dark_offsets_s", &device.dark_offsets_s)] {
+            if let Some(&value) = offsets.iter().find(|offset| !offset.is_finite()) {
+                return Err(PlanError::Offset { what, value });
+            }
+        }
+        let slots = &device.dark_offsets_s;
+        if slots.is_empty() || (1..slots.len()).any(|slot| slots[..slot].contains(&slots[slot])) {
+            return Err(PlanError::DarkSlots);
+        }
+        let ppg_limits = limits("ppg_range", device.ppg_range)?;
+        let accel_limits = limits("accel_range", device.accel_range)?;
+        let ppg_resampler = device.ppg_rate_hz.map(|rate_hz| resampler("ppg", rate_hz)).transpose()?;
+        let accel_resampler = match device.accel_rate_hz {
+            Some(rate_hz) if Some(rate_hz) != device.ppg_rate_hz => Some(resampler("accel", rate_hz)?),
+            _ => None,
+        };
+        let dark = match device.ppg_rate_hz {
+            Some(led_rate_hz) => {
+                let rate_hz = device.dark_rate_hz.unwrap_or(led_rate_hz);
+                if !(rate_hz > 0.0 && rate_hz <= 2048.0) {
+                    return Err(PlanError::Rate { stream: "dark", rate_hz });
+                }
+                Some(DarkSchedule::new(led_rate_hz, rate_hz, &device.led_offsets_s, &device.dark_offsets_s))
+            }
+            None => None,
+        };
+        Ok(Self {
+            instruction_set,
+            ppg: device.ppg_rate_hz.map(|rate_hz| Stream { rate_hz, limits: ppg_limits, band: BandPass::ppg() }),
+            accel: device.accel_rate_hz.map(|rate_hz| Stream {
+                rate_hz,
+                limits: accel_limits,
+                band: BandPass::accel(),
+            }),
+            ppg_resampler,
+            accel_resampler,
+            dark,
+            device,
+        })
+    }
+
+    /// What it was made for.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The instructions that it is carried out with.
+    pub fn instruction_set(&self) -> InstructionSet {
+        self.instruction_set
+    }
+}
+
+fn limits(what: &'static str, (low, high): (f64, f64)) -> Result<Limits, PlanError> {
+    if low < high { Ok(Limits { low, high }) } else { Err(PlanError::Range { what, low, high }) }
+}
+
+fn resampler(stream: &'static str, rate_hz: f64) -> Result<Resampler, PlanError> {
+    let (up, down) = resampling_ratio(rate_hz).ok_or(PlanError::Rate { stream, rate_hz })?;
+    Ok(Resampler::new(rate_hz, up, down))
+}

@@ -1,0 +1,69 @@
+//! Quality of a labelled window: do two finders agree, and do the beats look alike?
+
+use crate::intervals::median;
+
+/// Share of the beats of either finder that have one of the other within 0.1 s; both are in order of time.
+pub(crate) fn agreement(a: &[f64], b: &[f64]) -> f64 {
+    const NEAR_S: f64 = 0.1;
+    let finite = |times: &[f64]| times.iter().copied().filter(|time| time.is_finite()).collect::<Vec<_>>();
+    let (a, b) = (finite(a), finite(b));
+    if a.len() < 3 || b.len() < 3 {
+        return 0.0;
+    }
+    let matched = |times: &[f64], others: &[f64]| {
+        times.iter().filter(|&&time| others.iter().any(|other| (time - other).abs() <= NEAR_S)).count()
+    };
+    (matched(&a, &b) + matched(&b, &a)) as f64 / (a.len() + b.len()) as f64
+}
+
+/// Mean correlation of each beat with the mean beat, over the median interval (Orphanidou et al. 2015).
+pub(crate) fn template_correlation(signal: &[f64], peaks: &[usize]) -> f64 {
+    if peaks.len() < 5 {
+        return 0.0;
+    }
+    let mut intervals: Vec<f64> = peaks.windows(2).map(|pair| (pair[1] - pair[0]) as f64).collect();
+    let half = (median(&mut intervals) / 2.0).round_ties_even() as usize;
+    let width = 2 * half + 1;
+    let mut beats: Vec<f64> = Vec::with_capacity(peaks.len() * width); // one after the other, without their means
+    for &peak in peaks.iter().filter(|&&peak| peak >= half && peak + half < signal.len()) {
+        let beat = &signal[peak - half..=peak + half];
+        let mean = beat.iter().sum::<f64>() / width as f64;
+        beats.extend(beat.iter().map(|y| y - mean));
+    }
+    let count = beats.len() / width;
+    if count < 5 || half < 6 {
+        return 0.0;
+    }
+    let mut template = vec![0.0; width];
+    for beat in beats.chunks_exact(width) {
+        template.iter_mut().zip(beat).for_each(|(mean, y)| *mean += y / count as f64);
+    }
+    let energy: f64 = template.iter().map(|t| t * t).sum();
+    let correlations = beats.chunks_exact(width).map(|beat| {
+        let (product, own) = beat.iter().zip(&template).fold((0.0, 0.0), |(p, o), (y, t)| (p + y * t, o + y * y));
+        product / ((own * energy).sqrt() + 1e-30)
+    });
+    correlations.sum::<f64>() / count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use approx::assert_abs_diff_eq;
+
+    #[test]
+    fn agreement_counts_both_sides() {
+        let beats = [1.0, 2.0, 3.0, 4.0];
+        assert_eq!(agreement(&beats, &beats), 1.0);
+        assert_eq!(agreement(&beats, &[1.05, 2.0, 3.5, f64::NAN]), (2.0 + 2.0) / 7.0);
+        assert_eq!(agreement(&beats, &[1.0, 2.0]), 0.0);
+    }
+
+    #[test]
+    fn equal_beats_correlate_perfectly() {
+        let signal: Vec<f64> = (0..640).map(|i| (f64::from(i) * std::f64::consts::TAU / 64.0).sin()).collect();
+        let peaks: Vec<usize> = (0..10).map(|k| 16 + 64 * k).collect();
+        assert_abs_diff_eq!(template_correlation(&signal, &peaks), 1.0, epsilon = 1e-12);
+        assert_eq!(template_correlation(&signal, &peaks[..4]), 0.0);
+    }
+}

@@ -1,0 +1,226 @@
+//! Resampling to 64 Hz: a zero-phase polyphase FIR, mirrored at both ends.
+//!
+//! Output `m` lies at input sample `m * down / up`; its taps reach `half` steps of `1 / up` samples to both sides.
+
+use crate::OUTPUT_SAMPLES;
+use crate::design::{FIR_HALF, low_pass};
+use crate::detrend::ramp;
+use crate::lanes::{Frame, Lanes, TILE};
+
+/// Input samples of a block, unless the filter reaches further.
+const BLOCK: usize = 256;
+/// Outputs that are computed together.
+const GROUP: usize = 8;
+
+/// The filter of one sampling rate.
+#[derive(Clone, Debug)]
+pub(crate) struct Resampler {
+    up: usize,
+    down: usize,
+    /// Samples of a window at the input rate.
+    pub(crate) samples: usize,
+    taps: Taps,
+    /// What becomes of a constant 1 and of the ramp `index − middle`.
+    pub(crate) line_response: Vec<[f64; 2]>,
+}
+
+#[derive(Clone, Debug)]
+enum Taps {
+    /// 64 Hz already.
+    None,
+    /// A whole number of input samples per output: one symmetric filter. The tap in the middle; then, for every
+    /// remainder of the distance to it modulo `down`, `FIR_HALF` taps (all zero for remainder 0, hence left out).
+    Decimate { middle: f64, sides: Vec<[f64; FIR_HALF]> },
+    /// `width` taps for each of the `up` phases; the first belongs to the input sample `before` the output.
+    Polyphase { taps: Vec<f64>, width: usize, before: usize },
+}
+
+impl Resampler {
+    /// `rate_hz` has the ratio `up / down` to 64 Hz.
+    pub(crate) fn new(rate_hz: f64, up: usize, down: usize) -> Self {
+        let samples = (crate::WINDOW_S as f64 * rate_hz + 0.5).floor() as usize;
+        let prototype = low_pass(up, down);
+        let half = prototype.len() / 2;
+        let taps = if up == down {
+            Taps::None
+        } else if up == 1 {
+            let side = |remainder: usize| std::array::from_fn(|k| prototype[half + remainder + k * down]);
+            Taps::Decimate { middle: prototype[half], sides: (1..down).map(side).collect() }
+        } else {
+            let before = half / up;
+            let width = before + (half + up - 1) / up + 1;
+            let tap = |phase: usize, k: usize| {
+                // Input sample k − before, relative to the one at or before the output
+                let distance = phase as isize - (k as isize - before as isize) * up as isize;
+                if distance.unsigned_abs() <= half { prototype[(half as isize + distance) as usize] } else { 0.0 }
+            };
+            let taps = (0..up).flat_map(|phase| (0..width).map(move |k| (phase, k))).map(|(p, k)| tap(p, k)).collect();
+            Taps::Polyphase { taps, width, before }
+        };
+        let mut resampler = Self { up, down, samples, taps, line_response: Vec::new() };
+        let ramp = ramp(samples);
+        let mirrored = |index: isize| {
+            let index = index.unsigned_abs();
+            if index < samples { index } else { 2 * (samples - 1) - index }
+        };
+        resampler.line_response = (0..OUTPUT_SAMPLES)
+            .map(|m| {
+                let centre = (m * down) as isize;
+                if matches!(resampler.taps, Taps::None) {
+                    return [1.0, ramp(m)];
+                }
+                let (half, up) = (half as isize, up as isize);
+                let (first, last) = (-(half - centre).div_euclid(up), (centre + half).div_euclid(up));
+                (first..=last).fold([0.0; 2], |[one, slope], index| {
+                    let tap = prototype[(half + centre - index * up) as usize];
+                    [one + tap, slope + tap * ramp(mirrored(index))]
+                })
+            })
+            .collect();
+        resampler
+    }
+
+    /// Input samples that the filter reaches before and after the one at or before an output.
+    fn reach(&self) -> (usize, usize) {
+        match &self.taps {
+            Taps::None => (0, 0),
+            Taps::Decimate { .. } => (FIR_HALF * self.down, FIR_HALF * self.down),
+            Taps::Polyphase { width, before, .. } => (*before, width - 1 - before),
+        }
+    }
+
+    /// Input samples to bring at a time.
+    pub(crate) fn block(&self) -> usize {
+        BLOCK.max((self.reach().0 + 1).next_multiple_of(TILE))
+    }
+}
+
+/// The stretch of input frames that outputs are being computed from.
+#[derive(Debug, Default)]
+pub(crate) struct Stream {
+    frames: Vec<Frame>,
+    /// Frames that are in.
+    held: usize,
+    /// Input sample of `frames[0]`.
+    origin: isize,
+    /// Outputs that are done.
+    done: usize,
+}
+
+impl Stream {
+    /// Start a window.
+    pub(crate) fn restart(&mut self, resampler: &Resampler) {
+        let (before, after) = resampler.reach();
+        let room = 2 * (before + after) + resampler.block() + GROUP * (resampler.down + 1) + 2 * TILE;
+        if self.frames.len() < room {
+            self.frames.resize(room, Frame::default());
+        }
+        (self.held, self.origin, self.done) = (before, -(before as isize), 0);
+    }
+
+    /// Room for the next tile of input frames, of which `count` will count.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, count: usize) -> &mut [Frame; TILE] {
+        let from = self.held;
+        self.held += count;
+        self.frames[from..].first_chunk_mut().expect("restart() made room for a block and a tile")
+    }
+
+    /// Compute what the frames so far allow, once a block is in; `last` says that no more will come.
+    #[inline(always)]
+    pub(crate) fn resample<L: Lanes>(&mut self, lanes: L, resampler: &Resampler, out: &mut [Frame], last: bool) {
+        let (before, after) = resampler.reach();
+        if self.done == 0 {
+            for distance in 1..=before {
+                self.frames[before - distance] = self.frames[before + distance];
+            }
+        }
+        let (up, down) = (resampler.up, resampler.down);
+        let base = |m: usize| m * down / up; // input sample at or before output m
+        if last {
+            let end = self.held;
+            let needed = (base(OUTPUT_SAMPLES - 1) + after + 1) as isize - self.origin;
+            for distance in 1..=(needed - end as isize).max(0) as usize {
+                self.frames[end - 1 + distance] = self.frames[end - 1 - distance];
+                self.held += 1;
+            }
+        }
+        let here = self.held as isize + self.origin; // input samples 0..here are in
+        let mut ready = if last {
+            OUTPUT_SAMPLES
+        } else {
+            // The largest m with base(m) + after < here
+            (((here - after as isize).max(0) as usize * up).div_ceil(down)).min(OUTPUT_SAMPLES)
+        };
+        if !last {
+            ready = self.done + ready.saturating_sub(self.done) / GROUP * GROUP;
+        }
+        let at = |m: usize| (base(m) as isize - self.origin) as usize;
+        let outputs = &mut out[self.done..ready];
+        match &resampler.taps {
+            Taps::None => outputs.copy_from_slice(&self.frames[at(self.done)..][..ready - self.done]),
+            Taps::Decimate { middle, sides } => {
+                let mut from = at(self.done);
+                for group in outputs.chunks_mut(GROUP) {
+                    decimate(lanes, *middle, sides, &self.frames, from, down, group);
+                    from += GROUP * down;
+                }
+            }
+            Taps::Polyphase { taps, width, before } => {
+                for (m, output) in (self.done..ready).zip(outputs) {
+                    let taps = &taps[m * down % up * width..][..*width];
+                    polyphase(lanes, taps, &self.frames[at(m) - before..][..*width], output);
+                }
+            }
+        }
+        self.done = ready;
+        if !last {
+            let keep_from = at(self.done) - before;
+            self.frames.copy_within(keep_from..self.held, 0);
+            self.held -= keep_from;
+            self.origin += keep_from as isize;
+        }
+    }
+}
+
+/// `GROUP` outputs (or fewer, at the end) of the symmetric filter; the first is centred on `frames[from]`.
+#[inline(always)]
+fn decimate<L: Lanes>(
+    lanes: L,
+    middle: f64,
+    sides: &[[f64; FIR_HALF]],
+    frames: &[Frame],
+    from: usize,
+    down: usize,
+    out: &mut [Frame],
+) {
+    for column in 0..L::COLUMNS {
+        for (m, output) in out.iter_mut().enumerate() {
+            let centre = from + m * down;
+            let mut sum = lanes.mul(lanes.load(&frames[centre], column), lanes.splat(middle));
+            for (side, taps) in sides.iter().enumerate() {
+                for (k, &tap) in taps.iter().enumerate() {
+                    let distance = side + 1 + k * down;
+                    let left = lanes.load(&frames[centre - distance], column);
+                    let right = lanes.load(&frames[centre + distance], column);
+                    sum = lanes.add_product(sum, lanes.add(left, right), lanes.splat(tap));
+                }
+            }
+            lanes.store(output, column, sum);
+        }
+    }
+}
+
+/// One output: the scalar product of the taps and the frames.
+#[inline(always)]
+fn polyphase<L: Lanes>(lanes: L, taps: &[f64], frames: &[Frame], out: &mut Frame) {
+    for column in 0..L::COLUMNS {
+        let mut sums = [lanes.splat(0.0); 4];
+        for (taps, frames) in taps.chunks(4).zip(frames.chunks(4)) {
+            for ((sum, &tap), frame) in sums.iter_mut().zip(taps).zip(frames) {
+                *sum = lanes.add_product(*sum, lanes.load(frame, column), lanes.splat(tap));
+            }
+        }
+        lanes.store(out, column, lanes.add(lanes.add(sums[0], sums[1]), lanes.add(sums[2], sums[3])));
+    }
+}

@@ -1,0 +1,96 @@
+//! Z-score: zero mean and unit variance over the window, rounded to the type of the output.
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
+use crate::OUTPUT_SAMPLES;
+use crate::bandpass::Moments;
+use crate::lanes::{Frame, LANES, Lanes, TILE, Tile};
+
+/// A row is flat if its AC level is at most this much of its largest magnitude before detrending.
+const FLAT: f64 = 1e-6;
+
+/// Type of the output samples: `f32`, or `f16` (rounded from `f32`).
+pub trait OutputSample: Copy + Default + Send + Sync + private::Sealed {
+    /// Round a stretch of a row; both slices have the same length.
+    fn round(from: &[f32], to: &mut [Self]);
+}
+
+mod private {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for half::f16 {}
+}
+
+impl OutputSample for f32 {
+    #[inline(always)]
+    fn round(from: &[f32], to: &mut [Self]) {
+        to.copy_from_slice(from);
+    }
+}
+
+impl OutputSample for f16 {
+    #[inline(always)]
+    fn round(from: &[f32], to: &mut [Self]) {
+        to.convert_from_f32_slice(from);
+    }
+}
+
+/// Mean and inverse standard deviation of each lane, in the units of the filtered frames; and the AC level, in those
+/// of the samples.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scale {
+    mean: Frame,
+    inverse: Frame,
+    pub(crate) ac_level: [f64; LANES],
+}
+
+impl Scale {
+    pub(crate) fn new(moments: &Moments, gain: &[f64; LANES]) -> Self {
+        let mut scale = Self { mean: Frame::default(), inverse: Frame::default(), ac_level: [0.0; LANES] };
+        for lane in 0..LANES {
+            let mean = moments.sum.0[lane] / OUTPUT_SAMPLES as f64;
+            let variance = (moments.squares.0[lane] / OUTPUT_SAMPLES as f64 - mean * mean).max(0.0);
+            scale.mean.0[lane] = mean;
+            scale.inverse.0[lane] = 1.0 / variance.sqrt();
+            scale.ac_level[lane] = variance.sqrt() * gain[lane];
+        }
+        scale
+    }
+
+    /// Whether a lane is flat; so is one whose sums overflow.
+    pub(crate) fn is_flat(&self, lane: usize, peak: f64) -> bool {
+        !(self.ac_level[lane] > FLAT * peak && self.ac_level[lane].is_finite() && self.inverse.0[lane].is_finite())
+    }
+
+    /// Write the z-scored rows; zeros where the lane is not `good`.
+    #[inline(always)]
+    pub(crate) fn write<L: Lanes, T: OutputSample>(
+        &self,
+        lanes: L,
+        signal: &[Frame],
+        tile: &mut Tile<f32>,
+        good: [bool; LANES],
+        rows: &mut [&mut [T]],
+    ) {
+        let mut z = [Frame::default(); TILE];
+        for (number, frames) in signal[..OUTPUT_SAMPLES].chunks_exact(TILE).enumerate() {
+            for column in 0..L::COLUMNS {
+                let (mean, inverse) = (lanes.load(&self.mean, column), lanes.load(&self.inverse, column));
+                for (z, frame) in z.iter_mut().zip(frames) {
+                    let centred = lanes.sub(lanes.load(frame, column), mean);
+                    lanes.store(z, column, lanes.mul(centred, inverse));
+                }
+            }
+            lanes.transpose_out(&z, tile);
+            let span = number * TILE..(number + 1) * TILE;
+            for (lane, row) in rows.iter_mut().enumerate() {
+                if good[lane] {
+                    T::round(&tile.0[lane], &mut row[span.clone()]);
+                } else {
+                    row[span.clone()].fill(T::default());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,228 @@
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias, final
+
+import numpy as np
+import numpy.typing as npt
+
+# Samples as recorded: int16, int32, float32 or float64, each row contiguous; read in place.
+_Raw: TypeAlias = npt.NDArray[np.int16] | npt.NDArray[np.int32] | npt.NDArray[np.float32] | npt.NDArray[np.float64]
+# A batch of N recordings: one array [N, rows, samples], or N arrays [rows, samples] whose lengths may differ.
+_Batch: TypeAlias = _Raw | Sequence[_Raw]
+_Z: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.float16]
+
+@final
+class Plan:
+    """Filters and schedules of one device: made once, immutable, shared by threads.
+
+    Rates are in Hz, 20 to 2048 (`dark_rate_hz`: that of the PPG unless given). Slot `k` of frame `n` is sampled at
+    `n / rate + offset[k]` seconds; `led_offsets_s` has one entry per PPG channel (empty: all at 0, any number),
+    `dark_offsets_s` one per dark slot. A sample is valid if it is finite and strictly inside its range.
+    `instruction_set` is "portable", "avx2" or "avx512"; None takes the widest that the processor has.
+
+    Raises ValueError for a device that cannot be planned for.
+    """
+
+    def __new__(
+        cls,
+        *,
+        ppg_rate_hz: float | None = None,
+        accel_rate_hz: float | None = None,
+        dark_rate_hz: float | None = None,
+        led_offsets_s: Sequence[float] = (),
+        dark_offsets_s: Sequence[float] = (0.0,),
+        ppg_range: tuple[float, float] = ...,
+        accel_range: tuple[float, float] = ...,
+        instruction_set: Literal["portable", "avx2", "avx512"] | None = None,
+    ) -> Plan: ...
+    @property
+    def instruction_set(self) -> Literal["portable", "avx2", "avx512"]:
+        """The instructions that the plan is carried out with."""
+
+    def preprocess(
+        self,
+        ppg: _Batch | None,
+        dark: _Batch | None = None,
+        accel: _Batch | None = None,
+        *,
+        dtype: Literal["float32", "float16"] = "float32",
+        threads: int = 0,
+        ppg_out: _Z | None = None,
+        accel_out: _Z | None = None,
+    ) -> Preprocessed:
+        """Z-score the first 60 s of N recordings: ppg [N, C, T], dark [N, D, Td], accel [N, 3, Ta] in g.
+
+        Samples that are not valid, and a missing end, count as gaps: runs of up to 0.25 s, together up to 2 % of the
+        window, are filled; otherwise the row is rejected. `threads` 0 means all cores; the result does not depend on
+        it. `ppg_out` and `accel_out` are C-contiguous arrays [N, rows, 3840] of `dtype` that are written instead of
+        new ones. The interpreter lock is released: no other thread may change the arrays meanwhile.
+
+        Raises ValueError or TypeError that names the recording and the stream whose shape or dtype is wrong.
+        """
+
+    def windows(
+        self,
+        ppg: _Raw,
+        accel: _Raw,
+        *,
+        dark: _Raw | None = None,
+        hop_s: float = 60.0,
+        accel_start_s: float = 0.0,
+        gate: Literal["strict", "loose", "off"] = "strict",
+    ) -> Windows:
+        """Cut one long recording, ppg [C, T] and accel [3, Ta] in g, into 60 s windows that are `hop_s` apart.
+
+        `accel_start_s` is the instant of the first accelerometer sample, in seconds after the first PPG frame. The
+        first window starts when both streams have started; the last may lack up to 0.25 s of its end. A window is
+        kept if the 95th percentile ("strict") or the median ("loose") of its motion is below 0.05 g.
+
+        Raises ValueError for a bad shape, hop or gate, or a plan without both rates.
+        """
+
+@final
+class Preprocessed:
+    """Result of `Plan.preprocess`; a stream that was not given has no rows."""
+
+    @property
+    def ppg(self) -> npt.NDArray[Any]:
+        """Z-scored PPG at 64 Hz, [N, C, 3840] of the `dtype` asked for; zeros where the status is not 0."""
+
+    @property
+    def accel(self) -> npt.NDArray[Any]:
+        """Z-scored acceleration at 64 Hz, [N, 3, 3840]; zeros where the status is not 0."""
+
+    @property
+    def ppg_status(self) -> npt.NDArray[np.uint8]:
+        """[N, C]: 0 good, or bits: 2 a gap over 0.25 s, 4 over 2 % missing, 8 flat (1 is reserved)."""
+
+    @property
+    def ppg_level(self) -> npt.NDArray[np.float64]:
+        """[N, C]: mean before detrending, in raw units; NaN where gaps reject the row."""
+
+    @property
+    def ppg_ac_level(self) -> npt.NDArray[np.float64]:
+        """[N, C]: standard deviation after the band-pass, in raw units; NaN where gaps reject the row."""
+
+    @property
+    def ppg_missing(self) -> npt.NDArray[np.float64]:
+        """[N, C]: fraction of invalid samples."""
+
+    @property
+    def accel_status(self) -> npt.NDArray[np.uint8]:
+        """[N, 3]: as `ppg_status`."""
+
+    @property
+    def accel_level(self) -> npt.NDArray[np.float64]:
+        """[N, 3]: as `ppg_level`, in g."""
+
+    @property
+    def accel_ac_level(self) -> npt.NDArray[np.float64]:
+        """[N, 3]: as `ppg_ac_level`, in g."""
+
+    @property
+    def accel_missing(self) -> npt.NDArray[np.float64]:
+        """[N, 3]: fraction of invalid samples."""
+
+@final
+class Windows:
+    """Result of `Plan.windows`: one entry per window, in order of time."""
+
+    @property
+    def offset_s(self) -> npt.NDArray[np.float64]:
+        """Start, in seconds after the first PPG frame."""
+
+    @property
+    def ppg_start(self) -> npt.NDArray[np.int64]:
+        """Index of the window's first PPG frame: the one nearest to `offset_s`."""
+
+    @property
+    def dark_start(self) -> npt.NDArray[np.int64]:
+        """Index of its first dark frame."""
+
+    @property
+    def accel_start(self) -> npt.NDArray[np.int64]:
+        """Index of its first accelerometer sample."""
+
+    @property
+    def motion_median_g(self) -> npt.NDArray[np.float64]:
+        """Median, over whole seconds, of the spread of acceleration."""
+
+    @property
+    def motion_p95_g(self) -> npt.NDArray[np.float64]:
+        """95th percentile of it."""
+
+    @property
+    def kept(self) -> npt.NDArray[np.bool_]:
+        """Whether the motion gate lets the window through."""
+
+@final
+class Labels:
+    """Result of `label`: one entry per segment."""
+
+    @property
+    def polarity(self) -> npt.NDArray[np.int8]:
+        """[N]: +1 if pulses rise steeply, -1 if they fall steeply; as given or as guessed."""
+
+    @property
+    def hr_bpm(self) -> npt.NDArray[np.float64]:
+        """[N]: heart rate; NaN with fewer than 5 intervals."""
+
+    @property
+    def sdnn_ms(self) -> npt.NDArray[np.float64]:
+        """[N]: standard deviation of the intervals; NaN with fewer than 20, 15 pairs or 70 % coverage."""
+
+    @property
+    def rmssd_ms(self) -> npt.NDArray[np.float64]:
+        """[N]: root mean square of successive differences; NaN as `sdnn_ms`."""
+
+    @property
+    def agreement(self) -> npt.NDArray[np.float64]:
+        """[N]: share of the beats on which two finders agree within 0.1 s."""
+
+    @property
+    def template_correlation(self) -> npt.NDArray[np.float64]:
+        """[N]: mean correlation of the beats with their mean."""
+
+    @property
+    def coverage(self) -> npt.NDArray[np.float64]:
+        """[N]: share of the segment inside kept intervals."""
+
+    @property
+    def intervals(self) -> npt.NDArray[np.int64]:
+        """[N]: number of kept intervals."""
+
+    @property
+    def pairs(self) -> npt.NDArray[np.int64]:
+        """[N]: number of kept intervals whose successor is kept."""
+
+    @property
+    def good(self) -> npt.NDArray[np.bool_]:
+        """[N]: whether agreement, template correlation and coverage reach 0.9, 0.8 and 0.8."""
+
+    @property
+    def beat_s(self) -> list[npt.NDArray[np.float64]]:
+        """N arrays: steepest upslope of each beat, in seconds from the segment's start; NaN where not defined."""
+
+    @property
+    def beat_index(self) -> list[npt.NDArray[np.int64]]:
+        """N arrays: sample index of each beat's systolic peak."""
+
+def label(
+    z: npt.NDArray[np.float16] | npt.NDArray[np.float32] | npt.NDArray[np.float64],
+    *,
+    polarity: Literal[1, -1] | None = None,
+    threads: int = 0,
+) -> Labels:
+    """Beats, heart rate, variability and quality of N band-passed segments `[N, 3840]` at 64 Hz, on any scale.
+
+    `polarity` is +1 or -1 where the device tells the sign of its pulses; None guesses it for each segment, which fails
+    on noisy ones. A segment with a value that is not finite has no beats.
+
+    Raises ValueError or TypeError for a wrong shape, dtype or polarity.
+    """
+
+def motion(accel: _Raw, rate_hz: float) -> tuple[float, float]:
+    """Median and 95th percentile, over whole seconds, of the spread of acceleration [axes, samples], in its unit.
+
+    The spread of a second is the root of the sum over the axes of the variance inside it; samples that are not finite
+    are left out. NaN where no second is whole.
+    """

@@ -1,0 +1,19 @@
+//! `rust_dsp._native`: validates and converts; every computation is in `rust_dsp_core`, without the interpreter lock.
+
+mod input;
+mod label;
+mod plan;
+
+use pyo3::prelude::*;
+
+/// Native module of the package `rust_dsp`.
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<plan::Plan>()?;
+    module.add_class::<plan::Preprocessed>()?;
+    module.add_class::<plan::Windows>()?;
+    module.add_class::<label::Labels>()?;
+    module.add_function(wrap_pyfunction!(plan::motion, module)?)?;
+    module.add_function(wrap_pyfunction!(label::label, module)?)?;
+    Ok(())
+}
