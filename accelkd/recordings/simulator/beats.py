@@ -1,9 +1,9 @@
 """The rhythm of a minute: breathing, vascular tone, and the beats that follow from them.
 
-Integral pulse-frequency model (Mateo & Laguna, IEEE Trans Biomed Eng 2000, 47:985): beats fall where the integral of the
-heart's rate passes a whole number; the rate carries respiratory sinus arrhythmia, a slow rhythm (0.07 to 0.13 Hz), a slower
-1/f part and white jitter, scaled to the person's RMSSD. Ectopic beats come early with a compensatory pause; in atrial fibrillation
-intervals are irregular and independent; a pacemaker takes over some minutes.
+Integral pulse-frequency model (Mateo & Laguna, IEEE Trans Biomed Eng 2000, 47:985): beats fall where the integral of
+the heart's rate passes a whole number; the rate carries respiratory sinus arrhythmia, a slow rhythm (0.07 to 0.13 Hz),
+a slower 1/f part and white jitter, scaled to the person's RMSSD. Ectopic beats come early with a compensatory pause; in
+atrial fibrillation intervals are irregular and independent; a pacemaker takes over some minutes.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def _slow_noise(rng: np.random.Generator, n: int, lines: int, low_hz: float, hig
 
 @dataclass(frozen=True)
 class Reference:
-    """What an electrocardiogram would have said of each recording: arrays `[recordings]`, NaN where too short to say."""
+    """What an electrocardiogram says of each recording: arrays `[recordings]`, NaN where it is too short to say."""
 
     inside: npt.NDArray[np.bool_]  # [recordings, beats]: beats of the recording
     hr_bpm: F64  # over all intervals

@@ -1,8 +1,8 @@
 """Signals as spectra on a circle of 64 s: the 60 s of a recording with 2 s of lead and tail.
 
-All that the body does lies below 32 Hz. It is put together as amplitudes at multiples of 1/64 Hz and turned into samples
-once, at any rate and at any instant inside a frame; the pulse wave at every beat costs one product of two spectra.
-An amplitude S stands for the signal Re(S exp(2πift)), t in seconds from the circle's start.
+All that the body does lies below 32 Hz. It is put together as amplitudes at multiples of 1/64 Hz and turned into
+samples once, at any rate and at any instant inside a frame; the pulse wave at every beat costs one product of two
+spectra. An amplitude S stands for the signal Re(S exp(2πift)), t in seconds from the circle's start.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def slow_spectrum(signal: F32) -> C64:
 
 
 def random_spectrum(rng: np.random.Generator, shape: tuple[int, ...], power: F32) -> C64:
-    """Spectrum of Gaussian noise of unit rms whose power at the bins follows `power` `[..., bins]`: `[*shape, bins]`."""
+    """Gaussian noise of unit rms whose power at the bins follows `power` `[..., bins]`: spectrum `[*shape, bins]`."""
     amplitude: F32 = np.sqrt(power / power.sum(-1, keepdims=True))
     pairs = white_noise(rng, (*shape, power.shape[-1], 2))
     noise: C64 = pairs.view(np.complex64)[..., 0] * amplitude

@@ -29,7 +29,7 @@ def draw_duration(rng: np.random.Generator, faults: Sequence[Fault | None]) -> F
 
 
 def damage(rng: np.random.Generator, fault: Fault | None, light: F32, accel: F32, rate_hz: int) -> None:
-    """Do to one recording's `light` `[CHANNELS + 1, samples]` and `accel` `[3, samples]`, in place, what its fault does."""
+    """Do to one recording's `light` `[CHANNELS + 1, samples]` and `accel` `[3, samples]` what its fault does."""
     if fault == "saturated":  # the strap loosens and light floods some of the photodiodes
         for _ in range(rng.integers(1, 4)):
             stretch = _stretch(rng, 2.0, 8.0, rate_hz)

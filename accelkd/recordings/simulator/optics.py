@@ -1,8 +1,9 @@
 """Photoplethysmogram: four LED slots and a dark slot per frame, in counts of the converter.
 
-A pulse is a systolic wave with a steep rise and a slower fall, a wave reflected from the lower body whose delay is height
-over pulse-wave velocity (Millasseau et al., Clin Sci 2002, 103:371), and a dicrotic wave after the aortic valve's closure.
-Counts rise with blood volume (the device inverts reflected light), and every slot samples pulse and ambient light at its own instant.
+A pulse is a systolic wave with a steep rise and a slower fall, a wave reflected from the lower body whose delay is
+height over pulse-wave velocity (Millasseau et al., Clin Sci 2002, 103:371), and a dicrotic wave after the aortic
+valve's closure. Counts rise with blood volume (the device inverts reflected light), and every slot samples pulse and
+ambient light at its own instant.
 """
 
 from __future__ import annotations
@@ -50,7 +51,6 @@ class Optics:
 
     spectrum: C64  # [recordings, CHANNELS + 1, BINS]; the dark slot is last
     offsets_s: tuple[float, ...]  # instants of those slots inside a frame
-    pulse_counts: F64  # [recordings, CHANNELS]: size of a pulse
     noise_counts: F64  # [recordings, CHANNELS + 1]: rms at 64 Hz
     flicker_counts: F64  # [recordings]: mains flicker of the ambient light
     flicker_hz: F64
@@ -66,7 +66,7 @@ def draw_optics(
     profile: Profile,
     offsets_s: tuple[float, ...],
 ) -> Optics:
-    """One minute of light for each of `people`, sampled at `offsets_s` (LED slots, then the dark slot) of every frame."""
+    """One minute of light for each of `people`, for slots at `offsets_s` of every frame: the LEDs, then the dark."""
     n = len(people.age_years)
     faster = (rhythm.heart_rate_bpm / 65.0) ** -0.25  # waves shorten with heart rate
     stiff = people.pulse_wave_velocity_m_s - 7.5
@@ -132,7 +132,6 @@ def draw_optics(
     return Optics(
         spectrum=spectrum,
         offsets_s=offsets_s,
-        pulse_counts=pulse_counts,
         noise_counts=noise_counts,
         flicker_counts=flicker_counts,
         flicker_hz=flicker_hz,

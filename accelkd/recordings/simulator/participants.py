@@ -10,15 +10,15 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri
-from scipy.stats import beta
+from scipy.special import betaincinv, ndtri
 
 from accelkd.recordings.simulator.health import CONDITIONS, MEDICATIONS, draw_health
 from accelkd.recordings.simulator.streams import F64, uniform_rows
 
 RECOIL_WAVES = 6
 
-# A column of the table of uniform numbers for each thing that is drawn. New names go at the end: the others stay as they are.
+# A column of the table of uniform numbers for each thing that is drawn. New names go at the end: the others stay as
+# they are.
 _COLUMNS = [
     "sex",
     "age",
@@ -108,7 +108,7 @@ def draw_people(seed: int, first: int, count: int) -> Traits:
     normal = {name: ndtri(np.clip(column, 1e-6, 1.0 - 1e-6)) for name, column in uniform.items()}
 
     male = (uniform["sex"] < 0.5).astype(np.float64)
-    age = 18.0 + 72.0 * beta.ppf(uniform["age"], 2.0, 3.2)  # mean 45.7, sd 14
+    age = 18.0 + 72.0 * betaincinv(2.0, 3.2, uniform["age"])  # mean 45.7, sd 14
     decades = (age - 45.0) / 10.0
     height = np.where(male > 0, 1.76 + 0.070 * normal["height"], 1.63 + 0.065 * normal["height"])
     bmi = np.clip(np.exp(np.log(27.0) + 0.03 * decades + 0.19 * normal["bmi"]), 16.0, 55.0)
@@ -165,8 +165,8 @@ def draw_people(seed: int, first: int, count: int) -> Traits:
         42.0,
         105.0,
     )
-    # RMSSD halves from 25 to 70 years (Umetani et al., JACC 1998, 31:593), and falls with heart rate, diabetic neuropathy and
-    # antidepressants (Licht et al., Arch Gen Psychiatry 2008, 65:1358).
+    # RMSSD halves from 25 to 70 years (Umetani et al., JACC 1998, 31:593), and falls with heart rate, diabetic
+    # neuropathy and antidepressants (Licht et al., Arch Gen Psychiatry 2008, 65:1358).
     ln_rmssd = (
         3.45
         - 0.16 * decades

@@ -1,9 +1,9 @@
 """Accelerometer: gravity, the heart's recoil (ballistocardiogram), and all that hides it.
 
-The recoil has the waves H, I, J, K, L and M after each R peak (Starr et al., Am J Physiol 1939, 127:1; Inan et al., IEEE J Biomed Health
-Inform 2015, 19:1414; at the wrist Wiens et al., IEEE J Biomed Health Inform 2015), of a personal shape that also changes from minute
-to minute with posture and strap, along a random direction and across it. Its size follows stroke volume, weight and age. Tremor: 5 to
-12 Hz (Elble & Koller, Tremor, 1990).
+The recoil has the waves H, I, J, K, L and M after each R peak (Starr et al., Am J Physiol 1939, 127:1; Inan et al.,
+IEEE J Biomed Health Inform 2015, 19:1414; Kim et al., Sci Rep 2016, 6:31297), of a personal shape that also changes
+from minute to minute with posture and strap, along a random direction and across it. Its size follows stroke volume,
+weight and age. Tremor: 5 to 12 Hz (Elble & Koller, Tremor, 1990).
 """
 
 from __future__ import annotations

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from accelkd.progress import progress
@@ -26,7 +26,7 @@ from accelkd.recordings.simulator.profiles import PROFILES
 from accelkd.recordings.simulator.recoil import draw_recoil, sample_recoil
 from accelkd.recordings.simulator.streams import F32, participant_stream
 
-_FIRST_DAY = datetime(2025, 1, 1, tzinfo=UTC)
+_FIRST_DAY = np.datetime64("2025-01-01", "D")
 _BLOCK = 16  # recordings of a participant that are made at once: enough to make good use of arrays
 _RECORDINGS_PER_FILE = 256
 _ACCEL_RANGE_G = 16.0
@@ -59,11 +59,12 @@ def simulate_batch(
 ) -> Manifest:
     """Write one arrival batch of `participants` people with `segments` recordings of 60 s each.
 
-    A person and their recordings are fixed by `seed`, their number (from `first_participant` on), `segments`, `profile` and
-    `rate_hz`; traits and answers by seed and number alone. The bytes do not depend on `processes`. Returns the manifest.
+    A person and their recordings are fixed by `seed`, their number (from `first_participant` on), `segments`, `profile`
+    and `rate_hz`; traits and answers by seed and number alone. The bytes do not depend on `processes`. Returns the
+    manifest.
 
-    Raises ValueError for an unknown profile or rate and for numbers out of range, FileExistsError if the batch is there with
-    other content.
+    Raises ValueError for an unknown profile or rate and for numbers out of range, FileExistsError if the batch is there
+    with other content.
     """
     if profile not in PROFILES:
         raise ValueError(f"there is no profile {profile!r}; there are {', '.join(PROFILES)}")
@@ -113,24 +114,72 @@ def _run(jobs: list[_Job], processes: int) -> Iterator[tuple[EncodedRows, pa.Tab
 def _simulate(job: _Job) -> tuple[EncodedRows, pa.Table]:
     """Recordings and truth of the people of one job."""
     people = draw_people(job.seed, job.first, job.count)
-    rows: list[_Row] = []
-    for person in range(job.count):
-        for start in range(0, job.segments, _BLOCK):
-            size = min(_BLOCK, job.segments - start)
-            rows += _block(job, person, people.rows(np.full(size, person)), start)
-    recordings = encode_rows("recordings", _recording_table(job, rows))
-    return recordings, pa.Table.from_pylist([row.truth for row in rows], schema=TRUTH)
+    minutes = [
+        _minutes(job, person, people.rows(np.full(min(_BLOCK, job.segments - start), person)), start)
+        for person in range(job.count)
+        for start in range(0, job.segments, _BLOCK)
+    ]
+    # Arrow is handed arrays, never lists of NumPy values: looking into those costs more than making them
+    one = {name: np.concatenate([block.one[name] for block in minutes]) for name in minutes[0].one}
+    beats = {name: np.concatenate([block.beats[name] for block in minutes]) for name in minutes[0].beats}
+    numbers = [
+        (participant_id(job.seed, job.first + person), segment)
+        for person in range(job.count)
+        for segment in range(job.segments)
+    ]
+    n = len(numbers)
+    rate = pa.array(np.full(n, float(job.rate_hz)))
+    beat_s = _lists(one["beats"], pa.array(beats["beat_s"]))
+    columns = {
+        "recording_id": pa.array([f"{who}-{segment:04d}" for who, segment in numbers]),
+        "participant_id": pa.array([who for who, _ in numbers]),
+        "hr_bpm": pa.array(one["hr_bpm"], from_pandas=True),  # NaN is null: too short to say
+        "sdnn_ms": pa.array(one["sdnn_ms"], from_pandas=True),
+        "rmssd_ms": pa.array(one["rmssd_ms"], from_pandas=True),
+    }
+    recordings = pa.table(
+        {
+            **columns,
+            "device_id": pa.array([f"sim-wrist-{job.rate_hz}"] * n),
+            "started_at": pa.array(one["started_us"]).cast(RECORDING.field("started_at").type),
+            "ppg": _streams([light[:CHANNELS] for block in minutes for light in block.light]),
+            "ppg_rate_hz": rate,
+            "dark": _streams([light[CHANNELS:] for block in minutes for light in block.light]),
+            "dark_rate_hz": rate,
+            "dark_offsets_s": _lists(np.ones(n, np.int32), pa.array(np.zeros(n))),
+            "accel": _streams([accel for block in minutes for accel in block.accel]),
+            "accel_rate_hz": rate,
+            "accel_start_s": pa.array(np.zeros(n)),
+            "reference_source": pa.array(["simulation"] * n),
+            "reference_beat_s": beat_s,
+        }
+    )
+    truth = pa.table(
+        {
+            **columns,
+            "hr_bpm": one["hr_bpm"],
+            "sdnn_ms": one["sdnn_ms"],
+            "rmssd_ms": one["rmssd_ms"],
+            "beat_s": beat_s,
+            "ectopic": _lists(one["beats"], pa.array(beats["ectopic"])),
+            **{name: one[name] for name in ("j_wave_mg", "coupling_lost", "movements")},
+            **{name: one[name] for name in ("atrial_fibrillation", "breathing_rate_hz")},
+        }
+    )
+    return encode_rows("recordings", recordings), truth.select(TRUTH.names).cast(TRUTH)
 
 
 @dataclass(frozen=True)
-class _Row:
-    started_at: datetime
-    light: F32  # [CHANNELS + 1, samples]
-    accel: F32  # [3, samples]
-    truth: dict[str, object]
+class _Minutes:
+    """Some recordings of one participant."""
+
+    light: list[F32]  # each [CHANNELS + 1, samples]
+    accel: list[F32]  # each [3, samples]
+    one: dict[str, npt.NDArray[np.generic]]  # one value per recording
+    beats: dict[str, npt.NDArray[np.generic]]  # one value per beat, recording after recording
 
 
-def _block(job: _Job, person: int, people: Traits, start: int) -> list[_Row]:
+def _minutes(job: _Job, person: int, people: Traits, start: int) -> _Minutes:
     """The recordings `start` to `start + len(people)` of one participant."""
     profile = PROFILES[job.profile]
     device = DEVICES[f"sim-wrist-{job.rate_hz}"]
@@ -158,74 +207,39 @@ def _block(job: _Job, person: int, people: Traits, start: int) -> list[_Row]:
     np.clip(accel, -_ACCEL_RANGE_G, _ACCEL_RANGE_G, out=accel)
 
     heart = reference(rhythm, duration_s)
-    rows = []
-    for i in range(n):
-        length = int(duration_s[i] * job.rate_hz)
-        who = participant_id(job.seed, number)
-        rows.append(
-            _Row(
-                _FIRST_DAY + timedelta(days=number % 300 + start + i, hours=float(rhythm.hour[i])),
-                light[i, :, :length],
-                accel[i, :, :length],
-                {
-                    "recording_id": f"{who}-{start + i:04d}",
-                    "participant_id": who,
-                    "beat_s": rhythm.beat_s[i, heart.inside[i]],
-                    "ectopic": rhythm.ectopic[i, heart.inside[i]],
-                    "hr_bpm": heart.hr_bpm[i],
-                    "sdnn_ms": heart.sdnn_ms[i],
-                    "rmssd_ms": heart.rmssd_ms[i],
-                    "j_wave_mg": recoil.j_wave_mg[i],
-                    "coupling_lost": bool(recoil.coupling_lost[i]),
-                    "movements": int((movements.recording == i).sum()),
-                    "atrial_fibrillation": bool(rhythm.atrial_fibrillation[i]),
-                    "breathing_rate_hz": rhythm.breathing_hz[i],
-                },
-            )
-        )
-    return rows
-
-
-def _recording_table(job: _Job, rows: list[_Row]) -> pa.Table:
-    n = len(rows)
-    rate = pa.array(np.full(n, float(job.rate_hz)))
-
-    def truth(name: str) -> pa.Array:
-        return pa.array([row.truth[name] for row in rows], RECORDING.field(name).type)
-
-    return pa.table(
-        {
-            "recording_id": truth("recording_id"),
-            "participant_id": truth("participant_id"),
-            "device_id": pa.array([f"sim-wrist-{job.rate_hz}"] * n),
-            "started_at": pa.array([row.started_at for row in rows], RECORDING.field("started_at").type),
-            "ppg": _streams([row.light[:CHANNELS] for row in rows]),
-            "ppg_rate_hz": rate,
-            "dark": _streams([row.light[CHANNELS:] for row in rows]),
-            "dark_rate_hz": rate,
-            "dark_offsets_s": pa.array([[0.0]] * n, RECORDING.field("dark_offsets_s").type),
-            "accel": _streams([row.accel for row in rows]),
-            "accel_rate_hz": rate,
-            "accel_start_s": pa.array(np.zeros(n)),
-            "hr_bpm": truth("hr_bpm"),
-            "sdnn_ms": truth("sdnn_ms"),
-            "rmssd_ms": truth("rmssd_ms"),
-            "reference_source": pa.array(["simulation"] * n),
-            "reference_beat_s": pa.array(
-                [row.truth["beat_s"] for row in rows], RECORDING.field("reference_beat_s").type
-            ),
-        }
+    samples = (duration_s * job.rate_hz).astype(int)
+    day = _FIRST_DAY + number % 300 + start + np.arange(n)  # one recording a day
+    return _Minutes(
+        light=[x[:, :length] for x, length in zip(light, samples, strict=True)],
+        accel=[x[:, :length] for x, length in zip(accel, samples, strict=True)],
+        one={
+            "started_us": day.astype("datetime64[us]").astype(np.int64) + (3.6e9 * rhythm.hour).astype(np.int64),
+            "beats": heart.inside.sum(axis=1),
+            "hr_bpm": heart.hr_bpm,
+            "sdnn_ms": heart.sdnn_ms,
+            "rmssd_ms": heart.rmssd_ms,
+            "j_wave_mg": recoil.j_wave_mg,
+            "coupling_lost": recoil.coupling_lost,
+            "movements": np.bincount(movements.recording, minlength=n),
+            "atrial_fibrillation": rhythm.atrial_fibrillation,
+            "breathing_rate_hz": rhythm.breathing_hz,
+        },
+        beats={"beat_s": rhythm.beat_s[heart.inside], "ectopic": rhythm.ectopic[heart.inside]},
     )
 
 
 def _streams(signals: list[F32]) -> pa.Array:
     """Signals `[channels, samples]` as one list of lists, channel-major."""
     channels = len(signals[0])
-    lengths = np.repeat([signal.shape[1] for signal in signals], channels)
-    ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    samples = np.repeat([signal.shape[1] for signal in signals], channels)
     values = pa.array(np.concatenate([signal.reshape(-1) for signal in signals]))
-    starts = np.arange(0, len(lengths) + 1, channels, dtype=np.int32)
-    return pa.ListArray.from_arrays(pa.array(starts), pa.ListArray.from_arrays(pa.array(ends), values))
+    return _lists(np.full(len(signals), channels), _lists(samples, values))
+
+
+def _lists(lengths: npt.NDArray[np.generic], values: pa.Array) -> pa.Array:
+    """Consecutive `values` as one list for each of `lengths`."""
+    ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), values)
 
 
 def _participant_table(ids: list[str], people: Traits) -> pa.Table:
