@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Device:
     ppg_full_scale: tuple[float, float] = (-inf, inf)  # also of the dark slots; infinite where not documented
     accel_range_g: tuple[float, float] = (-inf, inf)
     # +1: systole is a steep rise; -1: raw reflected light, a steep fall; None: the beat finder decides per window
-    polarity: int | None = None
+    polarity: Literal[1, -1] | None = None
     dark_slots: int = 0  # dark or ambient slots per frame
     reader: str | None = None  # module of accelkd.recordings.readers; None where no export format is read
 

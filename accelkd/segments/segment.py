@@ -1,0 +1,359 @@
+"""From an arrival batch to its segment store and its quarantine: every window ends in exactly one of the two."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import rust_dsp
+from accelkd.files import atomic_path
+from accelkd.lake import Lake
+from accelkd.progress import progress
+from accelkd.recordings.batches import Manifest, read_manifest
+from accelkd.recordings.devices import DEVICES, Device
+from accelkd.recordings.validate import Violation, iter_recordings
+from accelkd.segments.reference import Reference, window_reference
+from accelkd.segments.schema import DURATION_S, QUARANTINE, segment_schema
+from accelkd.segments.store import SegmentStore, write_segments
+from accelkd.settings import MotionGate
+
+_AT_ONCE = 256  # windows that are processed together: bounds memory, fills the threads
+# Status bits of rust_dsp, from the one that explains the others
+_SHORT, _GAP, _MISSING, _FLAT = 1, 2, 4, 8
+_STATUS_NAMES = {_SHORT: "short", _GAP: "gap", _MISSING: "missing", _FLAT: "flat"}
+
+
+@dataclass(frozen=True)
+class SegmentCounts:
+    """What became of one batch. `seen` counts windows, recordings without any, and files that could not be read."""
+
+    seen: int
+    segments: int
+    quarantined: int
+    reasons: dict[str, int]  # of the quarantined, largest first
+    participants: int  # with a segment
+    label_good: int  # segments whose labels passed the quality gate
+    with_reference: int  # segments with a reference heart rate
+    hr_bpm_median: float | None  # of the segments with good labels
+    sdnn_ms_median: float | None
+    rmssd_ms_median: float | None
+
+
+@dataclass(frozen=True)
+class _Window:
+    """One window that passed the motion gate, still raw."""
+
+    plan: rust_dsp.Plan
+    device: Device
+    recording_id: str
+    participant_id: str
+    started_at: datetime | None
+    offset_s: float
+    motion_median_g: float
+    motion_p95_g: float
+    reference: Reference
+    ppg: npt.NDArray[np.float32]  # [channels, samples]
+    dark: npt.NDArray[np.float32] | None
+    accel: npt.NDArray[np.float32]
+
+
+def segment_batch(lake: Lake, batch_id: str, *, gate: MotionGate = "strict", hop_s: float = 60.0) -> SegmentCounts:
+    """Cut the valid recordings of a landed batch into segments; write its segment store and its quarantine.
+
+    Windows start every `hop_s` seconds. The motion gate keeps a window whose 95th percentile (`strict`) or median
+    (`loose`) of the per-second spread of acceleration is below 0.05 g; `off` keeps all. A window becomes a segment if
+    at least one PPG channel is good, every accelerometer axis is whole and not all of them are flat; the rows of bad
+    channels are zeros, with their status. Labels come from the PPG channel with the highest template correlation among
+    those that pass the quality gate. Both files are replaced atomically and depend on nothing but the batch and the
+    arguments; memory is that of a few hundred windows.
+
+    Raises BatchError for a batch that breaks a fatal rule, ValueError if its devices differ in their number of PPG
+    channels, RuntimeError if a window were lost.
+    """
+    folder = lake.batch(batch_id)
+    manifest = read_manifest(folder)
+    cutting = _Cutting(batch_id, gate, hop_s)
+    channels = _ppg_channels(manifest)
+    write_segments(lake.segments(batch_id), channels, cutting.run(folder, manifest, channels))
+    quarantine = pa.Table.from_pylist(cutting.quarantined, QUARANTINE)
+    settings = {"seen": str(cutting.seen), "gate": gate, "hop_s": repr(float(hop_s))}
+    with atomic_path(lake.quarantine(batch_id)) as part:
+        pq.write_table(quarantine.replace_schema_metadata(settings), part, compression="zstd")
+    return recount(lake, batch_id)
+
+
+def recount(lake: Lake, batch_id: str) -> SegmentCounts:
+    """Count what `segment_batch` wrote for a batch, from its files."""
+    metadata = SegmentStore([lake.segments(batch_id)]).metadata
+    quarantine = pq.read_table(lake.quarantine(batch_id))
+
+    def median(label: str) -> float | None:
+        values = metadata.column(label).drop_null().to_numpy()
+        return float(np.median(values)) if len(values) else None
+
+    return SegmentCounts(
+        seen=int(quarantine.schema.metadata[b"seen"]),
+        segments=metadata.num_rows,
+        quarantined=quarantine.num_rows,
+        reasons=dict(Counter(quarantine.column("reason").to_pylist()).most_common()),
+        participants=len(metadata.column("participant_id").unique()),
+        label_good=metadata.column("label_good").to_pylist().count(True),
+        with_reference=metadata.num_rows - metadata.column("reference_hr_bpm").null_count,
+        hr_bpm_median=median("hr_bpm"),
+        sdnn_ms_median=median("sdnn_ms"),
+        rmssd_ms_median=median("rmssd_ms"),
+    )
+
+
+def segment_id(recording_id: str, offset_s: float) -> str:
+    """Name of a segment: 16 hex digits of a hash of its recording and its offset in microseconds."""
+    return hashlib.sha256(f"{recording_id} {round(offset_s * 1e6)}".encode()).hexdigest()[:16]
+
+
+class _Cutting:
+    """One pass over a batch: yields segments, collects what is quarantined, counts what it has seen."""
+
+    def __init__(self, batch_id: str, gate: MotionGate, hop_s: float) -> None:
+        self.batch_id = batch_id
+        self.gate = gate
+        self.hop_s = hop_s
+        self.seen = 0
+        self.quarantined: list[dict[str, Any]] = []
+
+    def run(self, folder: Path, manifest: Manifest, channels: int) -> Iterator[pa.RecordBatch]:
+        """Record batches of `segment_schema(channels)`, at most `_AT_ONCE` rows each."""
+        segments = 0
+        windows = self._windows(folder, manifest.rows("recordings"))
+        for _, alike in groupby(windows, key=lambda window: window.plan):
+            while some := list(islice(alike, _AT_ONCE)):
+                batch = self._segments(some, channels)
+                segments += batch.num_rows
+                yield batch
+        if (folder / "rejected.parquet").exists():
+            for file in pq.read_table(folder / "rejected.parquet").to_pylist():
+                self.seen += 1
+                self._quarantine("file", file["reason"], f"{file['source_file']}: {file['detail']}", file)
+        if self.seen != segments + len(self.quarantined):
+            raise RuntimeError(
+                f"batch {self.batch_id}: {self.seen} windows, recordings and files seen, "
+                f"but {segments} segments and {len(self.quarantined)} quarantined"
+            )
+
+    def _windows(self, folder: Path, recordings: int) -> Iterator[_Window]:
+        """The windows of all valid recordings that pass the motion gate."""
+
+        def rows() -> Iterator[tuple[pa.RecordBatch, int]]:
+            for valid, violations in iter_recordings(folder):
+                self._quarantine_recordings(violations)
+                yield from ((valid, row) for row in range(valid.num_rows))
+
+        for valid, row in progress(rows(), f"segment {self.batch_id}", recordings):
+            yield from self._cut(valid.slice(row, 1))
+
+    def _cut(self, row: pa.RecordBatch) -> Iterator[_Window]:
+        """The windows of one recording."""
+        facts = {name: row[name][0].as_py() for name in row.schema.names if name not in ("ppg", "dark", "accel")}
+        device = DEVICES[facts["device_id"]]
+        ppg, accel = _stream(row, "ppg"), _stream(row, "accel")
+        dark = None if facts["dark_rate_hz"] is None else _stream(row, "dark")
+        ppg_hz, accel_hz, dark_hz = (facts[f"{name}_rate_hz"] for name in ("ppg", "accel", "dark"))
+        try:
+            plan = _plan(device, ppg_hz, accel_hz, dark_hz, tuple(facts["dark_offsets_s"] or (0.0,)))
+        except ValueError as error:
+            self.seen += 1
+            self._quarantine("recording", "unsupported_rate", str(error), facts)
+            return
+        windows = plan.windows(
+            ppg, accel, dark=dark, hop_s=self.hop_s, accel_start_s=facts["accel_start_s"], gate=self.gate
+        )
+        if not len(windows.offset_s):
+            self.seen += 1
+            lasts = f"PPG {ppg.shape[1] / ppg_hz:.3f} s, acceleration {accel.shape[1] / accel_hz:.3f} s"
+            self._quarantine("recording", "too_short", f"no whole window of {DURATION_S} s: {lasts}", facts)
+        for i, offset_s in enumerate(windows.offset_s.tolist()):
+            self.seen += 1
+            median_g, p95_g = float(windows.motion_median_g[i]), float(windows.motion_p95_g[i])
+            if not windows.kept[i]:
+                reason = "motion" if np.isfinite(p95_g) else "accel_missing"
+                detail = f"spread of acceleration: median {median_g:.4f} g, 95th percentile {p95_g:.4f} g"
+                self._quarantine("window", reason, detail, facts, offset_s)
+                continue
+            yield _Window(
+                plan=plan,
+                device=device,
+                recording_id=facts["recording_id"],
+                participant_id=facts["participant_id"],
+                started_at=facts["started_at"] and facts["started_at"] + timedelta(seconds=offset_s),
+                offset_s=offset_s,
+                motion_median_g=median_g,
+                motion_p95_g=p95_g,
+                reference=window_reference(facts, offset_s, only_window=len(windows.offset_s) == 1),
+                ppg=_minute(ppg, windows.ppg_start[i], ppg_hz),
+                dark=None if dark is None else _minute(dark, windows.dark_start[i], dark_hz),
+                accel=_minute(accel, windows.accel_start[i], accel_hz),
+            )
+
+    def _segments(self, windows: list[_Window], channels: int) -> pa.RecordBatch:
+        """Preprocess and label windows of one plan; those whose signals are unfit go to quarantine."""
+        done = windows[0].plan.preprocess(
+            [window.ppg for window in windows],
+            [window.dark for window in windows if window.dark is not None] or None,  # all have it, or none
+            [window.accel for window in windows],
+        )
+        fit = []
+        for i, window in enumerate(windows):
+            reason = _unfit(done.ppg_status[i], done.accel_status[i])
+            if reason is None:
+                fit.append(i)
+                continue
+            stream = reason.partition("_")[0]
+            status, missing = (getattr(done, f"{stream}_{fact}")[i].tolist() for fact in ("status", "missing"))
+            detail = f"status {status}, missing {[round(share, 4) for share in missing]}"
+            facts = {"recording_id": window.recording_id, "participant_id": window.participant_id}
+            self._quarantine("window", reason, detail, facts, window.offset_s)
+        kept = [windows[i] for i in fit]
+        rows = np.array(fit, np.intp)
+        columns: dict[str, Any] = {
+            "segment_id": [segment_id(window.recording_id, window.offset_s) for window in kept],
+            "batch_id": [self.batch_id] * len(kept),
+            "device_id": [window.device.device_id for window in kept],
+            **_label(done.ppg[rows], done.ppg_status[rows], windows[0].device.polarity),
+            **{name: [getattr(window, name) for window in kept] for name in _WINDOW_COLUMNS},
+            **{
+                f"reference_{name}": [getattr(window.reference, name) for window in kept]
+                for name in ("hr_bpm", "sdnn_ms", "rmssd_ms")
+            },
+        }
+        for stream in ("ppg", "accel"):
+            columns[stream] = _fixed(getattr(done, stream)[rows].astype(np.float16))
+            for fact in ("status", "level", "ac_level", "missing"):
+                columns[f"{stream}_{fact}"] = _fixed(getattr(done, f"{stream}_{fact}")[rows])
+        schema = segment_schema(channels)
+        return pa.RecordBatch.from_arrays([_array(columns[field.name], field.type) for field in schema], schema=schema)
+
+    def _quarantine_recordings(self, violations: list[Violation]) -> None:
+        """One row for each recording that breaks a rule, by the first one."""
+        for _, broken in groupby(violations, key=lambda violation: (violation.file, violation.row)):
+            rules = list(broken)
+            self.seen += 1
+            facts = {"recording_id": rules[0].recording_id, "participant_id": rules[0].participant_id}
+            self._quarantine("recording", rules[0].rule, "; ".join(map(str, rules)), facts)
+
+    def _quarantine(
+        self, unit: str, reason: str, detail: str, facts: dict[str, Any], offset_s: float | None = None
+    ) -> None:
+        self.quarantined.append(
+            {
+                "batch_id": self.batch_id,
+                "recording_id": facts.get("recording_id"),
+                "participant_id": facts.get("participant_id"),
+                "unit": unit,
+                "offset_s": offset_s,
+                "reason": reason,
+                "detail": detail,
+            }
+        )
+
+
+_WINDOW_COLUMNS = ("recording_id", "participant_id", "started_at", "offset_s", "motion_median_g", "motion_p95_g")
+
+
+@lru_cache(maxsize=64)
+def _plan(
+    device: Device, ppg_hz: float, accel_hz: float, dark_hz: float | None, dark_offsets_s: tuple[float, ...]
+) -> rust_dsp.Plan:
+    """The filters and schedules of one device at its rates. Raises ValueError for a rate that cannot be resampled."""
+    return rust_dsp.Plan(
+        ppg_rate_hz=ppg_hz,
+        accel_rate_hz=accel_hz,
+        dark_rate_hz=dark_hz,
+        led_offsets_s=device.led_offsets_s,
+        dark_offsets_s=dark_offsets_s,
+        ppg_range=device.ppg_full_scale,
+        accel_range=device.accel_range_g,
+    )
+
+
+def _ppg_channels(manifest: Manifest) -> int:
+    channels = {name: DEVICES[name].ppg_channels for name in manifest.devices if name in DEVICES}
+    if len(set(channels.values())) > 1:
+        raise ValueError(
+            f"batch {manifest.batch_id}: its devices differ in their number of PPG channels ({channels}); "
+            "land each in its own batch"
+        )
+    return next(iter(channels.values()), 1)
+
+
+def _stream(row: pa.RecordBatch, name: str) -> npt.NDArray[np.float32]:
+    """One stream of a recording, `[channels, samples]`, in place."""
+    channels = row[name][0].values
+    flat: npt.NDArray[np.float32] = channels.flatten().to_numpy()
+    return flat.reshape(len(channels), -1)
+
+
+def _minute(stream: npt.NDArray[np.float32], start: int, rate_hz: float) -> npt.NDArray[np.float32]:
+    return stream[:, start : start + int(np.floor(DURATION_S * rate_hz + 0.5))]
+
+
+def _unfit(ppg: npt.NDArray[np.uint8], accel: npt.NDArray[np.uint8]) -> str | None:
+    """Why a window is no segment: no PPG channel is good, an axis is not whole, or all axes are flat."""
+    if ppg.all():
+        return f"ppg_{_status_name(ppg)}"
+    if (accel & (_SHORT | _GAP | _MISSING)).any() or accel.all():
+        return f"accel_{_status_name(accel)}"
+    return None
+
+
+def _status_name(status: npt.NDArray[np.uint8]) -> str:
+    """The first bit that any channel has."""
+    together = int(np.bitwise_or.reduce(status))
+    return next(name for bit, name in _STATUS_NAMES.items() if together & bit)
+
+
+def _label(
+    ppg: npt.NDArray[np.float32], status: npt.NDArray[np.uint8], polarity: Literal[1, -1] | None
+) -> dict[str, Any]:
+    """Label columns of segments with `ppg` [segments, channels, 3840]: the best usable channel of each.
+
+    That is the one with the highest template correlation among those that pass the quality gate, or among all.
+    """
+    segment, channel = np.nonzero(status == 0)
+    labels = rust_dsp.label(ppg[segment, channel], polarity=polarity)
+    order = np.lexsort((channel, -labels.template_correlation, ~labels.good, segment))
+    best = order[np.unique(segment[order], return_index=True)[1]]
+    good = labels.good[best]
+
+    def if_good(values: npt.NDArray[np.float64]) -> list[float | None]:
+        return [float(v) if ok and np.isfinite(v) else None for v, ok in zip(values[best], good, strict=True)]
+
+    return {
+        "hr_bpm": if_good(labels.hr_bpm),
+        "sdnn_ms": if_good(labels.sdnn_ms),
+        "rmssd_ms": if_good(labels.rmssd_ms),
+        "label_channel": channel[best],
+        "label_agreement": labels.agreement[best],
+        "label_template_correlation": labels.template_correlation[best],
+        "label_coverage": labels.coverage[best],
+        "label_good": good,
+    }
+
+
+def _fixed(values: npt.NDArray[np.generic]) -> pa.FixedSizeListArray:
+    """Rows of an array as lists of one size."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values[0].size if len(values) else 1)
+
+
+def _array(values: Any, kind: pa.DataType) -> pa.Array:
+    return values.cast(kind) if isinstance(values, pa.Array) else pa.array(values, kind)
