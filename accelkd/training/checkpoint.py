@@ -99,6 +99,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """How the training went: its length, its last loss, its speed, on what."""
+    metrics: dict[str, Any] = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+    return metrics
+
+
 def load_encoder(folder: Path) -> tuple[Encoder, EncoderInfo]:
     """The encoder of a checkpoint in evaluation mode, on the CPU: `[batch, channels, 3840]` to `[batch, width]`."""
     raw = read_config(folder)

@@ -8,8 +8,6 @@ from typing import Literal
 from accelkd.models.transformer import SIZES, TransformerShape
 from accelkd.training.augment import Augmentations
 
-PresetName = Literal["paper", "demo", "smoke"]
-
 # The paper's schedule over the 300,000 iterations that we read into it (it names no total).
 _PAPER_STEPS = 300_000
 _PAPER_WARMUP_STEPS = 20_000
@@ -93,7 +91,7 @@ def _short(
 _DEMO_ENCODER = TransformerShape(width=64, layers=4, heads=4, mlp=256)
 _SMOKE_ENCODER = TransformerShape(width=16, layers=1, heads=2, mlp=32)
 
-PRESETS: dict[PresetName, Preset] = {
+PRESETS = {
     "paper": Preset(
         teacher=TeacherConfig(
             encoder=SIZES["XL"],
@@ -128,3 +126,10 @@ PRESETS: dict[PresetName, Preset] = {
         ),
     ),
 }
+
+
+def preset(name: str) -> Preset:
+    """The preset of that name. Raises ValueError that lists the names there are."""
+    if name not in PRESETS:
+        raise ValueError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
+    return PRESETS[name]

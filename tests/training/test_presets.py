@@ -9,19 +9,24 @@ import pytest
 
 from accelkd.models.transformer import SIZES, Encoder
 from accelkd.training.masked_autoencoding import MaskedAutoencoder
-from accelkd.training.presets import PRESETS, PresetName
+from accelkd.training.presets import PRESETS, preset
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
-def test_every_preset_builds_and_is_plain_data(name: PresetName) -> None:
-    preset = PRESETS[name]
-    MaskedAutoencoder(Encoder(4, preset.teacher.encoder), preset.teacher.decoder, preset.teacher.kept_tokens, "ppg")
-    Encoder(3, preset.student.encoder)
-    assert json.loads(json.dumps(asdict(preset))) == asdict(preset)
+def test_every_preset_builds_and_is_plain_data(name: str) -> None:
+    chosen = preset(name)
+    MaskedAutoencoder(Encoder(4, chosen.teacher.encoder), chosen.teacher.decoder, chosen.teacher.kept_tokens, "ppg")
+    Encoder(3, chosen.student.encoder)
+    assert json.loads(json.dumps(asdict(chosen))) == asdict(chosen)
+
+
+def test_an_unknown_preset_is_named() -> None:
+    with pytest.raises(ValueError, match="no preset 'large'; there are paper, demo, smoke"):
+        preset("large")
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
-def test_every_preset_is_the_paper_s_method(name: PresetName) -> None:
+def test_every_preset_is_the_paper_s_method(name: str) -> None:
     """Presets differ in size and length, not in what is done."""
     teacher, student = PRESETS[name].teacher, PRESETS[name].student
     assert teacher.kept_tokens == 38

@@ -19,7 +19,7 @@ import torch
 
 from accelkd.models.transformer import TransformerShape
 from accelkd.segments.store import SegmentStore
-from accelkd.training.checkpoint import load_encoder, load_heads, read_config
+from accelkd.training.checkpoint import load_encoder, load_heads, read_config, read_metrics
 from accelkd.training.presets import PRESETS, TeacherConfig
 from accelkd.training.runs import train_student, train_teacher
 
@@ -51,7 +51,7 @@ def test_checkpoint_holds_all_that_one_needs(checkpoints: tuple[Path, Path]) -> 
         config = read_config(folder)
         assert config["model_id"] == folder.name
         assert (config["data_version"], config["split_version"]) == ("data-1", "split-1")
-        metrics = json.loads((folder / "metrics.json").read_text())
+        metrics = read_metrics(folder)
         assert (metrics["participants"], metrics["segments"]) == (3, 19)  # the fourth has too few segments
         card = (folder / "CARD.md").read_text()
         assert folder.name in card
