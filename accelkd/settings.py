@@ -10,13 +10,14 @@ from accelkd.files import write_json
 from accelkd.lake import Lake
 
 MotionGate = Literal["strict", "loose", "off"]
+PresetName = Literal["paper", "demo", "smoke"]
 
 
 @dataclass(frozen=True)
 class Settings:
     """Defaults are the paper's values where it gives them."""
 
-    preset: str = "paper"  # of accelkd.training.presets: model sizes, schedules, batch sizes
+    preset: PresetName = "paper"  # of accelkd.training.presets: model sizes, schedules, batch sizes
     motion_gate: MotionGate = "strict"  # 95th percentile (strict) or median (loose) of the motion below 0.05 g
     hop_s: float = 60.0  # from one window of a recording to the next
     split_seed: int = 0

@@ -1,7 +1,5 @@
 """Asset checks: what must hold of the outputs, measured on the outputs themselves."""
 
-from __future__ import annotations
-
 import dagster as dg
 import numpy as np
 
@@ -30,7 +28,10 @@ SPLIT_TOLERANCE = 0.05  # of the share of test participants, beyond what whole p
 def windows_add_up(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
     """Every window, recording and file of the batch is either a segment or in quarantine with its reason."""
     counts = recount(lake, context.partition_key)
-    return dg.AssetCheckResult(passed=counts.seen == counts.segments + counts.quarantined, metadata=vars(counts))
+    return dg.AssetCheckResult(
+        passed=counts.seen == counts.segments + counts.quarantined,
+        metadata={"seen": counts.seen, "segments": counts.segments, "quarantined": counts.quarantined},
+    )
 
 
 @dg.asset_check(asset=segments, partitions_def=arrival_batches)

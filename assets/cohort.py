@@ -1,7 +1,5 @@
 """The cohort: which participant is in training and which in test."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import dagster as dg
@@ -25,7 +23,7 @@ from assets.warehouse import segment_tables
     code_version="1",
     metadata={"settings": "split_seed, test_fraction", "dagster/column_schema": column_schema(LEDGER)},
 )
-def participant_split(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult:
+def participant_split(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult[None]:
     """The split ledger: participants, never segments, 80/20, stratified by sex × age band × device.
 
     Extends the ledger by the participants that have segments and are not in it yet; nobody who is in it moves.

@@ -1,7 +1,5 @@
 """Embeddings: one DuckDB table per encoder, one model per table, filled batch by batch."""
 
-from __future__ import annotations
-
 import dagster as dg
 
 from accelkd.lake import Lake
@@ -27,7 +25,7 @@ def _embeddings(encoder: EncoderName, trained: dg.AssetsDefinition, signal: str)
             "A new model fills a table beside the current one, which it replaces once it covers every segment."
         ),
     )
-    def embeddings(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
+    def embeddings(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
         from accelkd.evaluation.embed import embed_batch
 
         done = embed_batch(lake, encoder, context.partition_key)

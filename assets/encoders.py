@@ -1,7 +1,6 @@
 """Encoders: the PPG teacher, and the accelerometer student distilled from it."""
 
-from __future__ import annotations
-
+import json
 from pathlib import Path
 
 import dagster as dg
@@ -29,20 +28,20 @@ from assets.segments import segments
     code_version="1",
     metadata={"settings": "preset"},
 )
-def ppg_teacher(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult:
+def ppg_teacher(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult[None]:
     """PPG teacher, pre-trained by masked autoencoding on the training participants' segments (paper, section 3.1).
 
     The checkpoint's name is a hash of configuration, code, data and split: with nothing changed the one that is there
     is used again, and an interrupted training continues.
     """
-    from accelkd.training.presets import preset
+    from accelkd.training.presets import PRESETS
     from accelkd.training.runs import train_teacher
 
     curated = training_set(lake)
     folder = train_teacher(
         curated.store,
         curated.rows,
-        preset(settings.preset).teacher,
+        PRESETS[settings.preset].teacher,
         lake.encoder("ppg_teacher"),
         curated.data_version,
         curated.split_version,
@@ -59,19 +58,19 @@ def ppg_teacher(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Setting
     code_version="1",
     metadata={"settings": "preset"},
 )
-def accel_student(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult:
+def accel_student(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult[None]:
     """Accelerometer student, distilled from the frozen PPG teacher by a multi-modal InfoNCE (paper, section 3.2).
 
     Reuses and resumes like the teacher. A loss of ln(batch size) is chance.
     """
-    from accelkd.training.presets import preset
+    from accelkd.training.presets import PRESETS
     from accelkd.training.runs import train_student
 
     curated = training_set(lake)
     folder = train_student(
         curated.store,
         curated.rows,
-        preset(settings.preset).student,
+        PRESETS[settings.preset].student,
         current_checkpoint(lake, "ppg_teacher"),
         lake.encoder("accel_student"),
         curated.data_version,
@@ -80,13 +79,13 @@ def accel_student(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Setti
     return _put_into_use(lake, "accel_student", folder, curated)
 
 
-def _put_into_use(lake: Lake, encoder: EncoderName, folder: Path, curated: TrainingSet) -> dg.MaterializeResult:
-    from accelkd.evaluation.figures import loss_curve
-    from accelkd.training.checkpoint import WEIGHTS, read_metrics
+def _put_into_use(lake: Lake, encoder: EncoderName, folder: Path, curated: TrainingSet) -> dg.MaterializeResult[None]:
+    from accelkd.evaluation.figures import loss_figure
+    from accelkd.training.checkpoint import CARD, CURVE, METRICS, WEIGHTS
 
     make_current(lake, encoder, folder.name)
     load_model(lake, encoder, folder.name, curated.batch_ids)
-    metrics = read_metrics(folder)
+    metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
     return dg.MaterializeResult(
         data_version=dg.DataVersion(sha256_file(folder / WEIGHTS)),
         metadata={
@@ -97,7 +96,7 @@ def _put_into_use(lake: Lake, encoder: EncoderName, folder: Path, curated: Train
             "data_version": curated.data_version,
             "split_version": curated.split_version,
             **{name: value for name, value in metrics.items() if isinstance(value, int | float | str)},
-            "card": dg.MetadataValue.md((folder / "CARD.md").read_text(encoding="utf-8")),
-            "loss_curve": figure(loss_curve(pq.read_table(folder / "training.parquet")), "training loss"),
+            "card": dg.MetadataValue.md((folder / CARD).read_text(encoding="utf-8")),
+            "loss_curve": figure(loss_figure(pq.read_table(folder / CURVE), encoder), "training loss"),
         },
     )

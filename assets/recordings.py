@@ -1,7 +1,5 @@
 """Raw recordings: an arrival batch is checked against every rule before anything reads it."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import dagster as dg
@@ -23,7 +21,7 @@ from assets.partitions import arrival_batches
     code_version="1",
     metadata={"dagster/column_schema": column_schema(RECORDING)},
 )
-def raw_recordings(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
+def raw_recordings(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
     """Raw recordings of one arrival batch, as they landed.
 
     Nothing is copied: the batch in the landing zone is validated (manifest, hashes, schema, every recording). A batch

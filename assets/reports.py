@@ -1,7 +1,5 @@
 """Reports: probes, retrieval and maps of the embeddings, as rows in the warehouse, figures and one written report."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 
 import dagster as dg
@@ -13,8 +11,6 @@ from assets.cohort import participant_split
 from assets.embeddings import accel_student_embeddings, ppg_teacher_embeddings
 from assets.metadata import figure, markdown_table
 
-REPORT = {"group_name": "reports", "owners": ["team:research"], "pool": "duckdb_writer", "code_version": "1"}
-
 
 def _probes(encoder: EncoderName, embeddings: dg.AssetsDefinition) -> dg.AssetsDefinition:
     @dg.asset(
@@ -25,9 +21,12 @@ def _probes(encoder: EncoderName, embeddings: dg.AssetsDefinition) -> dg.AssetsD
             f"Ridge probes on the embeddings of {encoder} for heart rate, SDNN and RMSSD, fitted on training and "
             "measured on test participants' segments, beside the constant predictor (paper, section 4.2)."
         ),
-        **REPORT,
+        group_name="reports",
+        owners=["team:research"],
+        pool="duckdb_writer",
+        code_version="1",
     )
-    def probes(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
+    def probes(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
         from accelkd.evaluation.report import probe_encoder
 
         report = probe_encoder(lake, encoder)
@@ -54,9 +53,12 @@ accel_student_probes = _probes("accel_student", accel_student_embeddings)
 @dg.asset(
     deps=[ppg_teacher_embeddings, accel_student_embeddings, participant_split],
     kinds={"numpy", "duckdb"},
-    **REPORT,
+    group_name="reports",
+    owners=["team:research"],
+    pool="duckdb_writer",
+    code_version="1",
 )
-def retrieval(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
+def retrieval(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
     """How often a segment's acceleration finds its own PPG among all candidates, and the reverse (paper, table 1).
 
     Held-out participants only, over bootstrapped pools, in the space of the projection heads and in the raw one.
@@ -84,9 +86,12 @@ def retrieval(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
 @dg.asset(
     deps=[ppg_teacher_embeddings, accel_student_embeddings, participant_split],
     kinds={"scikitlearn"},
-    **REPORT,
+    group_name="reports",
+    owners=["team:research"],
+    pool="duckdb_writer",
+    code_version="1",
 )
-def embedding_map(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
+def embedding_map(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
     """t-SNE maps of the same held-out segments by teacher and student, coloured by participant (paper, figure 3)."""
     from accelkd.evaluation.report import map_embeddings
 
@@ -104,9 +109,12 @@ def embedding_map(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
 @dg.asset(
     deps=[ppg_teacher_probes, accel_student_probes, retrieval, embedding_map],
     kinds={"markdown"},
-    **REPORT,
+    group_name="reports",
+    owners=["team:research"],
+    pool="duckdb_writer",
+    code_version="1",
 )
-def written_report(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
+def written_report(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
     """`reports/report.md`: the cohort, the training, the probes and the retrieval, and what they were made from."""
     from accelkd.evaluation.report import write_report
 

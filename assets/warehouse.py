@@ -1,7 +1,5 @@
 """The warehouse: tables of each batch, and the published copy that analysts open."""
 
-from __future__ import annotations
-
 import dagster as dg
 
 from accelkd.lake import Lake
@@ -21,7 +19,7 @@ from assets.segments import segments
     pool="duckdb_writer",
     code_version="1",
 )
-def segment_tables(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
+def segment_tables(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
     """Participants, segments (labels and quality, no signals) and quarantine counts of one batch, in the warehouse."""
     loaded = load_batch(lake, context.partition_key)
     return dg.MaterializeResult(
@@ -43,7 +41,7 @@ def segment_tables(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lak
     pool="duckdb_writer",
     code_version="1",
 )
-def published_warehouse(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
+def published_warehouse(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
     """The DuckDB file that analysts open read-only: a copy of the staging file, put in place by one rename.
 
     A connection that is open keeps what it sees; the next one sees the new. Nobody ever waits.

@@ -25,8 +25,9 @@ def build_defs(lake: Lake) -> dg.Definitions:
         used = {name: value for name, value in asdict(settings).items() if name in names}
         return spec.replace_attributes(code_version=f"{spec.code_version}+{sha256_json(used)[:8]}") if used else spec
 
+    stages = [asset for asset in dg.load_assets_from_modules(STAGES) if isinstance(asset, dg.AssetsDefinition)]
     return dg.Definitions(
-        assets=dg.map_asset_specs(versioned, dg.load_assets_from_modules(STAGES)),
+        assets=dg.map_asset_specs(versioned, stages),
         asset_checks=dg.load_asset_checks_from_modules([checks]),
         jobs=jobs,
         sensors=[arrivals],

@@ -1,7 +1,5 @@
 """Sensors only register partitions; conditions, jobs and people launch runs."""
 
-from __future__ import annotations
-
 import dagster as dg
 
 from accelkd.lake import Lake

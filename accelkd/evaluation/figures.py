@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import wraps
 from io import BytesIO
 from typing import Any, ParamSpec
@@ -19,6 +18,7 @@ from matplotlib.figure import Figure
 
 from accelkd.cohort.split import AGE_BANDS
 from accelkd.evaluation.probes import ProbeResult
+from accelkd.segments.examples import Example
 
 Floats = npt.NDArray[np.floating]
 P = ParamSpec("P")
@@ -55,19 +55,6 @@ TARGET_NAMES = {"hr_bpm": "heart rate", "sdnn_ms": "SDNN", "rmssd_ms": "RMSSD"}
 _SHOWN_S = 10.0  # of a segment, so that single beats can be seen
 
 
-@dataclass(frozen=True)
-class SegmentView:
-    """One segment before and after preprocessing."""
-
-    title: str
-    raw_ppg: Floats  # [channels, samples] of the window
-    ppg_rate_hz: float
-    raw_accel: Floats  # [3, samples]
-    accel_rate_hz: float
-    ppg: Floats  # [channels, 3840]
-    accel: Floats  # [3, 3840]
-
-
 def encoder_name(encoder: str) -> str:
     """The encoder's name as a reader says it."""
     return ENCODERS.get(encoder, (encoder.replace("_", " "), INK))[0]
@@ -88,22 +75,22 @@ def _png(draw: Callable[P, Figure]) -> Callable[P, bytes]:
 
 
 @_png
-def segments_figure(views: Sequence[SegmentView]) -> Figure:
+def segments_figure(examples: Sequence[Example]) -> Figure:
     """A row for each segment: raw and processed PPG, raw and processed acceleration; its first 10 s."""
-    figure = Figure(figsize=(12.5, 0.5 + 1.75 * len(views)), layout="constrained")
-    axes = figure.subplots(len(views), 4, squeeze=False, sharex=True)
-    for row, view in zip(axes, views, strict=True):
+    figure = Figure(figsize=(12.5, 0.5 + 1.75 * len(examples)), layout="constrained")
+    axes = figure.subplots(len(examples), 4, squeeze=False, sharex=True)
+    for row, example in zip(axes, examples, strict=True):
         for ax, signal, rate_hz in zip(
             row,
-            (view.raw_ppg, view.ppg, view.raw_accel, view.accel),
-            (view.ppg_rate_hz, 64.0, view.accel_rate_hz, 64.0),
+            (example.raw_ppg, example.ppg, example.raw_accel, example.accel),
+            (example.ppg_rate_hz, 64.0, example.accel_rate_hz, 64.0),
             strict=True,
         ):
             shown = signal[:, : round(_SHOWN_S * rate_hz)]
             if ax in row[[0, 2]]:  # each channel has its own level: show what moves
                 shown = shown - np.nanmedian(shown, axis=1, keepdims=True)
             ax.plot(np.arange(shown.shape[1]) / rate_hz, shown.T, linewidth=0.8)
-        row[0].set_ylabel(view.title, fontsize=8)
+        row[0].set_ylabel("no label" if example.hr_bpm is None else f"{example.hr_bpm:.0f} bpm", fontsize=8)
     titles = ("PPG, raw, centred", "PPG, processed", "acceleration, raw, centred (g)", "acceleration, processed")
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title)
