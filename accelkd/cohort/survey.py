@@ -1,15 +1,17 @@
 """The survey: its questions, and the binary health targets that its answers define.
 
-Questions, choices and target definitions are those of the paper's tables 20 to 23 (Apple Heart and Movement Study; drinking after AUDIT-C, smoking
-after All of Us). Three readings are ours:
+Questions, choices and target definitions are those of the paper's tables 20 to 23 (Apple Heart and Movement Study;
+drinking after AUDIT-C, smoking after All of Us). Three readings are ours:
 
-- *46 targets*: tables 20, 21 and 23 define 45; table 12 also reports sleep apnea. It is asked like every other condition.
-- *Active smoker, no*: table 23 reads "answer to Q2 is 'No', and answer to Q2b is 'Not at all'", but Q2b is asked only after 'Yes' or
-  'I don't know'. Either answer therefore means no, as the table says of drinking in so many words.
-- *Yes* needs every answer that the table names, so somebody who does not know whether they ever smoked 100 cigarettes and now smokes
-  daily is neither an active smoker nor not.
+- *46 targets*: tables 20, 21 and 23 define 45; table 12 also reports sleep apnea. It is asked like every other
+  condition.
+- *Active smoker, no*: table 23 reads "answer to Q2 is 'No', and answer to Q2b is 'Not at all'", but Q2b is asked only
+  after 'Yes' or 'I don't know'. Either answer therefore means no, as the table says of drinking in so many words.
+- *Yes* needs every answer that the table names, so somebody who does not know whether they ever smoked 100 cigarettes
+  and now smokes daily is neither an active smoker nor not.
 
-Whatever leads to neither yes nor no (other answers, 'I prefer not to answer', 'I don't know', nothing) excludes the participant from that target.
+Whatever leads to neither yes nor no (other answers, 'I prefer not to answer', 'I don't know', nothing) excludes the
+participant from that target.
 """
 
 from __future__ import annotations
@@ -170,9 +172,9 @@ SURVEY_TARGET = pa.schema(
 def survey_targets(survey: pa.Table) -> pa.Table:
     """The targets of everybody who answered anything: one row (SURVEY_TARGET) for each participant and target.
 
-    `survey` has the columns of accelkd.recordings.schema.SURVEY, from any number of batches. Rows come sorted by participant, targets
-    in the order of TARGETS. Raises ValueError that names the participant for an unknown question, for an answer that is not
-    one of its choices, and for a question answered twice.
+    `survey` has the columns of accelkd.recordings.schema.SURVEY, from any number of batches. Rows come sorted by
+    participant, targets in the order of TARGETS. Raises ValueError that names the participant for an unknown question,
+    for an answer that is not one of its choices, and for a question answered twice.
     """
     participants, who = np.unique(_strings(survey, "participant_id"), return_inverse=True)
     answers = _answer_codes(survey, who, len(participants))

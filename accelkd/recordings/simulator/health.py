@@ -1,8 +1,8 @@
 """Conditions and medications: who has what, drawn in an order in which causes come before consequences.
 
-`prevalence` is the share of US adults that surveys publish, by self-report where there is a choice (NHIS, BRFSS and
-NHANES summaries of 2015 to 2022; docs/simulator.md lists them); `intercept` was fitted so that the simulated ages reach
-it. The effects are plausible log-odds in the directions that the same literature reports, not estimates.
+`prevalence` is a rounded share of US adults in the range of self-reports to NHIS, BRFSS and NHANES
+(docs/simulator.md); `intercept` was fitted so that a cohort of the simulated ages reaches it. The effects are plausible
+log-odds in the directions that the same literature reports, not estimates.
 """
 
 from __future__ import annotations
