@@ -1,0 +1,43 @@
+"""The segment store: rows and signals of several batches in the order given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from accelkd.lake import Lake
+from accelkd.segments.schema import METADATA, SAMPLES
+from accelkd.segments.store import SegmentStore
+from tests.lakes import land
+
+
+def test_signals_come_from_the_right_file_in_any_order(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    land(lake, "b1", ["p1", "p2"], minutes=2)
+    land(lake, "b2", ["p3"], minutes=3)
+    store = SegmentStore([lake.segments("b2"), lake.segments("b1")])
+    assert len(store) == store.metadata.num_rows == 7
+    assert store.metadata.schema.names == METADATA.names
+    tables = [pa.ipc.open_file(str(lake.segments(b))).read_all() for b in ("b2", "b1")]
+    for modality, channels in (("ppg", 2), ("accel", 3)):
+        flat = np.concatenate([np.stack(table.column(modality).to_numpy()) for table in tables])
+        expected = flat.reshape(7, channels, SAMPLES)
+        rows = np.array([5, 0, 6, 2, 0])
+        signals = store.signals(modality, rows)
+        assert signals.dtype == np.float16
+        assert (signals == expected[rows]).all()
+
+
+def test_files_of_different_channels_do_not_mix(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    land(lake, "b1", ["p1"])
+    land(lake, "b2", ["p2"], ppg_channels=4)
+    with pytest.raises(ValueError, match=r"b1\.arrow has 2, b2\.arrow has 4"):
+        SegmentStore([lake.segments("b1"), lake.segments("b2")])
+
+
+def test_no_file_is_an_empty_store() -> None:
+    assert len(SegmentStore([])) == 0
