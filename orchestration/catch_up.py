@@ -21,7 +21,7 @@ from assets.partitions import arrival_batches
 from orchestration.definitions import build_defs
 from orchestration.sensors import arrived_batches
 
-QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}  # a failure is told in one line instead
 
 
 @dataclass
@@ -48,6 +48,8 @@ def catch_up(lake: Lake, instance: dg.DagsterInstance, *, retrain: bool = True) 
         asset = graph.get(key)
         for partition in batches if asset.is_partitioned else [None]:
             status = _status(graph, instance, key, partition)
+            if status is StaleStatus.FRESH and _last_run_failed(instance, key, partition):
+                status = StaleStatus.STALE
             keep = not retrain and asset.group_name == "encoders" and status is not StaleStatus.MISSING
             if status is StaleStatus.FRESH or keep:
                 continue
@@ -74,6 +76,15 @@ def _status(graph: dg.AssetGraph, instance: dg.DagsterInstance, key: dg.AssetKey
     # Dagster's own notion of stale (code version or upstream data version changed), as its UI shows it; it has no
     # public door yet, and a fresh resolver is needed after every run because it caches.
     return CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance)).get_status(key, partition)
+
+
+def _last_run_failed(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None) -> bool:
+    """Whether a blocking check failed after the last materialization: Dagster counts that as materialized."""
+    records = instance.fetch_materializations(
+        dg.AssetRecordsFilter(key, asset_partitions=None if partition is None else [partition]), limit=1
+    ).records
+    run = instance.get_run_by_id(records[0].run_id) if records else None
+    return run is not None and run.status is dg.DagsterRunStatus.FAILURE
 
 
 def _broken(outcome: Outcome) -> Iterator[tuple[str, str | None]]:

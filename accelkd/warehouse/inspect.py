@@ -45,7 +45,7 @@ def coverage(lake: Lake, encoder: EncoderName, batch_id: str) -> Coverage:
         for (table,) in tables:
             counts = connection.execute(
                 "SELECT count(*), count(DISTINCT segment_id), "
-                "count(*) FILTER (NOT list_bool_and(list_transform(embedding::FLOAT[], x -> isfinite(x)))) "
+                "count(*) FILTER (NOT isfinite(list_sum(embedding::FLOAT[]))) "
                 f"FROM embeddings.{table} WHERE batch_id = ? AND model_id = ?",
                 [batch_id, model_id],
             ).fetchall()[0]
