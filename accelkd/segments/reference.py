@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from accelkd.segments.schema import DURATION_S
 
@@ -39,6 +40,8 @@ def window_reference(recording: Mapping[str, Any], offset_s: float, *, only_wind
     best = Reference()
     if only_window:
         best = Reference(recording["hr_bpm"], recording["sdnn_ms"], recording["rmssd_ms"])
+        if None not in (best.hr_bpm, best.sdnn_ms, best.rmssd_ms):
+            return best
     for start, end in _intervals(recording):
         inside = (start >= offset_s) & (end <= offset_s + DURATION_S)
         best = _first(best, variability(start[inside], end[inside]))
@@ -77,11 +80,12 @@ def _intervals(recording: Mapping[str, Any]) -> list[tuple[Floats, Floats]]:
 
 def _plausible(interval_s: Floats) -> npt.NDArray[np.bool_]:
     possible = (interval_s >= _INTERVAL_S[0]) & (interval_s <= _INTERVAL_S[1])
+    if not possible.any():
+        return possible
+    padded = np.pad(np.where(possible, interval_s, np.nan), 2, constant_values=np.nan)
+    around = sliding_window_view(padded, 5)[possible]
     kept = possible.copy()
-    for i in np.flatnonzero(possible):
-        around = slice(max(0, i - 2), i + 3)
-        median = np.median(interval_s[around][possible[around]])
-        kept[i] = abs(interval_s[i] - median) <= _TOLERANCE * median
+    kept[possible] = np.abs(interval_s[possible] / np.nanmedian(around, axis=1) - 1) <= _TOLERANCE
     return kept
 
 

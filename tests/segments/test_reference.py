@@ -28,6 +28,11 @@ def test_no_reference_says_nothing() -> None:
     assert window_reference(NOTHING, 0.0, only_window=True) == Reference()
 
 
+@pytest.mark.parametrize("beats", [[], [3.0], [3.0, 40.0]])
+def test_too_few_beats_say_nothing(beats: list[float]) -> None:
+    assert window_reference({**NOTHING, "reference_beat_s": beats}, 0.0, only_window=False) == Reference()
+
+
 def test_beats_of_the_window_alone_count() -> None:
     rng = np.random.default_rng(0)
     ibi = np.concatenate([np.full(100, 0.6), 0.9 + 0.03 * rng.standard_normal(200)])
