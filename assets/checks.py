@@ -1,5 +1,7 @@
 """Asset checks: what must hold of the outputs, measured on the outputs themselves."""
 
+import warnings
+
 import dagster as dg
 import numpy as np
 
@@ -19,6 +21,9 @@ from assets.partitions import arrival_batches
 from assets.reports import accel_student_probes, ppg_teacher_probes
 from assets.segments import segments
 from assets.warehouse import published_warehouse
+
+# Partitioned checks are a preview feature of Dagster 1.13, and the only one that this platform relies on.
+warnings.filterwarnings("ignore", message="Specifying a partitions_def", category=dg.PreviewWarning)
 
 MOST_QUARANTINED = 0.5  # of a batch's windows, before somebody should look
 SPLIT_TOLERANCE = 0.05  # of the share of test participants, beyond what whole people allow

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dagster as dg
 
-from assets.partitions import arrival_batches
-
 per_batch = dg.define_asset_job(
     "per_batch",
-    selection=dg.AssetSelection.groups("recordings", "segments"),
-    partitions_def=arrival_batches,
+    selection=dg.AssetSelection.groups("recordings", "segments") | dg.AssetSelection.assets("segment_tables"),
     description="One arrival batch: validate its recordings, cut segments, load its tables.",
 )
 train_encoders = dg.define_asset_job(
@@ -20,12 +17,11 @@ train_encoders = dg.define_asset_job(
 embed_batch = dg.define_asset_job(
     "embed_batch",
     selection=dg.AssetSelection.groups("embeddings"),
-    partitions_def=arrival_batches,
     description="Embed one arrival batch with the current encoders.",
 )
 report = dg.define_asset_job(
     "report",
-    selection=dg.AssetSelection.groups("reports", "warehouse"),
+    selection=dg.AssetSelection.groups("reports") | dg.AssetSelection.assets("published_warehouse"),
     description="Probe, retrieve, project; publish the DuckDB file and the written report.",
 )
 
