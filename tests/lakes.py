@@ -85,6 +85,7 @@ def land(
             "label_template_correlation": 0.95,
             "label_coverage": 0.97,
             "label_good": True,
+            "reference_hr_bpm": 70.0,
             "ppg_status": [0] * ppg_channels,
             "ppg_level": [1e5] * ppg_channels,
             "ppg_ac_level": [1e3] * ppg_channels,

@@ -163,7 +163,7 @@ def probe_figure(
     encoder: str, probes: Sequence[tuple[ProbeResult, npt.NDArray[np.float64], npt.NDArray[np.float64]]]
 ) -> Figure:
     """A panel for each (result, measured, predicted): the test segments around the line of perfect prediction."""
-    figure = Figure(figsize=(12.5, 4.3), layout="constrained")
+    figure = Figure(figsize=(12.5, 4.8), layout="constrained")
     for ax, (result, measured, predicted) in zip(
         figure.subplots(1, len(probes), squeeze=False)[0], probes, strict=True
     ):
@@ -213,7 +213,7 @@ def map_figure(maps: Mapping[str, Floats], participants: Sequence[str]) -> Figur
     names, code = np.unique(np.asarray(participants), return_inverse=True)
     for ax, (name, xy) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
         for number in range(len(names)):
-            ax.scatter(*xy[code == number].T, s=16, alpha=0.8, linewidths=0, color=CYCLE[number % len(CYCLE)])
+            ax.scatter(*xy[code == number].T, s=22, alpha=0.8, linewidths=0, color=CYCLE[number % len(CYCLE)])
         ax.set_title(name)
         _bare(ax)
     figure.supxlabel(

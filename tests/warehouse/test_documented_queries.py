@@ -1,0 +1,59 @@
+"""Every query of docs/data-model.md runs on a published warehouse and finds something."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from accelkd.cohort.participants import segmented_participants
+from accelkd.cohort.split import extend_split
+from accelkd.evaluation.embed import embed_batch
+from accelkd.evaluation.report import probe_encoder, write_report
+from accelkd.lake import Lake
+from accelkd.training.current import make_current
+from accelkd.warehouse.load import load_batch, load_model, load_split
+from accelkd.warehouse.publish import publish
+from tests.lakes import checkpoint, land
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "data-model.md"
+QUERIES = re.findall(r"```sql\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    lake = Lake(tmp_path_factory.mktemp("lake"))
+    land(lake, "b1", [f"p{i}" for i in range(8)])
+    load_batch(lake, "b1")
+    extend_split(lake.split, segmented_participants(lake, ["b1"]))
+    load_split(lake)
+    for encoder in ("ppg_teacher", "accel_student"):
+        model_id = checkpoint(lake, encoder)
+        load_model(lake, encoder, model_id, ["b1"])
+        make_current(lake, encoder, model_id)
+        embed_batch(lake, encoder, "b1", device="cpu")
+        probe_encoder(lake, encoder)
+    write_report(lake)
+    return publish(lake).path
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_documented_query(published: Path, query: str) -> None:
+    with duckdb.connect(str(published), read_only=True) as connection:
+        connection.execute(query)
+        assert connection.description
+        assert connection.fetchall()
+
+
+def test_every_table_is_documented(published: Path) -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    with duckdb.connect(str(published), read_only=True) as connection:
+        tables = connection.execute(
+            "SELECT if(schema_name = 'main', table_name, schema_name || '.' || table_name) FROM duckdb_tables() "
+            "WHERE NOT internal AND table_name <> 'schema_version' UNION ALL "
+            "SELECT view_name FROM duckdb_views() WHERE NOT internal"
+        ).fetchall()
+    assert len(tables) > 10
+    assert [name for (name,) in tables if f"`{name}`" not in text] == []
