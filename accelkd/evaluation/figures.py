@@ -88,7 +88,7 @@ def segments_figure(examples: Sequence[Example]) -> Figure:
         ):
             shown = signal[:, : round(_SHOWN_S * rate_hz)]
             if ax in row[[0, 2]]:  # each channel has its own level: show what moves
-                shown = shown - np.nanmedian(shown, axis=1, keepdims=True)
+                shown = _centred(shown)
             ax.plot(np.arange(shown.shape[1]) / rate_hz, shown.T, linewidth=0.8)
         row[0].set_ylabel("no label" if example.hr_bpm is None else f"{example.hr_bpm:.0f} bpm", fontsize=8)
     titles = ("PPG, raw, centred", "PPG, processed", "acceleration, raw, centred (g)", "acceleration, processed")
@@ -227,6 +227,12 @@ _AGE_ORDER = {band: number for number, band in enumerate(AGE_BANDS)}
 
 def _color(encoder: str) -> str:
     return ENCODERS.get(encoder, ("", INK))[1]
+
+
+def _centred(signal: Floats) -> Floats:
+    """Each channel minus the median of its finite samples."""
+    finite = [channel[np.isfinite(channel)] for channel in signal]
+    return signal - np.array([[np.median(channel) if len(channel) else 0.0] for channel in finite])
 
 
 def _bare(ax: Axes) -> None:
