@@ -232,7 +232,8 @@ def _color(encoder: str) -> str:
 def _centred(signal: Floats) -> Floats:
     """Each channel minus the median of its finite samples."""
     finite = [channel[np.isfinite(channel)] for channel in signal]
-    return signal - np.array([[np.median(channel) if len(channel) else 0.0] for channel in finite])
+    level: Floats = np.array([[np.median(channel) if len(channel) else 0.0] for channel in finite])
+    return np.subtract(signal, level)
 
 
 def _bare(ax: Axes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -322,6 +323,24 @@ def test_writers_wait_for_each_other(lake: Lake) -> None:
         order.append("first done")
     second.join(timeout=30)
     assert order == ["first done", "loaded"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from accelkd.lake import Lake
+from accelkd.warehouse.staging import staging
+with staging(Lake(Path(sys.argv[1]))) as connection:
+    connection.execute("DELETE FROM segments")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_writer_leaves_what_was_there_and_frees_the_lock(lake: Lake) -> None:
+    load_batch(lake, "b1")
+    before = publish(lake).content_version
+    assert subprocess.run([sys.executable, "-c", KILLED, str(lake.root)], check=False).returncode == -signal.SIGKILL
+    assert publish(lake).content_version == before
 
 
 def test_a_file_of_another_schema_is_refused(lake: Lake) -> None:
