@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _simulate(arguments: argparse.Namespace) -> int:
-    from accelkd.recordings.simulator.simulate import simulate_batch
+    from accelkd.recordings.simulator import simulate_batch
 
     lake = Lake.from_environment()
     manifest = simulate_batch(

@@ -9,7 +9,7 @@ import time
 import dagster as dg
 
 from accelkd.lake import Lake
-from accelkd.recordings.simulator.simulate import simulate_batch
+from accelkd.recordings.simulator import simulate_batch
 from accelkd.settings import Settings
 from accelkd.warehouse.summary import summary
 from orchestration.catch_up import catch_up

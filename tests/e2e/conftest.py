@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from accelkd.lake import Lake
-from accelkd.recordings.simulator.simulate import simulate_batch
+from accelkd.recordings.simulator import simulate_batch
 from accelkd.settings import Settings
 from orchestration.catch_up import Outcome, catch_up
 
