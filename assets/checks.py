@@ -15,6 +15,7 @@ from accelkd.settings import Settings
 from accelkd.training.current import EncoderName
 from accelkd.warehouse.inspect import coverage, heart_rate_errors, row_counts
 from accelkd.warehouse.load import embedding_table
+from accelkd.warehouse.staging import staging_lock
 from assets.cohort import participant_split
 from assets.embeddings import accel_student_embeddings, ppg_teacher_embeddings
 from assets.partitions import arrival_batches
@@ -132,7 +133,9 @@ student_probe_check = _probe_check("accel_student", accel_student_probes)
 @dg.asset_check(asset=published_warehouse, blocking=True)
 def published_equals_staging(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
     """The published file has the tables and rows of the staging file, and opens read-only."""
-    published, staged = row_counts(lake.published), row_counts(lake.staging)
+    published = row_counts(lake.published)
+    with staging_lock(lake):
+        staged = row_counts(lake.staging)
     return dg.AssetCheckResult(
         passed=published == staged,
         metadata={"published_rows": sum(published.values()), "staging_rows": sum(staged.values())},
