@@ -25,7 +25,14 @@ def _mix(z: Tensor) -> Tensor:
 
 def derive(keys: Tensor, number: int | Tensor) -> Tensor:
     """New keys `[...]`, one for each key and number (broadcast): a stream of its own for each purpose."""
-    return _mix(keys + (torch.as_tensor(number, dtype=torch.int64, device=keys.device) + 1) * _GAMMA)
+    if isinstance(number, int):
+        return _mix(keys + _signed((number + 1) * _GAMMA))
+    return _mix(keys + (number + 1) * _GAMMA)
+
+
+def _signed(number: int) -> int:
+    """The 64-bit two's complement value of an integer: Python's do not wrap around."""
+    return (number + 2**63) % 2**64 - 2**63
 
 
 def step_keys(seed: int, step: int, count: int) -> Tensor:
