@@ -6,14 +6,13 @@ from accelkd.lake import Lake
 from accelkd.training.current import EncoderName
 from assets.encoders import accel_student, ppg_teacher
 from assets.partitions import arrival_batches
-from assets.segments import segments
 from assets.warehouse import segment_tables
 
 
 def _embeddings(encoder: EncoderName, trained: dg.AssetsDefinition, signal: str) -> dg.AssetsDefinition:
     @dg.asset(
         name=f"{encoder}_embeddings",
-        deps=[segments, segment_tables, trained],
+        deps=[segment_tables, trained],
         partitions_def=arrival_batches,
         group_name="embeddings",
         kinds={"pytorch", "duckdb"},

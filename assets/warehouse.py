@@ -13,7 +13,7 @@ from assets.segments import segments
 @dg.asset(
     deps=[segments],
     partitions_def=arrival_batches,
-    group_name="warehouse",
+    group_name="segments",
     kinds={"duckdb"},
     owners=["team:data-engineering"],
     pool="duckdb_writer",

@@ -6,7 +6,7 @@ import dagster as dg
 
 per_batch = dg.define_asset_job(
     "per_batch",
-    selection=dg.AssetSelection.groups("recordings", "segments") | dg.AssetSelection.assets("segment_tables"),
+    selection=dg.AssetSelection.groups("recordings", "segments"),
     description="One arrival batch: validate its recordings, cut segments, load its tables.",
 )
 train_encoders = dg.define_asset_job(
@@ -21,7 +21,7 @@ embed_batch = dg.define_asset_job(
 )
 report = dg.define_asset_job(
     "report",
-    selection=dg.AssetSelection.groups("reports") | dg.AssetSelection.assets("published_warehouse"),
+    selection=dg.AssetSelection.groups("reports", "warehouse"),
     description="Probe, retrieve, project; publish the DuckDB file and the written report.",
 )
 
