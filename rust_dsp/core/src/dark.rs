@@ -1,7 +1,10 @@
 //! Dark subtraction: the ambient light at the instant of an LED, interpolated in true time between dark samples.
 
+use std::ops::Range;
+
 use crate::gaps::{MAX_GAP_S, Patch};
-use crate::samples::Samples;
+use crate::lanes::Lanes;
+use crate::samples::{Mix, Samples};
 use crate::validity::Limits;
 
 /// Largest distance in time that is interpolated over, in seconds.
@@ -14,6 +17,9 @@ pub(crate) struct DarkSchedule {
     dark_rate_hz: f64,
     led_offsets_s: Vec<f64>,
     dark_offsets_s: Vec<f64>,
+    /// First and last of them.
+    earliest_s: f64,
+    latest_s: f64,
     /// One per LED where both have the same rate: the neighbours are then the same in every frame.
     steady: Option<Vec<Steady>>,
     /// Whether dark samples, if all are valid, are nowhere further apart than may be interpolated over.
@@ -42,13 +48,11 @@ impl DarkSchedule {
             dark_rate_hz,
             led_offsets_s: led_offsets_s.to_vec(),
             dark_offsets_s: dark_offsets_s.to_vec(),
+            earliest_s: dark_offsets_s.iter().copied().fold(f64::INFINITY, f64::min),
+            latest_s: dark_offsets_s.iter().copied().fold(f64::NEG_INFINITY, f64::max),
             steady,
             dense,
         }
-    }
-
-    pub(crate) fn slots(&self) -> usize {
-        self.dark_offsets_s.len()
     }
 
     /// The place of a channel's LED in the schedule: without offsets all LEDs share one.
@@ -132,26 +136,18 @@ impl<'a> Dark<'a> {
         self.slots.iter().map(|slot| slot.len()).min().unwrap_or(0)
     }
 
-    /// Whether the LED samples `start..start + len` of `channel` have valid dark samples on both sides, near enough.
-    #[inline(always)]
-    pub(crate) fn all_usable(self, channel: usize, start: usize, len: usize, limits: Limits) -> bool {
-        let frames = self.frames();
-        if !self.schedule.dense || frames == 0 {
-            return false;
-        }
-        let first_s =
-            (0..self.schedule.slots()).map(|slot| self.schedule.dark_time_s(slot, 0)).fold(f64::MAX, f64::min);
-        let last_s =
-            (0..self.schedule.slots()).map(|slot| self.schedule.dark_time_s(slot, frames - 1)).fold(f64::MIN, f64::max);
-        // Half of what is allowed: near the limit the exact rule decides (`repair`).
-        let slack = MAX_GAP_S / 2.0;
-        if first_s - self.schedule.led_time_s(channel, start) > slack
-            || self.schedule.led_time_s(channel, start + len - 1) - last_s > slack
-        {
-            return false;
-        }
-        let (first, count) = self.around(channel, start, len);
-        self.slots.iter().all(|slot| slot.all_valid(first, count, limits))
+    /// The LED samples of `channel` whose ambient light is surely known if all dark samples are valid.
+    ///
+    /// Surely: half as far from the ends of the dark recording as is allowed. Near the limit `repair` decides.
+    pub(crate) fn surely_usable(self, channel: usize) -> Range<usize> {
+        let Some(last_frame) = self.frames().checked_sub(1).filter(|_| self.schedule.dense) else { return 0..0 };
+        let schedule = self.schedule;
+        let last_s = schedule.latest_s + last_frame as f64 / schedule.dark_rate_hz;
+        let led_s = schedule.led_time_s(channel, 0);
+        let slack_s = MAX_GAP_S / 2.0;
+        let from = (schedule.earliest_s - slack_s - led_s) * schedule.led_rate_hz;
+        let to = (last_s + slack_s - led_s) * schedule.led_rate_hz;
+        from.max(0.0).ceil() as usize..to.max(0.0).floor() as usize
     }
 
     /// The dark frames (first, number) that hold the neighbours of the LED samples `start..start + len`.
@@ -164,12 +160,9 @@ impl<'a> Dark<'a> {
                 (first, (start + len) as isize - 1 + led.left_shift.max(led.right_shift))
             }
             None => {
-                let offsets = &self.schedule.dark_offsets_s;
-                let earliest = offsets.iter().copied().fold(f64::MAX, f64::min);
-                let latest = offsets.iter().copied().fold(f64::MIN, f64::max);
                 let frame = |time_s: f64| (time_s * self.schedule.dark_rate_hz).floor() as isize;
-                let first = frame(self.schedule.led_time_s(channel, start) - latest);
-                let last = frame(self.schedule.led_time_s(channel, start + len - 1) - earliest) + 1;
+                let first = frame(self.schedule.led_time_s(channel, start) - self.schedule.latest_s);
+                let last = frame(self.schedule.led_time_s(channel, start + len - 1) - self.schedule.earliest_s) + 1;
                 (first - 1, last + 1) // one more on each side for the rounding of the two divisions
             }
         };
@@ -180,7 +173,7 @@ impl<'a> Dark<'a> {
     }
 
     /// Find invalid dark samples and what they make unusable. Slow and exact; only where a sample is invalid.
-    pub(crate) fn repair(self, limits: Limits) -> DarkRepair {
+    pub(crate) fn repair(self, limits: &Limits) -> DarkRepair {
         let frames = self.frames();
         let mut repair =
             DarkRepair { patches: vec![Vec::new(); self.slots.len()], extent_s: None, unusable_s: Vec::new() };
@@ -246,8 +239,10 @@ impl<'a> Dark<'a> {
 /// Dark samples around a stretch of LED samples, in double precision; kept while the channels of a recording take turns.
 #[derive(Debug, Default)]
 pub(crate) struct DarkTile {
-    holds: Option<(usize, usize, usize)>, // recording, first frame, number of frames
-    values: Vec<f64>,                     // slot after slot
+    /// Recording, first frame, number of frames; and whether all samples are valid.
+    holds: Option<(usize, usize, usize)>,
+    valid: bool,
+    values: Vec<f64>, // slot after slot
 }
 
 impl DarkTile {
@@ -255,54 +250,88 @@ impl DarkTile {
         self.holds = None;
     }
 
-    /// Subtract the ambient light from `tile`, the LED samples from `start` on of `channel`.
+    /// Bring the LED samples `samples[start..]` of `channel` into `tile`, less the ambient light.
+    ///
+    /// False if an LED or dark sample is outside of `limits`; without limits always true.
     #[inline(always)]
-    pub(crate) fn subtract(
+    #[expect(clippy::too_many_arguments, reason = "where from, what to subtract, what to check, where to")]
+    pub(crate) fn bring<L: Lanes>(
         &mut self,
-        dark: Dark<'_>,
+        lanes: L,
+        samples: Samples<'_>,
+        (dark, channel): (Dark<'_>, usize),
         repair: Option<&DarkRepair>,
-        channel: usize,
         start: usize,
+        limits: Option<&Limits>,
         tile: &mut [f64],
-    ) {
+    ) -> bool {
         let (first, count) = dark.around(channel, start, tile.len());
-        self.fill(dark, repair, first, count);
+        self.fill(lanes, dark, repair, first, count, limits);
+        let mut valid = self.valid;
+        // Where the neighbours are the same in every frame: all but the samples at the ends of the recording
+        let mut steady = 0..0;
         if let Some(leds) = &dark.schedule.steady {
             let led = leds[dark.schedule.led(channel)];
-            let left = start as isize + led.left_shift - first as isize;
-            let right = start as isize + led.right_shift - first as isize;
-            let room = (count as isize) - tile.len() as isize;
-            if left >= 0 && right >= 0 && left <= room && right <= room {
-                let left = &self.values[led.left_slot * count + left as usize..][..tile.len()];
-                let right = &self.values[led.right_slot * count + right as usize..][..tile.len()];
-                let (left_weight, right_weight) = (1.0 - led.right_weight, led.right_weight);
-                for ((sample, l), r) in tile.iter_mut().zip(left).zip(right) {
-                    *sample -= left_weight * l + right_weight * r;
-                }
-                return;
+            let to_left = start as isize + led.left_shift - first as isize;
+            let to_right = start as isize + led.right_shift - first as isize;
+            let len = tile.len() as isize;
+            let from = (-to_left.min(to_right)).clamp(0, len);
+            let to = (count as isize - to_left.max(to_right)).clamp(from, len);
+            if from < to {
+                steady = from as usize..to as usize;
+                let of = |slot: usize, to_first: isize| {
+                    &self.values[slot * count..][(to_first + from) as usize..][..(to - from) as usize]
+                };
+                let mix = Mix {
+                    signals: [of(led.left_slot, to_left), of(led.right_slot, to_right)],
+                    weights: [1.0 - led.right_weight, led.right_weight],
+                };
+                valid &= samples.bring(lanes, start + steady.start, limits, Some(mix), &mut tile[steady.clone()]);
             }
         }
-        for (index, sample) in tile.iter_mut().enumerate() {
-            *sample -= self.at(dark, dark.schedule.led_time_s(channel, start + index), first, count);
+        for span in [0..steady.start, steady.end..tile.len()] {
+            if !span.is_empty() {
+                valid &= samples.bring(lanes, start + span.start, limits, None, &mut tile[span.clone()]);
+                for index in span {
+                    tile[index] -= self.at(dark, dark.schedule.led_time_s(channel, start + index), first, count);
+                }
+            }
         }
+        valid
     }
 
-    /// The ambient light at the LED sample `index` of `channel`.
-    pub(crate) fn ambient(&mut self, dark: Dark<'_>, repair: Option<&DarkRepair>, channel: usize, index: usize) -> f64 {
-        let mut value = [0.0];
-        self.subtract(dark, repair, channel, index, &mut value);
-        -value[0]
+    /// LED sample `index` of `channel`, less the ambient light.
+    pub(crate) fn sample<L: Lanes>(
+        &mut self,
+        lanes: L,
+        samples: Samples<'_>,
+        (dark, channel): (Dark<'_>, usize),
+        repair: Option<&DarkRepair>,
+        index: usize,
+    ) -> f64 {
+        let (first, count) = dark.around(channel, index, 1);
+        self.fill(lanes, dark, repair, first, count, None);
+        samples.at(index) - self.at(dark, dark.schedule.led_time_s(channel, index), first, count)
     }
 
     #[inline(always)]
-    fn fill(&mut self, dark: Dark<'_>, repair: Option<&DarkRepair>, first: usize, count: usize) {
+    fn fill<L: Lanes>(
+        &mut self,
+        lanes: L,
+        dark: Dark<'_>,
+        repair: Option<&DarkRepair>,
+        first: usize,
+        count: usize,
+        limits: Option<&Limits>,
+    ) {
         let wanted = Some((dark.recording, first, count));
         if self.holds == wanted {
             return;
         }
         self.values.resize(dark.slots.len() * count, 0.0);
+        self.valid = true;
         for (slot, values) in self.values.chunks_exact_mut(count).enumerate() {
-            dark.slots[slot].convert(first, values);
+            self.valid &= dark.slots[slot].bring(lanes, first, limits, None, values);
             for patch in repair.iter().flat_map(|repair| &repair.patches[slot]) {
                 patch.apply(first, values);
             }

@@ -170,7 +170,7 @@ impl Plan {
 }
 
 fn limits(what: &'static str, (low, high): (f64, f64)) -> Result<Limits, PlanError> {
-    if low < high { Ok(Limits { low, high }) } else { Err(PlanError::Range { what, low, high }) }
+    if low < high { Ok(Limits::new(low, high)) } else { Err(PlanError::Range { what, low, high }) }
 }
 
 fn resampler(stream: &'static str, rate_hz: f64) -> Result<Resampler, PlanError> {

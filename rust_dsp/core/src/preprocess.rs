@@ -4,6 +4,7 @@
 //! memory through dark subtraction and resampling; the filters then run over the 64 Hz signal.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use thiserror::Error;
@@ -20,6 +21,9 @@ use crate::samples::Samples;
 use crate::threads;
 use crate::validity::Status;
 use crate::zscore::{OutputSample, Scale};
+
+/// Samples ahead of the current ones that are fetched into the cache.
+const AHEAD: usize = 512;
 
 /// The first 60 s of one recording; all rows of a stream have one length. Streams that are not there are empty.
 #[derive(Clone, Debug, Default)]
@@ -92,10 +96,19 @@ pub enum PreprocessError {
 struct Row<'a, T> {
     samples: Samples<'a>,
     stream: &'a Stream,
-    /// The dark slots and the row's channel among the LEDs.
-    dark: Option<(Dark<'a>, usize)>,
+    ambient: Option<Ambient<'a>>,
     out: &'a mut [T],
     channel: &'a mut Channel,
+}
+
+/// The light that a PPG row has to be freed of.
+#[derive(Debug)]
+struct Ambient<'a> {
+    dark: Dark<'a>,
+    /// The row's place among the LEDs.
+    led: usize,
+    /// Samples for which it is surely known, unless a dark sample is invalid.
+    usable: Range<usize>,
 }
 
 /// Up to eight rows of one sampling rate.
@@ -133,13 +146,14 @@ impl Plan {
             };
             if let Some(stream) = &self.ppg {
                 for (led, (&samples, (out, channel))) in recording.ppg.iter().zip(&mut ppg_places).enumerate() {
-                    first.push(Row { samples, stream, dark: dark.map(|dark| (dark, led)), out, channel });
+                    let ambient = dark.map(|dark| Ambient { dark, led, usable: dark.surely_usable(led) });
+                    first.push(Row { samples, stream, ambient, out, channel });
                 }
             }
             if let Some(stream) = &self.accel {
                 let rows = if self.accel_resampler.is_some() { &mut second } else { &mut first };
                 for (&samples, (out, channel)) in recording.accel.iter().zip(&mut accel_places) {
-                    rows.push(Row { samples, stream, dark: None, out, channel });
+                    rows.push(Row { samples, stream, ambient: None, out, channel });
                 }
             }
         }
@@ -232,10 +246,11 @@ struct Process<'a, 'r, 'w, T> {
     workspace: &'w mut Workspace,
 }
 
-/// What a row with invalid samples needs.
-struct Repair<'d> {
-    gaps: Gaps,
-    dark: Option<&'d DarkRepair>,
+/// What rows with invalid samples need.
+struct Repairs {
+    rows: Vec<Gaps>,
+    /// By recording.
+    darks: Vec<(usize, DarkRepair)>,
 }
 
 /// A sample is invalid: the rows have to be looked at one by one.
@@ -247,16 +262,12 @@ impl<T: OutputSample> Kernel for Process<'_, '_, '_, T> {
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
         let Process { group: Group { resampler, rows }, workspace } = self;
-        // Nearly all groups are free of invalid samples, so find out on the way.
-        let (sums, gaps) = match ingest(lanes, resampler, rows, None, workspace) {
-            Ok(sums) => (sums, None),
-            Err(Invalid) => {
-                let darks = dark_repairs(rows);
-                let repairs: Vec<_> =
-                    rows.iter().map(|row| repair(row, &darks, resampler, &mut workspace.dark)).collect();
-                let sums = ingest(lanes, resampler, rows, Some(&repairs), workspace);
-                let sums = sums.unwrap_or_else(|Invalid| unreachable!("repaired rows are not checked"));
-                (sums, Some(repairs.into_iter().map(|repair| repair.gaps).collect::<Vec<_>>()))
+        // Nearly all groups are free of invalid samples, so find out on the way. With repairs nothing is checked.
+        let mut repairs = None;
+        let sums = loop {
+            match ingest(lanes, resampler, rows, repairs.as_ref(), workspace) {
+                Ok(sums) => break sums,
+                Err(Invalid) => repairs = Some(Repairs::find(lanes, resampler, rows, &mut workspace.dark)),
             }
         };
 
@@ -268,8 +279,8 @@ impl<T: OutputSample> Kernel for Process<'_, '_, '_, T> {
 
         let mut good = [false; LANES];
         for (lane, row) in rows.iter_mut().enumerate() {
-            let (status, missing) =
-                gaps.as_ref().map_or((Status::GOOD, 0.0), |gaps| (gaps[lane].status, gaps[lane].missing));
+            let gaps = repairs.as_ref().map(|repairs| &repairs.rows[lane]);
+            let (status, missing) = gaps.map_or((Status::GOOD, 0.0), |gaps| (gaps.status, gaps.missing));
             *row.channel = if status != Status::GOOD {
                 Channel { status, level: f64::NAN, ac_level: f64::NAN, missing }
             } else {
@@ -296,7 +307,7 @@ fn ingest<L: Lanes, T>(
     lanes: L,
     resampler: &Resampler,
     rows: &[Row<'_, T>],
-    repairs: Option<&[Repair<'_>]>,
+    repairs: Option<&Repairs>,
     workspace: &mut Workspace,
 ) -> Result<LineSums, Invalid> {
     let mut sums = LineSums::default();
@@ -306,20 +317,20 @@ fn ingest<L: Lanes, T>(
     let (samples, block) = (resampler.samples, resampler.block());
     for start in (0..samples).step_by(block) {
         let end = (start + block).min(samples);
-        if repairs.is_none() && !rows.iter().all(|row| is_clean(row, start, end - start)) {
-            return Err(Invalid);
-        }
         for from in (start..end).step_by(TILE) {
             let count = TILE.min(end - from);
             for (lane, row) in rows.iter().enumerate() {
+                row.samples.prefetch(lanes, from + AHEAD);
                 let tile = &mut workspace.rows.0[lane][..count];
-                match repairs.map(|repairs| &repairs[lane]) {
-                    None => bring(row, None, from, tile, &mut workspace.dark),
-                    Some(repair) if repair.gaps.status == Status::GOOD => {
-                        bring(row, repair.dark, from, tile, &mut workspace.dark);
-                        repair.gaps.patches.iter().for_each(|patch| patch.apply(from, tile));
-                    }
-                    Some(_) => {} // rejected: the lane stays zero
+                let gaps = repairs.map(|repairs| &repairs.rows[lane]);
+                if gaps.is_some_and(|gaps| gaps.status != Status::GOOD) {
+                    continue; // rejected: the lane stays zero
+                }
+                if !row.bring(lanes, from, repairs, tile, &mut workspace.dark) {
+                    return Err(Invalid);
+                }
+                for patch in gaps.iter().flat_map(|gaps| &gaps.patches) {
+                    patch.apply(from, tile);
                 }
             }
             let frames = workspace.stream.push(count);
@@ -331,57 +342,64 @@ fn ingest<L: Lanes, T>(
     Ok(sums)
 }
 
-/// Samples `from..` of a row, without the ambient light.
-#[inline(always)]
-fn bring<T>(row: &Row<'_, T>, repair: Option<&DarkRepair>, from: usize, tile: &mut [f64], dark_tile: &mut DarkTile) {
-    row.samples.convert(from, tile);
-    if let Some((dark, led)) = row.dark {
-        dark_tile.subtract(dark, repair, led, from, tile);
-    }
-}
-
-/// Whether all samples of a stretch of a row are there, valid, and surrounded by valid dark samples.
-#[inline(always)]
-fn is_clean<T>(row: &Row<'_, T>, start: usize, len: usize) -> bool {
-    row.samples.all_valid(start, len, row.stream.limits)
-        && row.dark.is_none_or(|(dark, led)| dark.all_usable(led, start, len, row.stream.limits))
-}
-
-/// The dark slots of every recording among the rows, with what is wrong with them.
-fn dark_repairs<T>(rows: &[Row<'_, T>]) -> Vec<(usize, DarkRepair)> {
-    let mut repairs: Vec<(usize, DarkRepair)> = Vec::new();
-    for row in rows {
-        if let Some((dark, _)) = row.dark
-            && repairs.iter().all(|&(recording, _)| recording != dark.recording)
-        {
-            repairs.push((dark.recording, dark.repair(row.stream.limits)));
+impl<T> Row<'_, T> {
+    /// Samples `from..` without the ambient light. False if one is missing or invalid; with repairs always true.
+    #[inline(always)]
+    fn bring<L: Lanes>(
+        &self,
+        lanes: L,
+        from: usize,
+        repairs: Option<&Repairs>,
+        tile: &mut [f64],
+        dark_tile: &mut DarkTile,
+    ) -> bool {
+        let limits = if repairs.is_none() { Some(&self.stream.limits) } else { None };
+        match &self.ambient {
+            None => self.samples.bring(lanes, from, limits, None, tile),
+            Some(Ambient { dark, led, usable }) => {
+                let surely = from >= usable.start && from + tile.len() <= usable.end;
+                let repair = repairs.and_then(|repairs| repairs.dark(dark.recording));
+                (surely || limits.is_none())
+                    && dark_tile.bring(lanes, self.samples, (*dark, *led), repair, from, limits, tile)
+            }
         }
     }
-    repairs
 }
 
-/// Judge one row sample by sample.
-fn repair<'d, T>(
-    row: &Row<'_, T>,
-    darks: &'d [(usize, DarkRepair)],
-    resampler: &Resampler,
-    dark_tile: &mut DarkTile,
-) -> Repair<'d> {
-    let Stream { rate_hz, limits, .. } = *row.stream;
-    let raw_valid = |index: usize| index < row.samples.len() && limits.inside(row.samples.at(index));
-    let Some((dark, led)) = row.dark else {
-        let gaps = find_gaps(resampler.samples, rate_hz, raw_valid, |index| row.samples.at(index));
-        return Repair { gaps, dark: None };
-    };
-    let repair = darks.iter().find(|(recording, _)| *recording == dark.recording).map(|(_, repair)| repair);
-    let usable = |index: usize| repair.is_none_or(|repair| repair.usable(dark.schedule.led_time_s(led, index)));
-    dark_tile.clear();
-    let dark_tile = RefCell::new(dark_tile);
-    let gaps = find_gaps(
-        resampler.samples,
-        rate_hz,
-        |index| raw_valid(index) && usable(index),
-        |index| row.samples.at(index) - dark_tile.borrow_mut().ambient(dark, repair, led, index),
-    );
-    Repair { gaps, dark: repair }
+impl Repairs {
+    /// Look at every sample of the rows.
+    #[cold]
+    #[inline(never)]
+    fn find<L: Lanes, T>(lanes: L, resampler: &Resampler, rows: &[Row<'_, T>], dark_tile: &mut DarkTile) -> Self {
+        dark_tile.clear();
+        let mut repairs = Self { rows: Vec::new(), darks: Vec::new() };
+        for row in rows {
+            if let Some(Ambient { dark, .. }) = row.ambient
+                && repairs.dark(dark.recording).is_none()
+            {
+                repairs.darks.push((dark.recording, dark.repair(&row.stream.limits)));
+            }
+            let gaps = repairs.gaps(lanes, resampler, row, dark_tile);
+            repairs.rows.push(gaps);
+        }
+        repairs
+    }
+
+    fn dark(&self, recording: usize) -> Option<&DarkRepair> {
+        self.darks.iter().find(|(number, _)| *number == recording).map(|(_, repair)| repair)
+    }
+
+    fn gaps<L: Lanes, T>(&self, lanes: L, resampler: &Resampler, row: &Row<'_, T>, dark_tile: &mut DarkTile) -> Gaps {
+        let (len, rate_hz, limits) = (resampler.samples, row.stream.rate_hz, &row.stream.limits);
+        let samples = row.samples;
+        let valid = |index: usize| index < samples.len() && limits.inside(samples.at(index));
+        let Some(Ambient { dark, led, .. }) = row.ambient else {
+            return find_gaps(len, rate_hz, valid, |index| samples.at(index));
+        };
+        let repair = self.dark(dark.recording);
+        let usable = |index: usize| repair.is_none_or(|repair| repair.usable(dark.schedule.led_time_s(led, index)));
+        let dark_tile = RefCell::new(dark_tile);
+        let without_ambient = |index| dark_tile.borrow_mut().sample(lanes, samples, (dark, led), repair, index);
+        find_gaps(len, rate_hz, |index| valid(index) && usable(index), without_ambient)
+    }
 }

@@ -5,11 +5,11 @@
 use crate::OUTPUT_SAMPLES;
 use crate::design::{FIR_HALF, low_pass};
 use crate::detrend::ramp;
-use crate::lanes::{Frame, Lanes, TILE};
+use crate::lanes::{Frame, LANES, Lanes, TILE};
 
 /// Input samples of a block, unless the filter reaches further.
 const BLOCK: usize = 256;
-/// Outputs that are computed together.
+/// Outputs are computed in multiples of this; so many are in a window.
 const GROUP: usize = 8;
 
 /// The filter of one sampling rate.
@@ -160,11 +160,7 @@ impl Stream {
         match &resampler.taps {
             Taps::None => outputs.copy_from_slice(&self.frames[at(self.done)..][..ready - self.done]),
             Taps::Decimate { middle, sides } => {
-                let mut from = at(self.done);
-                for group in outputs.chunks_mut(GROUP) {
-                    decimate(lanes, *middle, sides, &self.frames, from, down, group);
-                    from += GROUP * down;
-                }
+                decimate(lanes, *middle, sides, &self.frames, at(self.done), down, outputs);
             }
             Taps::Polyphase { taps, width, before } => {
                 for (m, output) in (self.done..ready).zip(outputs) {
@@ -183,7 +179,7 @@ impl Stream {
     }
 }
 
-/// `GROUP` outputs (or fewer, at the end) of the symmetric filter; the first is centred on `frames[from]`.
+/// Outputs of the symmetric filter, the first centred on `frames[from]`.
 #[inline(always)]
 fn decimate<L: Lanes>(
     lanes: L,
@@ -194,19 +190,60 @@ fn decimate<L: Lanes>(
     down: usize,
     out: &mut [Frame],
 ) {
-    for column in 0..L::COLUMNS {
-        for (m, output) in out.iter_mut().enumerate() {
-            let centre = from + m * down;
-            let mut sum = lanes.mul(lanes.load(&frames[centre], column), lanes.splat(middle));
+    // As many outputs at once as leave room in the registers for two windows of the same length
+    if L::WIDTH == LANES {
+        decimate_by::<L, 8>(lanes, middle, sides, frames, from, down, out);
+    } else {
+        decimate_by::<L, 4>(lanes, middle, sides, frames, from, down, out);
+    }
+}
+
+/// `G` outputs at once: taps at equal distances to the left and right are equal, and from one tap to the next (`down`
+/// frames further out) both windows of `G` frames move by one frame. So a step of `G` sums and products loads one tap
+/// and two frames.
+#[inline(always)]
+fn decimate_by<L: Lanes, const G: usize>(
+    lanes: L,
+    middle: f64,
+    sides: &[[f64; FIR_HALF]],
+    frames: &[Frame],
+    from: usize,
+    down: usize,
+    out: &mut [Frame],
+) {
+    let reach = FIR_HALF * down;
+    assert!(out.len() % G == 0 && from >= reach && from + out.len() * down + reach <= frames.len() + down);
+    for (number, out) in out.as_chunks_mut::<G>().0.iter_mut().enumerate() {
+        let from = from + number * G * down;
+        for column in 0..L::COLUMNS {
+            let at = |index: usize| {
+                // SAFETY: indices are from − (reach − 1) to from + (G − 1) · down + reach − 1, which the assertion bounds.
+                lanes.load(unsafe { frames.get_unchecked(index) }, column)
+            };
+            let mut sums: [L::V; G] = std::array::from_fn(|m| lanes.mul(at(from + m * down), lanes.splat(middle)));
             for (side, taps) in sides.iter().enumerate() {
-                for (k, &tap) in taps.iter().enumerate() {
-                    let distance = side + 1 + k * down;
-                    let left = lanes.load(&frames[centre - distance], column);
-                    let right = lanes.load(&frames[centre + distance], column);
-                    sum = lanes.add_product(sum, lanes.add(left, right), lanes.splat(tap));
+                // Frame i · down to the left and right of the first output's; slot i modulo G
+                let (left, right) = (from - side - 1, from + side + 1);
+                let mut lefts: [L::V; G] = std::array::from_fn(|m| at(left + m * down));
+                let mut rights: [L::V; G] = std::array::from_fn(|m| at(right + m * down));
+                macro_rules! steps {
+                    ($($k:literal)*) => {$(
+                        if $k > 0 {
+                            lefts[(10 * G - $k) % G] = at(left - $k * down);
+                            rights[(G - 1 + $k) % G] = at(right + (G - 1 + $k) * down);
+                        }
+                        let tap = lanes.splat(taps[$k]);
+                        for m in 0..G {
+                            let pair = lanes.add(lefts[(10 * G + m - $k) % G], rights[(m + $k) % G]);
+                            sums[m] = lanes.add_product(sums[m], pair, tap);
+                        }
+                    )*};
                 }
+                steps!(0 1 2 3 4 5 6 7 8 9);
             }
-            lanes.store(output, column, sum);
+            for (output, sum) in out.iter_mut().zip(sums) {
+                lanes.store(output, column, sum);
+            }
         }
     }
 }

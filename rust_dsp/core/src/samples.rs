@@ -1,6 +1,7 @@
 //! Raw samples of one channel, read in place.
 
-use crate::validity::Limits;
+use crate::lanes::{Lanes, TILE};
+use crate::validity::{Limits, Sample};
 
 /// One channel of one recording as it lies in memory.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +26,13 @@ macro_rules! with_slice {
             Samples::F64($slice) => $value,
         }
     };
+}
+
+/// What is subtracted from a stretch of samples: the weighted sum of two signals of its length.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mix<'a> {
+    pub(crate) signals: [&'a [f64]; 2],
+    pub(crate) weights: [f64; 2],
 }
 
 impl<'a> Samples<'a> {
@@ -52,36 +60,78 @@ impl<'a> Samples<'a> {
 
     /// Sample `index` in double precision.
     pub(crate) fn at(self, index: usize) -> f64 {
-        with_slice!(self, slice => slice[index].into())
+        #[expect(clippy::useless_conversion, reason = "one of the four types is f64 already")]
+        {
+            with_slice!(self, slice => slice[index].into())
+        }
     }
 
-    /// Fill `out` with the samples from `start` on; zeros past the end.
+    /// Convert the samples from `start` on into `out`, less `mix`; zeros past the end.
+    ///
+    /// False if one is missing or outside of `limits`; without limits always true.
     #[inline(always)]
-    pub(crate) fn convert(self, start: usize, out: &mut [f64]) {
-        with_slice!(self, slice => convert(slice, start, out));
+    pub(crate) fn bring<L: Lanes>(
+        self,
+        lanes: L,
+        start: usize,
+        limits: Option<&Limits>,
+        mix: Option<Mix<'_>>,
+        out: &mut [f64],
+    ) -> bool {
+        with_slice!(self, slice => bring(lanes, slice, start, limits, mix, out))
     }
 
-    /// Whether all samples of `start..start + len` are there and valid.
+    /// Hint that the tile at `start` will be read soon.
     #[inline(always)]
-    pub(crate) fn all_valid(self, start: usize, len: usize, limits: Limits) -> bool {
-        if start + len > self.len() {
-            return false;
-        }
-        match self {
-            Self::I16(slice) => limits.all_inside_integers(&slice[start..start + len]),
-            Self::I32(slice) => limits.all_inside_integers(&slice[start..start + len]),
-            Self::F32(slice) => limits.all_inside_singles(&slice[start..start + len]),
-            Self::F64(slice) => limits.all_inside_doubles(&slice[start..start + len]),
-        }
+    pub(crate) fn prefetch<L: Lanes>(self, lanes: L, start: usize) {
+        with_slice!(self, slice => lanes.prefetch(slice.as_ptr().wrapping_add(start), TILE));
     }
 }
 
 #[inline(always)]
-fn convert<T: Copy + Into<f64>>(samples: &[T], start: usize, out: &mut [f64]) {
+fn bring<L: Lanes, T: Sample>(
+    lanes: L,
+    samples: &[T],
+    start: usize,
+    limits: Option<&Limits>,
+    mix: Option<Mix<'_>>,
+    out: &mut [f64],
+) -> bool {
     let from = start.min(samples.len());
     let there = out.len().min(samples.len() - from);
-    for (value, &sample) in out[..there].iter_mut().zip(&samples[from..from + there]) {
-        *value = sample.into();
+    let (samples, complete) = (&samples[from..from + there], there == out.len());
+    let (out, past) = out.split_at_mut(there);
+    past.fill(0.0);
+    // The same code twice: a tile of constant length becomes straight code.
+    let valid = match (samples.as_array::<TILE>(), out.as_mut_array::<TILE>()) {
+        (Some(samples), Some(out)) => bring_all(lanes, samples, limits, mix, out),
+        _ => bring_all(lanes, samples, limits, mix, out),
+    };
+    valid && (complete || limits.is_none())
+}
+
+#[inline(always)]
+fn bring_all<L: Lanes, T: Sample>(
+    lanes: L,
+    samples: &[T],
+    limits: Option<&Limits>,
+    mix: Option<Mix<'_>>,
+    out: &mut [f64],
+) -> bool {
+    let valid = limits.is_none_or(|limits| T::all_inside(limits, samples));
+    match mix {
+        None => {
+            for (value, &sample) in out.iter_mut().zip(samples) {
+                *value = sample.into();
+            }
+        }
+        Some(Mix { signals: [first, second], weights }) => {
+            let (first, second) = (&first[..out.len()], &second[..out.len()]);
+            for (((value, &sample), &first), &second) in out.iter_mut().zip(samples).zip(first).zip(second) {
+                let less = lanes.sub_product_scalar(sample.into(), weights[0], first);
+                *value = lanes.sub_product_scalar(less, weights[1], second);
+            }
+        }
     }
-    out[there..].fill(0.0);
+    valid
 }

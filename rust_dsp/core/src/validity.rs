@@ -23,66 +23,72 @@ impl Status {
 }
 
 /// Full scale of a sensor, exclusive: a sample is valid if it is finite and strictly inside.
+///
+/// Kept as the smallest and the largest valid value of every sample type, so that samples are compared as they are.
+/// NaN fails both comparisons, infinities one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Limits {
-    pub(crate) low: f64,
-    pub(crate) high: f64,
+    i16: [i16; 2],
+    i32: [i32; 2],
+    f32: [f32; 2],
+    f64: [f64; 2],
 }
 
-/// An integer sample type and its range in double precision.
-pub(crate) trait Integer: Copy + Ord {
-    const RANGE: (f64, f64);
-    /// Conversion of a value inside `RANGE`.
-    fn from_double(value: f64) -> Self;
-}
+/// A type of raw samples.
+pub(crate) trait Sample: Copy + PartialOrd + Into<f64> {
+    /// Smallest and largest valid value.
+    fn valid(limits: &Limits) -> [Self; 2];
 
-impl Integer for i16 {
-    const RANGE: (f64, f64) = (Self::MIN as f64, Self::MAX as f64);
-    fn from_double(value: f64) -> Self {
-        value as Self
+    /// Whether all samples are valid.
+    #[inline(always)]
+    fn all_inside(limits: &Limits, samples: &[Self]) -> bool {
+        let [smallest, largest] = Self::valid(limits);
+        // Looks at them all: a loop that cannot stop early works on whole registers.
+        samples.iter().fold(true, |valid, &sample| valid & (sample >= smallest) & (sample <= largest))
     }
 }
 
-impl Integer for i32 {
-    const RANGE: (f64, f64) = (Self::MIN as f64, Self::MAX as f64);
-    fn from_double(value: f64) -> Self {
-        value as Self
-    }
+macro_rules! samples {
+    ($($sample:ident)*) => {$(
+        impl Sample for $sample {
+            #[inline(always)]
+            fn valid(limits: &Limits) -> [Self; 2] {
+                limits.$sample
+            }
+        }
+    )*};
 }
+samples!(i16 i32 f32 f64);
 
 impl Limits {
-    /// The rule itself. Infinities and NaN fail one of the comparisons whatever the limits are.
-    pub(crate) fn inside(self, sample: f64) -> bool {
-        sample > self.low && sample < self.high
+    pub(crate) fn new(low: f64, high: f64) -> Self {
+        /// The integers strictly inside; none if the two are the wrong way round.
+        macro_rules! integers {
+            ($sample:ident) => {{
+                let (smallest, largest) = (low.floor() + 1.0, high.ceil() - 1.0);
+                let (least, most) = (f64::from($sample::MIN), f64::from($sample::MAX));
+                if smallest > most || largest < least {
+                    [$sample::MAX, $sample::MIN]
+                } else {
+                    [smallest.max(least) as $sample, largest.min(most) as $sample]
+                }
+            }};
+        }
+        let (single_low, single_high) = (low as f32, high as f32);
+        Self {
+            i16: integers!(i16),
+            i32: integers!(i32),
+            f32: [
+                if f64::from(single_low) > low { single_low } else { single_low.next_up() },
+                if f64::from(single_high) < high { single_high } else { single_high.next_down() },
+            ],
+            f64: [low.next_up(), high.next_down()],
+        }
     }
 
-    // The same rule over a block, compared in the samples' own type, which is 2 to 4 times as many per register.
-
-    #[inline(always)]
-    pub(crate) fn all_inside_integers<T: Integer>(self, samples: &[T]) -> bool {
-        let (lowest, highest) = (self.low.floor() + 1.0, self.high.ceil() - 1.0);
-        if lowest > T::RANGE.1 || highest < T::RANGE.0 {
-            return samples.is_empty();
-        }
-        let (lowest, highest) = (T::from_double(lowest.max(T::RANGE.0)), T::from_double(highest.min(T::RANGE.1)));
-        samples.iter().fold(true, |valid, &sample| valid & (sample >= lowest) & (sample <= highest))
-    }
-
-    #[inline(always)]
-    pub(crate) fn all_inside_singles(self, samples: &[f32]) -> bool {
-        let (mut low, mut high) = (self.low as f32, self.high as f32);
-        if f64::from(low) > self.low {
-            low = low.next_down();
-        }
-        if f64::from(high) < self.high {
-            high = high.next_up();
-        }
-        samples.iter().fold(true, |valid, &sample| valid & (sample > low) & (sample < high))
-    }
-
-    #[inline(always)]
-    pub(crate) fn all_inside_doubles(self, samples: &[f64]) -> bool {
-        samples.iter().fold(true, |valid, &sample| valid & self.inside(sample))
+    /// Whether one sample is valid.
+    pub(crate) fn inside(&self, sample: f64) -> bool {
+        sample >= self.f64[0] && sample <= self.f64[1]
     }
 }
 
@@ -104,20 +110,32 @@ mod tests {
 
     proptest! {
         #[test]
-        fn blocks_obey_the_rule(low in limit(), high in limit(), counts: Vec<i16>, wide: Vec<i32>, singles: Vec<f32>) {
-            let limits = Limits { low, high };
-            prop_assert_eq!(limits.all_inside_integers(&counts), counts.iter().all(|&x| limits.inside(x.into())));
-            prop_assert_eq!(limits.all_inside_integers(&wide), wide.iter().all(|&x| limits.inside(x.into())));
-            prop_assert_eq!(limits.all_inside_singles(&singles), singles.iter().all(|&x| limits.inside(x.into())));
+        fn every_type_obeys_the_rule(low in limit(), high in limit(), counts: i16, wide: i32, single: f32, double: f64) {
+            let limits = Limits::new(low, high);
+            let rule = |sample: f64| sample.is_finite() && sample > low && sample < high;
+            for near in [counts, low as i16, high as i16] {
+                prop_assert_eq!(i16::all_inside(&limits, &[near]), rule(near.into()));
+            }
+            for near in [wide, low as i32, high as i32] {
+                prop_assert_eq!(i32::all_inside(&limits, &[near]), rule(near.into()));
+            }
+            for near in [single, low as f32, high as f32] {
+                prop_assert_eq!(f32::all_inside(&limits, &[near]), rule(near.into()));
+            }
+            for near in [double, low, high] {
+                prop_assert_eq!(f64::all_inside(&limits, &[near]), rule(near));
+                prop_assert_eq!(limits.inside(near), rule(near));
+            }
         }
     }
 
     #[test]
     fn nan_and_infinities_are_never_valid() {
-        let limits = Limits { low: f64::NEG_INFINITY, high: f64::INFINITY };
+        let limits = Limits::new(f64::NEG_INFINITY, f64::INFINITY);
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            assert!(!limits.all_inside_singles(&[0.0, bad, 0.0]));
-            assert!(!limits.all_inside_doubles(&[0.0, bad.into(), 0.0]));
+            assert!(!f32::all_inside(&limits, &[0.0, bad, 0.0]));
+            assert!(!f64::all_inside(&limits, &[0.0, bad.into(), 0.0]));
         }
+        assert!(f64::all_inside(&limits, &[f64::MIN, f64::MAX]));
     }
 }

@@ -89,6 +89,19 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn sub_product_scalar(self, c: f64, a: f64, b: f64) -> f64 {
+        (-a).mul_add(b, c)
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(self, values: *const T, count: usize) {
+        for line in (0..count).step_by(64 / size_of::<T>()) {
+            // SAFETY: a hint that touches no memory, whatever the address; the processor has SSE.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(values.wrapping_add(line).cast()) };
+        }
+    }
+
+    #[inline(always)]
     fn transpose_in(self, rows: &Tile<f64>, frames: &mut [Frame; TILE]) {
         for (number, frames) in frames.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
             // Rows k and k + 4 side by side, four samples of each: loading does one of the three exchanges.

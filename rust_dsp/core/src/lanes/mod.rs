@@ -14,7 +14,7 @@ mod portable;
 /// Rows that are processed together.
 pub(crate) const LANES: usize = 8;
 /// Samples of a row that are transposed at a time.
-pub(crate) const TILE: usize = 64;
+pub(crate) const TILE: usize = 128;
 
 /// One sample of each row.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,6 +53,10 @@ pub(crate) trait Lanes: Copy {
     fn sub_product(self, c: Self::V, a: Self::V, b: Self::V) -> Self::V;
     /// `max(a, |b|)`; `a` where `b` is NaN.
     fn max_magnitude(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `c - a * b` of single numbers, rounded as the lanes are.
+    fn sub_product_scalar(self, c: f64, a: f64, b: f64) -> f64;
+    /// Hint that `count` values will be read soon; the address need not be one.
+    fn prefetch<T>(self, values: *const T, count: usize);
     fn transpose_in(self, rows: &Tile<f64>, frames: &mut [Frame; TILE]);
     /// Rounds to nearest.
     fn transpose_out(self, frames: &[Frame; TILE], rows: &mut Tile<f32>);

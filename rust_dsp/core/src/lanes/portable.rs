@@ -65,6 +65,14 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    fn sub_product_scalar(self, c: f64, a: f64, b: f64) -> f64 {
+        fused(-a, b, c)
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(self, _values: *const T, _count: usize) {}
+
+    #[inline(always)]
     fn transpose_in(self, rows: &Tile<f64>, frames: &mut [Frame; TILE]) {
         for (index, frame) in frames.iter_mut().enumerate() {
             for lane in 0..LANES {
