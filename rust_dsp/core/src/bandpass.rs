@@ -54,7 +54,10 @@ impl<V: Copy> Cascade<V> {
     fn steady<L: Lanes<V = V>>(lanes: L, filters: &LaneFilters, column: usize, input: V) -> Self {
         let zero = lanes.splat(0.0);
         Self {
-            a: filters.coefficients.map(|section| section.map(|frame| lanes.load(&frame, column))),
+            a: [
+                [lanes.load(&filters.coefficients[0][0], column), lanes.load(&filters.coefficients[0][1], column)],
+                [lanes.load(&filters.coefficients[1][0], column), lanes.load(&filters.coefficients[1][1], column)],
+            ],
             last: [[input; 2], [zero; 2], [zero; 2]],
         }
     }
@@ -88,14 +91,9 @@ pub(crate) fn filter<L: Lanes>(
     let mut moments = Moments::default();
     for column in 0..L::COLUMNS {
         let (mean, slope) = (lanes.load(&line.mean, column), lanes.load(&line.slope, column));
-        let detrended = |frame: &Frame, [one, ramp]: [f64; 2]| {
-            let x = lanes.sub_product(lanes.load(frame, column), mean, lanes.splat(one));
-            lanes.sub_product(x, slope, lanes.splat(ramp))
-        };
-
-        for (frame, response) in signal.iter_mut().zip(line_response) {
-            let x = detrended(frame, *response);
-            lanes.store(frame, column, x);
+        for (frame, &[one, ramp]) in signal.iter_mut().zip(line_response) {
+            let level = lanes.sub_product(lanes.load(frame, column), mean, lanes.splat(one));
+            lanes.store(frame, column, lanes.sub_product(level, slope, lanes.splat(ramp)));
         }
         for distance in 1..=MIRROR {
             let x = lanes.load(&signal[OUTPUT_SAMPLES - 1 - distance], column);

@@ -342,7 +342,7 @@ impl DarkTile {
     /// Linear interpolation at `instant_s`; before the first and after the last dark sample the nearest.
     fn at(&self, dark: Dark<'_>, instant_s: f64, first: usize, count: usize) -> f64 {
         let schedule = dark.schedule;
-        let (mut left, mut right): (Option<(f64, f64)>, Option<(f64, f64)>) = (None, None);
+        let (mut left, mut right) = (None::<(f64, f64)>, None::<(f64, f64)>); // instant and value
         for (slot, values) in self.values.chunks_exact(count).enumerate() {
             let frames = (instant_s - schedule.dark_offsets_s[slot]) * schedule.dark_rate_hz - first as f64;
             let since = frames.floor();

@@ -48,7 +48,7 @@ impl Resampler {
             Taps::Decimate { middle: prototype[half], sides: (1..down).map(side).collect() }
         } else {
             let before = half / up;
-            let width = before + (half + up - 1) / up + 1;
+            let width = before + half.div_ceil(up) + 1;
             let tap = |phase: usize, k: usize| {
                 // Input sample k − before, relative to the one at or before the output
                 let distance = phase as isize - (k as isize - before as isize) * up as isize;
@@ -212,30 +212,39 @@ fn decimate_by<L: Lanes, const G: usize>(
     out: &mut [Frame],
 ) {
     let reach = FIR_HALF * down;
-    assert!(out.len() % G == 0 && from >= reach && from + out.len() * down + reach <= frames.len() + down);
+    assert!(out.len().is_multiple_of(G) && from >= reach && from + out.len() * down + reach <= frames.len() + down);
     for (number, out) in out.as_chunks_mut::<G>().0.iter_mut().enumerate() {
         let from = from + number * G * down;
         for column in 0..L::COLUMNS {
-            let at = |index: usize| {
-                // SAFETY: indices are from − (reach − 1) to from + (G − 1) · down + reach − 1, which the assertion bounds.
-                lanes.load(unsafe { frames.get_unchecked(index) }, column)
-            };
-            let mut sums: [L::V; G] = std::array::from_fn(|m| lanes.mul(at(from + m * down), lanes.splat(middle)));
+            macro_rules! at {
+                ($index:expr) => {
+                    // SAFETY: indices reach from − (reach − 1) to from + (G − 1) · down + reach − 1: see the assertion.
+                    lanes.load(unsafe { frames.get_unchecked($index) }, column)
+                };
+            }
+            let (zero, middle) = (lanes.splat(0.0), lanes.splat(middle));
+            let mut sums = [zero; G];
+            for (m, sum) in sums.iter_mut().enumerate() {
+                *sum = lanes.mul(at!(from + m * down), middle);
+            }
             for (side, taps) in sides.iter().enumerate() {
                 // Frame i · down to the left and right of the first output's; slot i modulo G
                 let (left, right) = (from - side - 1, from + side + 1);
-                let mut lefts: [L::V; G] = std::array::from_fn(|m| at(left + m * down));
-                let mut rights: [L::V; G] = std::array::from_fn(|m| at(right + m * down));
+                let (mut lefts, mut rights) = ([zero; G], [zero; G]);
+                for m in 0..G {
+                    lefts[m] = at!(left + m * down);
+                    rights[m] = at!(right + m * down);
+                }
                 macro_rules! steps {
                     ($($k:literal)*) => {$(
                         if $k > 0 {
-                            lefts[(10 * G - $k) % G] = at(left - $k * down);
-                            rights[(G - 1 + $k) % G] = at(right + (G - 1 + $k) * down);
+                            lefts[(10 * G - $k) % G] = at!(left - $k * down);
+                            rights[(G - 1 + $k) % G] = at!(right + (G - 1 + $k) * down);
                         }
                         let tap = lanes.splat(taps[$k]);
-                        for m in 0..G {
+                        for (m, sum) in sums.iter_mut().enumerate() {
                             let pair = lanes.add(lefts[(10 * G + m - $k) % G], rights[(m + $k) % G]);
-                            sums[m] = lanes.add_product(sums[m], pair, tap);
+                            *sum = lanes.add_product(*sum, pair, tap);
                         }
                     )*};
                 }

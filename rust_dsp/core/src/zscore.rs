@@ -48,12 +48,12 @@ pub(crate) struct Scale {
 impl Scale {
     pub(crate) fn new(moments: &Moments, gain: &[f64; LANES]) -> Self {
         let mut scale = Self { mean: Frame::default(), inverse: Frame::default(), ac_level: [0.0; LANES] };
-        for lane in 0..LANES {
+        for (lane, gain) in gain.iter().enumerate() {
             let mean = moments.sum.0[lane] / OUTPUT_SAMPLES as f64;
             let variance = (moments.squares.0[lane] / OUTPUT_SAMPLES as f64 - mean * mean).max(0.0);
             scale.mean.0[lane] = mean;
             scale.inverse.0[lane] = 1.0 / variance.sqrt();
-            scale.ac_level[lane] = variance.sqrt() * gain[lane];
+            scale.ac_level[lane] = variance.sqrt() * gain;
         }
         scale
     }

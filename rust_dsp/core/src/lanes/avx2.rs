@@ -26,6 +26,23 @@ pub(super) fn run<K: Kernel>(lanes: Avx2, kernel: K) -> K::Output {
 
 const WIDTH: usize = 4;
 
+impl Avx2 {
+    /// Four samples of a row.
+    #[inline(always)]
+    fn four(self, rows: &Tile<f64>, row: usize, number: usize) -> __m256d {
+        let samples: &[f64; WIDTH] = &rows.0[row].as_chunks().0[number];
+        // SAFETY: `self` proves that the processor has the instruction, which reads one whole array.
+        unsafe { _mm256_loadu_pd(samples.as_ptr()) }
+    }
+
+    /// A column in single precision.
+    #[inline(always)]
+    fn single(self, frame: &Frame, column: usize) -> __m128 {
+        // SAFETY: `self` proves that the processor has the instruction.
+        unsafe { _mm256_cvtpd_ps(self.load(frame, column)) }
+    }
+}
+
 // SAFETY (every block below): `self` proves that the processor has the instructions; loads and stores go through
 // references to whole arrays, at offsets that the array's length bounds.
 impl Lanes for Avx2 {
@@ -105,12 +122,8 @@ impl Lanes for Avx2 {
     fn transpose_in(self, rows: &Tile<f64>, frames: &mut [Frame; TILE]) {
         for column in 0..Self::COLUMNS {
             for (number, frames) in frames.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate() {
-                let row = |k: usize| {
-                    let samples: &[f64; WIDTH] = &rows.0[column * WIDTH + k].as_chunks().0[number];
-                    // SAFETY: as above.
-                    unsafe { _mm256_loadu_pd(samples.as_ptr()) }
-                };
-                let (a, b, c, d) = (row(0), row(1), row(2), row(3));
+                let (a, b) = (self.four(rows, column * WIDTH, number), self.four(rows, column * WIDTH + 1, number));
+                let (c, d) = (self.four(rows, column * WIDTH + 2, number), self.four(rows, column * WIDTH + 3, number));
                 // SAFETY: as above.
                 let transposed = unsafe {
                     let (ab02, ab13) = (_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b));
@@ -133,9 +146,8 @@ impl Lanes for Avx2 {
     fn transpose_out(self, frames: &[Frame; TILE], rows: &mut Tile<f32>) {
         for (number, frames) in frames.as_chunks::<WIDTH>().0.iter().enumerate() {
             for column in 0..LANES / WIDTH {
-                // SAFETY: as above.
-                let single = |k: usize| unsafe { _mm256_cvtpd_ps(self.load(&frames[k], column)) };
-                let (a, b, c, d) = (single(0), single(1), single(2), single(3));
+                let (a, b) = (self.single(&frames[0], column), self.single(&frames[1], column));
+                let (c, d) = (self.single(&frames[2], column), self.single(&frames[3], column));
                 // SAFETY: as above.
                 let transposed = unsafe {
                     let (ab01, ab23) = (_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));

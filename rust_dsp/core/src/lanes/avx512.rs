@@ -28,6 +28,27 @@ pub(super) fn run<K: Kernel>(lanes: Avx512, kernel: K) -> K::Output {
     unsafe { inner(lanes, kernel) }
 }
 
+impl Avx512 {
+    /// Four samples, of row `k` and of row `k + 4`: loading them so does one of the three exchanges of a transposition.
+    #[inline(always)]
+    fn pair(self, rows: &Tile<f64>, k: usize, four: usize) -> __m512d {
+        let low: &[f64; 4] = &rows.0[k].as_chunks().0[four];
+        let high: &[f64; 4] = &rows.0[k + 4].as_chunks().0[four];
+        // SAFETY: `self` proves that the processor has the instructions; each load reads one whole array.
+        unsafe {
+            let low = _mm512_castpd256_pd512(_mm256_loadu_pd(low.as_ptr()));
+            _mm512_insertf64x4::<1>(low, _mm256_loadu_pd(high.as_ptr()))
+        }
+    }
+
+    /// A frame in single precision.
+    #[inline(always)]
+    fn single(self, frame: &Frame) -> __m256 {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { _mm512_cvtpd_ps(self.load(frame, 0)) }
+    }
+}
+
 // SAFETY (every block below): `self` proves that the processor has the instructions; loads and stores go through
 // references to whole arrays, at offsets that the array's length bounds.
 impl Lanes for Avx512 {
@@ -104,18 +125,9 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn transpose_in(self, rows: &Tile<f64>, frames: &mut [Frame; TILE]) {
         for (number, frames) in frames.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-            // Rows k and k + 4 side by side, four samples of each: loading does one of the three exchanges.
-            let pair = |k: usize, half: usize| {
-                let low: &[f64; 4] = &rows.0[k].as_chunks().0[2 * number + half];
-                let high: &[f64; 4] = &rows.0[k + 4].as_chunks().0[2 * number + half];
-                // SAFETY: as above.
-                unsafe {
-                    let low = _mm512_castpd256_pd512(_mm256_loadu_pd(low.as_ptr()));
-                    _mm512_insertf64x4::<1>(low, _mm256_loadu_pd(high.as_ptr()))
-                }
-            };
             for half in 0..2 {
-                let (a, b, c, d) = (pair(0, half), pair(1, half), pair(2, half), pair(3, half));
+                let (a, b) = (self.pair(rows, 0, 2 * number + half), self.pair(rows, 1, 2 * number + half));
+                let (c, d) = (self.pair(rows, 2, 2 * number + half), self.pair(rows, 3, 2 * number + half));
                 // SAFETY: as above.
                 let transposed = unsafe {
                     let first = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13);
@@ -140,28 +152,41 @@ impl Lanes for Avx512 {
     fn transpose_out(self, frames: &[Frame; TILE], rows: &mut Tile<f32>) {
         for (number, frames) in frames.as_chunks::<LANES>().0.iter().enumerate() {
             // SAFETY: as above.
-            let single = |k: usize| unsafe { _mm512_cvtpd_ps(self.load(&frames[k], 0)) };
-            // SAFETY: as above.
             let transposed = unsafe {
-                // Frames k and k + 1 interleaved; then 4 frames of a lane in each half; then the halves exchanged.
-                let pairs = [0, 2, 4, 6].map(|k| {
-                    let (a, b) = (single(k), single(k + 1));
-                    (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b))
-                });
-                let fours = [0, 2].map(|k| {
-                    let ((a_low, a_high), (b_low, b_high)) = (pairs[k], pairs[k + 1]);
-                    [
-                        _mm256_shuffle_ps::<0x44>(a_low, b_low),
-                        _mm256_shuffle_ps::<0xEE>(a_low, b_low),
-                        _mm256_shuffle_ps::<0x44>(a_high, b_high),
-                        _mm256_shuffle_ps::<0xEE>(a_high, b_high),
-                    ]
-                });
-                let low = [0, 1, 2, 3].map(|k| _mm256_permute2f128_ps::<0x20>(fours[0][k], fours[1][k]));
-                let high = [0, 1, 2, 3].map(|k| _mm256_permute2f128_ps::<0x31>(fours[0][k], fours[1][k]));
-                [low, high]
+                // Frames k and k + 1 interleaved
+                let (a, b) = (self.single(&frames[0]), self.single(&frames[1]));
+                let (c, d) = (self.single(&frames[2]), self.single(&frames[3]));
+                let (ab_low, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+                let (cd_low, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+                let (a, b) = (self.single(&frames[4]), self.single(&frames[5]));
+                let (c, d) = (self.single(&frames[6]), self.single(&frames[7]));
+                let (ef_low, ef_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+                let (gh_low, gh_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+                // Four frames of lane k in the low half, of lane k + 4 in the high half
+                let early = [
+                    _mm256_shuffle_ps::<0x44>(ab_low, cd_low),
+                    _mm256_shuffle_ps::<0xEE>(ab_low, cd_low),
+                    _mm256_shuffle_ps::<0x44>(ab_high, cd_high),
+                    _mm256_shuffle_ps::<0xEE>(ab_high, cd_high),
+                ];
+                let late = [
+                    _mm256_shuffle_ps::<0x44>(ef_low, gh_low),
+                    _mm256_shuffle_ps::<0xEE>(ef_low, gh_low),
+                    _mm256_shuffle_ps::<0x44>(ef_high, gh_high),
+                    _mm256_shuffle_ps::<0xEE>(ef_high, gh_high),
+                ];
+                [
+                    _mm256_permute2f128_ps::<0x20>(early[0], late[0]),
+                    _mm256_permute2f128_ps::<0x20>(early[1], late[1]),
+                    _mm256_permute2f128_ps::<0x20>(early[2], late[2]),
+                    _mm256_permute2f128_ps::<0x20>(early[3], late[3]),
+                    _mm256_permute2f128_ps::<0x31>(early[0], late[0]),
+                    _mm256_permute2f128_ps::<0x31>(early[1], late[1]),
+                    _mm256_permute2f128_ps::<0x31>(early[2], late[2]),
+                    _mm256_permute2f128_ps::<0x31>(early[3], late[3]),
+                ]
             };
-            for (lane, value) in transposed.into_iter().flatten().enumerate() {
+            for (lane, value) in transposed.into_iter().enumerate() {
                 let samples: &mut [f32; LANES] = &mut rows.0[lane].as_chunks_mut().0[number];
                 // SAFETY: as above.
                 unsafe { _mm256_storeu_ps(samples.as_mut_ptr(), value) };
