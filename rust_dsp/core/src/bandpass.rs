@@ -91,21 +91,30 @@ pub(crate) fn filter<L: Lanes>(
     let mut moments = Moments::default();
     for column in 0..L::COLUMNS {
         let (mean, slope) = (lanes.load(&line.mean, column), lanes.load(&line.slope, column));
-        for (frame, &[one, ramp]) in signal.iter_mut().zip(line_response) {
-            let level = lanes.sub_product(lanes.load(frame, column), mean, lanes.splat(one));
-            lanes.store(frame, column, lanes.sub_product(level, slope, lanes.splat(ramp)));
-        }
-        for distance in 1..=MIRROR {
-            let x = lanes.load(&signal[OUTPUT_SAMPLES - 1 - distance], column);
-            lanes.store(&mut signal[OUTPUT_SAMPLES - 1 + distance], column, x);
+        macro_rules! detrended {
+            ($frame:expr, $response:expr) => {{
+                let [one, ramp] = $response;
+                let x = lanes.sub_product(lanes.load($frame, column), mean, lanes.splat(one));
+                lanes.sub_product(x, slope, lanes.splat(ramp))
+            }};
         }
 
-        let mut cascade = Cascade::steady(lanes, filters, column, lanes.load(&signal[MIRROR], column));
-        for frame in signal[1..=MIRROR].iter().rev() {
-            cascade.step(lanes, lanes.load(frame, column));
+        // The mirrored end is put aside before the window is overwritten.
+        let (window, end) = signal.split_at_mut(OUTPUT_SAMPLES);
+        for (frame, mirrored) in end.iter_mut().zip(window.iter().rev().skip(1)) {
+            lanes.store(frame, column, lanes.load(mirrored, column));
         }
-        for frame in signal.iter_mut() {
-            let y = cascade.step(lanes, lanes.load(frame, column));
+        let edge = detrended!(&window[MIRROR], line_response[MIRROR]);
+        let mut cascade = Cascade::steady(lanes, filters, column, edge);
+        for (frame, response) in window[1..=MIRROR].iter().zip(&line_response[1..=MIRROR]).rev() {
+            cascade.step(lanes, detrended!(frame, *response));
+        }
+        for (frame, response) in window.iter_mut().zip(line_response) {
+            let y = cascade.step(lanes, detrended!(frame, *response));
+            lanes.store(frame, column, y);
+        }
+        for (frame, response) in end.iter_mut().zip(line_response.iter().rev().skip(1)) {
+            let y = cascade.step(lanes, detrended!(frame, *response));
             lanes.store(frame, column, y);
         }
 

@@ -114,7 +114,7 @@ impl Lanes for Avx2 {
     fn prefetch<T>(self, values: *const T, count: usize) {
         for line in (0..count).step_by(64 / size_of::<T>()) {
             // SAFETY: a hint that touches no memory, whatever the address; the processor has SSE.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(values.wrapping_add(line).cast()) };
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(values.wrapping_add(line).cast()) };
         }
     }
 
