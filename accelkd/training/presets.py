@@ -108,11 +108,11 @@ PRESETS = {
         teacher=TeacherConfig(
             encoder=_DEMO_ENCODER,
             decoder=TransformerShape(width=64, layers=1, heads=2, mlp=256),
-            optimisation=_short(steps=2000, batch_size=16, learning_rate=2e-3, precision="fp32", log_every=20),
+            optimisation=_short(steps=1600, batch_size=16, learning_rate=2e-3, precision="fp32", log_every=20),
         ),
         student=StudentConfig(
             encoder=_DEMO_ENCODER,
-            optimisation=_short(steps=1000, batch_size=32, learning_rate=1e-3, precision="fp32", log_every=20),
+            optimisation=_short(steps=1000, batch_size=32, learning_rate=2e-3, precision="fp32", log_every=20),
         ),
     ),
     "smoke": Preset(
