@@ -10,6 +10,9 @@ use crate::lanes::{Frame, LANES, Lanes, TILE, Tile};
 /// A row is flat if its AC level is at most this much of its largest magnitude before detrending.
 const FLAT: f64 = 1e-6;
 
+/// Largest standard deviation, and largest inverse of one, whose square is far from the limits of double precision.
+const LARGEST: f64 = 1e150;
+
 /// Type of the output samples: `f32`, or `f16` (rounded from `f32`).
 pub trait OutputSample: Copy + Default + Send + Sync + private::Sealed {
     /// Round a stretch of a row; both slices have the same length.
@@ -58,9 +61,9 @@ impl Scale {
         scale
     }
 
-    /// Whether a lane is flat; so is one whose sums overflow.
+    /// Whether a lane is flat; so is one whose squares underflow or overflow.
     pub(crate) fn is_flat(&self, lane: usize, peak: f64) -> bool {
-        !(self.ac_level[lane] > FLAT * peak && self.ac_level[lane].is_finite() && self.inverse.0[lane].is_finite())
+        !(self.ac_level[lane] > FLAT * peak && self.inverse.0[lane] > 1.0 / LARGEST && self.inverse.0[lane] < LARGEST)
     }
 
     /// Write the z-scored rows; zeros where the lane is not `good`.

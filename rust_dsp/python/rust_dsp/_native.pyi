@@ -4,6 +4,8 @@ from typing import Any, Literal, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
+__all__ = ["Labels", "Plan", "Preprocessed", "Windows", "label", "motion"]
+
 # Samples as recorded: int16, int32, float32 or float64, each row contiguous; read in place.
 _Raw: TypeAlias = npt.NDArray[np.int16] | npt.NDArray[np.int32] | npt.NDArray[np.float32] | npt.NDArray[np.float64]
 # A batch of N recordings: one array [N, rows, samples], or N arrays [rows, samples] whose lengths may differ.
@@ -16,7 +18,7 @@ class Plan:
 
     Rates are in Hz, 20 to 2048 (`dark_rate_hz`: that of the PPG unless given). Slot `k` of frame `n` is sampled at
     `n / rate + offset[k]` seconds; `led_offsets_s` has one entry per PPG channel (empty: all at 0, any number),
-    `dark_offsets_s` one per dark slot. A sample is valid if it is finite and strictly inside its range.
+    `dark_offsets_s` one per dark slot (one at 0 unless given). A sample is valid if it is finite and strictly inside its range.
     `instruction_set` is "portable", "avx2" or "avx512"; None takes the widest that the processor has.
 
     Raises ValueError for a device that cannot be planned for.
@@ -29,7 +31,7 @@ class Plan:
         accel_rate_hz: float | None = None,
         dark_rate_hz: float | None = None,
         led_offsets_s: Sequence[float] = (),
-        dark_offsets_s: Sequence[float] = (0.0,),
+        dark_offsets_s: Sequence[float] = ...,
         ppg_range: tuple[float, float] = ...,
         accel_range: tuple[float, float] = ...,
         instruction_set: Literal["portable", "avx2", "avx512"] | None = None,

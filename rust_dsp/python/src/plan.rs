@@ -54,7 +54,7 @@ impl Plan {
             accel_range = [f64::NEG_INFINITY, f64::INFINITY], instruction_set = None
         ),
         text_signature = "(*, ppg_rate_hz=None, accel_rate_hz=None, dark_rate_hz=None, led_offsets_s=(), \
-                          dark_offsets_s=(0.0,), ppg_range=(-1e999, 1e999), accel_range=(-1e999, 1e999), \
+                          dark_offsets_s=[0.0], ppg_range=(-1e999, 1e999), accel_range=(-1e999, 1e999), \
                           instruction_set=None)"
     )]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python constructor")]
