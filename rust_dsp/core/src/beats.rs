@@ -5,22 +5,26 @@ use crate::OUTPUT_RATE_HZ;
 const RATE_HZ: f64 = OUTPUT_RATE_HZ as f64;
 
 /// Sign that makes pulses upright: +1 if the signal rises more steeply than it falls, else −1.
+#[inline(always)]
 pub(crate) fn polarity(signal: &[f64]) -> f64 {
     let skew: f64 = signal.windows(2).map(|pair| (pair[1] - pair[0]).powi(3)).sum();
     if skew >= 0.0 { 1.0 } else { -1.0 }
 }
 
 /// Index of the first largest value.
+#[inline(always)]
 fn argmax(values: &[f64]) -> usize {
     (1..values.len()).fold(0, |best, index| if values[index] > values[best] { index } else { best })
 }
 
 /// Index of the first smallest value.
+#[inline(always)]
 fn argmin(values: &[f64]) -> usize {
     (1..values.len()).fold(0, |best, index| if values[index] < values[best] { index } else { best })
 }
 
 /// Systolic peaks by two moving averages of the squared positive part (Elgendi et al. 2013).
+#[inline(always)]
 pub(crate) fn two_moving_averages(signal: &[f64]) -> Vec<usize> {
     const PEAK: usize = 7; // 111 ms
     const BEAT: usize = 43; // 667 ms
@@ -53,25 +57,36 @@ pub(crate) fn two_moving_averages(signal: &[f64]) -> Vec<usize> {
 }
 
 /// Centred moving average over an odd `width`, the edge values repeated.
+#[inline(always)]
 fn moving_average(values: &[f64], width: usize, sums: &mut Vec<f64>, out: &mut [f64]) {
     let half = width / 2;
     let (first, last) = (values[0], values[values.len() - 1]);
-    let padded = std::iter::repeat_n(first, half).chain(values.iter().copied()).chain(std::iter::repeat_n(last, half));
     sums.clear();
-    sums.push(0.0);
-    let mut sum = 0.0;
-    sums.extend(padded.map(|value| {
-        sum += value;
-        sum
-    }));
-    for (index, average) in out.iter_mut().enumerate() {
-        *average = (sums[index + width] - sums[index]) / width as f64;
+    sums.resize(values.len() + 2 * half + 1, 0.0);
+    let (start, rest) = sums[1..].split_at_mut(half);
+    let (middle, end) = rest.split_at_mut(values.len());
+    let mut total = 0.0;
+    for sum in start {
+        total += first;
+        *sum = total;
+    }
+    for (sum, value) in middle.iter_mut().zip(values) {
+        total += value;
+        *sum = total;
+    }
+    for sum in end {
+        total += last;
+        *sum = total;
+    }
+    for ((average, &from), &to) in out.iter_mut().zip(&*sums).zip(&sums[width..]) {
+        *average = (to - from) / width as f64;
     }
 }
 
 /// Systolic peaks by local maxima on many scales (MSPTD: Bishop & Ercole 2018, made fast by Charlton et al. 2024).
 ///
 /// Windows of 6 s with 20 % overlap on every third sample.
+#[inline(always)]
 pub(crate) fn multi_scale_peaks(signal: &[f64]) -> Vec<usize> {
     const DECIMATE: usize = 3;
     const WINDOW: usize = 128;
@@ -99,6 +114,7 @@ pub(crate) fn multi_scale_peaks(signal: &[f64]) -> Vec<usize> {
     merge(&peaks, signal)
 }
 
+#[inline(always)]
 fn detrend(window: &mut [f64]) {
     let n = window.len() as f64;
     let middle = (n - 1.0) / 2.0;
@@ -111,23 +127,32 @@ fn detrend(window: &mut [f64]) {
 }
 
 /// Local maxima at every scale up to the one that has the most.
-fn scale_peaks<const N: usize>(window: &[f64; N]) -> Vec<usize> {
+#[inline(always)]
+fn scale_peaks<const N: usize>(window: &[f64; N]) -> impl Iterator<Item = usize> {
     // Scales of up to a third of the window: beats down to 0.5 Hz in 6 s
     const SCALES: usize = 21;
     let (mut best_scale, mut most) = (1, 0);
-    let mut maxima = [[false; N]; SCALES];
+    let mut maxima = [[0_u8; N]; SCALES]; // 1 at a local maximum
     for scale in 1..=SCALES {
+        let inner = N - 2 * scale;
+        let (left, here, right) = (&window[..inner], &window[scale..N - scale], &window[2 * scale..]);
+        let row = &mut maxima[scale - 1][scale..N - scale];
         let mut count = 0;
-        for index in scale..N - scale {
-            let here = window[index] > window[index - scale] && window[index] > window[index + scale];
-            maxima[scale - 1][index] = here;
-            count += usize::from(here);
+        for (((maximum, &left), &here), &right) in row.iter_mut().zip(left).zip(here).zip(right) {
+            *maximum = u8::from(here > left) & u8::from(here > right);
+            count += u32::from(*maximum);
         }
         if count > most {
             (best_scale, most) = (scale, count);
         }
     }
-    (0..N).filter(|&index| maxima[..best_scale].iter().all(|scale| scale[index])).collect()
+    let mut at_all = [1_u8; N];
+    for row in &maxima[..best_scale] {
+        for (all, maximum) in at_all.iter_mut().zip(row) {
+            *all &= maximum;
+        }
+    }
+    (0..N).filter(move |&index| at_all[index] == 1)
 }
 
 /// Of peaks closer than 0.25 s keep the higher one, from left to right.
@@ -148,11 +173,12 @@ fn merge(peaks: &[usize], signal: &[f64]) -> Vec<usize> {
 }
 
 /// Derivative per sample: Savitzky-Golay over 9 samples (141 ms), degree 2; zero in the four samples at each end.
+#[inline(always)]
 pub(crate) fn slope(signal: &[f64]) -> Vec<f64> {
     let mut slope = vec![0.0; signal.len()];
-    for (centre, around) in slope.iter_mut().skip(4).zip(signal.windows(9)) {
-        let sum: f64 = (1..=4).map(|k| k as f64 * (around[4 + k] - around[4 - k])).sum();
-        *centre = sum / 60.0;
+    for (centre, around) in slope.iter_mut().skip(4).zip(signal.array_windows::<9>()) {
+        let difference = |k: usize| k as f64 * (around[4 + k] - around[4 - k]);
+        *centre = (difference(1) + difference(2) + difference(3) + difference(4)) / 60.0;
     }
     slope
 }
@@ -161,6 +187,7 @@ pub(crate) fn slope(signal: &[f64]) -> Vec<f64> {
 /// a fraction of a sample; NaN where there is none.
 ///
 /// The foot is the lowest sample of the 0.4 s before the peak, not before the peak of the beat before.
+#[inline(always)]
 pub(crate) fn upslope_times(signal: &[f64], slope: &[f64], peaks: &[usize]) -> Vec<f64> {
     const REACH: usize = 25; // 0.4 s
     let mut earlier = 0;

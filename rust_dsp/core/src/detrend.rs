@@ -52,16 +52,26 @@ impl LineSums {
         let offset = start as f64 - middle(samples);
         for column in 0..L::COLUMNS {
             let zero = lanes.splat(0.0);
+            // Two chains of each, because a sum waits for the one before
             let (mut sums, mut moments) = ([zero; 2], [zero; 2]);
-            let mut peak = lanes.load(&self.peak, column);
-            for (index, frame) in INDEX.iter().zip(frames) {
+            let mut peaks = [lanes.load(&self.peak, column), zero];
+            let (pairs, rest) = frames.as_chunks::<2>();
+            let (index_pairs, _) = INDEX.as_chunks::<2>();
+            for (frames, indices) in pairs.iter().zip(index_pairs) {
+                for chain in 0..2 {
+                    let x = lanes.load(&frames[chain], column);
+                    sums[chain] = lanes.add(sums[chain], x);
+                    moments[chain] = lanes.add_product(moments[chain], x, lanes.splat(indices[chain]));
+                    peaks[chain] = lanes.max_magnitude(peaks[chain], x);
+                }
+            }
+            for frame in rest {
                 let x = lanes.load(frame, column);
                 sums[0] = lanes.add(sums[0], x);
-                moments[0] = lanes.add_product(moments[0], x, lanes.splat(*index));
-                peak = lanes.max_magnitude(peak, x);
-                sums.swap(0, 1);
-                moments.swap(0, 1);
+                moments[0] = lanes.add_product(moments[0], x, lanes.splat(INDEX[frames.len() - 1]));
+                peaks[0] = lanes.max_magnitude(peaks[0], x);
             }
+            let peak = lanes.max_magnitude(peaks[0], peaks[1]);
             let sum = lanes.add(sums[0], sums[1]);
             let moment = lanes.add_product(lanes.add(moments[0], moments[1]), sum, lanes.splat(offset));
             let (sum, moment) =

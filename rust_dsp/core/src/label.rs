@@ -6,6 +6,7 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use crate::OUTPUT_SAMPLES;
 use crate::beats::{multi_scale_peaks, polarity, slope, two_moving_averages, upslope_times};
 use crate::intervals::variability;
+use crate::lanes::{InstructionSet, Kernel, Lanes};
 use crate::quality::{agreement, template_correlation};
 use crate::threads;
 
@@ -55,6 +56,7 @@ pub enum SegmentSamples<'a> {
 }
 
 impl SegmentSamples<'_> {
+    #[inline(always)]
     fn upright(self, polarity: f64) -> Vec<f64> {
         match self {
             Self::F16(samples) => samples.iter().map(|&y| f64::from(y) * polarity).collect(),
@@ -70,6 +72,26 @@ impl SegmentSamples<'_> {
 /// # Panics
 /// If it has another length than 3840 samples.
 pub fn label(segment: SegmentSamples<'_>, known: Option<f64>) -> Label {
+    InstructionSet::detect().run(OneLabel { segment, known })
+}
+
+/// One segment, to be compiled for the widest registers there are.
+struct OneLabel<'a> {
+    segment: SegmentSamples<'a>,
+    known: Option<f64>,
+}
+
+impl Kernel for OneLabel<'_> {
+    type Output = Label;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _lanes: L) -> Label {
+        label_one(self.segment, self.known)
+    }
+}
+
+#[inline(always)]
+fn label_one(segment: SegmentSamples<'_>, known: Option<f64>) -> Label {
     let mut signal = segment.upright(1.0);
     assert_eq!(signal.len(), OUTPUT_SAMPLES, "a segment has 3840 samples");
     let finite = signal.iter().all(|y| y.is_finite());

@@ -319,8 +319,11 @@ fn ingest<L: Lanes, T>(
         let end = (start + block).min(samples);
         for from in (start..end).step_by(TILE) {
             let count = TILE.min(end - from);
+            // Along with the input comes the part of the output that its share of the window will fill.
+            let (place, share) = (from * OUTPUT_SAMPLES / samples, count * OUTPUT_SAMPLES / samples + 1);
             for (lane, row) in rows.iter().enumerate() {
                 row.samples.prefetch(lanes, from + AHEAD);
+                lanes.prefetch(row.out.as_ptr().wrapping_add(place), share);
                 let tile = &mut workspace.rows.0[lane][..count];
                 let gaps = repairs.map(|repairs| &repairs.rows[lane]);
                 if gaps.is_some_and(|gaps| gaps.status != Status::GOOD) {

@@ -2,21 +2,33 @@
 
 use crate::intervals::median;
 
-/// Share of the beats of either finder that have one of the other within 0.1 s; both are in order of time.
+/// Share of the beats of either finder that have one of the other within 0.1 s.
+#[inline(always)]
 pub(crate) fn agreement(a: &[f64], b: &[f64]) -> f64 {
     const NEAR_S: f64 = 0.1;
-    let finite = |times: &[f64]| times.iter().copied().filter(|time| time.is_finite()).collect::<Vec<_>>();
+    let finite = |times: &[f64]| {
+        let mut finite: Vec<f64> = times.iter().copied().filter(|time| time.is_finite()).collect();
+        finite.sort_unstable_by(f64::total_cmp);
+        finite
+    };
     let (a, b) = (finite(a), finite(b));
     if a.len() < 3 || b.len() < 3 {
         return 0.0;
     }
     let matched = |times: &[f64], others: &[f64]| {
-        times.iter().filter(|&&time| others.iter().any(|other| (time - other).abs() <= NEAR_S)).count()
+        let mut near = others;
+        let has_one = |&&time: &&f64| {
+            // Both are in order, so what lies before is of no use to the times that follow.
+            near = &near[near.iter().take_while(|&&other| time - other > NEAR_S).count()..];
+            near.first().is_some_and(|other| (time - other).abs() <= NEAR_S)
+        };
+        times.iter().filter(has_one).count()
     };
     (matched(&a, &b) + matched(&b, &a)) as f64 / (a.len() + b.len()) as f64
 }
 
 /// Mean correlation of each beat with the mean beat, over the median interval (Orphanidou et al. 2015).
+#[inline(always)]
 pub(crate) fn template_correlation(signal: &[f64], peaks: &[usize]) -> f64 {
     if peaks.len() < 5 {
         return 0.0;

@@ -8,7 +8,7 @@ use crate::detrend::ramp;
 use crate::lanes::{Frame, LANES, Lanes, TILE};
 
 /// Input samples of a block, unless the filter reaches further.
-const BLOCK: usize = 256;
+const BLOCK: usize = 512;
 /// Outputs are computed in multiples of this; so many are in a window.
 const GROUP: usize = 8;
 

@@ -18,8 +18,8 @@ class Plan:
 
     Rates are in Hz, 20 to 2048 (`dark_rate_hz`: that of the PPG unless given). Slot `k` of frame `n` is sampled at
     `n / rate + offset[k]` seconds; `led_offsets_s` has one entry per PPG channel (empty: all at 0, any number),
-    `dark_offsets_s` one per dark slot (one at 0 unless given). A sample is valid if it is finite and strictly inside its range.
-    `instruction_set` is "portable", "avx2" or "avx512"; None takes the widest that the processor has.
+    `dark_offsets_s` one per dark slot (one at 0 unless given). A sample is valid if it is finite and strictly inside
+    its range. `instruction_set` is "portable", "avx2" or "avx512"; None takes the widest that the processor has.
 
     Raises ValueError for a device that cannot be planned for.
     """

@@ -242,7 +242,10 @@ fn output<'py, T: Element>(
     shape: [usize; 3],
     what: &str,
 ) -> PyResult<Bound<'py, PyArray3<T>>> {
-    let Some(given) = given else { return Ok(PyArray3::zeros(py, shape, false)) };
+    let Some(given) = given else {
+        // SAFETY: any bytes are numbers; `preprocess` writes them all, or fails and the array is dropped unread.
+        return Ok(unsafe { PyArray3::new(py, shape, false) });
+    };
     let array = given.cast::<PyArray3<T>>().ok().filter(|array| array.shape() == shape && array.is_c_contiguous());
     array.cloned().ok_or_else(|| {
         let wanted = T::get_dtype(py);

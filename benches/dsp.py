@@ -1,0 +1,280 @@
+"""Speed of rust_dsp against careful NumPy/SciPy and against NeuroKit2: `make bench-dsp`.
+
+Everything is timed in this process on one thread, the contestants in turn, by CPU time; the table has the medians.
+A recording is 60 s of 4 PPG channels, 1 dark slot and 3 accelerometer axes at one rate.
+"""
+
+from __future__ import annotations
+
+import platform
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import neurokit2
+import numpy as np
+import numpy.typing as npt
+from scipy import signal
+from threadpoolctl import threadpool_limits
+
+import rust_dsp
+
+OUTPUT_RATE_HZ, OUTPUT_SAMPLES = 64, 3840
+RATE_HZ = 256
+FULL_SCALE = (-1.0, float(1 << 22))
+RECORDINGS = 64
+SCIPY_RECORDINGS = 16
+ROUNDS = 9
+
+Batch = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.float32]]
+
+
+def recordings(count: int, rate_hz: float) -> Batch:
+    """Raw recordings with a pulse, breathing, changing daylight and noise; every one another."""
+    rng = np.random.default_rng(0)
+    time_s = np.arange(round(60 * rate_hz)) / rate_hz
+    ppg = np.empty((count, 4, time_s.size), np.int32)
+    dark = np.empty((count, 1, time_s.size), np.int32)
+    accel = np.empty((count, 3, time_s.size), np.float32)
+    for recording in range(count):
+        heart_hz = rng.uniform(0.8, 1.6) + 0.03 * np.sin(2 * np.pi * 0.25 * time_s)
+        phase = 2 * np.pi * np.cumsum(heart_hz) / rate_hz
+        pulse = np.cos(phase) + 0.5 * np.cos(2 * phase + 0.8) + 0.25 * np.cos(3 * phase + 1.7)
+        daylight = 5e3 * (1.5 + np.sin(2 * np.pi * rng.uniform(0.1, 1) * time_s))
+        dark[recording, 0] = daylight + 20 * rng.standard_normal(time_s.size)
+        for channel in range(4):
+            level = 2e5 + 4e4 * channel + 1500 * np.sin(2 * np.pi * 0.25 * time_s)
+            noise = 40 * rng.standard_normal(time_s.size)
+            ppg[recording, channel] = level - 800 * (1 + 0.3 * channel) * pulse + daylight + noise
+        for axis in range(3):
+            recoil = 0.002 * (axis + 1) * np.sin(12 * phase) * np.maximum(pulse, 0)
+            accel[recording, axis] = (0.2, -0.4, 0.88)[axis] + recoil + 0.0008 * rng.standard_normal(time_s.size)
+    return ppg, dark, accel
+
+
+class SciPyBaseline:
+    """The same mathematics for gap-free 256 Hz recordings, vectorised in float64 as SciPy is meant to be used.
+
+    The LEDs fire half a frame after the dark slot, so the ambient light is the mean of two dark samples.
+    """
+
+    down = RATE_HZ // OUTPUT_RATE_HZ
+    half = 10 * down
+    mirror = 256
+    bands_hz = ((0.5, 12.0), (1.0, 20.0))
+
+    def __init__(self) -> None:
+        self.taps = signal.firwin(2 * self.half + 1, 1 / self.down, window=("kaiser", 7.857))
+        self.sections = [signal.butter(2, band, "bandpass", fs=OUTPUT_RATE_HZ, output="sos") for band in self.bands_hz]
+        self.ramp = np.arange(60 * RATE_HZ) - (60 * RATE_HZ - 1) / 2
+
+    def __call__(self, ppg: Any, dark: Any, accel: Any) -> npt.NDArray[np.float32]:
+        low, high = FULL_SCALE
+        if not ((ppg > low) & (ppg < high)).all() or not (dark > low).all() or not np.isfinite(accel).all():
+            raise ValueError("the baseline has no rules for gaps")
+        light = dark.astype(np.float64)
+        light = (light + np.concatenate([light[..., 1:], light[..., -1:]], axis=-1)) / 2
+        rows = [self.rows(ppg - light, self.sections[0]), self.rows(accel.astype(np.float64), self.sections[1])]
+        return np.concatenate(rows, axis=1, dtype=np.float32, casting="same_kind")
+
+    def rows(self, x: npt.NDArray[np.float64], sections: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        peak = np.abs(x).max(-1, keepdims=True)
+        slope = (x @ self.ramp)[..., None] / (self.ramp @ self.ramp)
+        x = x - x.mean(-1, keepdims=True) - self.ramp * slope
+        edge = self.half + self.down
+        x = np.concatenate([x[..., edge:0:-1], x, x[..., -2 : -edge - 2 : -1]], axis=-1)
+        first = (edge + self.half) // self.down
+        y = signal.upfirdn(self.taps, x, 1, self.down)[..., first : first + OUTPUT_SAMPLES]
+        y = signal.sosfiltfilt(sections, y, padtype="even", padlen=self.mirror)
+        std = y.std(-1, keepdims=True)
+        alive = std > 1e-6 * peak
+        return (y - y.mean(-1, keepdims=True)) / np.where(alive, std, 1) * alive
+
+
+def medians_s(
+    contestants: dict[str, tuple[Callable[[], object], int]], clock: Callable[[], float] = time.process_time
+) -> dict[str, float]:
+    """Median time per item of each (function, items it works on), taken in turn after one round to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for warm in [False] + [True] * ROUNDS:
+        for name, (function, items) in contestants.items():
+            start = clock()
+            function()
+            if warm:
+                times[name].append((clock() - start) / items)
+    return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def plan_at(rate_hz: float, instruction_set: Any = None) -> rust_dsp.Plan:
+    return rust_dsp.Plan(
+        ppg_rate_hz=rate_hz,
+        accel_rate_hz=rate_hz,
+        led_offsets_s=(0.5 / rate_hz,) * 4,
+        ppg_range=FULL_SCALE,
+        instruction_set=instruction_set,
+    )
+
+
+def instruction_sets() -> list[str]:
+    names = []
+    for name in ("avx512", "avx2", "portable"):
+        try:
+            plan_at(64, name)
+        except ValueError:
+            continue
+        names.append(name)
+    return names
+
+
+def table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    print(f"\n### {title}\n\n| {' | '.join(header)} |\n|{'---|' * len(header)}")
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
+
+
+def processor() -> str:
+    try:
+        with Path("/proc/cpuinfo").open(encoding="ascii") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def whole_preprocessing(streams: Batch) -> None:
+    baseline = SciPyBaseline()
+    few: Any = [stream[:SCIPY_RECORDINGS] for stream in streams]
+    difference = np.abs(
+        baseline(*few)
+        - np.concatenate([(found := plan_at(RATE_HZ).preprocess(*few, threads=1)).ppg, found.accel], axis=1)
+    ).max()
+    sets = instruction_sets()
+    contestants: dict[str, tuple[Callable[[], object], int]] = {
+        "SciPy float64": (lambda: baseline(*few), SCIPY_RECORDINGS)
+    }
+    for name in sets:
+        plan = plan_at(RATE_HZ, name)
+        contestants[name] = (lambda plan=plan: plan.preprocess(*streams, threads=1), RECORDINGS)
+    best = plan_at(RATE_HZ, sets[0])
+    singles = [tuple(stream[i : i + 1] for stream in streams) for i in range(RECORDINGS)]
+    contestants["one recording a call"] = (lambda: [best.preprocess(*one, threads=1) for one in singles], RECORDINGS)
+    medians = medians_s(contestants)
+
+    read_bytes = sum(stream[0].nbytes for stream in streams)
+    moved_bytes = read_bytes + 7 * OUTPUT_SAMPLES * 4
+    big = np.ones(1 << 24)
+    other = np.empty_like(big)
+    copy_s = medians_s({"copy": (lambda: np.copyto(other, big), 1)})["copy"]
+    bandwidth = 2 * big.nbytes / copy_s
+    table(
+        f"`preprocess`, {RATE_HZ} Hz (largest difference from SciPy: {difference:.1e})",
+        ("", "µs per recording", "ratio", "recordings/s", "MB/s in", "share of memory bandwidth"),
+        [
+            (
+                name,
+                f"{s * 1e6:.0f}",
+                f"{medians['SciPy float64'] / s:.1f}×",
+                f"{1 / s:.0f}",
+                f"{read_bytes / s / 1e6:.0f}",
+                f"{moved_bytes / s / bandwidth:.0%}",
+            )
+            for name, s in medians.items()
+        ],
+    )
+    print(f"\nMemory bandwidth (copy of {big.nbytes / 1e6:.0f} MB): {bandwidth / 1e9:.1f} GB/s.")
+
+    wall = medians_s(
+        {
+            "1 thread": (lambda: best.preprocess(*streams, threads=1), RECORDINGS),
+            "2 threads": (lambda: best.preprocess(*streams, threads=2), RECORDINGS),
+        },
+        time.perf_counter,
+    )
+    print(f"Two threads: {wall['1 thread'] / wall['2 threads']:.2f}× in wall time.")
+
+    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    size = np.zeros((RECORDINGS * 16, 1, 1), np.int8).size
+    many: Any = [np.concatenate([stream] * 16) for stream in streams]
+    with_input_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = best.preprocess(*many, threads=1)
+    extra_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - with_input_kb
+    output_kb = (found.ppg.nbytes + found.accel.nbytes) / 1024
+    if with_input_kb > before_kb:  # else an earlier peak hides this one
+        print(f"Peak memory of {size} recordings beyond input and output: {(extra_kb - output_kb) / 1024:.1f} MB.")
+
+
+def stages(streams: Batch) -> None:
+    """By leaving things out: what remains at 64 Hz without a dark slot is reading, band-pass, z-score and writing."""
+    ppg, dark, accel = streams
+    slow_ppg, _, slow_accel = recordings(RECORDINGS, OUTPUT_RATE_HZ)
+    plan, slow = plan_at(RATE_HZ), plan_at(OUTPUT_RATE_HZ)
+    medians = medians_s(
+        {
+            "all": (lambda: plan.preprocess(ppg, dark, accel, threads=1), RECORDINGS),
+            "no dark": (lambda: plan.preprocess(ppg, None, accel, threads=1), RECORDINGS),
+            "64 Hz": (lambda: slow.preprocess(slow_ppg, None, slow_accel, threads=1), RECORDINGS),
+        }
+    )
+    parts = {
+        "dark subtraction": medians["all"] - medians["no dark"],
+        "reading, validity and line at 256 instead of 64 Hz, and resampling": medians["no dark"] - medians["64 Hz"],
+        "reading at 64 Hz, band-pass, z-score, writing": medians["64 Hz"],
+    }
+    table(
+        "Stages of `preprocess` at 256 Hz, by difference",
+        ("", "µs", "share"),
+        [(name, f"{s * 1e6:.0f}", f"{s / medians['all']:.0%}") for name, s in parts.items()],
+    )
+
+
+def other_rates() -> None:
+    contestants: dict[str, tuple[Callable[[], object], int]] = {}
+    for rate_hz in (64, 125, 50, 32):
+        plan, streams = plan_at(rate_hz), recordings(RECORDINGS, rate_hz)
+        contestants[f"{rate_hz} Hz"] = (
+            lambda plan=plan, streams=streams: plan.preprocess(*streams, threads=1),
+            RECORDINGS,
+        )
+    table(
+        "`preprocess` at other rates",
+        ("", "µs per recording", "recordings/s"),
+        [(name, f"{s * 1e6:.0f}", f"{1 / s:.0f}") for name, s in medians_s(contestants).items()],
+    )
+
+
+def labels(streams: Batch) -> None:
+    z = plan_at(RATE_HZ).preprocess(*streams).ppg.reshape(-1, OUTPUT_SAMPLES)
+    few = z[:8].astype(np.float64)
+
+    def neurokit() -> None:
+        for channel in few:
+            _, found = neurokit2.ppg_peaks(channel, sampling_rate=OUTPUT_RATE_HZ)
+            neurokit2.hrv_time(found["PPG_Peaks"], sampling_rate=OUTPUT_RATE_HZ)
+
+    medians = medians_s(
+        {
+            "NeuroKit2 `ppg_peaks` + `hrv_time`": (neurokit, len(few)),
+            "`label`": (lambda: rust_dsp.label(z, threads=1), len(z)),
+        }
+    )
+    slowest = next(iter(medians.values()))
+    table(
+        "`label`",
+        ("", "µs per channel", "ratio"),
+        [(name, f"{s * 1e6:.0f}", f"{slowest / s:.0f}×") for name, s in medians.items()],
+    )
+
+
+def main() -> None:
+    print(f"{processor()}; NumPy {np.__version__}; instruction set {plan_at(RATE_HZ).instruction_set}")
+    with threadpool_limits(1):
+        streams = recordings(RECORDINGS, RATE_HZ)
+        whole_preprocessing(streams)
+        stages(streams)
+        other_rates()
+        labels(streams)
+
+
+if __name__ == "__main__":
+    main()
