@@ -7,7 +7,13 @@ const RATE_HZ: f64 = OUTPUT_RATE_HZ as f64;
 /// Sign that makes pulses upright: +1 if the signal rises more steeply than it falls, else −1.
 #[inline(always)]
 pub(crate) fn polarity(signal: &[f64]) -> f64 {
-    let skew: f64 = signal.windows(2).map(|pair| (pair[1] - pair[0]).powi(3)).sum();
+    // Four sums side by side: one would wait for its own last addition
+    let mut skew = [0.0; 4];
+    for (index, &[before, after]) in signal.array_windows().enumerate() {
+        let step = after - before;
+        skew[index % 4] += step * step * step;
+    }
+    let skew: f64 = skew.iter().sum();
     if skew >= 0.0 { 1.0 } else { -1.0 }
 }
 
@@ -32,10 +38,7 @@ pub(crate) fn two_moving_averages(signal: &[f64]) -> Vec<usize> {
     const DELAY: usize = 19; // 0.3 s, rounded down: the next peak must be later than that
     let energy: Vec<f64> = signal.iter().map(|&y| if y > 0.0 { y * y } else { 0.0 }).collect();
     let threshold = OFFSET * energy.iter().sum::<f64>() / energy.len() as f64;
-    let mut sums = Vec::new();
-    let (mut peak, mut beat) = (vec![0.0; energy.len()], vec![0.0; energy.len()]);
-    moving_average(&energy, PEAK, &mut sums, &mut peak);
-    moving_average(&energy, BEAT, &mut sums, &mut beat);
+    let [peak, beat] = moving_averages(&energy, [PEAK, BEAT]);
     let on = |index: usize| peak[index] > beat[index] + threshold;
 
     let mut peaks: Vec<usize> = Vec::new();
@@ -56,31 +59,36 @@ pub(crate) fn two_moving_averages(signal: &[f64]) -> Vec<usize> {
     peaks
 }
 
-/// Centred moving average over an odd `width`, the edge values repeated.
+/// Centred moving averages over odd widths, the edge values repeated.
 #[inline(always)]
-fn moving_average(values: &[f64], width: usize, sums: &mut Vec<f64>, out: &mut [f64]) {
-    let half = width / 2;
+fn moving_averages<const N: usize>(values: &[f64], widths: [usize; N]) -> [Vec<f64>; N] {
     let (first, last) = (values[0], values[values.len() - 1]);
-    sums.clear();
-    sums.resize(values.len() + 2 * half + 1, 0.0);
-    let (start, rest) = sums[1..].split_at_mut(half);
-    let (middle, end) = rest.split_at_mut(values.len());
-    let mut total = 0.0;
-    for sum in start {
-        total += first;
-        *sum = total;
+    let mut totals = [0.0; N];
+    let mut sums = widths.map(|width| vec![0.0; values.len() + width]);
+    for ((sums, total), width) in sums.iter_mut().zip(&mut totals).zip(widths) {
+        for sum in &mut sums[1..=width / 2] {
+            *total += first;
+            *sum = *total;
+        }
     }
-    for (sum, value) in middle.iter_mut().zip(values) {
-        total += value;
-        *sum = total;
+    // All widths in one loop: a sum has to wait for the one before, but not for the other widths'.
+    for (index, value) in values.iter().enumerate() {
+        for ((sums, total), width) in sums.iter_mut().zip(&mut totals).zip(widths) {
+            *total += value;
+            sums[1 + width / 2 + index] = *total;
+        }
     }
-    for sum in end {
-        total += last;
-        *sum = total;
+    for ((sums, total), width) in sums.iter_mut().zip(&mut totals).zip(widths) {
+        for sum in &mut sums[1 + width / 2 + values.len()..] {
+            *total += last;
+            *sum = *total;
+        }
+        for index in 0..values.len() {
+            sums[index] = (sums[index + width] - sums[index]) / width as f64;
+        }
+        sums.truncate(values.len());
     }
-    for ((average, &from), &to) in out.iter_mut().zip(&*sums).zip(&sums[width..]) {
-        *average = (to - from) / width as f64;
-    }
+    sums
 }
 
 /// Systolic peaks by local maxima on many scales (MSPTD: Bishop & Ercole 2018, made fast by Charlton et al. 2024).
