@@ -50,5 +50,9 @@ lint: setup
 	cargo fmt --check --manifest-path rust_dsp/Cargo.toml
 	cargo clippy --quiet --manifest-path rust_dsp/Cargo.toml --all-targets -- -D warnings
 
+bench-dsp: setup  ## time the signal processing against SciPy and NeuroKit2
+	$(UV) pip install --quiet --python $(PYTHON) --constraints constraints.txt --editable '.[bench]'
+	$(PYTHON) benches/dsp.py
+
 clean:  ## remove the home with all its data, and the environment
 	rm -rf $(ACCELKD_HOME) $(VENV)
