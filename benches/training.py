@@ -2,8 +2,8 @@
 
     python benches/training.py
 
-Each setting runs in a process of its own, one after the other, because torch reads it once; the last one runs beside a process
-that keeps one core busy. Times are wall-clock medians over the steps of the curve.
+Each setting runs in a process of its own, because torch reads it once; two of the four beside a process that keeps one
+core busy. Times are wall-clock medians over the steps of the curve.
 """
 
 from __future__ import annotations
