@@ -25,7 +25,7 @@ OUTPUT_RATE_HZ, OUTPUT_SAMPLES = 64, 3840
 RATE_HZ = 256
 FULL_SCALE = (-1.0, float(1 << 22))
 RECORDINGS = 64
-SCIPY_RECORDINGS = 16
+SCIPY_RECORDINGS = 32
 ROUNDS = 9
 
 Batch = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.float32]]

@@ -99,7 +99,9 @@ impl Steady {
 /// The dark slots of one recording.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dark<'a> {
-    pub(crate) slots: &'a [Samples<'a>],
+    slots: &'a [Samples<'a>],
+    /// Frames that are there in every slot.
+    frames: usize,
     pub(crate) schedule: &'a DarkSchedule,
     /// Tells recordings of a batch apart.
     pub(crate) recording: usize,
@@ -131,16 +133,16 @@ impl DarkRepair {
 }
 
 impl<'a> Dark<'a> {
-    /// Frames that are there in every slot.
-    fn frames(self) -> usize {
-        self.slots.iter().map(|slot| slot.len()).min().unwrap_or(0)
+    pub(crate) fn new(slots: &'a [Samples<'a>], schedule: &'a DarkSchedule, recording: usize) -> Self {
+        let frames = slots.iter().map(|slot| slot.len()).min().unwrap_or(0);
+        Self { slots, frames, schedule, recording }
     }
 
     /// The LED samples of `channel` whose ambient light is surely known if all dark samples are valid.
     ///
     /// Surely: half as far from the ends of the dark recording as is allowed. Near the limit `repair` decides.
     pub(crate) fn surely_usable(self, channel: usize) -> Range<usize> {
-        let Some(last_frame) = self.frames().checked_sub(1).filter(|_| self.schedule.dense) else { return 0..0 };
+        let Some(last_frame) = self.frames.checked_sub(1).filter(|_| self.schedule.dense) else { return 0..0 };
         let schedule = self.schedule;
         let last_s = schedule.latest_s + last_frame as f64 / schedule.dark_rate_hz;
         let led_s = schedule.led_time_s(channel, 0);
@@ -166,7 +168,7 @@ impl<'a> Dark<'a> {
                 (first - 1, last + 1) // one more on each side for the rounding of the two divisions
             }
         };
-        let bound = self.frames() as isize - 1;
+        let bound = self.frames as isize - 1;
         let first = first.clamp(0, bound.max(0));
         let last = last.clamp(first, bound.max(first));
         (first as usize, (last - first + 1) as usize)
@@ -174,7 +176,7 @@ impl<'a> Dark<'a> {
 
     /// Find invalid dark samples and what they make unusable. Slow and exact; only where a sample is invalid.
     pub(crate) fn repair(self, limits: &Limits) -> DarkRepair {
-        let frames = self.frames();
+        let frames = self.frames;
         let mut repair =
             DarkRepair { patches: vec![Vec::new(); self.slots.len()], extent_s: None, unusable_s: Vec::new() };
         let mut next = vec![0; self.slots.len()]; // frame of each slot that comes next in time

@@ -139,9 +139,7 @@ impl Plan {
         let mut accel_places = accel.samples.chunks_exact_mut(OUTPUT_SAMPLES).zip(&mut accel_channels);
         for (number, recording) in recordings.iter().enumerate() {
             let dark = match &self.dark {
-                Some(schedule) if !recording.dark.is_empty() => {
-                    Some(Dark { slots: &recording.dark, schedule, recording: number })
-                }
+                Some(schedule) if !recording.dark.is_empty() => Some(Dark::new(&recording.dark, schedule, number)),
                 _ => None,
             };
             if let Some(stream) = &self.ppg {
