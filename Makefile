@@ -47,7 +47,7 @@ lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(PYTHON) -m mypy.stubtest rust_dsp
-	cargo fmt --check --manifest-path rust_dsp/Cargo.toml
+	cargo fmt --all --check --manifest-path rust_dsp/Cargo.toml
 	cargo clippy --quiet --manifest-path rust_dsp/Cargo.toml --all-targets -- -D warnings
 
 bench-dsp: setup  ## time the signal processing against SciPy and NeuroKit2
