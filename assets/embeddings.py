@@ -1,12 +1,24 @@
 """Embeddings: one DuckDB table per encoder, one model per table, filled batch by batch."""
 
 import dagster as dg
+import pyarrow as pa
 
 from accelkd.lake import Lake
 from accelkd.training.current import EncoderName
 from assets.encoders import accel_student, ppg_teacher
+from assets.metadata import column_schema
 from assets.partitions import arrival_batches
 from assets.warehouse import segment_tables
+
+EMBEDDING = pa.schema(
+    [
+        *(
+            pa.field(name, pa.string(), nullable=False)
+            for name in ("segment_id", "participant_id", "batch_id", "model_id")
+        ),
+        pa.field("embedding", pa.list_(pa.float32()), nullable=False, metadata={"comment": "as wide as the encoder"}),
+    ]
+)
 
 
 def _embeddings(encoder: EncoderName, trained: dg.AssetsDefinition, signal: str) -> dg.AssetsDefinition:
@@ -19,6 +31,7 @@ def _embeddings(encoder: EncoderName, trained: dg.AssetsDefinition, signal: str)
         owners=["team:data-engineering", "team:research"],
         pool="duckdb_writer",
         code_version="1",
+        metadata={"dagster/column_schema": column_schema(EMBEDDING)},
         description=(
             f"Embeddings of one batch's {signal} segments by the current {encoder}, in `embeddings.{encoder}`. "
             "A new model fills a table beside the current one, which it replaces once it covers every segment."

@@ -3,9 +3,10 @@
 import dagster as dg
 
 from accelkd.lake import Lake
+from accelkd.segments.schema import METADATA
 from accelkd.warehouse.load import load_batch, segments_artifact
 from accelkd.warehouse.publish import publish
-from assets.metadata import counts_table
+from assets.metadata import column_schema, counts_table
 from assets.partitions import arrival_batches
 from assets.segments import segments
 
@@ -18,6 +19,7 @@ from assets.segments import segments
     owners=["team:data-engineering"],
     pool="duckdb_writer",
     code_version="1",
+    metadata={"dagster/column_schema": column_schema(METADATA)},
 )
 def segment_tables(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
     """Participants, segments (labels and quality, no signals) and quarantine counts of one batch, in the warehouse."""
