@@ -83,13 +83,17 @@ def whole_chain(data: Path, home: Path, preset: PresetName) -> None:
             x = np.array([row[0] for row in rows], np.float32)
             people = np.array([row[1] for row in rows])
             test = np.array([row[2] == "test" for row in rows])
-            for column, name in enumerate(("device's heart rate", *TARGETS), start=3):
+            targets = {"device's heart rate": (3, False), "device's heart rate, minutes with good labels": (3, True)}
+            targets |= {name: (column, False) for column, name in enumerate(TARGETS, start=4)}
+            good = np.array([row[4] is not None for row in rows])
+            for name, (column, good_only) in targets.items():
                 y = np.array([row[column] for row in rows], np.float64)
+                y[~good & good_only] = np.nan
                 sides = [
                     (x[side], y[side], people[side].tolist())
                     for side in (np.isfinite(y) & ~test, np.isfinite(y) & test)
                 ]
-                result, _ = probe("hr_bpm" if column == 3 else name, sides[0], sides[1])
+                result, _ = probe(name if name in TARGETS else "hr_bpm", sides[0], sides[1])
                 print(
                     f"| {encoder} | {name} | {result.mae:.2f} {result.unit} | {result.constant_mae:.2f} | "
                     f"{'' if result.pearson_r is None else format(result.pearson_r, '.2f')} | "
