@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 from accelkd.lake import Lake
-from accelkd.settings import MotionGate, Settings
+from accelkd.settings import MotionGate, PresetName, Settings
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     validate.set_defaults(run=_validate)
 
     configure = commands.add_parser("configure", help="show or change what this home is set to")
-    configure.add_argument("--preset", help="of the training: paper, demo or smoke")
+    configure.add_argument("--preset", choices=get_args(PresetName), help="sizes and schedules of the training")
     configure.add_argument("--motion-gate", choices=get_args(MotionGate))
     configure.add_argument("--hop-s", type=float)
     configure.add_argument("--split-seed", type=int)

@@ -1,0 +1,68 @@
+"""The command `accelkd`, as a person types it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from accelkd.cli import main
+from accelkd.lake import Lake
+from accelkd.settings import Settings
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ACCELKD_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def test_simulated_batch_lands_and_is_valid(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(["simulate", "--participants", "2", "--segments", "1", "--seed", "5", "--batch", "b1", "--processes", "1"])
+        == 0
+    )
+    assert "2 participants" in capsys.readouterr().out
+    assert main(["validate", "b1"]) == 0
+    assert capsys.readouterr().out == "b1: valid\n"
+    (home / "landing" / "b1" / "participants.parquet").unlink()
+    assert main(["validate", "b1"]) == 1
+    assert "participants.parquet" in capsys.readouterr().out
+
+
+def test_ingest_ends_well_unless_nothing_could_be_read(
+    home: Path, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = tmp_path / "sessions", tmp_path / "unreadable"
+    (good / "S16").mkdir(parents=True)
+    for file in (shared / "data" / "stress-predict-e4" / "S16").iterdir():
+        (good / "S16" / file.name).write_bytes(file.read_bytes())
+    (good / "S99").mkdir()
+    (good / "S99" / "BVP.csv").write_text("not a recording\n", encoding="utf-8")
+    (bad / "S99").mkdir(parents=True)
+    (bad / "S99" / "BVP.csv").write_text("not a recording\n", encoding="utf-8")
+    assert main(["ingest", "e4", str(good), "--batch", "part"]) == 0
+    assert (home / "landing" / "part" / "manifest.json").exists()
+    assert "rejected" in capsys.readouterr().out
+    assert main(["ingest", "e4", str(bad), "--batch", "none"]) == 1
+    assert not (home / "landing" / "none").exists()
+
+
+def test_configure_changes_what_is_asked_and_keeps_the_rest(home: Path) -> None:
+    assert main(["configure", "--preset", "demo"]) == 0
+    assert main(["configure", "--motion-gate", "loose"]) == 0
+    assert Settings.load(Lake(home)) == Settings(preset="demo", motion_gate="loose")
+    with pytest.raises(SystemExit):
+        main(["configure", "--preset", "huge"])
+
+
+@pytest.mark.parametrize("batch", ["../escape", "a b", "x'; DROP TABLE segments; --", ""])
+def test_bad_identifiers_end_with_one_clear_line(home: Path, batch: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "--participants", "1", "--segments", "1", "--seed", "1", "--batch", batch]) == 2
+    assert "is not an identifier" in capsys.readouterr().err
+    assert not (home / "landing").exists()
+
+
+def test_summary_without_a_warehouse_says_so(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["summary"]) == 2
+    assert str(home) in capsys.readouterr().err
