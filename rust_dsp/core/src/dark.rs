@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::gaps::{MAX_GAP_S, Patch};
 use crate::lanes::Lanes;
-use crate::samples::{Mix, Samples};
+use crate::samples::{AHEAD, Mix, Samples};
 use crate::validity::Limits;
 
 /// Largest distance in time that is interpolated over, in seconds.
@@ -333,6 +333,7 @@ impl DarkTile {
         self.values.resize(dark.slots.len() * count, 0.0);
         self.valid = true;
         for (slot, values) in self.values.chunks_exact_mut(count).enumerate() {
+            dark.slots[slot].prefetch(lanes, first + AHEAD);
             self.valid &= dark.slots[slot].bring(lanes, first, limits, None, values);
             for patch in repair.iter().flat_map(|repair| &repair.patches[slot]) {
                 patch.apply(first, values);

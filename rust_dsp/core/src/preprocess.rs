@@ -17,13 +17,10 @@ use crate::gaps::{Gaps, find_gaps};
 use crate::lanes::{Frame, Kernel, LANES, Lanes, TILE, Tile};
 use crate::plan::{Plan, Stream};
 use crate::resample::{self, Resampler};
-use crate::samples::Samples;
+use crate::samples::{AHEAD, Samples};
 use crate::threads;
 use crate::validity::Status;
 use crate::zscore::{OutputSample, Scale};
-
-/// Samples ahead of the current ones that are fetched into the cache.
-const AHEAD: usize = 512;
 
 /// The first 60 s of one recording; all rows of a stream have one length. Streams that are not there are empty.
 #[derive(Clone, Debug, Default)]

@@ -3,6 +3,9 @@
 use crate::lanes::{Lanes, TILE};
 use crate::validity::{Limits, Sample};
 
+/// Samples ahead of the current ones that are fetched into the cache.
+pub(crate) const AHEAD: usize = 512;
+
 /// One channel of one recording as it lies in memory.
 #[derive(Clone, Copy, Debug)]
 pub enum Samples<'a> {
