@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
 
+# The terminal as it was when the program started: an orchestrator redirects stderr into its log while a step runs.
+_TERMINAL = os.fdopen(os.dup(2), "w") if os.isatty(2) else None
+
 
 def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """Iterate over `items` with a bar on stderr; without tqdm installed, or without a terminal, just iterate."""
+    """Iterate over `items` with a bar on the terminal; without a terminal, or without tqdm installed, just iterate."""
+    if _TERMINAL is None:
+        return iter(items)
     try:
         from tqdm import tqdm
     except ImportError:  # a bare GPU machine
         return iter(items)
-    return iter(tqdm(items, desc=what, total=total, disable=None, file=sys.stderr, leave=True, dynamic_ncols=True))
+    return iter(tqdm(items, desc=what, total=total, file=_TERMINAL, leave=False, dynamic_ncols=True))
