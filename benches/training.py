@@ -15,7 +15,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-TEACHER_STEPS, STUDENT_STEPS = 80, 40
+TEACHER_STEPS, STUDENT_STEPS = 30, 20
 
 
 def measure() -> None:
@@ -36,7 +36,7 @@ def measure() -> None:
         segment_batch(lake, "bench")
         store = SegmentStore([lake.segments("bench")])
         rows, chosen = np.arange(len(store)), preset("demo")
-        short = {"log_every": 10}
+        short = {"log_every": 5}
         teacher = replace(
             chosen.teacher, optimisation=replace(chosen.teacher.optimisation, steps=TEACHER_STEPS, **short)
         )
