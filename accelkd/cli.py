@@ -119,7 +119,7 @@ def _configure(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _summary(arguments: argparse.Namespace) -> int:  # noqa: ARG001 - every subcommand is called alike
+def _summary(_: argparse.Namespace) -> int:
     from accelkd.warehouse.summary import summary
 
     print(summary(Lake.from_environment().published))
