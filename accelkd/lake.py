@@ -14,6 +14,7 @@ class Lake:
     """The folders and files of one home (docs/architecture.md draws them)."""
 
     root: Path
+    run_id: str | None = None  # the orchestrator's run that uses it: what is recorded on the way carries it
 
     @classmethod
     def from_environment(cls) -> Lake:
@@ -48,6 +49,11 @@ class Lake:
     def checkpoint(self, encoder: str, model_id: str) -> Path:
         return self.encoder(encoder) / check_identifier("model_id", model_id)
 
+    def trained_on(self, encoder: str, model_id: str) -> Path:
+        """Whose segments a checkpoint was trained on; not in its folder, which may be given away."""
+        folder = self.root / "cohort" / "trained_on" / check_identifier("encoder", encoder)
+        return folder / f"{check_identifier('model_id', model_id)}.parquet"
+
     @property
     def staging(self) -> Path:
         """The DuckDB file that the pipeline writes; one writer at a time."""
@@ -61,3 +67,7 @@ class Lake:
     @property
     def reports(self) -> Path:
         return self.root / "reports"
+
+    def examples(self, batch_id: str) -> Path:
+        """Picture of a few segments of one batch: it shows people's signals."""
+        return self.reports / "examples" / f"{check_identifier('batch_id', batch_id)}.png"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 from accelkd.lake import Lake
 from accelkd.training.current import EncoderName, current_checkpoint
 from accelkd.warehouse.load import NEXT
-from accelkd.warehouse.staging import staging
+from accelkd.warehouse.staging import SCHEMA_SQL, staging
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,45 @@ def coverage(lake: Lake, encoder: EncoderName, batch_id: str) -> Coverage:
     return Coverage(segments, passed_over, distinct, not_finite, rows - distinct)
 
 
+def batch_embeddings(lake: Lake, encoder: EncoderName, batch_ids: Sequence[str]) -> pa.Table:
+    """participant_id and embedding of batches by the encoder in use, from its table or the one that will replace it.
+
+    Raises FileNotFoundError if the encoder has no checkpoint in use.
+    """
+    model_id = current_checkpoint(lake, encoder).name
+    with staging(lake) as connection:
+        tables = connection.execute(
+            "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'embeddings' AND table_name IN (?, ?)",
+            [encoder, encoder + NEXT],
+        ).fetchall()
+        found: list[pa.Table] = [
+            connection.sql(
+                f"SELECT participant_id, embedding FROM embeddings.{table} "
+                "WHERE model_id = ? AND list_contains(?, batch_id) ORDER BY segment_id",
+                params=[model_id, list(batch_ids)],
+            ).to_arrow_table()
+            for (table,) in tables
+        ]
+    schema = pa.schema({"participant_id": pa.string(), "embedding": pa.list_(pa.float32())})
+    rows = [table for table in found if table.num_rows]
+    return pa.concat_tables(rows) if rows else schema.empty_table()
+
+
+def trained_on(lake: Lake, encoder: EncoderName) -> list[str]:
+    """The batches that the encoder in use has learned from, by name; none while there is no such encoder."""
+    try:
+        model_id = current_checkpoint(lake, encoder).name
+    except FileNotFoundError:
+        return []
+    with staging(lake) as connection:
+        rows = connection.execute(
+            "SELECT input_id FROM provenance.edges WHERE artifact_id = ? AND starts_with(input_id, 'segments:') "
+            "ORDER BY 1",
+            [f"model:{encoder}/{model_id}"],
+        ).fetchall()
+    return [str(input_id).partition(":")[2] for (input_id,) in rows]
+
+
 def heart_rate_errors(lake: Lake, encoder: EncoderName) -> tuple[float, float]:
     """Mean absolute error in bpm of the current encoder's heart-rate probe, and of the constant beside it."""
     with staging(lake) as connection:
@@ -61,6 +103,35 @@ def heart_rate_errors(lake: Lake, encoder: EncoderName) -> tuple[float, float]:
             [encoder, current_checkpoint(lake, encoder).name],
         ).fetchall()
     return rows[0]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the warehouse, as its comment says."""
+
+    table: str
+    name: str
+    type: str
+    nullable: bool
+    comment: str | None
+
+
+def columns(connection: duckdb.DuckDBPyConnection) -> list[Column]:
+    """Columns of every table, table by table."""
+    rows = connection.execute(
+        "SELECT if(schema_name = 'main', '', schema_name || '.') || table_name, column_name, data_type, is_nullable, "
+        "c.comment FROM duckdb_columns() c JOIN duckdb_tables() t USING (database_oid, schema_name, table_name) "
+        "WHERE NOT t.internal ORDER BY 1, column_index"
+    ).fetchall()
+    return [Column(*row) for row in rows]
+
+
+@cache
+def documented_columns() -> tuple[Column, ...]:
+    """Columns of a warehouse in which nothing has been loaded yet."""
+    with duckdb.connect(":memory:") as connection:
+        connection.execute(SCHEMA_SQL)
+        return tuple(columns(connection))
 
 
 def row_counts(path: Path) -> dict[str, int]:
