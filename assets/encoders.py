@@ -35,16 +35,17 @@ def ppg_teacher(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Setting
     is used again, and an interrupted training continues.
     """
     from accelkd.training.presets import PRESETS
-    from accelkd.training.runs import train_teacher
+    from accelkd.training.runs import train_encoder
 
     curated = training_set(lake)
-    folder = train_teacher(
+    folder = train_encoder(
         curated.store,
         curated.rows,
         PRESETS[settings.preset].teacher,
         lake.encoder("ppg_teacher"),
-        curated.data_version,
-        curated.split_version,
+        name="ppg_teacher",
+        data_version=curated.data_version,
+        split_version=curated.split_version,
     )
     return _put_into_use(lake, "ppg_teacher", folder, curated)
 
@@ -64,17 +65,18 @@ def accel_student(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Setti
     Reuses and resumes like the teacher. A loss of ln(batch size) is chance.
     """
     from accelkd.training.presets import PRESETS
-    from accelkd.training.runs import train_student
+    from accelkd.training.runs import train_encoder
 
     curated = training_set(lake)
-    folder = train_student(
+    folder = train_encoder(
         curated.store,
         curated.rows,
         PRESETS[settings.preset].student,
-        current_checkpoint(lake, "ppg_teacher"),
         lake.encoder("accel_student"),
-        curated.data_version,
-        curated.split_version,
+        name="accel_student",
+        data_version=curated.data_version,
+        split_version=curated.split_version,
+        teacher=current_checkpoint(lake, "ppg_teacher"),
     )
     return _put_into_use(lake, "accel_student", folder, curated)
 

@@ -28,7 +28,7 @@ def measure() -> None:
     from accelkd.segments.segment import segment_batch
     from accelkd.segments.store import SegmentStore
     from accelkd.training.presets import preset
-    from accelkd.training.runs import train_student, train_teacher
+    from accelkd.training.runs import train_encoder
 
     with tempfile.TemporaryDirectory() as folder:
         lake = Lake(Path(folder))
@@ -43,8 +43,9 @@ def measure() -> None:
         student = replace(
             chosen.student, optimisation=replace(chosen.student.optimisation, steps=STUDENT_STEPS, **short)
         )
-        first = train_teacher(store, rows, teacher, lake.encoder("ppg_teacher"), "bench", "bench")
-        second = train_student(store, rows, student, first, lake.encoder("accel_student"), "bench", "bench")
+        versions = {"data_version": "bench", "split_version": "bench"}
+        first = train_encoder(store, rows, teacher, lake.root / "teacher", name="teacher", **versions)
+        second = train_encoder(store, rows, student, lake.root / "student", name="student", **versions, teacher=first)
         for checkpoint, config in ((first, teacher), (second, student)):
             rates = pq.read_table(checkpoint / "training.parquet").column("segments_per_s").to_numpy()
             print(f"{1e3 * config.optimisation.batch_size / np.median(rates):.0f}", end=" | ")

@@ -125,6 +125,7 @@ def checkpoint(lake: Lake, encoder: str, *, seed: int = 0, teacher: str | None =
         module.student_head = ProjectionHead(config.encoder.width)
     identity = Identity(
         encoder=encoder,
+        method="distillation" if teacher else "masked_autoencoding",
         modality="accel" if encoder == "accel_student" else "ppg",
         channels=channels,
         teacher=teacher,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ class TransformerShape:
     layers: int
     heads: int
     mlp: int
+    architecture: Literal["transformer"] = "transformer"
 
 
 # Table 7. With four PPG channels: 0.80, 1.20, 3.28, 4.76 and 6.34 million parameters.

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,9 +17,10 @@ from torch import Tensor, nn
 import accelkd.models
 import accelkd.training
 from accelkd.files import atomic_path, sha256_json, write_json
+from accelkd.models.encoders import AnyEncoder, build_encoder, read_shape
 from accelkd.models.heads import ProjectionHead
-from accelkd.models.transformer import Encoder, TransformerShape
 from accelkd.segments.store import Modality
+from accelkd.training.supervised import Regressor
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -27,16 +28,19 @@ METRICS = "metrics.json"
 CURVE = "training.parquet"
 CARD = "CARD.md"
 
+Method = Literal["masked_autoencoding", "contrastive", "distillation", "simultaneous", "supervised"]
+
 
 @dataclass(frozen=True)
 class Identity:
     """Everything that decides a checkpoint's weights; its hash is the model's id."""
 
-    encoder: str  # 'ppg_teacher' or 'accel_student'
+    encoder: str  # 'ppg_teacher', 'accel_student', or the name of an experiment's encoder
+    method: Method
     modality: Modality
     channels: int
     teacher: str | None  # model id of the teacher, for a student
-    config: Mapping[str, Any]  # TeacherConfig or StudentConfig as a dictionary
+    config: Mapping[str, Any]  # the method's configuration as a dictionary
     code_version: str
     data_version: str
     split_version: str
@@ -75,7 +79,7 @@ def write_checkpoint(
     curve: pa.Table,
     metrics: Mapping[str, Any],
 ) -> None:
-    """Write the folder, all or nothing. `module` holds the encoder as its attribute `encoder`, and what trained it."""
+    """Write the folder, all or nothing. `module` is the trained objective: the encoder and what trained it."""
     weights: dict[str, Tensor] = {
         name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()
     }
@@ -105,23 +109,36 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     return metrics
 
 
-def load_encoder(folder: Path) -> tuple[Encoder, EncoderInfo]:
+def load_encoder(folder: Path) -> tuple[AnyEncoder, EncoderInfo]:
     """The encoder of a checkpoint in evaluation mode, on the CPU: `[batch, channels, 3840]` to `[batch, width]`."""
     raw = read_config(folder)
-    shape = TransformerShape(**raw["config"]["encoder"])
-    encoder = Encoder(raw["channels"], shape)
-    encoder.load_state_dict(_part(folder, "encoder"))
+    shape = read_shape(raw["config"]["encoder"])
+    encoder = build_encoder(raw["channels"], shape)
+    encoder.load_state_dict(_part(folder, "regressor.encoder" if raw["method"] == "supervised" else "encoder"))
     info = EncoderInfo(
         raw["model_id"], raw["encoder"], raw["modality"], raw["channels"], shape.width, teacher=raw["teacher"]
     )
     return encoder.eval(), info
 
 
+def load_regressor(folder: Path) -> Regressor:
+    """The encoder and head of a supervised checkpoint in evaluation mode: segments to the target in its unit.
+
+    Raises ValueError for a checkpoint that was trained in another way.
+    """
+    raw = read_config(folder)
+    if raw["method"] != "supervised":
+        raise ValueError(f"{folder} was trained by {raw['method']}: it predicts no target by itself")
+    regressor = Regressor(build_encoder(raw["channels"], read_shape(raw["config"]["encoder"])))
+    regressor.load_state_dict(_part(folder, "regressor"))
+    return regressor.eval()
+
+
 def load_heads(folder: Path) -> tuple[ProjectionHead, ProjectionHead]:
     """The projection heads of a student's checkpoint in evaluation mode: the teacher's and the student's.
 
     They take embeddings `[batch, width]` to the 128-dimensional space in which the two were trained to agree.
-    Raises ValueError for a checkpoint that has none.
+    Raises ValueError for a checkpoint that has none of its own for each side.
     """
     heads = []
     for name in ("teacher_head", "student_head"):
@@ -140,13 +157,20 @@ def _part(folder: Path, name: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}."): tensor for key, tensor in weights.items() if key.startswith(f"{name}.")}
 
 
+_METHODS: dict[Method, str] = {
+    "masked_autoencoding": "without labels by masked autoencoding (section 3.1 of the paper)",
+    "contrastive": "without labels by contrasting augmented views (section 3.1 of the paper)",
+    "distillation": "without labels by cross-modal distillation from the frozen teacher {teacher} (section 3.2)",
+    "simultaneous": "without labels together with a PPG encoder that started from {teacher} (tables 3 and 19)",
+    "supervised": "on labels, from scratch (section 5.2)",
+}
+
+
 def _card(identity: Identity, weights: Mapping[str, Tensor], metrics: Mapping[str, Any]) -> str:
-    parameters = sum(tensor.numel() for name, tensor in weights.items() if name.startswith("encoder."))
-    method = (
-        "masked autoencoding of PPG segments (section 3.1 of the paper)"
-        if identity.teacher is None
-        else f"cross-modal distillation from the frozen teacher `{identity.teacher}` (section 3.2 of the paper)"
+    parameters = sum(
+        tensor.numel() for name, tensor in weights.items() if name.startswith(("encoder.", "regressor.encoder."))
     )
+    how = _METHODS[identity.method].format(teacher=f"`{identity.teacher}`" if identity.teacher else "random weights")
     rows = {
         "input": f"{identity.modality}, {identity.channels} channels × 60 s at 64 Hz, z-scored per channel",
         "output": f"{identity.config['encoder']['width']}-dimensional embedding",
@@ -161,7 +185,7 @@ def _card(identity: Identity, weights: Mapping[str, Tensor], metrics: Mapping[st
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return (
         f"# {identity.encoder} `{identity.model_id}`\n\n"
-        f"Trained without labels by {method}; Abbaspourazad et al., *Wearable Accelerometer Foundation Models for "
+        f"Trained {how}; Abbaspourazad et al., *Wearable Accelerometer Foundation Models for "
         f"Health via Knowledge Distillation*.\n\n"
         f"| | |\n|---|---|\n{table}\n\n"
         f"All settings are in `{CONFIG}`, the loss curve in `{CURVE}`. Meant for research on low-motion wrist segments "

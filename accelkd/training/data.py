@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,10 +12,12 @@ from torch import Tensor
 
 from accelkd.segments.schema import SAMPLES
 from accelkd.segments.store import Modality, SegmentStore
+from accelkd.training.objective import Batch
+from accelkd.training.parallel import my_share
 from accelkd.training.randomness import bits, derive, step_keys, uniform
 
 MIN_SEGMENTS = 4  # per participant (section 4.1)
-Signals = Mapping[Modality, Tensor]
+Floats = npt.NDArray[np.floating]
 
 
 class ParticipantSampler:
@@ -23,16 +25,16 @@ class ParticipantSampler:
 
     A batch takes participants in a random order, each once before any comes twice, and never the same segment twice
     while a participant has another: equal segments in one batch would be each other's negatives. A batch depends on
-    seed and step alone, so a run continues anywhere. Participants with fewer than four segments are left out.
+    seed and step alone, so a run continues anywhere. Participants with fewer than `min_segments` are left out.
 
     `participants` names the participant of each row of the training set. Raises ValueError if nobody has enough.
     """
 
-    def __init__(self, participants: Sequence[str]) -> None:
+    def __init__(self, participants: Sequence[str], min_segments: int = MIN_SEGMENTS) -> None:
         _, code, count = np.unique(np.asarray(participants), return_inverse=True, return_counts=True)
-        eligible = np.flatnonzero(count >= MIN_SEGMENTS)
+        eligible = np.flatnonzero(count >= min_segments)
         if len(eligible) == 0:
-            raise ValueError(f"no participant has the {MIN_SEGMENTS} segments that pre-training asks for")
+            raise ValueError(f"no participant has the {min_segments} segments that pre-training asks for")
         self._rows = np.argsort(code, kind="stable")  # grouped by participant
         self._first = (np.cumsum(count) - count)[eligible]
         self._count = count[eligible]
@@ -47,8 +49,8 @@ class ParticipantSampler:
         """Number of their segments."""
         return int(self._count.sum())
 
-    def draw(self, seed: int, step: int, size: int) -> npt.NDArray[np.intp]:
-        """`size` rows of the training set for one step."""
+    def draw(self, seed: int, step: int, size: int, views: int = 1) -> npt.NDArray[np.intp]:
+        """Rows `[size, views]` of the training set for one step: `views` different segments of each participant."""
         keys = step_keys(seed, step, self.participants)
         rounds = -(-size // self.participants)
         order = np.argsort(bits(derive(keys, 0), rounds).numpy(), axis=0)  # in each column a permutation of all
@@ -56,48 +58,67 @@ class ParticipantSampler:
         drawn = []
         for number in range(rounds):
             who = order[: size - number * self.participants, number]
-            drawn.append(self._rows[self._first[who] + (start[who] + number) % self._count[who]])
+            turn = start[who, None] + number * views + np.arange(views)
+            drawn.append(self._rows[self._first[who, None] + turn % self._count[who, None]])
         return np.concatenate(drawn)
 
 
 class TrainingData:
-    """The training rows of a store, in batches of `[batch, channels, 3840]` float32 on the device.
+    """The training rows of a store, in batches on the device: signals `[batch, channels, 3840]` float32 by modality.
 
-    On a GPU the signals move there whole, as float16, where they fit into half of its free memory. Otherwise they are
-    read from the mapped file, one step ahead of the training.
+    With `targets` `[rows]`, batches hold those of their segments as 'target'. On a GPU the signals move there whole, as
+    float16, where they fit into half of its free memory. Otherwise they are read from the mapped file, one step ahead
+    of the training.
     """
 
     def __init__(
-        self, store: SegmentStore, rows: npt.NDArray[np.intp], modalities: Sequence[Modality], device: torch.device
+        self,
+        store: SegmentStore,
+        rows: npt.NDArray[np.intp],
+        modalities: Sequence[Modality],
+        device: torch.device,
+        targets: Floats | None = None,
+        min_segments: int = MIN_SEGMENTS,
     ) -> None:
-        self.sampler = ParticipantSampler(store.metadata.column("participant_id").take(rows).to_pylist())
+        self.sampler = ParticipantSampler(store.metadata.column("participant_id").take(rows).to_pylist(), min_segments)
         self._store = store
         self._rows = rows
         self._modalities = tuple(modalities)
         self._device = device
+        self._targets = None if targets is None else torch.from_numpy(targets.astype(np.float32))
         size = 2 * SAMPLES * len(rows) * sum(store.channels(modality) for modality in modalities)
-        self._resident: Signals | None = None
+        self._resident: Batch | None = None
         if device.type == "cuda" and size < torch.cuda.mem_get_info(device)[0] / 2:
             self._resident = self._read(np.arange(len(rows)))
 
-    def batches(self, seed: int, steps: range, size: int) -> Iterator[Signals]:
-        """One batch for each step."""
+    def batches(self, seed: int, steps: range, size: int, views: int = 1) -> Iterator[Batch]:
+        """One batch for each step: this process's share of `size` segments.
+
+        With two views, `size` pairs of segments of one participant: `[batch, 2, channels, 3840]`.
+        """
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as ahead:
-            waiting = [ahead.submit(self._batch, seed, step, size) for step in steps[:1]]
+            waiting = [ahead.submit(self._batch, seed, step, size, views) for step in steps[:1]]
             for step in steps:
                 if step + steps.step in steps:
-                    waiting.append(ahead.submit(self._batch, seed, step + steps.step, size))
-                yield {name: signal.float() for name, signal in waiting.pop(0).result().items()}
+                    waiting.append(ahead.submit(self._batch, seed, step + steps.step, size, views))
+                yield {name: value.float() for name, value in waiting.pop(0).result().items()}
 
-    def _batch(self, seed: int, step: int, size: int) -> Signals:
-        drawn = self.sampler.draw(seed, step, size)
+    def _batch(self, seed: int, step: int, size: int, views: int) -> Batch:
+        drawn = self.sampler.draw(seed, step, size, views)[my_share(size)]
+        flat = drawn.reshape(-1)
         if self._resident is None:
-            return self._read(drawn)
-        index = torch.from_numpy(drawn).to(self._device)
-        return {name: signal[index] for name, signal in self._resident.items()}
+            batch = dict(self._read(flat))
+        else:
+            index = torch.from_numpy(flat).to(self._device)
+            batch = {name: signal[index] for name, signal in self._resident.items()}
+        if views > 1:
+            batch = {name: signal.view(*drawn.shape, *signal.shape[1:]) for name, signal in batch.items()}
+        if self._targets is not None:
+            batch["target"] = self._targets[flat].to(self._device, non_blocking=True)
+        return batch
 
-    def _read(self, drawn: npt.NDArray[np.intp]) -> Signals:
-        signals: dict[Modality, Tensor] = {}
+    def _read(self, drawn: npt.NDArray[np.intp]) -> Batch:
+        signals: dict[str, Tensor] = {}
         for modality in self._modalities:
             host = torch.from_numpy(self._store.signals(modality, self._rows[drawn]))
             if self._device.type == "cuda":

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from accelkd.models.encoders import AnyEncoder
 from accelkd.models.heads import ProjectionHead
-from accelkd.models.transformer import Encoder
-from accelkd.segments.store import Modality
-from accelkd.training.augment import Augmentations, augment
+from accelkd.training.augment import augment
+from accelkd.training.configs import DistillationConfig
 from accelkd.training.losses import cross_modal_loss
+from accelkd.training.objective import Batch, Objective
+from accelkd.training.parallel import gathered
 from accelkd.training.randomness import derive
 
 
-def frozen(encoder: Encoder) -> Callable[[Tensor], Tensor]:
+def frozen(encoder: AnyEncoder) -> Callable[[Tensor], Tensor]:
     """The encoder as a plain function: evaluation mode, no gradient, and no module that a trainer could find."""
     encoder.eval().requires_grad_(False)
 
@@ -27,31 +29,31 @@ def frozen(encoder: Encoder) -> Callable[[Tensor], Tensor]:
     return embed
 
 
-class Distillation(nn.Module):
-    """The trainable parts: the student and one projection head for each side. The teacher is a function."""
+class Distillation(Objective):
+    """The student and one projection head for each side, and the teacher.
+
+    A frozen teacher is a plain function and has no part in training. An encoder given as the teacher is trained along
+    (simultaneous multi-modal pre-training, tables 3 and 19).
+    """
 
     def __init__(
         self,
         teacher: Callable[[Tensor], Tensor],
         teacher_width: int,
-        student: Encoder,
-        augmentations: Augmentations,
-        temperature: float,
-        teacher_weight: float,
+        student: AnyEncoder,
+        config: DistillationConfig,
     ) -> None:
         super().__init__()
         self.teacher = teacher
         self.encoder = student
         self.teacher_head = ProjectionHead(teacher_width)
         self.student_head = ProjectionHead(student.shape.width)
-        self.augmentations = augmentations
-        self.temperature = temperature
-        self.teacher_weight = teacher_weight
+        self.config = config
 
-    def forward(self, signals: Mapping[Modality, Tensor], keys: Tensor) -> Tensor:
+    def forward(self, batch: Batch, keys: Tensor) -> Tensor:
         """Equation 1 on one batch of paired segments, each modality augmented on its own."""
-        ppg = augment(signals["ppg"], derive(keys, 0), self.augmentations)
-        accel = augment(signals["accel"], derive(keys, 1), self.augmentations)
-        teacher: Tensor = self.teacher_head(self.teacher(ppg))
-        student: Tensor = self.student_head(self.encoder(accel))
-        return cross_modal_loss(teacher, student, self.temperature, self.teacher_weight)
+        ppg = augment(batch["ppg"], derive(keys, 0), self.config.augmentations)
+        accel = augment(batch["accel"], derive(keys, 1), self.config.augmentations)
+        teacher: Tensor = self.teacher_head(gathered(self.teacher(ppg)))
+        student: Tensor = self.student_head(gathered(self.encoder(accel)))
+        return cross_modal_loss(teacher, student, self.config.temperature, self.config.teacher_weight)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from accelkd.models.transformer import PATCH_SAMPLES, TOKENS, Encoder, Transformer, TransformerShape, patches
 from accelkd.segments.store import Modality
+from accelkd.training.objective import Batch, Objective
 from accelkd.training.randomness import bits, derive
 
 
-class MaskedAutoencoder(nn.Module):
+class MaskedAutoencoder(Objective):
     """An encoder that sees `kept` of the 192 tokens, and a decoder that reconstructs the patches of the others.
 
     The decoder has the encoder's width, because the mask token stands among the encoder's outputs.
@@ -27,7 +26,7 @@ class MaskedAutoencoder(nn.Module):
             raise ValueError(f"decoder width {decoder.width} differs from encoder width {encoder.shape.width}")
         self.modality = modality
         self.kept = kept
-        self.encoder = encoder
+        self.encoder: Encoder = encoder
         self.mask_token = nn.Parameter(torch.rand(decoder.width))
         self.decoder = Transformer(decoder)
         self.projection = nn.Linear(decoder.width, encoder.channels * PATCH_SAMPLES)
@@ -37,9 +36,9 @@ class MaskedAutoencoder(nn.Module):
         order = bits(derive(keys, 0), TOKENS).argsort(dim=1)
         return order[:, : self.kept], order[:, self.kept :]
 
-    def forward(self, signals: Mapping[Modality, Tensor], keys: Tensor) -> Tensor:
+    def forward(self, batch: Batch, keys: Tensor) -> Tensor:
         """Mean squared error over the dropped patches of z-scored segments `[batch, channels, 3840]`."""
-        x = signals[self.modality]
+        x = batch[self.modality][:, : self.encoder.channels]
         kept, dropped = self.split_tokens(keys.to(x.device, non_blocking=True))
         encoded: Tensor = self.encoder.transformer(_take(self.encoder.tokenize(x), kept))
         tokens = self.mask_token.to(encoded.dtype).expand(len(x), TOKENS, -1)

@@ -1,4 +1,4 @@
-"""The two runs of the method: train the teacher, distil the student. Each returns its checkpoint folder."""
+"""One training run: from a store and a configuration to a checkpoint folder, for every method."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import math
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,38 +15,67 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
-from torch import nn
 
+from accelkd.models.encoders import AnyEncoder, build_encoder
 from accelkd.models.transformer import Encoder
 from accelkd.segments.schema import ACCEL_AXES
-from accelkd.segments.store import SegmentStore
-from accelkd.training.checkpoint import Identity, code_version, is_complete, load_encoder, write_checkpoint
+from accelkd.segments.store import Modality, SegmentStore
+from accelkd.training.checkpoint import (
+    EncoderInfo,
+    Identity,
+    Method,
+    code_version,
+    is_complete,
+    load_encoder,
+    write_checkpoint,
+)
+from accelkd.training.configs import (
+    ContrastiveConfig,
+    DistillationConfig,
+    EncoderConfig,
+    MaskedAutoencodingConfig,
+    SupervisedConfig,
+)
+from accelkd.training.contrastive import Contrastive
 from accelkd.training.data import TrainingData
 from accelkd.training.distillation import Distillation, frozen
 from accelkd.training.masked_autoencoding import MaskedAutoencoder
-from accelkd.training.presets import Optimisation, StudentConfig, TeacherConfig
-from accelkd.training.trainer import has_bf16, pick_device, train
+from accelkd.training.objective import Objective
+from accelkd.training.parallel import barrier, process_group, rank
+from accelkd.training.randomness import bits, derive
+from accelkd.training.supervised import Supervised
+from accelkd.training.throughput import peak_flop_per_s
+from accelkd.training.trainer import Training, Validation, compile_encoders, has_bf16, pick_device, train
+
+_EVALUATED = 256  # segments at a time
 
 
-def train_teacher(
+def train_encoder(
     store: SegmentStore,
     rows: npt.NDArray[np.intp],
-    config: TeacherConfig,
+    config: EncoderConfig,
     out: Path,
+    *,
+    name: str,
     data_version: str,
     split_version: str,
+    teacher: Path | None = None,
     device: str = "auto",
 ) -> Path:
-    """Pre-train the PPG teacher on the given rows of the store; `out` is the folder of the encoder's checkpoints.
+    """Train the encoder `name` on the given rows of the store; `out` is the folder of its checkpoints.
 
-    Returns the checkpoint's folder, at once where the same run is there already; continues where one was cut off.
-    Raises ValueError if no participant has four segments, NonFiniteLossError if the loss diverges.
+    A student needs the checkpoint folder of its `teacher`. Returns the checkpoint's folder, at once where the same run
+    is there already; continues where one was cut off. Under `torchrun`, all processes train the one encoder. Raises
+    ValueError if teacher, data and configuration do not fit together or no participant has enough segments, and
+    NonFiniteLossError if the loss diverges.
     """
+    loaded = _teacher(config, teacher, store)
     identity = Identity(
-        encoder="ppg_teacher",
-        modality="ppg",
-        channels=store.ppg_channels,
-        teacher=None,
+        encoder=name,
+        method=_method(config),
+        modality=config.modality,
+        channels=_channels(config, store),
+        teacher=loaded[1].model_id if loaded else None,
         config=asdict(config),
         code_version=code_version(),
         data_version=data_version,
@@ -55,97 +85,179 @@ def train_teacher(
     folder = out / identity.model_id
     if is_complete(folder):
         return folder
-    where = pick_device(device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.optimisation.seed)
-        encoder = Encoder(store.ppg_channels, config.encoder)
-        objective = MaskedAutoencoder(encoder, config.decoder, config.kept_tokens, "ppg")
-    data = TrainingData(store, rows, ["ppg"], where)
-    _run(objective, data, config.optimisation, identity, folder, where, "PPG teacher")
+    with process_group(pick_device(device)) as where:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.optimisation.seed)
+            objective, data, validation = _prepare(store, rows, config, identity, loaded, where)
+        state = folder.parent / f".{folder.name}.state.safetensors"
+        started = time.perf_counter()
+        training = train(objective, data, config.optimisation, where, state, name, validation)
+        if rank() == 0:
+            metrics = _metrics(training, data, config, identity, where, time.perf_counter() - started)
+            write_checkpoint(folder, identity, objective, _curve_table(training, metrics), metrics)
+            state.unlink(missing_ok=True)
+        barrier()
     return folder
 
 
-def train_student(
-    store: SegmentStore,
-    rows: npt.NDArray[np.intp],
-    config: StudentConfig,
-    teacher: Path,
-    out: Path,
-    data_version: str,
-    split_version: str,
-    device: str = "auto",
-) -> Path:
-    """Distil the teacher in the checkpoint folder `teacher` into an accelerometer student; otherwise as train_teacher.
+def _method(config: EncoderConfig) -> Method:
+    match config:
+        case MaskedAutoencodingConfig():
+            return "masked_autoencoding"
+        case ContrastiveConfig():
+            return "contrastive"
+        case DistillationConfig():
+            return "distillation" if config.teacher == "frozen" else "simultaneous"
+        case SupervisedConfig():
+            return "supervised"
 
-    Raises ValueError also if the teacher has another number of PPG channels than the store.
-    """
-    teacher_encoder, teacher_info = load_encoder(teacher)
-    if teacher_info.channels != store.ppg_channels:
+
+def _channels(config: EncoderConfig, store: SegmentStore) -> int:
+    channels = store.channels(config.modality)
+    if isinstance(config, MaskedAutoencodingConfig) and config.modality == "ppg" and config.ppg_channels is not None:
+        if config.ppg_channels > channels:
+            raise ValueError(f"{config.ppg_channels} PPG channels asked for, the segments have {channels}")
+        return config.ppg_channels
+    return channels
+
+
+def _teacher(config: EncoderConfig, teacher: Path | None, store: SegmentStore) -> tuple[AnyEncoder, EncoderInfo] | None:
+    """The teacher's encoder, if this run starts from one. Raises ValueError if it does not fit."""
+    needed = isinstance(config, DistillationConfig) and config.teacher_encoder is None
+    if needed != (teacher is not None):
+        raise ValueError(f"{_method(config)} {'needs a teacher' if needed else 'starts from no teacher here'}")
+    if teacher is None:
+        return None
+    encoder, info = load_encoder(teacher)
+    if info.modality != "ppg" or info.channels != store.ppg_channels:
         raise ValueError(
-            f"teacher {teacher_info.model_id} takes {teacher_info.channels} PPG channels, "
-            f"the segments have {store.ppg_channels}"
+            f"teacher {info.model_id} takes {info.channels} {info.modality} channels, "
+            f"the segments have {store.ppg_channels} PPG channels"
         )
-    identity = Identity(
-        encoder="accel_student",
-        modality="accel",
-        channels=ACCEL_AXES,
-        teacher=teacher_info.model_id,
-        config=asdict(config),
-        code_version=code_version(),
-        data_version=data_version,
-        split_version=split_version,
-        segments=_segments_hash(store, rows),
-    )
-    folder = out / identity.model_id
-    if is_complete(folder):
-        return folder
-    where = pick_device(device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.optimisation.seed)
-        objective = Distillation(
-            frozen(teacher_encoder.to(where)),
-            teacher_info.width,
-            Encoder(ACCEL_AXES, config.encoder),
-            config.augmentations,
-            config.temperature,
-            config.teacher_weight,
-        )
-    data = TrainingData(store, rows, ["ppg", "accel"], where)
-    _run(objective, data, config.optimisation, identity, folder, where, "accelerometer student")
-    return folder
+    return encoder, info
 
 
-def _run(
-    objective: nn.Module,
-    data: TrainingData,
-    config: Optimisation,
+def _prepare(
+    store: SegmentStore,
+    rows: npt.NDArray[np.intp],
+    config: EncoderConfig,
     identity: Identity,
-    folder: Path,
+    loaded: tuple[AnyEncoder, EncoderInfo] | None,
     device: torch.device,
-    what: str,
-) -> None:
-    """Train, then write the checkpoint; the state to resume from lies beside it until then."""
-    state = folder.parent / f".{folder.name}.state.safetensors"
-    started = time.perf_counter()
-    curve = train(objective, data, config, device, state, what)
-    table = pa.table(asdict(curve))
+) -> tuple[Objective, TrainingData, Validation | None]:
+    """The objective with its fresh weights, the data that it is trained on, and how to stop early."""
+    modalities: list[Modality] = [config.modality]
+    match config:
+        case MaskedAutoencodingConfig():
+            encoder = Encoder(identity.channels, config.encoder)
+            objective: Objective = MaskedAutoencoder(encoder, config.decoder, config.kept_tokens, config.modality)
+        case ContrastiveConfig():
+            objective = Contrastive(build_encoder(identity.channels, config.encoder), config)
+        case DistillationConfig():
+            modalities = ["ppg", "accel"]
+            student = build_encoder(ACCEL_AXES, config.encoder)
+            if loaded is not None:
+                teacher = loaded[0].to(device)
+            else:
+                assert config.teacher_encoder is not None  # _teacher has seen to it
+                teacher = build_encoder(store.ppg_channels, config.teacher_encoder)
+            if config.teacher == "frozen" and device.type == "cuda" and config.optimisation.compile:
+                compile_encoders(teacher)
+            function = frozen(teacher) if config.teacher == "frozen" else teacher.train()
+            objective = Distillation(function, teacher.shape.width, student, config)
+        case SupervisedConfig():
+            return _prepare_supervised(store, rows, config, identity, device)
+    return objective, TrainingData(store, rows, modalities, device), None
+
+
+def _prepare_supervised(
+    store: SegmentStore,
+    rows: npt.NDArray[np.intp],
+    config: SupervisedConfig,
+    identity: Identity,
+    device: torch.device,
+) -> tuple[Objective, TrainingData, Validation]:
+    targets = store.metadata.column(config.target).to_numpy()[rows].astype(np.float64)
+    if not np.isfinite(targets).all():
+        raise ValueError(f"{int((~np.isfinite(targets)).sum())} of {len(rows)} segments have no {config.target}")
+    people = store.metadata.column("participant_id").take(rows).to_pylist()
+    held_out = _held_out(people, config.validation_share, config.optimisation.seed)
+    fitted = targets[~held_out]
+    objective = Supervised(
+        build_encoder(identity.channels, config.encoder),
+        config.modality,
+        mean=float(fitted.mean()),
+        sd=float(fitted.std()) or 1.0,
+    )
+    data = TrainingData(store, rows[~held_out], [config.modality], device, fitted, min_segments=1)
+
+    def error() -> float:
+        """Mean absolute error over the held-out training participants."""
+        regressor = objective.regressor.eval()
+        total = 0.0
+        with torch.inference_mode():
+            for start in range(0, int(held_out.sum()), _EVALUATED):
+                part = rows[held_out][start : start + _EVALUATED]
+                signals = torch.from_numpy(store.signals(config.modality, part)).to(device).float()
+                expected = targets[held_out][start : start + _EVALUATED]
+                total += float(np.abs(regressor(signals).double().cpu().numpy() - expected).sum())
+        objective.train()
+        return total / int(held_out.sum())
+
+    return objective, data, Validation(error, config.patience)
+
+
+def _held_out(people: Sequence[str], share: float, seed: int) -> npt.NDArray[np.bool_]:
+    """Which rows belong to the participants held out for early stopping: at least one, and never all."""
+    names = np.unique(np.asarray(people))
+    if len(names) < 2:
+        raise ValueError("early stopping needs labels of at least two training participants")
+    number = min(max(1, round(share * len(names))), len(names) - 1)
+    order = np.argsort(bits(derive(torch.zeros(1, dtype=torch.int64), seed), len(names))[0].numpy())
+    return np.isin(np.asarray(people), names[order[:number]])
+
+
+def _metrics(
+    training: Training,
+    data: TrainingData,
+    config: EncoderConfig,
+    identity: Identity,
+    device: torch.device,
+    wall_s: float,
+) -> dict[str, Any]:
+    curve = training.curve
+    on_gpu = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if on_gpu else device.type
+    speed = statistics.median(curve.segments_per_s)
     metrics: dict[str, Any] = {
         "participants": data.sampler.participants,
         "segments": data.sampler.segments,
-        "steps": config.steps,
-        "batch_size": config.batch_size,
+        "steps": curve.step[-1],
+        "batch_size": config.optimisation.batch_size,
         "loss": curve.loss[-1],
-        "segments_per_s": statistics.median(curve.segments_per_s),
-        "wall_s": time.perf_counter() - started,  # of this process: a resumed run counts its last part
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "precision": "bf16" if config.precision == "bf16" and has_bf16(device) else "fp32",
+        "segments_per_s": speed,
+        "wall_s": wall_s,  # of this process: a resumed run counts its last part
+        "device": name,
+        "precision": "bf16" if config.optimisation.precision == "bf16" and has_bf16(device) else "fp32",
         "torch": torch.__version__,
     }
-    if identity.teacher is not None:
-        metrics["chance_loss"] = math.log(config.batch_size)
+    if training.flop_per_segment is not None:
+        metrics["flop_per_segment"] = training.flop_per_segment
+        peak = peak_flop_per_s(name)
+        if peak is not None:
+            metrics["mfu"] = training.flop_per_segment * speed / peak  # of one device's dense bfloat16 peak
+    if identity.method in ("contrastive", "distillation", "simultaneous"):
+        metrics["chance_loss"] = math.log(config.optimisation.batch_size)
+    if curve.validation_error:
+        metrics["validation_error"] = min(curve.validation_error)
+    return metrics
+
+
+def _curve_table(training: Training, metrics: dict[str, Any]) -> pa.Table:
+    table = pa.table({name: values for name, values in asdict(training.curve).items() if values})
+    if "chance_loss" in metrics:
         table = table.append_column("chance_loss", pa.array([metrics["chance_loss"]] * table.num_rows))
-    write_checkpoint(folder, identity, objective, table, metrics)
-    state.unlink(missing_ok=True)
+    return table
 
 
 def _segments_hash(store: SegmentStore, rows: npt.NDArray[np.intp]) -> str:

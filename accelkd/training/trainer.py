@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from accelkd.files import atomic_path
+from accelkd.models.efficientnet import EfficientNet
+from accelkd.models.transformer import Transformer
 from accelkd.progress import progress
+from accelkd.training.configs import Optimisation
 from accelkd.training.data import TrainingData
-from accelkd.training.presets import Optimisation
+from accelkd.training.objective import Objective
+from accelkd.training.parallel import barrier, mean_over_processes, my_share, rank, world_size
 from accelkd.training.randomness import derive, step_keys
+from accelkd.training.throughput import flop_per_segment
 
 _OBJECTIVE_KEYS = 2  # 0 and 1 are the sampler's
 
@@ -30,10 +36,27 @@ class NonFiniteLossError(ArithmeticError):
 class Curve:
     """The training curve, a row for every `log_every` steps: what training.parquet holds."""
 
-    step: list[int]  # number of steps done
-    loss: list[float]  # mean since the row before
-    learning_rate: list[float]
-    segments_per_s: list[float]
+    step: list[int] = field(default_factory=list)  # number of steps done
+    loss: list[float] = field(default_factory=list)  # mean since the row before
+    learning_rate: list[float] = field(default_factory=list)
+    segments_per_s: list[float] = field(default_factory=list)
+    validation_error: list[float] = field(default_factory=list)  # empty without validation
+
+
+@dataclass
+class Validation:
+    """Early stopping: after each row of the curve `error` is taken; the weights of its least value are kept."""
+
+    error: Callable[[], float]
+    patience: int  # rows without a better one after which training ends
+
+
+@dataclass(frozen=True)
+class Training:
+    """What `train` returns."""
+
+    curve: Curve
+    flop_per_segment: float | None  # of forward and backward; None where the run had been finished before
 
 
 def pick_device(name: str) -> torch.device:
@@ -50,48 +73,69 @@ def has_bf16(device: torch.device) -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def compile_encoders(module: nn.Module) -> None:
+    """Have torch compile the parts where the arithmetic is; everything else stays as it is written."""
+    for part in module.modules():
+        if isinstance(part, Transformer | EfficientNet):
+            part.compile()
+
+
 def train(
-    objective: nn.Module,
+    objective: Objective,
     data: TrainingData,
     config: Optimisation,
     device: torch.device,
     state: Path,
     what: str,
-) -> Curve:
+    validation: Validation | None = None,
+) -> Training:
     """Train `objective` in place on `device` and return its curve.
 
-    `objective(signals, keys)` returns the loss of one batch. The run continues from the file `state` if it is there
-    (written every `save_every` steps, removed by the caller once the result is safe). What a step does depends on the
-    configuration and the step's number alone, so a resumed run ends as an unbroken one: on a CPU with the same number
-    of threads, with the same bytes. Raises NonFiniteLossError.
+    The run continues from the file `state` if it is there (written every `save_every` steps, removed by the caller once
+    the result is safe). What a step does depends on the configuration and the step's number alone, so a resumed run
+    ends as an unbroken one: on a CPU with the same number of threads, with the same bytes. Under `torchrun` each
+    process takes its share of every batch. Raises NonFiniteLossError.
     """
     objective.to(device).train()
-    optimizer = torch.optim.AdamW(
-        objective.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
-    curve = Curve([], [], [], [])
-    start = _restore(state, objective, optimizer, curve) if state.exists() else 0
+    if world_size() > 1 and device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(objective)  # type: ignore[no-untyped-call]
+    trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    optimizer = _optimizer(trained, config)
+    curve = Curve()
+    best: dict[str, Tensor] = {}
+    start = _restore(state, objective, optimizer, curve, best) if state.exists() else 0
     bf16 = config.precision == "bf16" and has_bf16(device)
+    share = my_share(config.batch_size)
+    step_of: nn.Module = objective
+    if world_size() > 1:
+        step_of = DistributedDataParallel(objective, broadcast_buffers=False)
+    flop: float | None = None
     steps = range(start, config.steps)
     losses = torch.zeros(config.log_every, device=device)
     since = time.perf_counter()
-    batches = data.batches(config.seed, steps, config.batch_size)
-    for step, signals in progress(zip(steps, batches, strict=True), what, len(steps)):
+    batches = data.batches(config.seed, steps, config.batch_size, objective.views)
+    for step, batch in progress(zip(steps, batches, strict=True), what, len(steps)):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate_at(step)
-        keys = derive(step_keys(config.seed, step, config.batch_size), _OBJECTIVE_KEYS)
+        keys = derive(step_keys(config.seed, step, config.batch_size), _OBJECTIVE_KEYS)[share]
+        if flop is None:
+            flop = flop_per_segment(objective, batch, keys)
+            if device.type == "cuda" and config.compile:
+                compile_encoders(objective)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            loss: Tensor = objective(signals, keys)
+            loss: Tensor = step_of(batch, keys)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(objective.parameters(), config.clip_norm)
+        if config.clip_norm is not None:
+            nn.utils.clip_grad_norm_(trained, config.clip_norm)
         optimizer.step()
+        objective.after_step()
         # The loss stays on the device until the row is due: reading it at every step would make the GPU wait.
         losses[step % config.log_every] = loss.detach()
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
             first = curve.step[-1] if curve.step else 0
-            recent = losses[: done - first].tolist()
+            recent = mean_over_processes(losses[: done - first]).tolist()
             for offset, value in enumerate(recent):
                 if not math.isfinite(value):
                     raise NonFiniteLossError(f"{what}: the loss is {value} at step {first + offset}")
@@ -100,24 +144,56 @@ def train(
             curve.loss.append(math.fsum(recent) / len(recent))
             curve.learning_rate.append(config.learning_rate_at(step))
             curve.segments_per_s.append(len(recent) * config.batch_size / (now - since))
-            since = now
+            if validation is not None:
+                curve.validation_error.append(validation.error())
+                if curve.validation_error[-1] <= min(curve.validation_error):
+                    best = {name: tensor.clone() for name, tensor in objective.state_dict().items()}
+                elif len(curve.step) - 1 - _best_row(curve) >= validation.patience:
+                    break
+            since = time.perf_counter()
             if done // config.save_every > first // config.save_every and done < config.steps:
-                _save(state, objective, optimizer, curve)
-    return curve
+                _save(state, objective, optimizer, curve, best)
+    if best:
+        objective.load_state_dict(best)
+    return Training(curve, flop)
 
 
-def _save(state: Path, objective: nn.Module, optimizer: torch.optim.Optimizer, curve: Curve) -> None:
-    tensors = {f"model.{name}": tensor for name, tensor in objective.state_dict().items()}
-    for number, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in moments.items()}
-    tensors |= {f"curve.{name}": torch.tensor(column, dtype=torch.float64) for name, column in asdict(curve).items()}
-    with atomic_path(state) as part:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part)
+def _best_row(curve: Curve) -> int:
+    """The last row with the least validation error."""
+    least = min(curve.validation_error)
+    return max(row for row, error in enumerate(curve.validation_error) if error == least)
 
 
-def _restore(state: Path, objective: nn.Module, optimizer: torch.optim.Optimizer, curve: Curve) -> int:
+def _optimizer(parameters: list[nn.Parameter], config: Optimisation) -> torch.optim.Optimizer:
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+
+
+def _save(
+    state: Path,
+    objective: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    curve: Curve,
+    best: Mapping[str, Tensor],
+) -> None:
+    if rank() == 0:
+        tensors = {f"model.{name}": tensor for name, tensor in objective.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
+        for number, moments in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in moments.items()}
+        tensors |= {
+            f"curve.{name}": torch.tensor(values, dtype=torch.float64) for name, values in asdict(curve).items()
+        }
+        with atomic_path(state) as part:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part)
+    barrier()
+
+
+def _restore(
+    state: Path, objective: nn.Module, optimizer: torch.optim.Optimizer, curve: Curve, best: dict[str, Tensor]
+) -> int:
     """Load what `_save` wrote; returns the number of steps done."""
-    groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "curve": {}}
+    groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": best, "optimizer": {}, "curve": {}}
     with safe_open(state, framework="pt") as file:
         for key in file.keys():  # noqa: SIM118  (a safetensors file is not a mapping)
             group, name = key.split(".", 1)
@@ -125,14 +201,13 @@ def _restore(state: Path, objective: nn.Module, optimizer: torch.optim.Optimizer
     objective.load_state_dict(groups["model"])
     optimizer.load_state_dict({**optimizer.state_dict(), "state": _moments(groups["optimizer"])})
     curve.step = [int(step) for step in groups["curve"]["step"].tolist()]
-    curve.loss = groups["curve"]["loss"].tolist()
-    curve.learning_rate = groups["curve"]["learning_rate"].tolist()
-    curve.segments_per_s = groups["curve"]["segments_per_s"].tolist()
+    for name in ("loss", "learning_rate", "segments_per_s", "validation_error"):
+        setattr(curve, name, groups["curve"][name].tolist())
     return curve.step[-1]
 
 
 def _moments(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    """AdamW's state by the number of the parameter."""
+    """The optimiser's state by the number of the parameter."""
     moments: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         number, name = key.split(".")

@@ -19,7 +19,7 @@ def test_every_participant_counts_the_same_however_many_segments() -> None:
     sampler = ParticipantSampler(list(PARTICIPANTS))
     assert sampler.participants == 30
     assert sampler.segments == len(PARTICIPANTS) - 3
-    drawn = np.concatenate([sampler.draw(0, step, 20) for step in range(600)])
+    drawn = np.concatenate([sampler.draw(0, step, 20)[:, 0] for step in range(600)])
     who, count = np.unique(PARTICIPANTS[drawn], return_counts=True)
     assert len(who) == 30
     assert "few" not in who
@@ -32,8 +32,8 @@ def test_every_participant_counts_the_same_however_many_segments() -> None:
 def test_a_batch_takes_everyone_once_before_anyone_twice() -> None:
     sampler = ParticipantSampler(list(PARTICIPANTS))
     for step in range(20):
-        assert len(np.unique(PARTICIPANTS[sampler.draw(0, step, 30)])) == 30
-        larger = sampler.draw(0, step, 100)
+        assert len(np.unique(PARTICIPANTS[sampler.draw(0, step, 30)[:, 0]])) == 30
+        larger = sampler.draw(0, step, 100)[:, 0]
         assert len(np.unique(larger)) == 100  # no segment twice
         _, count = np.unique(PARTICIPANTS[larger], return_counts=True)
         assert set(count) == {3, 4}
@@ -58,7 +58,7 @@ def test_batches_hold_the_signals_of_the_rows_drawn(store: SegmentStore) -> None
     batches = list(data.batches(7, range(2, 5), 6))
     assert len(batches) == 3
     for step, batch in zip(range(2, 5), batches, strict=True):
-        drawn = rows[data.sampler.draw(7, step, 6)]
+        drawn = rows[data.sampler.draw(7, step, 6)[:, 0]]
         for modality, channels in (("ppg", 2), ("accel", 3)):
             assert batch[modality].shape == (6, channels, 3840)
             assert batch[modality].dtype == torch.float32

@@ -8,17 +8,19 @@ import torch
 
 from accelkd.models.transformer import Encoder, TransformerShape
 from accelkd.training.augment import Augmentations
+from accelkd.training.configs import DistillationConfig, Optimisation
 from accelkd.training.distillation import Distillation, frozen
 from accelkd.training.losses import cross_modal_loss
 from accelkd.training.randomness import step_keys
 
 SHAPE = TransformerShape(width=16, layers=1, heads=2, mlp=32)
+STEPS = Optimisation(steps=1, batch_size=6, learning_rate=0.1)
 OFF = Augmentations(cut_out=0, magnitude_warp=0, gaussian_noise=0, channel_permute=0, time_warp=0)
 
 
 def distillation(teacher: Encoder, augmentations: Augmentations = OFF) -> Distillation:
     torch.manual_seed(1)
-    return Distillation(frozen(teacher), 16, Encoder(3, SHAPE), augmentations, temperature=0.04, teacher_weight=1.0)
+    return Distillation(frozen(teacher), 16, Encoder(3, SHAPE), DistillationConfig(SHAPE, STEPS, augmentations))
 
 
 def test_teacher_is_left_as_it_is() -> None:

@@ -20,18 +20,42 @@ import torch
 from accelkd.models.transformer import TransformerShape
 from accelkd.segments.store import SegmentStore
 from accelkd.training.checkpoint import load_encoder, load_heads, read_config, read_metrics
-from accelkd.training.presets import PRESETS, TeacherConfig
-from accelkd.training.runs import train_student, train_teacher
+from accelkd.training.configs import EncoderConfig
+from accelkd.training.presets import PRESETS
+from accelkd.training.runs import train_encoder
 
 SMOKE = PRESETS["smoke"]
 
 
-def teacher(store: SegmentStore, rows: np.ndarray, out: Path, config: TeacherConfig = SMOKE.teacher) -> Path:
-    return train_teacher(store, rows, config, out, data_version="data-1", split_version="split-1", device="cpu")
+def trained(
+    store: SegmentStore,
+    rows: np.ndarray,
+    config: EncoderConfig,
+    out: Path,
+    teacher_folder: Path | None = None,
+    name: str = "encoder",
+    data_version: str = "data-1",
+    split_version: str = "split-1",
+) -> Path:
+    return train_encoder(
+        store,
+        rows,
+        config,
+        out,
+        name=name,
+        data_version=data_version,
+        split_version=split_version,
+        teacher=teacher_folder,
+        device="cpu",
+    )
+
+
+def teacher(store: SegmentStore, rows: np.ndarray, out: Path, config: EncoderConfig = SMOKE.teacher) -> Path:
+    return trained(store, rows, config, out, name="ppg_teacher")
 
 
 def student(store: SegmentStore, rows: np.ndarray, teacher_folder: Path, out: Path) -> Path:
-    return train_student(store, rows, SMOKE.student, teacher_folder, out, "data-1", "split-1", device="cpu")
+    return trained(store, rows, SMOKE.student, out, teacher_folder, name="accel_student")
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +141,8 @@ def test_model_id_follows_every_input(
         checkpoints[0].name,
         teacher(store, rows, tmp_path, seeded).name,
         teacher(store, rows[:-1], tmp_path).name,
-        train_teacher(store, rows, SMOKE.teacher, tmp_path, "data-2", "split-1", "cpu").name,
-        train_teacher(store, rows, SMOKE.teacher, tmp_path, "data-1", "split-2", "cpu").name,
+        trained(store, rows, SMOKE.teacher, tmp_path, name="ppg_teacher", data_version="data-2").name,
+        trained(store, rows, SMOKE.teacher, tmp_path, name="ppg_teacher", split_version="split-2").name,
     }
     assert len(ids) == 5
     other_teacher = teacher(store, rows, tmp_path, seeded)
@@ -141,7 +165,7 @@ def test_teacher_must_fit_the_segments(checkpoints: tuple[Path, Path], store: Se
     (other / "config.json").write_text(json.dumps(config))
     store.ppg_channels = 4
     try:
-        with pytest.raises(ValueError, match="takes 2 PPG channels, the segments have 4"):
+        with pytest.raises(ValueError, match="takes 2 ppg channels, the segments have 4"):
             student(store, np.arange(4), other, tmp_path)
     finally:
         store.ppg_channels = 2

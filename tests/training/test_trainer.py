@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from accelkd.segments.store import SegmentStore
+from accelkd.training.configs import Optimisation, scaled_schedule
 from accelkd.training.data import TrainingData
-from accelkd.training.presets import Optimisation, scaled_schedule
+from accelkd.training.objective import Objective
 from accelkd.training.trainer import Curve, NonFiniteLossError, has_bf16, pick_device, train
 
 CPU = torch.device("cpu")
@@ -22,7 +23,7 @@ CONFIG = Optimisation(
 )
 
 
-class Smoothing(nn.Module):
+class Smoothing(Objective):
     """A small objective: a batch-normalised linear model predicts the mean of each axis; dies on demand."""
 
     def __init__(self, dies_at: int | None = None, diverges_at: int | None = None) -> None:
@@ -51,8 +52,8 @@ def data(store: SegmentStore, rows: np.ndarray) -> TrainingData:
     return TrainingData(store, rows, ["accel"], CPU)
 
 
-def run(objective: nn.Module, data: TrainingData, state: Path, config: Optimisation = CONFIG) -> Curve:
-    return train(objective, data, config, CPU, state, "test")
+def run(objective: Objective, data: TrainingData, state: Path, config: Optimisation = CONFIG) -> Curve:
+    return train(objective, data, config, CPU, state, "test").curve
 
 
 def weights(module: nn.Module) -> dict[str, bytes]:
@@ -135,15 +136,16 @@ def test_gradients_are_clipped(data: TrainingData, tmp_path: Path) -> None:
 
 
 def test_precision_is_what_the_processor_has(data: TrainingData, tmp_path: Path) -> None:
-    seen = []
-
     class Probe(Smoothing):
         def forward(self, signals: Mapping[str, Tensor], keys: Tensor) -> Tensor:
-            seen.append(self.linear(signals["accel"]).dtype)
+            self.seen = self.linear(signals["accel"]).dtype
             return super().forward(signals, keys)
 
+    seen = []
     for precision in ("fp32", "bf16"):
-        run(Probe(), data, tmp_path / precision, replace(CONFIG, steps=1, precision=precision))
+        probe = Probe()
+        run(probe, data, tmp_path / precision, replace(CONFIG, steps=1, precision=precision))
+        seen.append(probe.seen)
     assert seen == [torch.float32, torch.bfloat16 if has_bf16(CPU) else torch.float32]
 
 

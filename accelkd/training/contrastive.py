@@ -1,0 +1,62 @@
+"""Contrastive pre-training of one modality (section 3.1): two views, one of them through a slowly moving encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from accelkd.models.encoders import AnyEncoder, build_encoder
+from accelkd.models.heads import ProjectionHead
+from accelkd.training.augment import augment
+from accelkd.training.configs import ContrastiveConfig
+from accelkd.training.losses import info_nce, koleo
+from accelkd.training.objective import Batch, Objective
+from accelkd.training.parallel import gathered
+from accelkd.training.randomness import derive
+
+
+class Contrastive(Objective):
+    """An encoder and its head, trained; and their exponential moving averages, which see the other view.
+
+    The loss is InfoNCE, the mean of both directions, plus the KoLeo regulariser on the trained side's projections. The
+    views are two augmentations of one segment, or of two segments of one participant.
+    """
+
+    def __init__(self, encoder: AnyEncoder, config: ContrastiveConfig) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = ProjectionHead(config.encoder.width)
+        self.average_encoder = build_encoder(encoder.channels, config.encoder)
+        self.average_head = ProjectionHead(config.encoder.width)
+        for average, trained in ((self.average_encoder, self.encoder), (self.average_head, self.head)):
+            average.requires_grad_(False).load_state_dict(trained.state_dict())
+        self.config = config
+        self.views = 2 if config.positives == "participant" else 1
+
+    def forward(self, batch: Batch, keys: Tensor) -> Tensor:
+        x = batch[self.config.modality]
+        first, second = x.unbind(1) if self.views == 2 else (x, x)
+        first = augment(first, derive(keys, 0), self.config.augmentations)
+        second = augment(second, derive(keys, 1), self.config.augmentations)
+        trained: Tensor = self.head(gathered(self.encoder(first)))
+        with torch.no_grad():
+            average: Tensor = self.average_head(gathered(self.average_encoder(second)))
+        temperature = self.config.temperature
+        contrast = (info_nce(trained, average, temperature) + info_nce(average, trained, temperature)) / 2
+        return contrast + self.config.koleo_weight * koleo(trained)
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Move the averages towards the trained: parameters, and BatchNorm's running statistics alike."""
+        for average, trained in self._averages():
+            if average.is_floating_point():
+                average.lerp_(trained, 1 - self.config.momentum)
+            else:
+                average.copy_(trained)
+
+    def _averages(self) -> Iterable[tuple[Tensor, Tensor]]:
+        for average, trained in ((self.average_encoder, self.encoder), (self.average_head, self.head)):
+            yield from zip(average.parameters(), trained.parameters(), strict=True)
+            yield from zip(average.buffers(), trained.buffers(), strict=True)

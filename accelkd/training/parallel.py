@@ -1,0 +1,73 @@
+"""Training on several processes, as `torchrun` starts them: who I am, and what all of us computed.
+
+Every process draws the same global batch and takes its own slice of it. Embeddings are gathered before the heads, so
+heads and contrastive loss see the whole batch everywhere: one process or many, the gradient is the same.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.nn.functional import all_gather
+
+
+def world_size() -> int:
+    """Number of processes that train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this process among them, from 0; the first alone writes files."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def my_share(size: int) -> slice:
+    """This process's part of a global batch. Raises ValueError where it does not divide evenly."""
+    if size % world_size():
+        raise ValueError(f"a batch of {size} does not divide among {world_size()} processes")
+    share = size // world_size()
+    return slice(rank() * share, (rank() + 1) * share)
+
+
+def gathered(x: Tensor) -> Tensor:
+    """The rows of all processes in the order of the global batch, with gradient through all of them.
+
+    Each process then computes the whole loss; summed over processes, the gradient that arrives here is `world_size`
+    times the right one, and averaging gradients over processes, as DistributedDataParallel does, divides it out.
+    """
+    return torch.cat(all_gather(x)) if world_size() > 1 else x  # type: ignore[no-untyped-call]
+
+
+def mean_over_processes(x: Tensor) -> Tensor:
+    """The mean of each element over all processes."""
+    if world_size() > 1:
+        dist.all_reduce(x)
+        x = x / world_size()
+    return x
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[torch.device]:
+    """Join the processes that `torchrun` started; alone otherwise. Yields this process's own device."""
+    if "LOCAL_RANK" not in os.environ or dist.is_initialized():
+        yield device
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
