@@ -1,4 +1,4 @@
-"""Embeddings: extracted from segments by an encoder, and read back from the warehouse for evaluation."""
+"""Embeddings in the warehouse: put there batch by batch, and read back for evaluation."""
 
 from __future__ import annotations
 
@@ -8,18 +8,13 @@ from dataclasses import dataclass
 import duckdb
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import nn
 
+from accelkd.evaluation.extract import embed
 from accelkd.lake import Lake
-from accelkd.progress import progress
-from accelkd.segments.store import Modality, SegmentStore
+from accelkd.segments.store import SegmentStore
 from accelkd.training.checkpoint import load_encoder
 from accelkd.training.current import EncoderName, current_checkpoint
-from accelkd.training.trainer import pick_device
 from accelkd.warehouse.load import load_embeddings
-
-BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
@@ -31,19 +26,6 @@ class EmbeddedBatch:
     width: int
     where: str  # LoadedEmbeddings.where, or why nothing was embedded
     content_version: str  # hash of model, segments and embeddings
-
-
-def embed(encoder: nn.Module, store: SegmentStore, modality: Modality, device: str = "auto") -> npt.NDArray[np.float32]:
-    """Embeddings `[segments, width]` of all segments of a store, in float32, in the store's order."""
-    where = pick_device(device)
-    encoder = encoder.eval().to(where)
-    parts = []
-    with torch.inference_mode():
-        for start in progress(range(0, len(store), BATCH_SIZE), f"embedding {modality}"):
-            rows = np.arange(start, min(start + BATCH_SIZE, len(store)))
-            signals = torch.from_numpy(store.signals(modality, rows)).to(where).float()
-            parts.append(encoder(signals).float().cpu().numpy())
-    return np.concatenate(parts)
 
 
 def embed_batch(lake: Lake, encoder: EncoderName, batch_id: str, device: str = "auto") -> EmbeddedBatch:
