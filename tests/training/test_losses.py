@@ -1,4 +1,4 @@
-"""The contrastive loss."""
+"""The contrastive losses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from accelkd.training.losses import cross_modal_loss, info_nce
+from accelkd.training.losses import cross_modal_loss, info_nce, koleo
 
 
 def naive(anchors: np.ndarray, others: np.ndarray, temperature: float) -> float:
@@ -70,3 +70,27 @@ def test_gradient_is_right() -> None:
                 moved[0 if side is teacher else 1][i, j] += sign * 1e-5
                 shifted.append(0.7 * naive(*moved, 0.5) + 0.3 * naive(*moved[::-1], 0.5))
             assert side.grad[i, j].item() == pytest.approx((shifted[0] - shifted[1]) / 2e-5, abs=1e-5)
+
+
+def test_koleo_is_the_mean_log_distance_to_the_nearest_neighbour() -> None:
+    x = torch.randn(20, 8, generator=torch.Generator().manual_seed(2))
+    rows = [row / np.linalg.norm(row) for row in x.double().numpy()]
+    nearest = [min(float(np.linalg.norm(a - b)) for j, b in enumerate(rows) if j != i) for i, a in enumerate(rows)]
+    assert koleo(3 * x).item() == pytest.approx(-np.log(nearest).mean(), rel=1e-5)
+
+
+def test_koleo_of_equal_rows_is_finite_and_has_a_finite_gradient() -> None:
+    x = torch.ones(4, 8, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = koleo(x)
+    loss.backward()
+    assert loss.isfinite()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+
+
+def test_koleo_falls_as_embeddings_spread() -> None:
+    generator = torch.Generator().manual_seed(3)
+    crowded = torch.ones(32, 8) + 0.01 * torch.randn(32, 8, generator=generator)
+    spread = torch.randn(32, 8, generator=generator)
+    assert koleo(spread) < koleo(crowded)
