@@ -6,11 +6,12 @@ import dagster as dg
 
 from accelkd.cohort.curation import segmented_batches
 from accelkd.cohort.participants import segmented_participants
-from accelkd.cohort.split import LEDGER, extend_split, read_split
+from accelkd.cohort.split import extend_split, read_split
 from accelkd.lake import Lake
 from accelkd.settings import Settings
+from accelkd.warehouse.inspect import documented_columns
 from accelkd.warehouse.load import load_split
-from assets.metadata import column_schema, figure, markdown_table
+from assets.metadata import figure, markdown_table, table, tags, warehouse_columns
 from assets.warehouse import segment_tables
 
 
@@ -19,9 +20,27 @@ from assets.warehouse import segment_tables
     group_name="cohort",
     kinds={"parquet", "duckdb"},
     owners=["team:data-engineering"],
+    tags=tags("of-people", "each-training"),
     pool="duckdb_writer",
     code_version="1",
-    metadata={"settings": "split_seed, test_fraction", "dagster/column_schema": column_schema(LEDGER)},
+    metadata={
+        "settings": "split_seed, test_fraction",
+        "dagster/table_name": "split",
+        **table(
+            warehouse_columns(documented_columns(), ["split"]),
+            {
+                **{name: [f"segment_tables.segments.{name}"] for name in ("participant_id", "device_id", "batch_id")},
+                "sex": ["segment_tables.demographics.sex"],
+                "age_band": ["segment_tables.demographics.age_years"],
+                "split": [
+                    "segment_tables.segments.participant_id",
+                    "segment_tables.segments.device_id",
+                    "segment_tables.demographics.sex",
+                    "segment_tables.demographics.age_years",
+                ],
+            },
+        ),
+    },
 )
 def participant_split(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult[None]:
     """The split ledger: participants, never segments, 80/20, stratified by sex × age band × device.
@@ -43,6 +62,7 @@ def participant_split(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[S
             "added": summary.added,
             "train": summary.train,
             "test": summary.test,
+            "test_share": summary.test / max(summary.participants, 1),
             "strata": summary.strata,
             "largest_deviation": summary.largest_deviation,
             "balance": figure(split_figure(ledger), "participants in training and in test, by stratum"),

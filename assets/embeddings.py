@@ -6,7 +6,7 @@ import pyarrow as pa
 from accelkd.lake import Lake
 from accelkd.training.current import EncoderName
 from assets.encoders import accel_student, ppg_teacher
-from assets.metadata import column_schema
+from assets.metadata import arrow_columns, table, tags
 from assets.partitions import arrival_batches
 from assets.warehouse import segment_tables
 
@@ -22,6 +22,12 @@ EMBEDDING = pa.schema(
 
 
 def _embeddings(encoder: EncoderName, trained: dg.AssetsDefinition, signal: str) -> dg.AssetsDefinition:
+    modality = "ppg" if encoder == "ppg_teacher" else "accel"
+    made_from = {
+        **{name: [f"segment_tables.segments.{name}"] for name in ("segment_id", "participant_id", "batch_id")},
+        "embedding": [f"segments.{modality}"],
+    }
+
     @dg.asset(
         name=f"{encoder}_embeddings",
         deps=[segment_tables, trained],
@@ -29,9 +35,10 @@ def _embeddings(encoder: EncoderName, trained: dg.AssetsDefinition, signal: str)
         group_name="embeddings",
         kinds={"pytorch", "duckdb"},
         owners=["team:data-engineering", "team:research"],
+        tags=tags("of-people", "each-batch"),
         pool="duckdb_writer",
         code_version="1",
-        metadata={"dagster/column_schema": column_schema(EMBEDDING)},
+        metadata={"dagster/table_name": f"embeddings.{encoder}", **table(arrow_columns(EMBEDDING), made_from)},
         description=(
             f"Embeddings of one batch's {signal} segments by the current {encoder}, in `embeddings.{encoder}`. "
             "A new model fills a table beside the current one, which it replaces once it covers every segment."

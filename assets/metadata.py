@@ -4,24 +4,80 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import dagster as dg
 import pyarrow as pa
 
+from accelkd.warehouse.inspect import Column
 
-def column_schema(schema: pa.Schema) -> dg.TableSchema:
-    """The columns of an Arrow schema as the UI shows them; a field's `comment` becomes its description."""
-    return dg.TableSchema(
-        [
-            dg.TableColumn(
-                field.name,
-                str(field.type),
-                description=(field.metadata or {}).get(b"comment", b"").decode() or None,
-                constraints=dg.TableColumnConstraints(nullable=field.nullable),
-            )
-            for field in schema
-        ]
-    )
+MadeFrom = Mapping[str, Sequence[str]]  # a column, and the columns that it is made from as `asset.column`
+Data = Literal["of-people", "summaries"]
+Cadence = Literal["each-batch", "each-training", "each-report"]
+
+
+def tags(data: Data, cadence: Cadence) -> dict[str, str]:
+    """Tags of an asset: whether it holds rows or signals of single people, and when it is made anew."""
+    return {"data": data, "cadence": cadence}
+
+
+def arrow_columns(schema: pa.Schema, comments: Mapping[str, str] | None = None) -> list[dg.TableColumn]:
+    """The columns of an Arrow schema; described by `comments`, or by the `comment` in a field's metadata."""
+    return [
+        dg.TableColumn(
+            field.name,
+            str(field.type),
+            description=(comments or {}).get(field.name)
+            or (field.metadata or {}).get(b"comment", b"").decode()
+            or None,
+            constraints=dg.TableColumnConstraints(nullable=field.nullable),
+        )
+        for field in schema
+    ]
+
+
+def warehouse_columns(columns: Sequence[Column], tables: Sequence[str] | None = None) -> list[dg.TableColumn]:
+    """Columns of the warehouse, of the given tables or of all; named `table.column` unless they are of one table."""
+    return [
+        dg.TableColumn(
+            column.name if tables is not None and len(tables) == 1 else f"{column.table}.{column.name}",
+            column.type,
+            description=column.comment,
+            constraints=dg.TableColumnConstraints(nullable=column.nullable),
+        )
+        for column in columns
+        if tables is None or column.table in tables
+    ]
+
+
+def table(columns: Sequence[dg.TableColumn], made_from: MadeFrom | None = None) -> dict[str, dg.MetadataValue]:
+    """Metadata of an asset that is a table: its columns, and what each is made from.
+
+    The UI shows the columns, but has no page for their lineage: so a column's description ends with it.
+    """
+    made_from = made_from or {}
+    described = [
+        dg.TableColumn(
+            column.name,
+            column.type,
+            description=_with_sources(column.description, made_from.get(column.name, ())),
+            constraints=column.constraints,
+        )
+        for column in columns
+    ]
+    lineage = {
+        name: [dg.TableColumnDep(*source.split(".", 1)) for source in sources] for name, sources in made_from.items()
+    }
+    metadata: dict[str, dg.MetadataValue] = {
+        "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(described))
+    }
+    if lineage:
+        metadata["dagster/column_lineage"] = dg.MetadataValue.column_lineage(dg.TableColumnLineage(lineage))
+    return metadata
+
+
+def _with_sources(description: str | None, sources: Sequence[str]) -> str | None:
+    return " ".join(filter(None, [description, f"← {', '.join(sources)}" if sources else None])) or None
 
 
 def figure(png: bytes, caption: str) -> dg.MarkdownMetadataValue:

@@ -9,7 +9,7 @@ from accelkd.lake import Lake
 from accelkd.recordings.batches import MANIFEST, read_manifest
 from accelkd.recordings.schema import RECORDING
 from accelkd.recordings.validate import validate_batch
-from assets.metadata import column_schema, counts_table
+from assets.metadata import arrow_columns, counts_table, table, tags
 from assets.partitions import arrival_batches
 
 
@@ -18,8 +18,9 @@ from assets.partitions import arrival_batches
     group_name="recordings",
     kinds={"parquet"},
     owners=["team:data-engineering"],
+    tags=tags("of-people", "each-batch"),
     code_version="1",
-    metadata={"dagster/column_schema": column_schema(RECORDING)},
+    metadata=table(arrow_columns(RECORDING)),
 )
 def raw_recordings(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
     """Raw recordings of one arrival batch, as they landed.

@@ -1,14 +1,19 @@
 """The warehouse: tables of each batch, and the published copy that analysts open."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from accelkd.lake import Lake
 from accelkd.segments.schema import METADATA
+from accelkd.warehouse.inspect import Column, columns, documented_columns
 from accelkd.warehouse.load import load_batch, segments_artifact
 from accelkd.warehouse.publish import publish
-from assets.metadata import column_schema, counts_table
+from assets.metadata import counts_table, table, tags, warehouse_columns
 from assets.partitions import arrival_batches
 from assets.segments import segments
+
+BATCH_TABLES = ("batches", "demographics", "survey_targets", "segments", "quarantine")
 
 
 @dg.asset(
@@ -17,12 +22,26 @@ from assets.segments import segments
     group_name="segments",
     kinds={"duckdb"},
     owners=["team:data-engineering"],
+    tags=tags("of-people", "each-batch"),
     pool="duckdb_writer",
     code_version="1",
-    metadata={"dagster/column_schema": column_schema(METADATA)},
+    metadata=table(
+        warehouse_columns(documented_columns(), BATCH_TABLES),
+        {
+            **{f"segments.{name}": [f"segments.{name}"] for name in (*METADATA.names, "ppg_status", "accel_status")},
+            "batches.batch_id": ["segments.batch_id"],
+            "batches.devices": ["raw_recordings.device_id"],
+            "batches.recordings": ["raw_recordings.recording_id"],
+            "batches.segments": ["segments.segment_id"],
+            "quarantine.reason": [f"raw_recordings.{name}" for name in ("ppg", "dark", "accel")],
+        },
+    ),
 )
 def segment_tables(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
-    """Participants, segments (labels and quality, no signals) and quarantine counts of one batch, in the warehouse."""
+    """Participants, segments (labels and quality, no signals) and quarantine counts of one batch, in the warehouse.
+
+    Who the participants are comes from the batch's own `participants.parquet`, everything else from its recordings.
+    """
     loaded = load_batch(lake, context.partition_key)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(segments_artifact(lake, context.partition_key).version),
@@ -40,6 +59,7 @@ def segment_tables(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lak
     group_name="warehouse",
     kinds={"duckdb"},
     owners=["team:data-engineering"],
+    tags=tags("of-people", "each-report"),
     pool="duckdb_writer",
     code_version="1",
 )
@@ -49,6 +69,7 @@ def published_warehouse(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[No
     A connection that is open keeps what it sees; the next one sees the new. Nobody ever waits.
     """
     published = publish(lake)
+    found = columns(lake.published)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(published.content_version),
         metadata={
@@ -56,5 +77,23 @@ def published_warehouse(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[No
             "dagster/row_count": sum(published.rows.values()),
             "size_mb": published.bytes / 1e6,
             "rows_by_table": counts_table(published.rows, "table"),
+            **table(warehouse_columns(found), _published_from(found)),
         },
     )
+
+
+def _published_from(published: Sequence[Column]) -> dict[str, list[str]]:
+    """The asset and column that each published column is a copy of, for the tables that are an asset's."""
+    assets = {
+        **{name: [f"segment_tables.{name}."] for name in BATCH_TABLES},
+        "split": ["participant_split."],
+        "embeddings.ppg_teacher": ["ppg_teacher_embeddings."],
+        "embeddings.accel_student": ["accel_student_embeddings."],
+        "probe_results": ["ppg_teacher_probes.", "accel_student_probes."],
+        "retrieval_results": ["retrieval."],
+    }
+    return {
+        f"{column.table}.{column.name}": [f"{asset}{column.name}" for asset in assets[column.table]]
+        for column in published
+        if column.table in assets
+    }

@@ -116,22 +116,18 @@ class Column:
     comment: str | None
 
 
-def columns(connection: duckdb.DuckDBPyConnection) -> list[Column]:
-    """Columns of every table, table by table."""
-    rows = connection.execute(
-        "SELECT if(schema_name = 'main', '', schema_name || '.') || table_name, column_name, data_type, is_nullable, "
-        "c.comment FROM duckdb_columns() c JOIN duckdb_tables() t USING (database_oid, schema_name, table_name) "
-        "WHERE NOT t.internal ORDER BY 1, column_index"
-    ).fetchall()
-    return [Column(*row) for row in rows]
-
-
 @cache
 def documented_columns() -> tuple[Column, ...]:
     """Columns of a warehouse in which nothing has been loaded yet."""
     with duckdb.connect(":memory:") as connection:
         connection.execute(SCHEMA_SQL)
-        return tuple(columns(connection))
+        return _columns(connection)
+
+
+def columns(path: Path) -> tuple[Column, ...]:
+    """Columns of a DuckDB file, table by table."""
+    with duckdb.connect(str(path), read_only=True) as connection:
+        return _columns(connection)
 
 
 def row_counts(path: Path) -> dict[str, int]:
@@ -143,3 +139,12 @@ def row_counts(path: Path) -> dict[str, int]:
             for schema, table in tables
             if not table.endswith(NEXT)
         }
+
+
+def _columns(connection: duckdb.DuckDBPyConnection) -> tuple[Column, ...]:
+    rows = connection.execute(
+        "SELECT if(schema_name = 'main', '', schema_name || '.') || table_name, column_name, data_type, is_nullable, "
+        "c.comment FROM duckdb_columns() c JOIN duckdb_tables() t USING (database_oid, schema_name, table_name) "
+        "WHERE NOT t.internal ORDER BY 1, column_index"
+    ).fetchall()
+    return tuple(Column(*row) for row in rows)
