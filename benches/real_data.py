@@ -15,7 +15,7 @@ import dagster as dg
 import duckdb
 import numpy as np
 
-from accelkd.evaluation.probes import TARGETS, probe
+from accelkd.evaluation.probes import TARGETS, LabelledEmbeddings, probe_segments
 from accelkd.lake import Lake
 from accelkd.recordings.ingest import ingest
 from accelkd.segments.segment import segment_batch
@@ -89,11 +89,9 @@ def whole_chain(data: Path, home: Path, preset: PresetName) -> None:
             for name, (column, good_only) in targets.items():
                 y = np.array([row[column] for row in rows], np.float64)
                 y[~good & good_only] = np.nan
-                sides = [
-                    (x[side], y[side], people[side].tolist())
-                    for side in (np.isfinite(y) & ~test, np.isfinite(y) & test)
-                ]
-                result, _ = probe(name if name in TARGETS else "hr_bpm", sides[0], sides[1])
+                target = name if name in TARGETS else "hr_bpm"
+                sides = (LabelledEmbeddings(x[side], people[side], {target: y[side]}) for side in (~test, test))
+                result = probe_segments(*sides)[target, 1.0].result
                 print(
                     f"| {encoder} | {name} | {result.mae:.2f} {result.unit} | {result.constant_mae:.2f} | "
                     f"{'' if result.pearson_r is None else format(result.pearson_r, '.2f')} | "

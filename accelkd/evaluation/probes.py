@@ -1,12 +1,13 @@
 """Ridge probes: how much of a target a straight line reads out of frozen embeddings (section 4.2, appendix A.2).
 
 One segment is one sample. A probe is fitted on training participants and measured on test participants; its penalty is
-chosen by cross-validation inside the training participants, whose folds keep each participant together.
+chosen by cross-validation inside the training participants, whose folds keep each participant together. Fits are in
+closed form from Gram matrices, which all targets and penalties share.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,22 +17,34 @@ from sklearn.model_selection import GroupKFold
 Floats = npt.NDArray[np.floating]
 
 TARGETS = {"hr_bpm": "bpm", "sdnn_ms": "ms", "rmssd_ms": "ms"}
+LABEL_FRACTIONS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # figure 2: from 0.1 % to 100 %
+FEWEST_LABELS = 10  # that a fraction keeps
 FOLDS = 5
 PENALTIES = np.logspace(-6, 2, 33)  # per sample, on standardised embeddings: alpha / number of samples
 _CHUNK = 16_384  # rows that are in float64 at a time
 
 
 @dataclass(frozen=True)
-class Ridge:
-    """A fitted probe."""
+class LabelledEmbeddings:
+    """One side of a probe: samples with their participants and targets."""
 
-    weights: npt.NDArray[np.float64]  # [width], for embeddings as they are
-    intercept: float
-    alpha: float  # scikit-learn's, on standardised embeddings
+    matrix: Floats  # [samples, width]
+    participants: npt.NDArray[np.str_]  # [samples]
+    targets: Mapping[str, Floats]  # [samples] each; NaN where a sample has no label
+
+
+@dataclass(frozen=True)
+class Ridges:
+    """Fitted probes, one for each target."""
+
+    weights: npt.NDArray[np.float64]  # [width, targets], for embeddings as they are
+    intercepts: npt.NDArray[np.float64]  # [targets]
+    alphas: npt.NDArray[np.float64]  # [targets], scikit-learn's, on standardised embeddings
 
     def predict(self, x: Floats) -> npt.NDArray[np.float64]:
-        """Predictions `[samples]` for embeddings `[samples, width]`."""
-        return np.asarray(x @ self.weights + self.intercept, np.float64)
+        """Predictions `[samples, targets]` for embeddings `[samples, width]`."""
+        parts = [x[start : start + _CHUNK] @ self.weights for start in range(0, max(len(x), 1), _CHUNK)]
+        return np.concatenate(parts) + self.intercepts
 
 
 @dataclass(frozen=True)
@@ -52,17 +65,103 @@ class ProbeResult:
     constant_rmse: float  # of the training targets' mean, the constant with the smallest squared error
 
 
-def fit_ridge(x: Floats, y: Floats, participants: Sequence[str]) -> Ridge:
-    """Ridge regression of `y` [samples] on `x` [samples, width], with an intercept that is not penalised.
+@dataclass(frozen=True)
+class Probe:
+    """A result with what it was measured on: the test segments that have the label."""
 
-    All penalties are tried in closed form from the folds' Gram matrices: the signals are read once, in float64 chunks.
-    The chosen one has the smallest squared error over the held-out folds. Raises ValueError for fewer than two
+    result: ProbeResult
+    measured: npt.NDArray[np.float64]
+    predicted: npt.NDArray[np.float64]
+
+
+def labelled_subsets(
+    participants: Sequence[str] | npt.NDArray[np.str_], fractions: Iterable[float], *, seed: int = 0
+) -> dict[float, npt.NDArray[np.intp]]:
+    """Rows that each fraction keeps of the labelled segments, whose participants are given row by row; sorted.
+
+    Drawn over segments, nested (what 0.1 % keeps, 1 % keeps too) and the same for the same rows and seed. Each keeps at
+    least FEWEST_LABELS rows, where there are as many, of at least two participants. Raises ValueError for a fraction
+    outside (0, 1] or fewer than two participants.
+    """
+    people = np.asarray(participants)
+    order = np.random.default_rng(seed).permutation(len(people))
+    others = np.flatnonzero(people[order] != people[order[:1]])
+    if not len(others):
+        raise ValueError("a probe needs at least two training participants")
+    order[[1, others[0]]] = order[[others[0], 1]]
+    subsets = {}
+    for fraction in fractions:
+        if not 0 < fraction <= 1:
+            raise ValueError(f"label fraction {fraction} is not in (0, 1]")
+        subsets[fraction] = np.sort(order[: max(FEWEST_LABELS, round(fraction * len(order)))])
+    return subsets
+
+
+def probe_segments(
+    train: LabelledEmbeddings,
+    test: LabelledEmbeddings,
+    *,
+    fractions: Sequence[float] = (1.0,),
+    seed: int = 0,
+) -> dict[tuple[str, float], Probe]:
+    """Probes for every target and label fraction, by (target, fraction): fitted on `train`, measured on all of `test`.
+
+    Raises ValueError if a participant is on both sides or a target has no label on one.
+    """
+    refuse_shared_participants(train, test)
+    for target in train.targets:
+        labels = [int(np.isfinite(side.targets[target]).sum()) for side in (train, test)]
+        if not all(labels):
+            raise ValueError(f"probe of {target}: {labels[0]} training and {labels[1]} test segments have the label")
+    probes = {}
+    for names in _labelled_alike(train.targets):
+        rows = np.flatnonzero(np.isfinite(train.targets[names[0]]))
+        y = np.column_stack([train.targets[name][rows] for name in names])
+        people = train.participants[rows]
+        for fraction, kept in labelled_subsets(people, fractions, seed=seed).items():
+            ridges = fit_ridges(train.matrix[rows[kept]], y[kept], people[kept])
+            predicted = ridges.predict(test.matrix)
+            for column, name in enumerate(names):
+                labelled = np.isfinite(test.targets[name])
+                measured = np.asarray(test.targets[name][labelled], np.float64)
+                known, guess = y[kept, column], predicted[labelled, column]
+                result = ProbeResult(
+                    target=name,
+                    unit=TARGETS[name],
+                    train_participants=len(np.unique(people[kept])),
+                    train_segments=len(kept),
+                    test_participants=len(np.unique(test.participants[labelled])),
+                    test_segments=len(measured),
+                    ridge_alpha=float(ridges.alphas[column]),
+                    mae=mean_absolute_error(measured, guess),
+                    rmse=root_mean_squared_error(measured, guess),
+                    pearson_r=pearson_r(measured, guess),
+                    constant_mae=mean_absolute_error(measured, np.median(known)),
+                    constant_rmse=root_mean_squared_error(measured, known.mean()),
+                )
+                probes[name, fraction] = Probe(result, measured, guess)
+    return {(name, fraction): probes[name, fraction] for name in train.targets for fraction in fractions}
+
+
+def refuse_shared_participants(train: LabelledEmbeddings, test: LabelledEmbeddings) -> None:
+    """Raises ValueError that names a participant who is on both sides."""
+    shared = np.intersect1d(train.participants, test.participants)
+    if len(shared):
+        raise ValueError(f"participant {shared[0]} is in training and in test ({len(shared)} such participants)")
+
+
+def fit_ridges(x: Floats, y: Floats, participants: Sequence[str] | npt.NDArray[np.str_]) -> Ridges:
+    """Ridge regressions of `y` [samples, targets] on `x` [samples, width], with intercepts that are not penalised.
+
+    All penalties are tried in closed form from the folds' Gram matrices: the embeddings are read once, in float64
+    chunks. Each target's has the smallest squared error over the held-out folds. Raises ValueError for fewer than two
     participants.
     """
     groups = np.unique(np.asarray(participants), return_inverse=True)[1]
     folds = min(FOLDS, int(groups.max(initial=0)) + 1)
     if folds < 2:
         raise ValueError("a probe needs at least two training participants")
+    width = x.shape[1]
     mean = x.mean(axis=0, dtype=np.float64)
     scale = x.std(axis=0, dtype=np.float64)
     scale[scale == 0] = 1.0
@@ -70,60 +169,53 @@ def fit_ridge(x: Floats, y: Floats, participants: Sequence[str]) -> Ridge:
     moments = np.stack([_moments(x[rows], y[rows], mean, scale) for rows in held_out])
     total = moments.sum(axis=0)
 
-    squared_error = np.zeros(len(PENALTIES))
+    squared_error = np.zeros((len(PENALTIES), y.shape[1]))
     for fold in moments:
-        center, weights = _solve(total - fold, PENALTIES)
+        center, weights = _solve(total - fold, width, PENALTIES)
         # Of the residuals (y - ȳ) - (x - x̄) w of the fold that was left out, from its moments alone
         around = _around(fold, center)
-        squared_error += (
-            around[-1, -1]
-            - 2 * weights @ around[:-1, -1]
-            + np.einsum("pi,ij,pj->p", weights, around[:-1, :-1], weights)
-        )
-    penalty = PENALTIES[np.argmin(squared_error)]
-    center, best = _solve(total, np.array([penalty]))
-    weights = best[0] / scale
-    intercept = float(center[-1] - center[:-1] @ best[0] - mean @ weights)
-    return Ridge(weights, intercept, float(penalty * len(x)))
-
-
-def probe(
-    target: str,
-    train: tuple[Floats, Floats, Sequence[str]],
-    test: tuple[Floats, Floats, Sequence[str]],
-) -> tuple[ProbeResult, npt.NDArray[np.float64]]:
-    """Fit on `train`, measure on `test`, each (embeddings [samples, width], targets [samples], participants).
-
-    Returns the result and the predictions for `test`. Raises ValueError if a side is empty or a participant is on both.
-    """
-    (x, y, people), (test_x, test_y, test_people) = train, test
-    if not len(y) or not len(test_y):
-        raise ValueError(f"probe of {target}: {len(y)} training and {len(test_y)} test segments have the label")
-    if set(people) & set(test_people):
-        raise ValueError(f"probe of {target}: a participant is in training and in test")
-    ridge = fit_ridge(x, y, people)
-    predicted = ridge.predict(test_x)
-    varies = np.ptp(predicted) > 0 and np.ptp(test_y) > 0
-    result = ProbeResult(
-        target=target,
-        unit=TARGETS[target],
-        train_participants=len(set(people)),
-        train_segments=len(y),
-        test_participants=len(set(test_people)),
-        test_segments=len(test_y),
-        ridge_alpha=ridge.alpha,
-        mae=float(np.abs(predicted - test_y).mean()),
-        rmse=float(np.sqrt(np.square(predicted - test_y).mean())),
-        pearson_r=float(np.corrcoef(predicted, test_y)[0, 1]) if varies else None,
-        constant_mae=float(np.abs(np.median(y) - test_y).mean()),
-        constant_rmse=float(np.sqrt(np.square(y.mean() - test_y).mean())),
+        squared_error += np.diag(around[width:, width:])
+        squared_error -= 2 * np.einsum("pit,it->pt", weights, around[:width, width:])
+        squared_error += ((around[:width, :width] @ weights) * weights).sum(axis=1)
+    chosen = squared_error.argmin(axis=0)
+    center, weights = _solve(total, width, PENALTIES[np.unique(chosen)])
+    best = weights[np.unique(chosen, return_inverse=True)[1], :, np.arange(len(chosen))].T
+    in_own_units = best / scale[:, None]
+    return Ridges(
+        weights=in_own_units,
+        intercepts=center[width:] - center[:width] @ best - mean @ in_own_units,
+        alphas=PENALTIES[chosen] * len(x),
     )
-    return result, predicted
+
+
+def mean_absolute_error(measured: Floats, predicted: Floats | np.floating) -> float:
+    """Of predictions [samples], or of one constant."""
+    return float(np.abs(measured - predicted).mean())
+
+
+def root_mean_squared_error(measured: Floats, predicted: Floats | np.floating) -> float:
+    """Of predictions [samples], or of one constant."""
+    return float(np.sqrt(np.square(measured - predicted).mean()))
+
+
+def pearson_r(measured: Floats, predicted: Floats) -> float | None:
+    """Pearson's correlation; None where one of the two does not vary."""
+    varies = len(measured) > 1 and np.ptp(predicted) > 0 and np.ptp(measured) > 0
+    return float(np.corrcoef(measured, predicted)[0, 1]) if varies else None
+
+
+def _labelled_alike(targets: Mapping[str, Floats]) -> list[list[str]]:
+    """Targets in groups that have their labels on the same samples, and so share their Gram matrices."""
+    groups: dict[bytes, list[str]] = {}
+    for name, values in targets.items():
+        groups.setdefault(np.isfinite(values).tobytes(), []).append(name)
+    return list(groups.values())
 
 
 def _moments(x: Floats, y: Floats, mean: Floats, scale: Floats) -> npt.NDArray[np.float64]:
-    """Sums of products of the columns [standardised x, y, 1]: `[width + 2, width + 2]`."""
-    moments = np.zeros((x.shape[1] + 2, x.shape[1] + 2))
+    """Sums of products of the columns [standardised x, y, 1]: `[width + targets + 1, width + targets + 1]`."""
+    size = x.shape[1] + y.shape[1] + 1
+    moments = np.zeros((size, size))
     for start in range(0, len(x), _CHUNK):
         rows = slice(start, start + _CHUNK)
         part = np.column_stack([(x[rows] - mean) / scale, y[rows], np.ones(len(x[rows]))])
@@ -132,17 +224,17 @@ def _moments(x: Floats, y: Floats, mean: Floats, scale: Floats) -> npt.NDArray[n
 
 
 def _around(moments: Floats, center: Floats) -> npt.NDArray[np.float64]:
-    """Moments of [x, y] about a centre: `[width + 1, width + 1]`."""
+    """Moments of [x, y] about a centre: `[width + targets, width + targets]`."""
     sums, count = moments[:-1, -1], moments[-1, -1]
     cross = np.outer(sums, center)
     return np.asarray(moments[:-1, :-1] - cross - cross.T + count * np.outer(center, center))
 
 
-def _solve(moments: Floats, penalties: Floats) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Means of [x, y], and the weights `[penalties, width]` of the ridge through them."""
+def _solve(moments: Floats, width: int, penalties: Floats) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Means of [x, y], and the weights `[penalties, width, targets]` of the ridges through them."""
     count = moments[-1, -1]
     center = moments[:-1, -1] / count
     around = _around(moments, center)
-    values, vectors = np.linalg.eigh(around[:-1, :-1])
-    shrunk = (vectors.T @ around[:-1, -1]) / (np.maximum(values, 0) + penalties[:, None] * count)
-    return center, shrunk @ vectors.T
+    values, vectors = np.linalg.eigh(around[:width, :width])
+    inverse = 1 / (np.maximum(values, 0) + penalties[:, None] * count)
+    return center, vectors @ (inverse[:, :, None] * (vectors.T @ around[:width, width:]))

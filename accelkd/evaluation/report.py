@@ -26,7 +26,7 @@ from accelkd.evaluation.figures import (
     retrieval_figure,
     split_figure,
 )
-from accelkd.evaluation.probes import TARGETS, ProbeResult, probe
+from accelkd.evaluation.probes import TARGETS, LabelledEmbeddings, ProbeResult, probe_segments
 from accelkd.evaluation.projection import tsne
 from accelkd.evaluation.retrieval import POOL_PARTICIPANTS, RetrievalResult, ranks, retrieve
 from accelkd.files import atomic_path, sha256_file, sha256_json, write_text
@@ -82,17 +82,11 @@ def probe_encoder(lake: Lake, encoder: EncoderName) -> ProbeReport:
     with staging(lake) as connection:
         data = read_embeddings(connection, encoder, test_only=False)
         split = known_artifact(connection, "split", "ledger")
-    probes = []
-    for target in TARGETS:
-        y = data.labels[target]
-        sides = [
-            (data.matrix[rows], y[rows], data.participants[rows].tolist())
-            for rows in (np.isfinite(y) & ~data.in_test, np.isfinite(y) & data.in_test)
-        ]
-        result, predicted = probe(target, sides[0], sides[1])
-        probes.append((result, sides[1][1], predicted))
-    results = tuple(result for result, _, _ in probes)
-    figure = _save(lake, f"probe_{encoder}.png", probe_figure(encoder, probes))
+    train, test = (data.take(np.flatnonzero(rows)) for rows in (~data.in_test, data.in_test))
+    probes = probe_segments(*(LabelledEmbeddings(one.matrix, one.participants, one.labels) for one in (train, test)))
+    results = tuple(probe.result for probe in probes.values())
+    shown = [(probe.result, probe.measured, probe.predicted) for probe in probes.values()]
+    figure = _save(lake, f"probe_{encoder}.png", probe_figure(encoder, shown))
     with staging(lake) as connection:
         connection.execute("DELETE FROM probe_results WHERE encoder = ? AND model_id = ?", [encoder, data.model_id])
         key = {"encoder": encoder, "model_id": data.model_id, "split_version": split.version}

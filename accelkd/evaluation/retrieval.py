@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from accelkd.training.trainer import pick_device
 
 POOL_PARTICIPANTS = 1_000  # section 5.1
 POOLS = 100
-_BLOCK = 1_024  # queries that are compared with all candidates at a time
+_PAIRS = 2**24  # of segments that are compared at a time
 _TIE = 1e-6  # similarities closer than float32 tells apart: a collapsed encoder must not look perfect
 
 
@@ -29,21 +33,15 @@ class RetrievalResult:
     chance_mean_rank: float
 
 
-def ranks(queries: npt.NDArray[np.float32], keys: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def ranks(
+    queries: npt.NDArray[np.float32], keys: npt.NDArray[np.float32], *, device: str = "auto"
+) -> npt.NDArray[np.float64]:
     """Rank of key i for query i among all keys by cosine similarity, from 1; `queries`, `keys` [segments, width].
 
     Keys that are as similar as the right one share the mean of their ranks.
     """
-    queries, keys = _unit(queries), _unit(keys)
-    out = np.empty(len(queries))
-    for start in range(0, len(queries), _BLOCK):
-        similarity = queries[start : start + _BLOCK] @ keys.T
-        row = np.arange(len(similarity))
-        right = similarity[row, start + row][:, None]
-        closer = (similarity > right + _TIE).sum(axis=1)
-        tied = (np.abs(similarity - right) <= _TIE).sum(axis=1) - 1
-        out[start : start + _BLOCK] = 1 + closer + tied / 2
-    return out
+    everybody = np.ones((len(queries), 1), np.float32)
+    return np.concatenate([rank[:, 0] for _, rank in _pool_ranks(queries, keys, everybody, device)])
 
 
 def retrieve(
@@ -54,6 +52,7 @@ def retrieve(
     pool_participants: int = POOL_PARTICIPANTS,
     pools: int = POOLS,
     seed: int = 0,
+    device: str = "auto",
 ) -> RetrievalResult:
     """Retrieval of `keys` from `queries`, both [segments, width] and row by row of the same segment of `participants`.
 
@@ -65,29 +64,49 @@ def retrieve(
     if len(names) == 0:
         raise ValueError("retrieval needs at least one test participant with segments")
     rng = np.random.default_rng(seed)
-    sizes, people, top1, mean_rank = [], [], [], []
-    for _ in range(pools):
-        drawn = np.zeros(len(names), bool)
-        drawn[rng.integers(len(names), size=min(pool_participants, len(names)))] = True
-        rows = np.flatnonzero(drawn[code])
-        rank = ranks(queries[rows], keys[rows])
-        sizes.append(len(rows))
-        people.append(int(drawn.sum()))
-        top1.append(100 * float((rank == 1).mean()))
-        mean_rank.append(float(rank.mean()))
+    drawn = np.zeros((len(names), pools), np.float32)
+    for pool in range(pools):
+        drawn[rng.integers(len(names), size=min(pool_participants, len(names))), pool] = 1
+    member = drawn[code]  # [segments, pools]
+    sizes = member.sum(axis=0, dtype=np.float64)
+    first, total = np.zeros(pools), np.zeros(pools)
+    for rows, rank in _pool_ranks(queries, keys, member, device):
+        first += ((rank == 1) * member[rows]).sum(axis=0)
+        total += (rank * member[rows]).sum(axis=0)
+    top1, mean_rank = 100 * first / sizes, total / sizes
     return RetrievalResult(
         pools=pools,
-        participants=float(np.mean(people)),
-        segments=float(np.mean(sizes)),
-        top1_percent=float(np.mean(top1)),
-        top1_percent_sd=float(np.std(top1)),
-        mean_rank=float(np.mean(mean_rank)),
-        mean_rank_sd=float(np.std(mean_rank)),
-        chance_top1_percent=float(np.mean([100 / size for size in sizes])),
-        chance_mean_rank=float(np.mean([(size + 1) / 2 for size in sizes])),
+        participants=float(drawn.sum(axis=0, dtype=np.float64).mean()),
+        segments=float(sizes.mean()),
+        top1_percent=float(top1.mean()),
+        top1_percent_sd=float(top1.std()),
+        mean_rank=float(mean_rank.mean()),
+        mean_rank_sd=float(mean_rank.std()),
+        chance_top1_percent=float((100 / sizes).mean()),
+        chance_mean_rank=float(((sizes + 1) / 2).mean()),
     )
 
 
-def _unit(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    norm = np.linalg.norm(x, axis=1, keepdims=True)
-    return np.asarray(x / np.where(norm == 0, 1, norm), np.float32)
+def _pool_ranks(
+    queries: npt.NDArray[np.float32], keys: npt.NDArray[np.float32], member: npt.NDArray[np.float32], device: str
+) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:
+    """Blocks of queries and the ranks `[block, pools]` of their keys among each pool's; `member` [segments, pools].
+
+    All pools at once: every pair of segments is compared once, however many pools it is in.
+    """
+    where = pick_device(device)
+    unit_queries, unit_keys = (F.normalize(torch.from_numpy(x).to(where).float(), dim=1) for x in (queries, keys))
+    in_pool = torch.from_numpy(member).to(where)
+    step = max(1, _PAIRS // len(keys))
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")  # the ties below are closer than TF32 tells apart
+    try:
+        for start in range(0, len(keys), step):
+            rows = slice(start, min(start + step, len(keys)))
+            similarity = unit_queries[rows] @ unit_keys.T
+            right = similarity.diagonal(start)[:, None]
+            # Counts 1 for a closer key, 1/2 for a tied one, its own among them
+            ahead = (similarity > right + _TIE).float().add_(similarity >= right - _TIE).mul_(0.5)
+            yield rows, (ahead @ in_pool + 0.5).cpu().double().numpy()
+    finally:
+        torch.set_float32_matmul_precision(precision)

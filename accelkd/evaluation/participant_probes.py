@@ -1,0 +1,161 @@
+"""Probes of what is true of a person: age, BMI, sex and the 46 health targets of the survey (appendix A.2).
+
+One participant is one sample, the mean of all embeddings of the person. Yes or no is 1 or 0 to the same ridge
+regression, and its predictions are the scores under whose ROC curve the area is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from accelkd.cohort.survey import TARGETS as HEALTH_TARGETS
+from accelkd.evaluation.probes import (
+    LabelledEmbeddings,
+    fit_ridges,
+    mean_absolute_error,
+    pearson_r,
+    refuse_shared_participants,
+    root_mean_squared_error,
+)
+from accelkd.evaluation.significance import auc, bootstrap_aucs, interval
+
+CONTINUOUS = {"age": "years", "bmi": "kg/m²"}
+TARGET_LABELS = {"age": "Age", "bmi": "BMI", "sex": "Sex"} | {name: one.label for name, one in HEALTH_TARGETS.items()}
+
+
+@dataclass(frozen=True)
+class ParticipantProbeResult:
+    """One probe on the test participants: errors of age and BMI beside a constant's, the area under the curve else."""
+
+    target: str
+    unit: str | None  # None of a yes-or-no target
+    train_participants: int  # with a value of the target
+    test_participants: int
+    train_yes: int | None = None  # None of age and BMI; yes of sex is male
+    train_no: int | None = None
+    test_yes: int | None = None
+    test_no: int | None = None
+    ridge_alpha: float | None = None
+    mae: float | None = None
+    rmse: float | None = None
+    pearson_r: float | None = None
+    constant_mae: float | None = None
+    constant_rmse: float | None = None
+    auc: float | None = None
+    auc_low: float | None = None  # percentile interval over bootstraps
+    auc_high: float | None = None
+    not_decidable: str | None = None  # why nothing could be measured
+
+
+@dataclass(frozen=True)
+class ParticipantProbe:
+    """A result with what it was measured on: the test participants that have a value; no one where not decidable."""
+
+    result: ParticipantProbeResult
+    participants: npt.NDArray[np.str_]
+    measured: npt.NDArray[np.float64]  # 1 yes, 0 no
+    predicted: npt.NDArray[np.float64]
+
+
+def participant_targets(
+    demographics: pa.Table, health: pa.Table, participants: Sequence[str] | npt.NDArray[np.str_]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Age, BMI, sex (1 male) and the health targets of the given people, in their order; NaN where unknown.
+
+    `demographics` has participant_id, sex, age_years and bmi_kg_m2, `health` the columns of
+    accelkd.cohort.survey.SURVEY_TARGET; where either has several rows for the same, the last that is not null counts.
+    """
+    number = {name: row for row, name in enumerate(np.asarray(participants).tolist())}
+
+    def column(who: pa.ChunkedArray, values: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+        out = np.full(len(number), np.nan)
+        for name, value in zip(who.to_pylist(), values.to_pylist(), strict=True):
+            if value is not None and name in number:
+                out[number[name]] = value
+        return out
+
+    who = demographics.column("participant_id")
+    targets = {
+        "age": column(who, demographics.column("age_years")),
+        "bmi": column(who, demographics.column("bmi_kg_m2")),
+        "sex": column(who, pc.equal(demographics.column("sex"), "male")),
+    }
+    for target in HEALTH_TARGETS:
+        rows = health.filter(pc.equal(health.column("target"), target))
+        targets[target] = column(rows.column("participant_id"), rows.column("value"))
+    return targets
+
+
+def mean_embeddings(
+    matrix: npt.NDArray[np.float32], participants: Sequence[str] | npt.NDArray[np.str_]
+) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.float64]]:
+    """Participants, sorted, and the mean of each one's rows of `matrix` [segments, width]: `[participants, width]`."""
+    names, first, code = np.unique(np.asarray(participants), return_index=True, return_inverse=True)
+    order = np.argsort(code, kind="stable")
+    counts = np.bincount(code)
+    sums = (
+        np.add.reduceat(matrix[order], np.cumsum(counts) - counts, axis=0, dtype=np.float64) if len(first) else matrix
+    )
+    return names, sums / counts[:, None]
+
+
+def probe_participants(train: LabelledEmbeddings, test: LabelledEmbeddings) -> dict[str, ParticipantProbe]:
+    """Probes for every target, fitted on the people of `train` and measured on those of `test`, a row each.
+
+    Targets named in CONTINUOUS are numbers, all others yes (1) or no (0). A target that only one class or fewer than
+    two people have on a side is there with the reason. Raises ValueError if a participant is on both sides.
+    """
+    refuse_shared_participants(train, test)
+    return {target: _probe(target, train, test) for target in train.targets}
+
+
+def _probe(target: str, train: LabelledEmbeddings, test: LabelledEmbeddings) -> ParticipantProbe:
+    known, asked = (np.isfinite(side.targets[target]) for side in (train, test))
+    y, measured = (np.asarray(side.targets[target], np.float64) for side in (train, test))
+    y, measured = y[known], measured[asked]
+    unit = CONTINUOUS.get(target)
+    result = ParticipantProbeResult(target, unit, len(y), len(measured))
+    if unit is None:
+        train_yes, test_yes = int(y.sum()), int(measured.sum())
+        result = replace(
+            result,
+            train_yes=train_yes,
+            train_no=len(y) - train_yes,
+            test_yes=test_yes,
+            test_no=len(measured) - test_yes,
+        )
+    if reason := _not_decidable(unit is None, y, measured):
+        nothing = np.array([], np.float64)
+        return ParticipantProbe(replace(result, not_decidable=reason), test.participants[:0], nothing, nothing)
+    ridges = fit_ridges(train.matrix[known], y[:, None], train.participants[known])
+    predicted = ridges.predict(test.matrix[asked])[:, 0]
+    result = replace(result, ridge_alpha=float(ridges.alphas[0]))
+    if unit is None:
+        low, high = interval(bootstrap_aucs(measured == 1, predicted[None])[0])
+        result = replace(result, auc=auc(measured == 1, predicted), auc_low=low, auc_high=high)
+    else:
+        result = replace(
+            result,
+            mae=mean_absolute_error(measured, predicted),
+            rmse=root_mean_squared_error(measured, predicted),
+            pearson_r=pearson_r(measured, predicted),
+            constant_mae=mean_absolute_error(measured, np.median(y)),
+            constant_rmse=root_mean_squared_error(measured, y.mean()),
+        )
+    return ParticipantProbe(result, test.participants[asked], measured, predicted)
+
+
+def _not_decidable(yes_or_no: bool, y: npt.NDArray[np.float64], measured: npt.NDArray[np.float64]) -> str | None:
+    """Why nothing can be fitted or measured, if so."""
+    for side, values, needed in (("training", y, 2), ("test", measured, 1)):
+        if len(values) < needed:
+            return f"{len(values)} {side} participants have a value"
+        if yes_or_no and values.min() == values.max():
+            return f"all {len(values)} {side} participants are {'yes' if values[0] else 'no'}"
+    return None

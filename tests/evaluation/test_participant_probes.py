@@ -1,0 +1,132 @@
+"""Probes of participants against scikit-learn, and targets that cannot be measured."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pytest
+from sklearn.linear_model import Ridge
+from sklearn.metrics import mean_absolute_error, roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from accelkd.cohort.survey import SURVEY_TARGET
+from accelkd.cohort.survey import TARGETS as HEALTH_TARGETS
+from accelkd.evaluation.participant_probes import (
+    TARGET_LABELS,
+    mean_embeddings,
+    participant_targets,
+    probe_participants,
+)
+from accelkd.evaluation.probes import LabelledEmbeddings
+
+WEIGHTS = np.random.default_rng(0).standard_normal(8)
+
+
+def people(name: str, number: int, **given: npt.NDArray[np.float64]) -> LabelledEmbeddings:
+    """Embeddings that hold age and, more faintly, a condition; `given` replaces targets."""
+    rng = np.random.default_rng([*name.encode()])
+    x = rng.standard_normal((number, 8))
+    age = 50 + 10 * x @ WEIGHTS + rng.normal(0, 5, number)
+    ill = (x @ WEIGHTS + rng.normal(0, 2, number) > 1).astype(float)
+    unknown = np.where(rng.random(number) < 0.3, np.nan, ill)
+    targets = {"age": age, "diabetes": ill, "asthma": unknown} | given
+    return LabelledEmbeddings(x.astype(np.float32), np.array([f"{name}{i:03d}" for i in range(number)]), targets)
+
+
+def test_errors_and_areas_are_those_of_scikit_learn() -> None:
+    train, test = people("train", 300), people("test", 120)
+    probes = probe_participants(train, test)
+    assert list(probes) == ["age", "diabetes", "asthma"]
+    for target, probe in probes.items():
+        known, asked = np.isfinite(train.targets[target]), np.isfinite(test.targets[target])
+        y, measured, result = train.targets[target][known], test.targets[target][asked], probe.result
+        model = make_pipeline(StandardScaler(), Ridge(alpha=result.ridge_alpha)).fit(train.matrix[known], y)
+        predicted = model.predict(test.matrix[asked])
+        assert probe.predicted == pytest.approx(predicted, rel=1e-4, abs=1e-4)
+        assert (probe.measured == measured).all()
+        assert (probe.participants == test.participants[asked]).all()
+        assert (result.train_participants, result.test_participants) == (known.sum(), asked.sum())
+        if target == "age":
+            assert result.mae == pytest.approx(mean_absolute_error(measured, predicted), rel=1e-4)
+            assert result.constant_mae == pytest.approx(mean_absolute_error(measured, np.full(120, np.median(y))))
+            assert result.mae < 0.5 * result.constant_mae
+            assert (result.unit, result.auc, result.test_yes) == ("years", None, None)
+        else:
+            assert result.auc == pytest.approx(roc_auc_score(measured, predicted))
+            assert 0.7 < result.auc_low < result.auc < result.auc_high < 1
+            assert (result.train_yes, result.train_no) == (y.sum(), (1 - y).sum())
+            assert (result.test_yes, result.test_no) == (measured.sum(), (1 - measured).sum())
+            assert result.mae is None
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "reason"),
+    [
+        ([0.0] * 30, [0.0, 1.0] * 5, "all 30 training participants are no"),
+        ([0.0, 1.0] * 15, [1.0] * 10, "all 10 test participants are yes"),
+        ([np.nan] * 30, [0.0, 1.0] * 5, "0 training participants have a value"),
+        ([np.nan] * 29 + [1.0], [0.0, 1.0] * 5, "1 training participants have a value"),
+        ([0.0, 1.0] * 15, [np.nan] * 10, "0 test participants have a value"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_with_its_reason(train: list[float], test: list[float], reason: str) -> None:
+    sides = people("train", 30, liver=np.array(train)), people("test", 10, liver=np.array(test))
+    probes = probe_participants(*sides)
+    assert probes["liver"].result.not_decidable == reason
+    assert probes["liver"].result.auc is None
+    assert len(probes["liver"].participants) == 0
+    assert probes["diabetes"].result.auc is not None
+
+
+def test_age_of_nobody_is_not_decidable_either() -> None:
+    probes = probe_participants(people("train", 30, age=np.full(30, np.nan)), people("test", 20))
+    assert probes["age"].result.not_decidable == "0 training participants have a value"
+
+
+def test_leakage_is_refused() -> None:
+    with pytest.raises(ValueError, match="participant train000 is in training and in test"):
+        probe_participants(people("train", 20), people("train", 20))
+
+
+def test_embeddings_are_averaged_by_participant() -> None:
+    rng = np.random.default_rng(0)
+    participants = rng.choice(["b", "a", "c"], 50)
+    x = rng.standard_normal((50, 4)).astype(np.float32)
+    names, means = mean_embeddings(x, participants)
+    assert names.tolist() == ["a", "b", "c"]
+    for name, mean in zip(names, means, strict=True):
+        assert mean == pytest.approx(x[participants == name].mean(axis=0, dtype=float))
+
+
+def test_targets_are_those_of_the_tables_for_the_people_asked_for() -> None:
+    demographics = pa.table(
+        {
+            "participant_id": ["a", "b", "c", "b"],
+            "sex": ["male", "female", None, None],
+            "age_years": [40.0, 50.0, 60.0, 51.0],
+            "bmi_kg_m2": [None, 22.5, 30.0, None],
+        }
+    )
+    health = pa.Table.from_pylist(
+        [
+            {"participant_id": "a", "target": "diabetes", "value": True},
+            {"participant_id": "b", "target": "diabetes", "value": False},
+            {"participant_id": "b", "target": "asthma", "value": None},
+            {"participant_id": "z", "target": "asthma", "value": True},
+        ],
+        SURVEY_TARGET,
+    )
+    targets = participant_targets(demographics, health, ["c", "b", "a"])
+    assert list(targets) == list(TARGET_LABELS) == ["age", "bmi", "sex", *HEALTH_TARGETS]
+    nan = np.nan
+    for name, expected in {
+        "age": [60, 51, 40],
+        "bmi": [30, 22.5, nan],
+        "sex": [nan, 0, 1],
+        "diabetes": [nan, 0, 1],
+        "asthma": [nan] * 3,
+        "cancer": [nan] * 3,
+    }.items():
+        np.testing.assert_array_equal(targets[name], expected, err_msg=name)
