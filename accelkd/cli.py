@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one subcommand; returns the exit status. Bad input ends with one clear line on stderr and status 2."""
     parser = _parser()
     arguments = parser.parse_args(argv)
+    arguments.typed = sys.argv[1:] if argv is None else argv
     if arguments.home:
         os.environ["ACCELKD_HOME"] = arguments.home
     try:
@@ -52,6 +55,13 @@ def _parser() -> argparse.ArgumentParser:
     validate = commands.add_parser("validate", help="check an arrival batch against every rule")
     validate.add_argument("batch", help="a batch in the landing zone, or the path of a batch folder")
     validate.set_defaults(run=_validate)
+
+    reproduce = commands.add_parser("reproduce", help="run the paper's experiments on a simulated cohort")
+    reproduce.add_argument("--preset", required=True, help="smoke, small or gpu (docs/reproduction.md)")
+    reproduce.add_argument("--only", nargs="+", default=[], metavar="TABLE", help="such as table-3 figure-4")
+    reproduce.add_argument("--workers", type=int, metavar="N", help="processes (default: cores, or 1 on a GPU)")
+    reproduce.add_argument("--budget-min", type=float, metavar="M", help="minutes after which no new run starts")
+    reproduce.set_defaults(run=_reproduce)
 
     configure = commands.add_parser("configure", help="show or change what this home is set to")
     configure.add_argument("--preset", choices=get_args(PresetName), help="sizes and schedules of the training")
@@ -108,6 +118,23 @@ def _validate(arguments: argparse.Namespace) -> int:
         print(violation)
     print(f"{folder.name}: {len(violations)} violations" if violations else f"{folder.name}: valid")
     return 1 if violations else 0
+
+
+def _reproduce(arguments: argparse.Namespace) -> int:
+    from accelkd.reproduction.experiments import preset
+    from accelkd.reproduction.run import reproduce
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave in order: worker processes end too
+    outcome = reproduce(
+        Lake.from_environment(),
+        preset(arguments.preset),
+        only=arguments.only,
+        workers=arguments.workers,
+        budget_min=arguments.budget_min,
+        command=shlex.join(["accelkd", *arguments.typed]),
+    )
+    print(f"{len(outcome.done)} runs done, {len(outcome.failed)} failed, {len(outcome.left)} left: {outcome.report}")
+    return 1 if outcome.failed else 0
 
 
 def _configure(arguments: argparse.Namespace) -> int:

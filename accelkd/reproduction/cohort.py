@@ -1,0 +1,151 @@
+"""The simulated cohort of a reproduction: simulate, segment, split, and read back as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from accelkd.cohort.curation import training_set
+from accelkd.cohort.participants import segmented_participants
+from accelkd.cohort.split import extend_split, participants_on
+from accelkd.cohort.survey import survey_targets
+from accelkd.evaluation.participant_probes import participant_targets
+from accelkd.files import sha256_json
+from accelkd.lake import Lake
+from accelkd.recordings.simulator import simulate_batch
+from accelkd.segments.segment import segment_batch
+from accelkd.segments.store import SegmentStore
+
+SEGMENT_TARGETS = ("hr_bpm", "sdnn_ms", "rmssd_ms")
+
+
+@dataclass(frozen=True)
+class CohortPlan:
+    """What is simulated."""
+
+    profile: str  # difficulty: easy, realistic or hard
+    participants: int
+    segments: int  # one-minute recordings of each participant
+    seed: int = 7
+    participants_per_batch: int = 200
+    test_fraction: float = 0.2  # of the participants (section 4.1)
+
+    def batches(self) -> dict[str, tuple[int, int]]:
+        """First participant and number of participants of every batch, by the batch's name."""
+        firsts = range(0, self.participants, self.participants_per_batch)
+        return {
+            f"sim-{number:04d}": (first, min(self.participants_per_batch, self.participants - first))
+            for number, first in enumerate(firsts)
+        }
+
+
+@dataclass(frozen=True)
+class Versions:
+    """What identifies the data of a cohort."""
+
+    data: str
+    split: str
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The segments of a cohort with all that is known of them. Arrays are row by row of the store."""
+
+    store: SegmentStore
+    versions: Versions
+    participants: npt.NDArray[np.str_]  # of each segment
+    in_test: npt.NDArray[np.bool_]
+    labels: Mapping[str, npt.NDArray[np.float64]]  # SEGMENT_TARGETS; NaN where a label is not good
+    people: npt.NDArray[np.str_]  # everybody with a segment, sorted
+    traits: Mapping[str, npt.NDArray[np.float64]]  # of people: age, BMI, sex (1 male), survey targets; NaN if unknown
+
+    @property
+    def training_rows(self) -> npt.NDArray[np.intp]:
+        return np.flatnonzero(~self.in_test)
+
+    @property
+    def test_rows(self) -> npt.NDArray[np.intp]:
+        return np.flatnonzero(self.in_test)
+
+
+def cohort_lake(home: Lake, plan: CohortPlan) -> Lake:
+    """Where a plan's cohort lies: a lake of its own inside the home, so that it never mixes with arrived recordings."""
+    return Lake(home.root / "reproduction" / "cohorts" / f"{plan.profile}-{sha256_json(asdict(plan))[:8]}")
+
+
+def make_cohort(lake: Lake, plan: CohortPlan, processes: int) -> Versions:
+    """Simulate, segment and split what is not there yet; batches that are there are left as they are."""
+    for batch_id, (first, count) in plan.batches().items():
+        if not lake.batch(batch_id).exists():
+            simulate_batch(
+                lake.landing,
+                batch_id,
+                participants=count,
+                segments=plan.segments,
+                seed=plan.seed,
+                profile=plan.profile,
+                first_participant=first,
+                processes=processes,
+            )
+    # The quarantine is written last: without it a batch was cut only half
+    missing = [batch_id for batch_id in plan.batches() if not lake.quarantine(batch_id).exists()]
+    if missing:
+        with ProcessPoolExecutor(min(processes, len(missing)), mp_context=get_context("spawn")) as pool:
+            list(pool.map(partial(segment_batch, lake), missing))
+    extend_split(
+        lake.split, segmented_participants(lake, list(plan.batches())), seed=0, test_fraction=plan.test_fraction
+    )
+    curated = training_set(lake)
+    return Versions(curated.data_version, curated.split_version)
+
+
+def read_cohort(lake: Lake, plan: CohortPlan, versions: Versions) -> Cohort:
+    """The cohort that `make_cohort` left in the lake; `versions` are what it returned."""
+    store = SegmentStore([lake.segments(batch_id) for batch_id in plan.batches()])
+    participants = np.asarray(store.metadata.column("participant_id").to_pylist())
+    people = np.unique(participants)
+    test = participants_on(lake.split, "test")
+    folders = [lake.batch(batch_id) for batch_id in plan.batches()]
+    demographics, answers = (
+        pa.concat_tables([pq.read_table(folder / f"{name}.parquet") for folder in folders])
+        for name in ("participants", "survey")
+    )
+    health = survey_targets(answers)
+    return Cohort(
+        store=store,
+        versions=versions,
+        participants=participants,
+        in_test=np.isin(participants, sorted(test)),
+        labels={name: store.metadata.column(name).to_numpy() for name in SEGMENT_TARGETS},
+        people=people,
+        traits=participant_targets(demographics, health, people),
+    )
+
+
+def describe(cohort: Cohort) -> dict[str, Any]:
+    """Sizes of the cohort and the days that it covers, as table 6 of the paper has them."""
+    day = cohort.store.metadata.column("started_at").to_numpy().astype("datetime64[D]")
+    known = ~np.isnat(day)
+    person_days = np.unique(np.stack([cohort.participants[known], day[known].astype(str)]), axis=1)
+    sides = {"train": cohort.training_rows, "test": cohort.test_rows}
+    return {
+        **{
+            side: {"participants": len(np.unique(cohort.participants[rows])), "segments": len(rows)}
+            for side, rows in sides.items()
+        },
+        "segments_per_participant": len(cohort.participants) / len(cohort.people),
+        "calendar_days_per_participant": person_days.shape[1] / len(cohort.people),
+        "time_span_days": int((day[known].max() - day[known].min()).astype(int)) + 1,
+        "segments_with_label": {name: int(np.isfinite(values).sum()) for name, values in cohort.labels.items()},
+        "data_version": cohort.versions.data,
+        "split_version": cohort.versions.split,
+    }

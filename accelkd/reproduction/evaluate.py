@@ -1,0 +1,394 @@
+"""One trained experiment to its rows of results: probes, retrieval, map, curve, in the schemas of the result files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from accelkd.evaluation.collapse import effective_rank
+from accelkd.evaluation.extract import embed
+from accelkd.evaluation.participant_probes import CONTINUOUS, mean_embeddings, probe_participants
+from accelkd.evaluation.probes import (
+    LabelledEmbeddings,
+    labelled_subsets,
+    mean_absolute_error,
+    pearson_r,
+    probe_segments,
+    root_mean_squared_error,
+)
+from accelkd.evaluation.procrustes import fit_alignment
+from accelkd.evaluation.projection import tsne
+from accelkd.evaluation.retrieval import retrieve
+from accelkd.reproduction.cohort import SEGMENT_TARGETS, Cohort
+from accelkd.reproduction.experiments import MAPPED, Run
+from accelkd.training.checkpoint import CURVE, load_encoder, load_heads, load_regressor, read_config, read_metrics
+from accelkd.training.configs import DistillationConfig, SupervisedConfig
+
+CONSTANT = "constant"  # the pseudo-experiment that always predicts the training labels' median, mean or majority
+MAP_PARTICIPANTS, MAP_SEGMENTS = 10, 20  # section 5.1
+_LABEL_SEED = 0  # of the draws of labelled segments: the same for every experiment and seed
+
+Floats = npt.NDArray[np.floating]
+Rows = list[dict[str, Any]]
+
+_RUN = [pa.field("experiment", pa.string()), pa.field("seed", pa.int64())]
+SCHEMAS = {
+    "results": pa.schema(
+        [
+            *_RUN,
+            pa.field("target", pa.string()),
+            pa.field("level", pa.string()),
+            pa.field("label_fraction", pa.float64()),
+            pa.field("metric", pa.string()),
+            pa.field("value", pa.float64()),
+            pa.field("train_n", pa.int64()),
+            pa.field("test_n", pa.int64()),
+        ]
+    ),
+    "errors": pa.schema(
+        [
+            *_RUN,
+            pa.field("target", pa.string()),
+            pa.field("label_fraction", pa.float64()),
+            pa.field("participant_id", pa.string()),
+            pa.field("n", pa.int64()),
+            pa.field("absolute_error_sum", pa.float64()),
+        ]
+    ),
+    "scores": pa.schema(
+        [
+            *_RUN,
+            pa.field("target", pa.string()),
+            pa.field("participant_id", pa.string()),
+            pa.field("label", pa.bool_()),
+            pa.field("score", pa.float64()),
+        ]
+    ),
+    "retrieval": pa.schema(
+        [
+            _RUN[0],
+            pa.field("teacher", pa.string()),
+            _RUN[1],
+            pa.field("space", pa.string()),
+            pa.field("direction", pa.string()),
+            pa.field("pools", pa.int64()),
+            *(
+                pa.field(name, pa.float64())
+                for name in (
+                    "participants",
+                    "segments",
+                    "top1_percent",
+                    "top1_percent_sd",
+                    "mean_rank",
+                    "mean_rank_sd",
+                    "chance_top1_percent",
+                    "chance_mean_rank",
+                )
+            ),
+        ]
+    ),
+    "models": pa.schema(
+        [
+            *_RUN,
+            *(
+                pa.field(name, pa.string())
+                for name in ("model_id", "teacher_model_id", "method", "modality", "architecture")
+            ),
+            *(pa.field(name, pa.int64()) for name in ("parameters", "width", "steps", "batch_size")),
+            *(pa.field(name, pa.float64()) for name in ("loss", "chance_loss", "wall_s", "segments_per_s", "mfu")),
+            pa.field("device", pa.string()),
+            pa.field("precision", pa.string()),
+            pa.field("effective_rank", pa.float64()),
+            pa.field("code_version", pa.string()),
+        ]
+    ),
+    "curves": pa.schema(
+        [
+            *_RUN,
+            pa.field("step", pa.int64()),
+            pa.field("loss", pa.float64()),
+            pa.field("learning_rate", pa.float64()),
+        ]
+    ),
+    "map": pa.schema(
+        [_RUN[0], pa.field("participant", pa.int64()), pa.field("x", pa.float64()), pa.field("y", pa.float64())]
+    ),
+}
+
+
+def training_rows(run: Run, cohort: Cohort) -> npt.NDArray[np.intp]:
+    """The rows to train on: the training side, or of a supervised encoder its labelled part of it.
+
+    These are the rows that probes get at the same label fraction.
+    """
+    rows = cohort.training_rows
+    config = run.config
+    if not isinstance(config, SupervisedConfig):
+        return rows
+    labelled = rows[np.isfinite(cohort.labels[config.target][rows])]
+    fraction = run.experiment.label_fraction
+    assert fraction is not None  # of every supervised experiment
+    return labelled[labelled_subsets(cohort.participants[labelled], [fraction], seed=_LABEL_SEED)[fraction]]
+
+
+def evaluate(
+    run: Run,
+    cohort: Cohort,
+    checkpoint: Path,
+    partners: Mapping[str, npt.NDArray[np.float32]],
+    label_fractions: Sequence[float],
+    pools: int,
+) -> tuple[dict[str, pa.Table], npt.NDArray[np.float32]]:
+    """Tables (SCHEMAS) of one trained run, and its embeddings of all segments of the cohort.
+
+    `partners` are the embeddings of the experiments that it needs: its teacher's, or those to align with.
+    """
+    encoder, info = load_encoder(checkpoint)
+    embeddings = embed(encoder, cohort.store, info.modality)
+    found: dict[str, Rows] = {name: [] for name in SCHEMAS}
+    if isinstance(run.config, SupervisedConfig):
+        _evaluate_regressor(run, cohort, checkpoint, found)
+    else:
+        _probe_segments(run, cohort, embeddings, label_fractions, found)
+        _probe_participants(run, cohort, embeddings, found)
+    found["retrieval"] = list(_retrieval(run, cohort, checkpoint, embeddings, partners, pools))
+    parameters = sum(parameter.numel() for parameter in encoder.parameters())
+    found["models"] = [_model_row(run, checkpoint, parameters, embeddings[cohort.test_rows])]
+    curve = pq.read_table(checkpoint / CURVE, columns=["step", "loss", "learning_rate"]).to_pylist()
+    found["curves"] = [{"experiment": run.experiment.name, "seed": run.seed, **row} for row in curve]
+    if run.experiment.name in MAPPED:
+        found["map"] = _map_rows(run, cohort, embeddings)
+    return {name: pa.Table.from_pylist(rows, SCHEMAS[name]) for name, rows in found.items()}, embeddings
+
+
+def constant_rows(cohort: Cohort, label_fractions: Sequence[float], seed: int) -> pa.Table:
+    """Results of the constant predictor: the training labels' median for MAE, their mean for RMSE, 0.5 for the AUC."""
+    found: Rows = []
+    for target, fraction, known, measured in _labelled(cohort, label_fractions):
+        found += _metric_rows(
+            (CONSTANT, seed, target, "segment", fraction, len(known), len(measured)),
+            mae=mean_absolute_error(measured, np.median(known)),
+            rmse=root_mean_squared_error(measured, known.mean()),
+        )
+    in_test = np.isin(cohort.people, cohort.participants[cohort.in_test])
+    for target, values in cohort.traits.items():
+        known, measured = (values[side & np.isfinite(values)] for side in (~in_test, in_test))
+        if not len(known) or not len(measured):
+            continue
+        key = (CONSTANT, seed, target, "participant", 1.0, len(known), len(measured))
+        if target in CONTINUOUS:
+            mae = mean_absolute_error(measured, np.median(known))
+            found += _metric_rows(key, mae=mae, rmse=root_mean_squared_error(measured, known.mean()))
+        else:
+            found += _metric_rows(key, auc=0.5)
+    return pa.Table.from_pylist(found, SCHEMAS["results"])
+
+
+def _labelled(
+    cohort: Cohort, label_fractions: Sequence[float]
+) -> Iterator[tuple[str, float, npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
+    """Target, fraction, the training labels that it keeps, and the test labels."""
+    for target in SEGMENT_TARGETS:
+        values = cohort.labels[target]
+        rows = cohort.training_rows[np.isfinite(values[cohort.training_rows])]
+        measured = values[cohort.in_test & np.isfinite(values)]
+        for fraction, kept in labelled_subsets(cohort.participants[rows], label_fractions, seed=_LABEL_SEED).items():
+            yield target, fraction, values[rows[kept]], measured
+
+
+def _probe_segments(
+    run: Run, cohort: Cohort, embeddings: Floats, label_fractions: Sequence[float], found: dict[str, Rows]
+) -> None:
+    train, test = (
+        LabelledEmbeddings(
+            embeddings[rows], cohort.participants[rows], {name: y[rows] for name, y in cohort.labels.items()}
+        )
+        for rows in (cohort.training_rows, cohort.test_rows)
+    )
+    probes = probe_segments(train, test, fractions=label_fractions, seed=_LABEL_SEED)
+    for (target, fraction), probe in probes.items():
+        result = probe.result
+        key = (
+            run.experiment.name,
+            run.seed,
+            target,
+            "segment",
+            fraction,
+            result.train_segments,
+            result.test_segments,
+        )
+        found["results"] += _metric_rows(key, mae=result.mae, rmse=result.rmse, pearson_r=result.pearson_r)
+        people = test.participants[np.isfinite(test.targets[target])]
+        found["errors"] += _error_rows(run, target, fraction, people, np.abs(probe.predicted - probe.measured))
+
+
+def _probe_participants(run: Run, cohort: Cohort, embeddings: npt.NDArray[np.float32], found: dict[str, Rows]) -> None:
+    people, means = mean_embeddings(embeddings, cohort.participants)
+    in_test = np.isin(people, cohort.participants[cohort.in_test])
+    train, test = (
+        LabelledEmbeddings(means[side], people[side], {name: y[side] for name, y in cohort.traits.items()})
+        for side in (~in_test, in_test)
+    )
+    for target, probe in probe_participants(train, test).items():
+        result = probe.result
+        name, seed = run.experiment.name, run.seed
+        key = (name, seed, target, "participant", 1.0, result.train_participants, result.test_participants)
+        if target in CONTINUOUS:
+            found["results"] += _metric_rows(key, mae=result.mae, rmse=result.rmse, pearson_r=result.pearson_r)
+            errors = np.abs(probe.predicted - probe.measured)
+            found["errors"] += _error_rows(run, target, 1.0, probe.participants, errors)
+            continue
+        found["results"] += _metric_rows(key, auc=result.auc)
+        found["scores"] += [
+            {
+                "experiment": name,
+                "seed": seed,
+                "target": target,
+                "participant_id": who,
+                "label": label == 1,
+                "score": score,
+            }
+            for who, label, score in zip(
+                probe.participants.tolist(), probe.measured.tolist(), probe.predicted.tolist(), strict=True
+            )
+        ]
+
+
+def _evaluate_regressor(run: Run, cohort: Cohort, checkpoint: Path, found: dict[str, Rows]) -> None:
+    """A supervised encoder's own predictions on the test segments."""
+    config, fraction = run.config, run.experiment.label_fraction
+    assert isinstance(config, SupervisedConfig)
+    assert fraction is not None
+    values = cohort.labels[config.target]
+    rows = cohort.test_rows[np.isfinite(values[cohort.test_rows])]
+    predicted = embed(load_regressor(checkpoint), cohort.store, config.modality, rows=rows).astype(np.float64)
+    measured = values[rows]
+    trained_on = len(training_rows(run, cohort))
+    key = (run.experiment.reported_as, run.seed, config.target, "segment", fraction, trained_on, len(rows))
+    found["results"] += _metric_rows(
+        key,
+        mae=mean_absolute_error(measured, predicted),
+        rmse=root_mean_squared_error(measured, predicted),
+        pearson_r=pearson_r(measured, predicted),
+    )
+    errors = np.abs(predicted - measured)
+    found["errors"] += _error_rows(run, config.target, fraction, cohort.participants[rows], errors)
+
+
+def _retrieval(
+    run: Run,
+    cohort: Cohort,
+    checkpoint: Path,
+    embeddings: npt.NDArray[np.float32],
+    partners: Mapping[str, npt.NDArray[np.float32]],
+    pools: int,
+) -> Iterator[dict[str, Any]]:
+    """Retrieval on the test segments, both ways: of a student in every space it has, of an aligned encoder in one.
+
+    A teacher that was trained along has moved away from its checkpoint: its students are left out.
+    """
+    test, experiment = cohort.test_rows, run.experiment
+    spaces: dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = {}
+    if experiment.aligned_with is not None:
+        ppg = partners[experiment.aligned_with]
+        alignment = fit_alignment(embeddings[cohort.training_rows], ppg[cohort.training_rows])
+        spaces["procrustes"] = (ppg[test], alignment.apply(embeddings[test]))
+    elif isinstance(run.config, DistillationConfig) and run.config.teacher == "frozen":
+        assert experiment.teacher is not None  # of every frozen teacher's student
+        ppg = partners[experiment.teacher]
+        teacher_head, student_head = load_heads(checkpoint)
+        with torch.inference_mode():
+            projected = [
+                head(torch.from_numpy(x[test])).numpy() for head, x in ((teacher_head, ppg), (student_head, embeddings))
+            ]
+        spaces["projected"] = (projected[0], projected[1])
+        if ppg.shape[1] == embeddings.shape[1]:
+            spaces["raw"] = (ppg[test], embeddings[test])
+    people = cohort.participants[test].tolist()
+    for space, (ppg, accel) in spaces.items():
+        for direction, queries, keys in (("ppg_from_accel", accel, ppg), ("accel_from_ppg", ppg, accel)):
+            yield {
+                "experiment": experiment.name,
+                "teacher": experiment.teacher or experiment.aligned_with,
+                "seed": run.seed,
+                "space": space,
+                "direction": direction,
+                **asdict(retrieve(queries, keys, people, pools=pools)),
+            }
+
+
+def _model_row(run: Run, checkpoint: Path, parameters: int, test_embeddings: Floats) -> dict[str, Any]:
+    config, metrics = read_config(checkpoint), read_metrics(checkpoint)
+    measured = ("steps", "batch_size", "loss", "chance_loss", "wall_s", "segments_per_s", "mfu", "device", "precision")
+    return {
+        "experiment": run.experiment.name,
+        "seed": run.seed,
+        "model_id": config["model_id"],
+        "teacher_model_id": config["teacher"],
+        "method": config["method"],
+        "modality": config["modality"],
+        "architecture": config["config"]["encoder"]["architecture"],
+        "parameters": parameters,
+        "width": test_embeddings.shape[1],
+        **{name: metrics.get(name) for name in measured},
+        "effective_rank": effective_rank(test_embeddings),
+        "code_version": config["code_version"],
+    }
+
+
+def _map_rows(run: Run, cohort: Cohort, embeddings: npt.NDArray[np.float32]) -> Rows:
+    """t-SNE of up to 20 test segments of each of the 10 test participants who have most."""
+    people, counts = np.unique(cohort.participants[cohort.in_test], return_counts=True)
+    most = people[np.argsort(-counts, kind="stable")[:MAP_PARTICIPANTS]]
+    per_person = [np.flatnonzero(cohort.participants == name)[:MAP_SEGMENTS] for name in most]
+    places = tsne(embeddings[np.concatenate(per_person)])
+    numbers = np.repeat(np.arange(len(most)), [len(rows) for rows in per_person])
+    return [
+        {"experiment": run.experiment.name, "participant": number, "x": x, "y": y}
+        for number, (x, y) in zip(numbers.tolist(), places.tolist(), strict=True)
+    ]
+
+
+def _metric_rows(key: tuple[str, int, str, str, float, int, int], **values: float | None) -> Rows:
+    """A row of `results` for each metric."""
+    experiment, seed, target, level, fraction, train_n, test_n = key
+    return [
+        {
+            "experiment": experiment,
+            "seed": seed,
+            "target": target,
+            "level": level,
+            "label_fraction": fraction,
+            "metric": metric,
+            "value": value,
+            "train_n": train_n,
+            "test_n": test_n,
+        }
+        for metric, value in values.items()
+    ]
+
+
+def _error_rows(run: Run, target: str, fraction: float, participants: npt.NDArray[np.str_], errors: Floats) -> Rows:
+    """A row of `errors` for each test participant."""
+    people, code = np.unique(participants, return_inverse=True)
+    counts, sums = np.bincount(code, minlength=len(people)), np.bincount(code, errors, minlength=len(people))
+    return [
+        {
+            "experiment": run.experiment.reported_as,
+            "seed": run.seed,
+            "target": target,
+            "label_fraction": fraction,
+            "participant_id": who,
+            "n": count,
+            "absolute_error_sum": total,
+        }
+        for who, count, total in zip(people.tolist(), counts.tolist(), sums.tolist(), strict=True)
+    ]

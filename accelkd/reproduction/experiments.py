@@ -1,0 +1,341 @@
+"""Every experiment of the paper as data: what is trained, from which teacher, with which seeds, in three sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from accelkd.models.efficientnet import EfficientNetShape
+from accelkd.models.transformer import SIZES, TransformerShape
+from accelkd.reproduction.cohort import SEGMENT_TARGETS, CohortPlan
+from accelkd.training.augment import Augmentations
+from accelkd.training.configs import (
+    ContrastiveConfig,
+    DistillationConfig,
+    EncoderConfig,
+    MaskedAutoencodingConfig,
+    Optimisation,
+    SupervisedConfig,
+    efficientnet_optimisation,
+    scaled_schedule,
+)
+
+SUPERVISED = "accel-supervised"  # the name under which all supervised encoders are reported
+AUGMENTATIONS = ("cut_out", "gaussian_noise", "magnitude_warp", "channel_permute", "time_warp")
+MAIN = ("ppg-mae", "accel-mae", "accel-cl", "accel-kd-mae")  # trained with every seed of the preset
+MAPPED = ("ppg-mae", "accel-mae", "accel-kd-mae")  # figure 3
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One encoder to train and to evaluate."""
+
+    name: str
+    config: EncoderConfig
+    teacher: str | None = None  # experiment whose encoder teaches, or from which a trainable teacher starts
+    aligned_with: str | None = None  # PPG experiment that this one is aligned with after training (Procrustes)
+    label_fraction: float | None = None  # of a supervised encoder
+
+    @property
+    def reported_as(self) -> str:
+        return SUPERVISED if isinstance(self.config, SupervisedConfig) else self.name
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Experiments that come first."""
+        return tuple(name for name in (self.teacher, self.aligned_with) if name is not None)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment with one seed."""
+
+    experiment: Experiment
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.experiment.name}-{self.seed}"
+
+    @property
+    def config(self) -> EncoderConfig:
+        """The experiment's configuration with this seed."""
+        config = self.experiment.config
+        return replace(config, optimisation=replace(config.optimisation, seed=self.seed))
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A cohort, and the experiments on it in the order of their importance."""
+
+    name: str
+    cohort: CohortPlan
+    experiments: Mapping[str, Experiment]
+    seeds: tuple[int, ...]  # of MAIN; all others have the first
+    label_fractions: tuple[float, ...]
+    pools: int  # bootstrap candidate pools of the retrieval
+
+    def runs(self, only: Iterable[str] = ()) -> list[Run]:
+        """The runs in their order: all experiments with the first seed, then MAIN with the others.
+
+        `only` names tables and figures such as 'table-3'; then only what they need is run. Raises ValueError that lists
+        the names there are for an unknown one.
+        """
+        wanted = self._needed(only)
+        first = [Run(self.experiments[name], self.seeds[0]) for name in wanted]
+        more = [Run(self.experiments[name], seed) for seed in self.seeds[1:] for name in wanted if name in MAIN]
+        return first + more
+
+    def _needed(self, only: Iterable[str]) -> list[str]:
+        tables = shown_in(self.experiments)
+        unknown = sorted(set(only) - set(tables))
+        if unknown:
+            raise ValueError(f"there is no {unknown[0]!r} to run; there are {', '.join(tables)}")
+        names = {name for table in only for name in tables[table]} or set(self.experiments)
+        while more := {parent for name in names for parent in self.experiments[name].needs} - names:
+            names |= more
+        return [name for name in self.experiments if name in names]
+
+
+def shown_in(names: Iterable[str]) -> dict[str, list[str]]:
+    """The experiments among `names` that each table and figure of the paper with trained encoders shows."""
+    names = list(names)
+
+    def starting(prefix: str) -> list[str]:
+        return [name for name in names if name.startswith(prefix)]
+
+    probed = ["ppg-mae", "ppg-cl", "accel-mae", "accel-cl", "accel-kd-mae", "accel-kd-cl"]
+    pretrained = ["accel-kd-mae", "accel-kd-cl", "accel-mae", "accel-cl"]
+    contrastive = ["accel-cl", "ppg-cl", "accel-kd-cl"]
+    return {
+        "table-1": list(MAPPED),
+        "table-2": pretrained,
+        "table-3": ["accel-kd-mae", "simultaneous-random-lambda-1"],
+        "table-7": ["accel-kd-mae", *starting("kd-size-")],
+        "table-8": list(MAPPED),
+        "table-9": [*probed, *starting("supervised-hr_bpm-")],
+        "table-10": [*probed, *starting("supervised-sdnn_ms-")],
+        "table-11": [*probed, *starting("supervised-rmssd_ms-")],
+        "table-12": pretrained,
+        "table-13": [*contrastive, *(f"{name}-transformer" for name in contrastive)],
+        "table-14": ["ppg-cl", "ppg-cl-participant", "accel-kd-mae", "accel-kd-cl", "accel-kd-cl-participant"],
+        "table-15": ["ppg-mae", "ppg-mae-1-channel"],
+        "table-16": ["ppg-mae", "ppg-mae-16-layers"],
+        "table-17": ["accel-kd-mae", *starting("kd-augment-")],
+        "table-18": ["accel-kd-mae", *starting("kd-lambda-")],
+        "table-19": ["accel-kd-mae", *starting("kd-lambda-"), *starting("simultaneous-")],
+        "figure-2": [*probed, *starting("supervised-")],
+        "figure-3": list(MAPPED),
+        "figure-4": ["accel-mae", "accel-cl", "accel-kd-mae", *starting("kd-size-")],
+    }
+
+
+@dataclass(frozen=True)
+class _Length:
+    steps: int
+    batch_size: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Sizes and lengths of one preset."""
+
+    sizes: Mapping[str, TransformerShape]  # table 7; XL is the encoder of all other experiments
+    decoder: TransformerShape
+    efficientnet: EfficientNetShape
+    masked: _Length
+    contrastive: _Length
+    contrastive_efficientnet: _Length
+    distillation: _Length
+    distillation_efficientnet: _Length
+    supervised: _Length
+    label_fractions: tuple[float, ...]
+    precision: Literal["bf16", "fp32"]
+    log_every: int
+
+    def optimisation(self, length: _Length, efficientnet: bool = False) -> Optimisation:
+        if efficientnet:
+            made = efficientnet_optimisation(length.steps, length.batch_size, length.learning_rate)
+        else:
+            warmup_steps, decay_steps = scaled_schedule(length.steps)
+            made = Optimisation(
+                length.steps,
+                length.batch_size,
+                length.learning_rate,
+                warmup_steps=warmup_steps,
+                decay_steps=decay_steps,
+            )
+        return replace(made, precision=self.precision, log_every=self.log_every, save_every=10 * self.log_every)
+
+
+def _experiments(scale: _Scale) -> dict[str, Experiment]:
+    """All experiments, what most others need or most tables show first."""
+    encoder, efficientnet = scale.sizes["XL"], scale.efficientnet
+    masked, supervised = scale.optimisation(scale.masked), scale.optimisation(scale.supervised)
+    ppg_mae = MaskedAutoencodingConfig("ppg", encoder, scale.decoder, masked)
+    ppg_cl = ContrastiveConfig("ppg", efficientnet, scale.optimisation(scale.contrastive_efficientnet, True))
+    ppg_cl_transformer = ContrastiveConfig("ppg", encoder, scale.optimisation(scale.contrastive))
+    kd = DistillationConfig(encoder, scale.optimisation(scale.distillation))
+    kd_cl = DistillationConfig(efficientnet, scale.optimisation(scale.distillation_efficientnet, True))
+    simultaneous = replace(kd, teacher="trainable")
+    twice_as_deep = replace(encoder, layers=2 * encoder.layers)
+    none = Augmentations(**dict.fromkeys(AUGMENTATIONS, 0.0))
+    weights = (0.0, 0.25, 0.5, 0.75)
+
+    found = [
+        Experiment("ppg-mae", ppg_mae),
+        Experiment("accel-kd-mae", kd, teacher="ppg-mae"),
+        Experiment("accel-mae", replace(ppg_mae, modality="accel"), aligned_with="ppg-mae"),
+        Experiment("ppg-cl", ppg_cl),
+        Experiment("accel-cl", replace(ppg_cl, modality="accel")),
+        Experiment("accel-kd-cl", kd_cl, teacher="ppg-cl"),
+        *(
+            Experiment(
+                f"supervised-{target}-{fraction:g}",
+                SupervisedConfig("accel", encoder, target, supervised),
+                label_fraction=fraction,
+            )
+            for target in SEGMENT_TARGETS
+            for fraction in scale.label_fractions
+        ),
+        *(
+            Experiment(
+                f"simultaneous-random-lambda-{weight:g}",
+                replace(simultaneous, teacher_weight=weight, teacher_encoder=encoder),
+            )
+            for weight in (1.0, 0.5, 0.0)
+        ),
+        Experiment("kd-augment-none", replace(kd, augmentations=none), teacher="ppg-mae"),
+        *(
+            Experiment(
+                f"kd-augment-{name.replace('_', '-')}",
+                replace(kd, augmentations=replace(none, **{name: 1.0})),
+                teacher="ppg-mae",
+            )
+            for name in AUGMENTATIONS
+        ),
+        *(
+            Experiment(f"kd-lambda-{weight:g}", replace(kd, teacher_weight=weight), teacher="ppg-mae")
+            for weight in weights
+        ),
+        *(
+            Experiment(f"kd-size-{size.lower()}", replace(kd, encoder=scale.sizes[size]), teacher="ppg-mae")
+            for size in ("XS", "S", "M", "L")
+        ),
+        Experiment("ppg-mae-1-channel", replace(ppg_mae, ppg_channels=1)),
+        Experiment("ppg-mae-16-layers", replace(ppg_mae, encoder=twice_as_deep)),
+        Experiment("ppg-cl-participant", replace(ppg_cl, positives="participant")),
+        Experiment("accel-kd-cl-participant", kd_cl, teacher="ppg-cl-participant"),
+        Experiment("ppg-cl-transformer", ppg_cl_transformer),
+        Experiment("accel-cl-transformer", replace(ppg_cl_transformer, modality="accel")),
+        Experiment("accel-kd-cl-transformer", kd, teacher="ppg-cl-transformer"),
+        *(
+            Experiment(
+                f"simultaneous-pretrained-lambda-{weight:g}",
+                replace(simultaneous, teacher_weight=weight),
+                teacher="ppg-mae",
+            )
+            for weight in (1.0, 0.5, 0.0)
+        ),
+    ]
+    return {experiment.name: experiment for experiment in found}
+
+
+def preset(name: str) -> Preset:
+    """The preset of that name. Raises ValueError that lists the names there are."""
+    if name not in PRESETS:
+        raise ValueError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def as_data(config: EncoderConfig) -> dict[str, Any]:
+    """A configuration as what JSON can hold, with its kind: configurations that train differently differ in it."""
+    return {"kind": type(config).__name__, **asdict(config)}
+
+
+def _preset(name: str, cohort: CohortPlan, seeds: tuple[int, ...], pools: int, scale: _Scale) -> Preset:
+    return Preset(name, cohort, _experiments(scale), seeds, scale.label_fractions, pools)
+
+
+_SMOKE = _Length(steps=4, batch_size=8, learning_rate=1e-3)
+_FRACTIONS = (0.001, 0.01, 0.1, 1.0)  # figure 2
+
+PRESETS = {
+    # Minutes: proves that everything runs
+    "smoke": _preset(
+        "smoke",
+        CohortPlan("easy", participants=24, segments=6),
+        seeds=(0, 1),
+        pools=5,
+        scale=_Scale(
+            sizes={
+                "XS": TransformerShape(8, 1, 1, 16),
+                "S": TransformerShape(8, 2, 1, 16),
+                "M": TransformerShape(12, 1, 1, 32),
+                "L": TransformerShape(16, 1, 1, 32),
+                "XL": TransformerShape(16, 1, 2, 32),
+            },
+            decoder=TransformerShape(16, 1, 2, 32),
+            efficientnet=EfficientNetShape(width=16, width_multiplier=0.125),
+            masked=_SMOKE,
+            contrastive=_SMOKE,
+            contrastive_efficientnet=replace(_SMOKE, steps=2),
+            distillation=_SMOKE,
+            distillation_efficientnet=replace(_SMOKE, steps=2),
+            supervised=_SMOKE,
+            label_fractions=(0.001, 1.0),
+            precision="fp32",
+            log_every=2,
+        ),
+    ),
+    # Two CPU cores and about an hour: the encoder of the pipeline's `demo`, and table 7 scaled down alike
+    "small": _preset(
+        "small",
+        CohortPlan("easy", participants=480, segments=8),
+        seeds=(0, 1, 2),
+        pools=100,
+        scale=_Scale(
+            sizes={
+                "XS": TransformerShape(32, 1, 1, 128),
+                "S": TransformerShape(32, 2, 1, 128),
+                "M": TransformerShape(48, 2, 2, 256),
+                "L": TransformerShape(64, 2, 2, 256),
+                "XL": TransformerShape(64, 3, 2, 256),
+            },
+            decoder=TransformerShape(64, 1, 2, 256),
+            efficientnet=EfficientNetShape(width=64, width_multiplier=0.125),
+            masked=_Length(steps=1600, batch_size=16, learning_rate=2e-3),
+            contrastive=_Length(steps=700, batch_size=32, learning_rate=2e-3),
+            contrastive_efficientnet=_Length(steps=500, batch_size=32, learning_rate=2e-3),
+            distillation=_Length(steps=800, batch_size=32, learning_rate=2e-3),
+            distillation_efficientnet=_Length(steps=500, batch_size=32, learning_rate=2e-3),
+            supervised=_Length(steps=600, batch_size=16, learning_rate=1e-3),
+            label_fractions=_FRACTIONS,
+            precision="fp32",
+            log_every=20,
+        ),
+    ),
+    # The paper's sizes on one data-centre GPU
+    "gpu": _preset(
+        "gpu",
+        CohortPlan("realistic", participants=6_000, segments=20),
+        seeds=(0, 1, 2),
+        pools=100,
+        scale=_Scale(
+            sizes=SIZES,
+            decoder=TransformerShape(256, 4, 8, 1024),
+            efficientnet=EfficientNetShape(),
+            masked=_Length(steps=3_000, batch_size=512, learning_rate=2e-4),
+            contrastive=_Length(steps=1_500, batch_size=256, learning_rate=1e-3),
+            contrastive_efficientnet=_Length(steps=1_500, batch_size=256, learning_rate=1e-3),
+            distillation=_Length(steps=2_000, batch_size=256, learning_rate=1e-3),
+            distillation_efficientnet=_Length(steps=2_000, batch_size=256, learning_rate=1e-3),
+            supervised=_Length(steps=600, batch_size=256, learning_rate=1e-3),
+            label_fractions=_FRACTIONS,
+            precision="bf16",
+            log_every=20,
+        ),
+    ),
+}

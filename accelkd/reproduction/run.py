@@ -1,0 +1,384 @@
+"""All experiments of a preset: scheduled over worker processes, resumable, inside a time budget; then the report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from accelkd.evaluation import (
+    collapse,
+    extract,
+    participant_probes,
+    probes,
+    procrustes,
+    projection,
+    retrieval,
+    significance,
+)
+from accelkd.files import atomic_path, sha256_json, write_json, write_text
+from accelkd.lake import Lake
+from accelkd.reproduction import evaluate as evaluation
+from accelkd.reproduction.cohort import Cohort, CohortPlan, Versions, cohort_lake, describe, make_cohort, read_cohort
+from accelkd.reproduction.evaluate import SCHEMAS, constant_rows, evaluate, training_rows
+from accelkd.reproduction.experiments import Preset, Run, as_data
+from accelkd.training.checkpoint import code_version
+from accelkd.training.runs import train_encoder
+
+COHORT = "cohort.json"
+_RECORD, _EMBEDDINGS = "run.json", "embeddings.npy"
+# A changed line in one of these makes every evaluation stale, but no training
+_EVALUATION_CODE: tuple[ModuleType, ...] = (
+    collapse,
+    evaluation,
+    extract,
+    participant_probes,
+    probes,
+    procrustes,
+    projection,
+    retrieval,
+    significance,
+)
+
+
+@dataclass
+class Outcome:
+    """What became of the runs that were asked for, by their names."""
+
+    done: list[str] = field(default_factory=list)  # now or before
+    failed: dict[str, str] = field(default_factory=dict)  # with the reason
+    left: list[str] = field(default_factory=list)  # because the time was over
+    report: Path = Path()
+
+
+@dataclass(frozen=True)
+class _Work:
+    """All that a worker process needs to know."""
+
+    folder: Path  # <home>/reproduction
+    lake: Lake
+    plan: CohortPlan
+    versions: Versions
+    label_fractions: tuple[float, ...]
+    pools: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A run with the key of its results, and the runs that it needs by the names of their experiments."""
+
+    run: Run
+    key: str
+    needs: Mapping[str, str]
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    connection: Connection
+    task: _Task | None = None
+    since: float = 0.0
+
+
+def reproduce(
+    home: Lake,
+    preset: Preset,
+    *,
+    only: Iterable[str] = (),
+    workers: int | None = None,
+    budget_min: float | None = None,
+    command: str = "accelkd reproduce",
+) -> Outcome:
+    """Run what is missing of a preset's experiments, gather the result files and write the report.
+
+    A run whose configuration, teacher, data and code are unchanged is not repeated; one that was cut off continues.
+    After `budget_min` minutes no new run starts. A run that fails is told and recorded, and what does not need it goes
+    on. `only` names tables and figures. Raises ValueError for a name that is none.
+    """
+    deadline = math.inf if budget_min is None else time.monotonic() + 60 * budget_min
+    started = datetime.now(UTC)
+    runs = preset.runs(only)
+    folder, lake = home.root / "reproduction", cohort_lake(home, preset.cohort)
+    cores = os.cpu_count() or 1
+    workers = workers or (1 if torch.cuda.is_available() else cores)
+    _say(f"cohort of {preset.cohort.participants} × {preset.cohort.segments} segments, profile {preset.cohort.profile}")
+    versions = make_cohort(lake, preset.cohort, cores)
+    cohort = read_cohort(lake, preset.cohort, versions)
+    tasks = _tasks(preset, runs, versions)
+    threads = max(1, cores // workers)
+    work = _Work(folder, lake, preset.cohort, versions, preset.label_fractions, preset.pools, threads)
+    outcome = _run_all(work, tasks, workers, deadline)
+    facts = {
+        "preset": preset.name,
+        "profile": preset.cohort.profile,
+        **describe(cohort),
+        "seeds": list(preset.seeds),
+        "command": command,
+        "machine": _machine(),
+        "cores": cores,
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "runs_done": len(outcome.done),
+        "runs_failed": outcome.failed,
+        "runs_left": outcome.left,
+    }
+    _gather(folder, preset, cohort, [task for task in tasks if task.run.name in outcome.done])
+    write_json(folder / COHORT, facts)
+    from accelkd.reproduction.report import write_reproduction
+
+    outcome.report = write_reproduction(folder)
+    return outcome
+
+
+def _tasks(preset: Preset, runs: Sequence[Run], versions: Versions) -> list[_Task]:
+    """The runs with their keys; parents have the run's own seed, or the first where they were not trained with it."""
+    names = {run.name for run in runs}
+    code = [code_version(), _evaluation_version()]
+    keys: dict[str, str] = {}
+    tasks = []
+    for run in _parents_first(preset, runs):
+        needs = {}
+        for parent in run.experiment.needs:
+            same = Run(preset.experiments[parent], run.seed).name
+            needs[parent] = same if same in names else Run(preset.experiments[parent], preset.seeds[0]).name
+        keys[run.name] = sha256_json(
+            [
+                run.experiment.name,
+                as_data(run.config),
+                run.experiment.label_fraction,
+                [keys[name] for name in needs.values()],
+                [versions.data, versions.split],
+                [list(preset.label_fractions), preset.pools],
+                code,
+            ]
+        )
+        tasks.append(_Task(run, keys[run.name], needs))
+    order = {run.name: number for number, run in enumerate(runs)}
+    return sorted(tasks, key=lambda task: order[task.run.name])
+
+
+def _parents_first(preset: Preset, runs: Sequence[Run]) -> list[Run]:
+    depth: dict[str, int] = {}
+
+    def depth_of(name: str) -> int:
+        if name not in depth:
+            depth[name] = 1 + max((depth_of(parent) for parent in preset.experiments[name].needs), default=0)
+        return depth[name]
+
+    return sorted(runs, key=lambda run: depth_of(run.experiment.name))
+
+
+def _evaluation_version() -> str:
+    digest = hashlib.sha256()
+    for module in _EVALUATION_CODE:
+        digest.update(Path(str(module.__file__)).read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _run_all(work: _Work, tasks: Sequence[_Task], workers: int, deadline: float) -> Outcome:
+    """Hand out tasks, most important first, to worker processes that live until there is nothing left."""
+    outcome = Outcome(done=[task.run.name for task in tasks if _is_done(work.folder, task)])
+    waiting = [task for task in tasks if task.run.name not in outcome.done]
+    total = len(tasks)
+    _say(f"{total} runs, {len(outcome.done)} of them done before; {min(workers, len(waiting))} processes")
+    crew = [_hire(work) for _ in range(min(workers, len(waiting)))]
+    try:
+        while True:
+            for worker in crew:
+                if worker.task is None and (task := _next(waiting, outcome, deadline)) is not None:
+                    waiting.remove(task)
+                    _say(f"{len(outcome.done):>3} of {total} done; running {task.run.name}")
+                    worker.task, worker.since = task, time.monotonic()
+                    worker.connection.send(task)
+            busy = [worker for worker in crew if worker.task is not None]
+            if not busy:
+                break
+            for ready in wait([worker.connection for worker in busy]):
+                worker = next(worker for worker in busy if worker.connection is ready)
+                _collect(work, worker, outcome, crew)
+    finally:
+        for worker in crew:
+            worker.connection.close()
+            worker.process.terminate()
+            worker.process.join()
+    outcome.left = [task.run.name for task in waiting]
+    if outcome.left:
+        _say(f"time is over: {len(outcome.left)} runs left; the same command goes on with them")
+    return outcome
+
+
+def _next(waiting: list[_Task], outcome: Outcome, deadline: float) -> _Task | None:
+    """The first task whose parents are done; tasks whose parent failed fail with it."""
+    for task in list(waiting):
+        broken = [name for name in task.needs.values() if name in outcome.failed]
+        if broken:
+            waiting.remove(task)
+            outcome.failed[task.run.name] = f"needs {broken[0]}, which failed"
+            _say(f"FAILED {task.run.name}: {outcome.failed[task.run.name]}")
+    if time.monotonic() >= deadline:
+        return None
+    return next((task for task in waiting if set(task.needs.values()) <= set(outcome.done)), None)
+
+
+def _hire(work: _Work) -> _Worker:
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(work, theirs), daemon=True)
+    with _one_thread_by_default(work.threads):
+        process.start()
+    theirs.close()  # so that a dead worker is seen as the end of the stream
+    return _Worker(process, ours)
+
+
+@contextmanager
+def _one_thread_by_default(threads: int) -> Iterator[None]:
+    """NumPy's linear algebra reads its number of threads when it is loaded, in the process to be started."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, str(threads)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _collect(work: _Work, worker: _Worker, outcome: Outcome, crew: list[_Worker]) -> None:
+    """Take a worker's answer; a worker that died is replaced, and its task has failed."""
+    task = worker.task
+    assert task is not None  # only busy workers are listened to
+    name = task.run.name
+    try:
+        error = worker.connection.recv()
+    except EOFError:
+        worker.process.join()
+        error = f"its process died with exit code {worker.process.exitcode}"
+        crew[crew.index(worker)] = _hire(work)
+    worker.task = None
+    took = f"{time.monotonic() - worker.since:.0f} s"
+    log = work.folder / "experiments" / f"{name}.error.txt"
+    if error is None:
+        outcome.done.append(name)
+        log.unlink(missing_ok=True)
+        _say(f"done {name} in {took}")
+        return
+    write_text(log, error + "\n")
+    outcome.failed[name] = error.strip().splitlines()[-1]
+    _say(f"FAILED {name} after {took}: {outcome.failed[name]} (more in {log})")
+
+
+def _work(work: _Work, connection: Connection) -> None:
+    """A worker process: execute tasks until there are no more, or nobody who sends them."""
+    torch.set_num_threads(work.threads)
+    cohort = read_cohort(work.lake, work.plan, work.versions)
+    while True:
+        try:
+            task = connection.recv()
+        except EOFError:
+            return
+        try:
+            _execute(work, task, cohort)
+        except Exception:
+            connection.send(traceback.format_exc())
+        else:
+            connection.send(None)
+
+
+def _execute(work: _Work, task: _Task, cohort: Cohort) -> None:
+    """Train and evaluate one run; its folder appears whole."""
+    run = task.run
+    started = time.monotonic()
+    parents = {experiment: work.folder / "experiments" / name for experiment, name in task.needs.items()}
+    teacher = run.experiment.teacher
+    checkpoint = train_encoder(
+        cohort.store,
+        training_rows(run, cohort),
+        run.config,
+        work.lake.root / "checkpoints" / run.experiment.name,
+        name=run.experiment.name,
+        data_version=work.versions.data,
+        split_version=work.versions.split,
+        teacher=None if teacher is None else work.lake.root / _record(parents[teacher])["checkpoint"],
+    )
+    trained = time.monotonic()
+    partners: dict[str, npt.NDArray[np.float32]] = {name: np.load(at / _EMBEDDINGS) for name, at in parents.items()}
+    tables, embeddings = evaluate(run, cohort, checkpoint, partners, work.label_fractions, work.pools)
+    with atomic_path(_folder(work.folder, run)) as part:
+        part.mkdir()
+        for name, table in tables.items():
+            pq.write_table(table, part / f"{name}.parquet", compression="zstd")
+        np.save(part / _EMBEDDINGS, embeddings)
+        record = {
+            "key": task.key,
+            "checkpoint": checkpoint.relative_to(work.lake.root).as_posix(),
+            "training_s": trained - started,
+            "evaluation_s": time.monotonic() - trained,
+        }
+        write_json(part / _RECORD, record)
+
+
+def _gather(folder: Path, preset: Preset, cohort: Cohort, tasks: Sequence[_Task]) -> None:
+    """Concatenate the runs' tables into the result files."""
+    for name, schema in SCHEMAS.items():
+        parts = [
+            pq.read_table(_folder(folder, task.run) / f"{name}.parquet", schema=schema)
+            for task in tasks
+            if name != "map" or task.run.seed == preset.seeds[0]
+        ]
+        if name == "results":
+            parts.append(constant_rows(cohort, preset.label_fractions, preset.seeds[0]))
+        with atomic_path(folder / f"{name}.parquet") as part:
+            pq.write_table(pa.concat_tables(parts or [schema.empty_table()]), part, compression="zstd")
+
+
+def _folder(folder: Path, run: Run) -> Path:
+    return folder / "experiments" / run.name
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+    return record
+
+
+def _is_done(folder: Path, task: _Task) -> bool:
+    at = _folder(folder, task.run)
+    return (at / _RECORD).exists() and _record(at)["key"] == task.key
+
+
+def _machine() -> str:
+    """Name of the GPU, or else of the processor."""
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _say(text: str) -> None:
+    print(f"{datetime.now():%H:%M:%S} {text}", file=sys.stdout, flush=True)
