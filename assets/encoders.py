@@ -7,13 +7,14 @@ import dagster as dg
 import pyarrow.parquet as pq
 
 from accelkd.cohort.curation import TrainingSet, training_set
+from accelkd.cohort.trained import whose_segments, write_trained_on
 from accelkd.files import sha256_file
 from accelkd.lake import Lake
 from accelkd.settings import Settings
 from accelkd.training.current import EncoderName, current_checkpoint, make_current
 from accelkd.warehouse.load import load_model
 from assets.cohort import participant_split
-from assets.metadata import figure
+from assets.metadata import figure, tags
 from assets.segments import segments
 
 # torch is imported inside the functions: the code server, which only lists assets, stays small and quick without it.
@@ -24,6 +25,7 @@ from assets.segments import segments
     group_name="encoders",
     kinds={"pytorch"},
     owners=["team:research"],
+    tags=tags("of-people", "each-training"),
     pool="training",
     code_version="1",
     metadata={"settings": "preset"},
@@ -55,6 +57,7 @@ def ppg_teacher(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Setting
     group_name="encoders",
     kinds={"pytorch"},
     owners=["team:research"],
+    tags=tags("of-people", "each-training"),
     pool="training",
     code_version="1",
     metadata={"settings": "preset"},
@@ -86,6 +89,7 @@ def _put_into_use(lake: Lake, encoder: EncoderName, folder: Path, curated: Train
     from accelkd.training.checkpoint import CARD, CURVE, METRICS, WEIGHTS
 
     make_current(lake, encoder, folder.name)
+    write_trained_on(lake, encoder, folder.name, whose_segments(curated), curated.batch_ids)
     load_model(lake, encoder, folder.name, curated.batch_ids)
     metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
     return dg.MaterializeResult(

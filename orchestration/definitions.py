@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import dagster as dg
 
@@ -25,13 +25,17 @@ def build_defs(lake: Lake) -> dg.Definitions:
         used = {name: value for name, value in asdict(settings).items() if name in names}
         return spec.replace_attributes(code_version=f"{spec.code_version}+{sha256_json(used)[:8]}") if used else spec
 
+    @dg.resource
+    def of_run(context: dg.InitResourceContext) -> Lake:
+        return replace(lake, run_id=context.run_id)
+
     stages = [asset for asset in dg.load_assets_from_modules(STAGES) if isinstance(asset, dg.AssetsDefinition)]
     return dg.Definitions(
         assets=dg.map_asset_specs(versioned, stages),
         asset_checks=dg.load_asset_checks_from_modules([checks]),
         jobs=jobs,
         sensors=[arrivals],
-        resources={"lake": lake, "settings": settings},
+        resources={"lake": of_run, "settings": settings},
         executor=dg.in_process_executor,  # a process per step would import torch again each time
     )
 

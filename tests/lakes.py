@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import nn
 
+from accelkd.cohort.trained import TRAINED_ON, write_trained_on
 from accelkd.lake import Lake
 from accelkd.models.heads import ProjectionHead
 from accelkd.models.transformer import Encoder
@@ -112,8 +113,19 @@ def land(
     )
 
 
-def checkpoint(lake: Lake, encoder: str, *, seed: int = 0, teacher: str | None = None, split_version: str = "0") -> str:
-    """An untrained checkpoint of the smallest size; returns its model id."""
+def checkpoint(
+    lake: Lake,
+    encoder: str,
+    *,
+    seed: int = 0,
+    teacher: str | None = None,
+    split_version: str = "0",
+    trained_on: Sequence[tuple[str, str, int]] = (("p1", "b1", 4),),
+) -> str:
+    """An untrained checkpoint of the smallest size; returns its model id.
+
+    It says that it was trained on the given (participant, batch, segments).
+    """
     preset = PRESETS["smoke"]
     config = preset.student if encoder == "accel_student" else preset.teacher
     channels = ACCEL_AXES if encoder == "accel_student" else PPG_CHANNELS
@@ -135,7 +147,10 @@ def checkpoint(lake: Lake, encoder: str, *, seed: int = 0, teacher: str | None =
         split_version=split_version,
         segments="0",
     )
-    metrics = {"segments": 1, "participants": 1, "steps": 0, "batch_size": 1, "loss": 1.0}
+    inside = pa.Table.from_pylist([dict(zip(TRAINED_ON.names, row, strict=True)) for row in trained_on], TRAINED_ON)
+    counts = {"segments": sum(row[2] for row in trained_on), "participants": len({row[0] for row in trained_on})}
+    metrics = {**counts, "steps": 0, "batch_size": 1, "loss": 1.0}
     curve = pa.table({"step": [0, 1], "loss": [1.0, 0.5]})
     write_checkpoint(lake.checkpoint(encoder, identity.model_id), identity, module, curve, metrics)
+    write_trained_on(lake, encoder, identity.model_id, inside, sorted({row[1] for row in trained_on}))
     return identity.model_id

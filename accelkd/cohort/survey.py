@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 YES = "Yes"
 NO = "No"
@@ -167,6 +168,13 @@ SURVEY_TARGET = pa.schema(
         pa.field("value", pa.bool_()),  # null: the participant is left out of this target
     ]
 )
+
+
+def known_answers(survey: pa.Table) -> pa.ChunkedArray:
+    """Which rows of a survey answer a question that there is with one of its choices: booleans, one per row."""
+    pairs = [f"{name}\0{choice}" for name, question in QUESTIONS.items() for choice in question.choices]
+    given = pc.binary_join_element_wise(survey.column("question_id"), survey.column("answer"), "\0")
+    return pc.is_in(given, value_set=pa.array(pairs, pa.string()))
 
 
 def survey_targets(survey: pa.Table) -> pa.Table:

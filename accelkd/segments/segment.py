@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
+from importlib.metadata import version
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import rust_dsp
-from accelkd.files import atomic_path
+from accelkd.files import atomic_path, code_version
 from accelkd.lake import Lake
 from accelkd.progress import progress
 from accelkd.recordings.batches import Manifest, read_manifest
@@ -88,7 +89,8 @@ def segment_batch(lake: Lake, batch_id: str, *, gate: MotionGate = "strict", hop
     channels = _ppg_channels(manifest)
     write_segments(lake.segments(batch_id), channels, cutting.run(folder, manifest, channels))
     quarantine = pa.Table.from_pylist(cutting.quarantined, QUARANTINE)
-    settings = {"seen": str(cutting.seen), "gate": gate, "hop_s": repr(float(hop_s))}
+    code = f"{code_version('accelkd.segments')} rust_dsp@{version('rust_dsp')}"
+    settings = {"seen": str(cutting.seen), "gate": gate, "hop_s": repr(float(hop_s)), "code": code}
     with atomic_path(lake.quarantine(batch_id)) as part:
         pq.write_table(quarantine.replace_schema_metadata(settings), part, compression="zstd")
     return recount(lake, batch_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,13 +17,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from accelkd.cohort.split import read_split, split_version
-from accelkd.files import sha256_file
+from accelkd.cohort.survey import known_answers, survey_targets
+from accelkd.cohort.trained import read_trained_on
+from accelkd.files import code_version, sha256_file, sha256_json
 from accelkd.lake import Lake
-from accelkd.recordings.batches import MANIFEST, read_manifest
+from accelkd.recordings.batches import MANIFEST, Manifest, read_manifest
 from accelkd.segments.schema import METADATA
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
 from accelkd.warehouse.staging import staging
 
+SURVEY = "survey.parquet"
 NEXT = "__next"  # suffix of the table that a new model fills before it replaces the current one
 
 _EMBEDDINGS_DDL = """
@@ -73,9 +76,10 @@ class LoadedEmbeddings:
 
 
 def load_batch(lake: Lake, batch_id: str) -> LoadedBatch:
-    """Load participants, segments (without signals) and the quarantine counts of one batch.
+    """Load participants, survey targets, segments (without signals) and the quarantine counts of one batch.
 
-    Raises ValueError if a recording is also in another batch.
+    An answer that no question has as a choice is left out and counted in the quarantine. Raises ValueError if a
+    recording is also in another batch.
     """
     folder, store, quarantine = lake.batch(batch_id), lake.segments(batch_id), lake.quarantine(batch_id)
     manifest = read_manifest(folder)
@@ -83,7 +87,7 @@ def load_batch(lake: Lake, batch_id: str) -> LoadedBatch:
     with pa.memory_map(str(store)) as source:
         segments = pa.ipc.open_file(source).read_all().select([*METADATA.names, "ppg_status", "accel_status"])
         with staging(lake) as connection:
-            for table in ("batches", "demographics", "segments", "quarantine"):
+            for table in ("batches", "demographics", "survey_targets", "segments", "quarantine"):
                 connection.execute(f"DELETE FROM {table} WHERE batch_id = ?", [batch_id])
             connection.register("arriving", segments)
             _refuse_known_recordings(connection, batch_id)
@@ -95,12 +99,15 @@ def load_batch(lake: Lake, batch_id: str) -> LoadedBatch:
             )
             connection.register("arriving", pq.read_table(quarantine))
             connection.execute(
-                "INSERT INTO quarantine SELECT batch_id, unit, reason, count(*), count(DISTINCT participant_id) "
-                "FROM arriving GROUP BY ALL ORDER BY ALL"
+                "INSERT INTO quarantine BY NAME SELECT batch_id, unit, reason, count(*) AS number, "
+                "count(DISTINCT participant_id) AS participants FROM arriving GROUP BY ALL ORDER BY ALL"
             )
+            if (folder / SURVEY).exists():
+                _load_survey(connection, batch_id, pq.read_table(folder / SURVEY))
             quarantined = pq.read_metadata(quarantine).num_rows
             connection.execute(
-                "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO batches (batch_id, source, devices, recordings, participants, segments, quarantined) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [
                     batch_id,
                     manifest.source,
@@ -111,10 +118,7 @@ def load_batch(lake: Lake, batch_id: str) -> LoadedBatch:
                     quarantined,
                 ],
             )
-            files = [_file(lake, folder / file.path, file.sha256) for file in manifest.files]
-            landed = Artifact("batch", batch_id, sha256_file(folder / MANIFEST), _relative(lake, folder))
-            record(connection, landed, files)
-            record(connection, segments_artifact(lake, batch_id), [landed])
+            _record_batch(lake, connection, batch_id, manifest)
     return LoadedBatch(demographics.num_rows, segments.num_rows, quarantined)
 
 
@@ -126,22 +130,44 @@ def load_split(lake: Lake) -> int:
         connection.register("arriving", ledger)
         connection.execute("INSERT INTO split BY NAME FROM arriving ORDER BY participant_id")
         batches = pc.unique(ledger.column("batch_id")).to_pylist()
-        known = [known_artifact(connection, "segments", batch_id) for batch_id in batches]
-        record(connection, Artifact("split", "ledger", split_version(ledger), _relative(lake, lake.split)), known)
+        known = [known_artifact(connection, "tables", batch_id) for batch_id in batches]
+        record(
+            connection,
+            Artifact(
+                "split",
+                "ledger",
+                split_version(ledger),
+                _relative(lake, lake.split),
+                code_version("accelkd.cohort"),
+                _settings(lake.split),
+            ),
+            known,
+        )
     return int(ledger.num_rows)
 
 
 def load_model(lake: Lake, encoder: str, model_id: str, batch_ids: Sequence[str]) -> None:
-    """Load what is known of one checkpoint, which was trained on the given batches."""
+    """Load what is known of one checkpoint, which was trained on the given batches, and whose segments are inside.
+
+    Raises FileNotFoundError if nobody wrote down whose (accelkd.cohort.trained).
+    """
     from accelkd.training.checkpoint import CONFIG, METRICS, WEIGHTS, load_encoder, read_config  # imports torch
 
     folder = lake.checkpoint(encoder, model_id)
     config = read_config(folder)
     module, info = load_encoder(folder)
+    inside, _ = read_trained_on(lake, encoder, model_id)
     with staging(lake) as connection:
-        connection.execute("DELETE FROM models WHERE encoder = ? AND model_id = ?", [_encoder(encoder), model_id])
+        for table in ("models", "provenance.model_participants"):
+            connection.execute(f"DELETE FROM {table} WHERE encoder = ? AND model_id = ?", [_encoder(encoder), model_id])
+        connection.register("arriving", inside)
         connection.execute(
-            "INSERT INTO models VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO provenance.model_participants BY NAME SELECT ? AS encoder, ? AS model_id, * FROM arriving",
+            [encoder, model_id],
+        )
+        connection.execute(
+            "INSERT INTO models (encoder, model_id, modality, channels, embedding_dim, parameters, split_version, "
+            "config, metrics) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 encoder,
                 model_id,
@@ -158,8 +184,21 @@ def load_model(lake: Lake, encoder: str, model_id: str, batch_ids: Sequence[str]
         inputs.append(Artifact("split", "ledger", config["split_version"], _relative(lake, lake.split)))
         if info.teacher is not None:
             inputs.append(known_artifact(connection, "model", f"ppg_teacher/{info.teacher}"))
-        inputs += [_file(lake, folder / name, sha256_file(folder / name)) for name in (CONFIG, WEIGHTS)]
-        record(connection, Artifact("model", f"{encoder}/{model_id}", model_id, _relative(lake, folder)), inputs)
+        parts = [_file(lake, folder / name, sha256_file(folder / name)) for name in (CONFIG, WEIGHTS)]
+        for part in parts:
+            record(connection, part, [])
+        record(
+            connection,
+            Artifact(
+                "model",
+                f"{encoder}/{model_id}",
+                model_id,
+                _relative(lake, folder),
+                f"accelkd.training@{config['code_version']}",
+                config["config"],
+            ),
+            [*inputs, *parts],
+        )
 
 
 def load_embeddings(
@@ -194,6 +233,8 @@ def load_embeddings(
         if _model_of(connection, table) != model_id:
             connection.execute(f"DROP TABLE IF EXISTS embeddings.{table}")
             connection.execute(_EMBEDDINGS_DDL.format(table=table, encoder=encoder, width=width))
+            if table == current:
+                connection.execute(_means_ddl(encoder, width))
         connection.execute(f"DELETE FROM embeddings.{table} WHERE batch_id = ?", [batch_id])
         connection.register("arriving", arriving)
         connection.execute(
@@ -204,6 +245,7 @@ def load_embeddings(
         if swap:
             connection.execute(f"DROP TABLE embeddings.{current}")
             connection.execute(f"ALTER TABLE embeddings.{waiting} RENAME TO {current}")
+            connection.execute(_means_ddl(encoder, width))
         segments = known_artifact(connection, "segments", batch_id)
         record(
             connection,
@@ -242,13 +284,50 @@ def models_in_use(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
 
 def embeddings_artifact(encoder: str, model_id: str, batch_id: str, segments_version: str) -> Artifact:
     """The rows of one batch in an embedding table, as provenance names them."""
-    return Artifact("embeddings", f"{encoder}/{model_id}/{batch_id}", f"{model_id}:{segments_version[:16]}")
+    return Artifact(
+        "embeddings",
+        f"{encoder}/{model_id}/{batch_id}",
+        f"{model_id}:{segments_version[:16]}",
+        code_version=code_version("accelkd.evaluation"),
+    )
 
 
 def segments_artifact(lake: Lake, batch_id: str) -> Artifact:
     """The segment store of one batch, as provenance names it."""
-    path = lake.segments(batch_id)
-    return Artifact("segments", batch_id, sha256_file(path), _relative(lake, path))
+    path, settings = lake.segments(batch_id), _settings(lake.quarantine(batch_id))
+    code = settings.pop("code", None)
+    return Artifact("segments", batch_id, sha256_file(path), _relative(lake, path), code, settings)
+
+
+def _load_survey(connection: duckdb.DuckDBPyConnection, batch_id: str, survey: pa.Table) -> None:
+    known = known_answers(survey)
+    connection.register("arriving", survey_targets(survey.filter(known)))
+    connection.execute("INSERT INTO survey_targets BY NAME SELECT *, ? AS batch_id FROM arriving", [batch_id])
+    unknown = survey.filter(pc.invert(known))
+    if unknown.num_rows:
+        connection.execute(
+            "INSERT INTO quarantine BY NAME SELECT ? AS batch_id, 'answer' AS unit, 'unknown_answer' AS reason, "
+            "? AS number, ? AS participants",
+            [batch_id, unknown.num_rows, len(pc.unique(unknown.column("participant_id")))],
+        )
+
+
+def _record_batch(lake: Lake, connection: duckdb.DuckDBPyConnection, batch_id: str, manifest: Manifest) -> None:
+    """Files, batch, segment store, quarantine, and the batch's rows in the tables, each made from those before it."""
+    folder, quarantine = lake.batch(batch_id), lake.quarantine(batch_id)
+    files = [_file(lake, folder / file.path, file.sha256) for file in manifest.files]
+    for file in files:
+        record(connection, file, [])
+    landed = Artifact("batch", batch_id, sha256_file(folder / MANIFEST), _relative(lake, folder))
+    record(connection, landed, files)
+    cut = segments_artifact(lake, batch_id)
+    lost = replace(cut, kind="quarantine", version=sha256_file(quarantine), path=_relative(lake, quarantine))
+    for artifact in (cut, lost):
+        record(connection, artifact, [landed])
+    parts = [landed, cut, lost]
+    version = sha256_json([part.version for part in parts])
+    tables = Artifact("tables", batch_id, version, code_version=code_version("accelkd.warehouse"))
+    record(connection, tables, parts)
 
 
 def _refuse_known_recordings(connection: duckdb.DuckDBPyConnection, batch_id: str) -> None:
@@ -290,6 +369,28 @@ def _encoder(name: str) -> str:
 def _file(lake: Lake, path: Path, sha256: str) -> Artifact:
     name = _relative(lake, path)
     return Artifact("file", name, sha256, name)
+
+
+def _settings(path: Path) -> dict[str, str]:
+    """What a Parquet file of ours says it was made with."""
+    metadata = pq.read_schema(path).metadata or {}
+    return {key.decode(): value.decode() for key, value in metadata.items() if not key.startswith(b"ARROW:")}
+
+
+def _means_ddl(encoder: str, width: int) -> str:
+    """The view of every participant's mean embedding: a sum for each dimension is ten times as fast as unnesting."""
+    means = ", ".join(f"avg(embedding[{dimension}])" for dimension in range(1, width + 1))
+    view = f"embeddings.{encoder}__by_participant"
+    return f"""
+CREATE OR REPLACE VIEW {view} AS
+SELECT participant_id, any_value(model_id) AS model_id, count(*) AS segments, [{means}]::FLOAT[{width}] AS embedding
+FROM embeddings.{encoder} GROUP BY participant_id;
+COMMENT ON VIEW {view} IS 'Mean embedding of every participant by {encoder}; participant_embedding reads it';
+COMMENT ON COLUMN {view}.participant_id IS 'Pseudonym';
+COMMENT ON COLUMN {view}.model_id IS 'Checkpoint of the embeddings';
+COMMENT ON COLUMN {view}.segments IS 'Number of segments that the mean is over';
+COMMENT ON COLUMN {view}.embedding IS 'Mean of the embeddings, not normalised';
+"""
 
 
 def _relative(lake: Lake, path: Path) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -16,6 +17,8 @@ class Artifact:
     name: str
     version: str  # SHA-256 of a file, identity of a checkpoint or split
     path: str | None = None  # relative to the home
+    code_version: str | None = None  # accelkd.files.code_version of the package that made it; None for what arrived
+    configuration: Mapping[str, object] | None = None  # the settings that it was made with
 
     @property
     def artifact_id(self) -> str:
@@ -26,19 +29,19 @@ def record(connection: duckdb.DuckDBPyConnection, artifact: Artifact, inputs: Se
     """Write that `artifact` is now of its version and was made from `inputs`; what was said of it before is replaced.
 
     Inputs that are not known yet are written too; known ones keep their current version, and the edge the one used.
+    The run is that of the lake that `connection` was opened for.
     """
-    connection.executemany(
-        "INSERT OR REPLACE INTO provenance.artifacts VALUES (?, ?, ?, ?)",
-        [(artifact.artifact_id, artifact.kind, artifact.path, artifact.version)],
+    connection.execute(f"INSERT OR REPLACE INTO {_ARTIFACTS}", _row(artifact))
+    connection.execute(
+        "INSERT OR REPLACE INTO provenance.runs (artifact_id, version, run_id, recorded_at) "
+        "VALUES (?, ?, getvariable('run_id'), now())",
+        [artifact.artifact_id, artifact.version],
     )
     connection.execute("DELETE FROM provenance.edges WHERE artifact_id = ?", [artifact.artifact_id])
     if inputs:
+        connection.executemany(f"INSERT OR IGNORE INTO {_ARTIFACTS}", [_row(one) for one in inputs])
         connection.executemany(
-            "INSERT OR IGNORE INTO provenance.artifacts VALUES (?, ?, ?, ?)",
-            [(one.artifact_id, one.kind, one.path, one.version) for one in inputs],
-        )
-        connection.executemany(
-            "INSERT INTO provenance.edges VALUES (?, ?, ?)",
+            "INSERT INTO provenance.edges (artifact_id, input_id, input_version) VALUES (?, ?, ?)",
             [(artifact.artifact_id, one.artifact_id, one.version) for one in inputs],
         )
 
@@ -46,8 +49,18 @@ def record(connection: duckdb.DuckDBPyConnection, artifact: Artifact, inputs: Se
 def known_artifact(connection: duckdb.DuckDBPyConnection, kind: str, name: str) -> Artifact:
     """The artifact as it is now. Raises LookupError if nobody recorded it."""
     rows = connection.execute(
-        "SELECT version, path FROM provenance.artifacts WHERE artifact_id = ?", [f"{kind}:{name}"]
+        "SELECT version, path, code_version FROM provenance.artifacts WHERE artifact_id = ?", [f"{kind}:{name}"]
     ).fetchall()
     if not rows:
         raise LookupError(f"{kind} {name!r} is not in the warehouse: load it first")
     return Artifact(kind, name, *rows[0])
+
+
+_ARTIFACTS = (
+    "provenance.artifacts (artifact_id, kind, path, version, code_version, configuration) VALUES (?, ?, ?, ?, ?, ?)"
+)
+
+
+def _row(artifact: Artifact) -> tuple[str | None, ...]:
+    settings = None if artifact.configuration is None else json.dumps(artifact.configuration, sort_keys=True)
+    return (artifact.artifact_id, artifact.kind, artifact.path, artifact.version, artifact.code_version, settings)

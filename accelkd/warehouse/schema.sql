@@ -34,6 +34,18 @@ COMMENT ON COLUMN demographics.age_years IS 'Self-reported age; null unknown';
 COMMENT ON COLUMN demographics.height_m IS 'Height; null unknown';
 COMMENT ON COLUMN demographics.bmi_kg_m2 IS 'Body mass index; null unknown';
 
+CREATE TABLE survey_targets (
+    participant_id VARCHAR NOT NULL,
+    batch_id VARCHAR NOT NULL,
+    target VARCHAR NOT NULL,
+    value BOOLEAN
+);
+COMMENT ON TABLE survey_targets IS 'Health targets as the survey of each batch defines them; the view participant_targets has one row for each';
+COMMENT ON COLUMN survey_targets.participant_id IS 'Pseudonym';
+COMMENT ON COLUMN survey_targets.batch_id IS 'Batch that the answers came with';
+COMMENT ON COLUMN survey_targets.target IS 'Condition, medication or habit, such as diabetes (accelkd/cohort/survey.py defines all)';
+COMMENT ON COLUMN survey_targets.value IS 'True or false; null where the answers say neither, which leaves the participant out';
+
 CREATE TABLE split (
     participant_id VARCHAR PRIMARY KEY,
     split VARCHAR NOT NULL,
@@ -135,7 +147,7 @@ COMMENT ON COLUMN models.split_version IS 'Split whose training participants it 
 COMMENT ON COLUMN models.config IS 'config.json of the checkpoint';
 COMMENT ON COLUMN models.metrics IS 'metrics.json of the checkpoint';
 
-CREATE SCHEMA embeddings;
+CREATE SCHEMA IF NOT EXISTS embeddings;
 
 CREATE TABLE probe_results (
     encoder VARCHAR NOT NULL,
@@ -172,6 +184,53 @@ COMMENT ON COLUMN probe_results.pearson_r IS 'Pearson correlation of prediction 
 COMMENT ON COLUMN probe_results.constant_mae IS 'Mean absolute error of the median of the training targets';
 COMMENT ON COLUMN probe_results.constant_rmse IS 'Root mean squared error of the mean of the training targets';
 
+CREATE TABLE participant_probe_results (
+    encoder VARCHAR NOT NULL,
+    model_id VARCHAR NOT NULL,
+    split_version VARCHAR NOT NULL,
+    target VARCHAR NOT NULL,
+    unit VARCHAR,
+    train_participants BIGINT NOT NULL,
+    test_participants BIGINT NOT NULL,
+    train_yes BIGINT,
+    train_no BIGINT,
+    test_yes BIGINT,
+    test_no BIGINT,
+    ridge_alpha DOUBLE,
+    mae DOUBLE,
+    rmse DOUBLE,
+    pearson_r DOUBLE,
+    constant_mae DOUBLE,
+    constant_rmse DOUBLE,
+    auc DOUBLE,
+    auc_low DOUBLE,
+    auc_high DOUBLE,
+    not_decidable VARCHAR,
+    PRIMARY KEY (encoder, model_id, target)
+);
+COMMENT ON TABLE participant_probe_results IS 'Ridge probes of participants: age, BMI, sex and health targets from mean embeddings';
+COMMENT ON COLUMN participant_probe_results.encoder IS 'Encoder whose embeddings were probed, averaged over each participant';
+COMMENT ON COLUMN participant_probe_results.model_id IS 'Its checkpoint';
+COMMENT ON COLUMN participant_probe_results.split_version IS 'Split that said who is in training and in test';
+COMMENT ON COLUMN participant_probe_results.target IS 'age, bmi, sex or a health target of the survey (accelkd/cohort/survey.py)';
+COMMENT ON COLUMN participant_probe_results.unit IS 'Unit of age and BMI and their errors; null of yes-or-no targets';
+COMMENT ON COLUMN participant_probe_results.train_participants IS 'Training participants that have a value';
+COMMENT ON COLUMN participant_probe_results.test_participants IS 'Test participants that have a value';
+COMMENT ON COLUMN participant_probe_results.train_yes IS 'Training participants with yes (of sex: male); null of age and BMI';
+COMMENT ON COLUMN participant_probe_results.train_no IS 'Training participants with no';
+COMMENT ON COLUMN participant_probe_results.test_yes IS 'Test participants with yes';
+COMMENT ON COLUMN participant_probe_results.test_no IS 'Test participants with no';
+COMMENT ON COLUMN participant_probe_results.ridge_alpha IS 'Chosen by cross-validation inside the training participants, on standardised embeddings';
+COMMENT ON COLUMN participant_probe_results.mae IS 'Mean absolute error; null of yes-or-no targets';
+COMMENT ON COLUMN participant_probe_results.rmse IS 'Root mean squared error';
+COMMENT ON COLUMN participant_probe_results.pearson_r IS 'Pearson correlation of prediction and value; null where one of them is constant';
+COMMENT ON COLUMN participant_probe_results.constant_mae IS 'Mean absolute error of the median of the training values';
+COMMENT ON COLUMN participant_probe_results.constant_rmse IS 'Root mean squared error of the mean of the training values';
+COMMENT ON COLUMN participant_probe_results.auc IS 'Area under the ROC curve; null of age and BMI';
+COMMENT ON COLUMN participant_probe_results.auc_low IS '2.5th percentile of the area over 200 bootstraps of the test participants';
+COMMENT ON COLUMN participant_probe_results.auc_high IS '97.5th percentile of it';
+COMMENT ON COLUMN participant_probe_results.not_decidable IS 'Why nothing could be measured, such as one class only; null where it was';
+
 CREATE TABLE retrieval_results (
     query_encoder VARCHAR NOT NULL,
     query_model_id VARCHAR NOT NULL,
@@ -207,19 +266,23 @@ COMMENT ON COLUMN retrieval_results.mean_rank_sd IS 'Standard deviation over poo
 COMMENT ON COLUMN retrieval_results.chance_top1_percent IS 'Of a random ranking of the same pools';
 COMMENT ON COLUMN retrieval_results.chance_mean_rank IS 'Of a random ranking of the same pools';
 
-CREATE SCHEMA provenance;
+CREATE SCHEMA IF NOT EXISTS provenance;
 
 CREATE TABLE provenance.artifacts (
     artifact_id VARCHAR PRIMARY KEY,
     kind VARCHAR NOT NULL,
     path VARCHAR,
-    version VARCHAR NOT NULL
+    version VARCHAR NOT NULL,
+    code_version VARCHAR,
+    configuration JSON
 );
 COMMENT ON TABLE provenance.artifacts IS 'Every file, checkpoint, table partition and report, as it is now';
 COMMENT ON COLUMN provenance.artifacts.artifact_id IS 'kind:name, such as segments:2026-11-a';
-COMMENT ON COLUMN provenance.artifacts.kind IS 'file, batch, segments, split, model, embeddings, probe, retrieval or report';
+COMMENT ON COLUMN provenance.artifacts.kind IS 'file, batch, segments, quarantine, tables, split, model, embeddings, probe, retrieval, map or report';
 COMMENT ON COLUMN provenance.artifacts.path IS 'Where it lies, relative to the home; null for rows of a table';
-COMMENT ON COLUMN provenance.artifacts.version IS 'SHA-256 of a file, identity of a checkpoint or split, hash of the inputs otherwise';
+COMMENT ON COLUMN provenance.artifacts.version IS 'SHA-256 of a file, identity of a checkpoint or split, hash of the inputs or results otherwise';
+COMMENT ON COLUMN provenance.artifacts.code_version IS 'Package that made it and the hash of its source text; null for what arrived';
+COMMENT ON COLUMN provenance.artifacts.configuration IS 'Settings that it was made with; null where there are none';
 
 CREATE TABLE provenance.edges (
     artifact_id VARCHAR NOT NULL,
@@ -232,7 +295,34 @@ COMMENT ON COLUMN provenance.edges.artifact_id IS 'The artifact';
 COMMENT ON COLUMN provenance.edges.input_id IS 'What it was made from';
 COMMENT ON COLUMN provenance.edges.input_version IS 'The version that it was made from; the artifact is stale where this is not the current one';
 
-CREATE VIEW participants AS
+CREATE TABLE provenance.runs (
+    artifact_id VARCHAR NOT NULL,
+    version VARCHAR NOT NULL,
+    run_id VARCHAR,
+    recorded_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    PRIMARY KEY (artifact_id, version)
+);
+COMMENT ON TABLE provenance.runs IS 'Which run made each version of an artifact last; the one table that differs when the same is made again';
+COMMENT ON COLUMN provenance.runs.artifact_id IS 'The artifact';
+COMMENT ON COLUMN provenance.runs.version IS 'The version that the run made';
+COMMENT ON COLUMN provenance.runs.run_id IS 'Run of the orchestrator, as its UI names it; null where none made it';
+COMMENT ON COLUMN provenance.runs.recorded_at IS 'When it was written into the warehouse';
+
+CREATE TABLE provenance.model_participants (
+    encoder VARCHAR NOT NULL,
+    model_id VARCHAR NOT NULL,
+    participant_id VARCHAR,
+    batch_id VARCHAR NOT NULL,
+    segments BIGINT NOT NULL
+);
+COMMENT ON TABLE provenance.model_participants IS 'Whose segments each checkpoint itself was trained on, written down when it was trained; participants_in adds its teacher''s';
+COMMENT ON COLUMN provenance.model_participants.encoder IS 'Encoder of the checkpoint';
+COMMENT ON COLUMN provenance.model_participants.model_id IS 'The checkpoint';
+COMMENT ON COLUMN provenance.model_participants.participant_id IS 'Pseudonym; null for somebody who has withdrawn since';
+COMMENT ON COLUMN provenance.model_participants.batch_id IS 'Batch of the segments';
+COMMENT ON COLUMN provenance.model_participants.segments IS 'Number of the segments';
+
+CREATE OR REPLACE VIEW participants AS
 SELECT
     participant_id,
     arg_max(sex, batch_id) AS sex,
@@ -253,7 +343,7 @@ COMMENT ON COLUMN participants.split IS 'train or test; null without a segment';
 COMMENT ON COLUMN participants.first_batch_id IS 'Batch that first described the participant';
 
 -- The k segments whose embeddings are most like one segment's: FROM similar_segments('ppg_teacher', '0123456789abcdef', 10)
-CREATE MACRO similar_segments(encoder, segment, k) AS TABLE
+CREATE OR REPLACE MACRO similar_segments(encoder, segment, k) AS TABLE
 SELECT
     other.segment_id,
     other.participant_id,
@@ -265,20 +355,14 @@ LIMIT k;
 COMMENT ON MACRO TABLE similar_segments IS '(encoder, segment, k): the k most similar segments by cosine similarity';
 
 -- Mean embedding of every participant: FROM participant_embedding('ppg_teacher')
-CREATE MACRO participant_embedding(encoder) AS TABLE
-WITH long AS (
-    SELECT participant_id, unnest(embedding::FLOAT[]) AS value, generate_subscripts(embedding::FLOAT[], 1) AS position
-    FROM query_table('embeddings.' || encoder)
-), means AS (
-    SELECT participant_id, position, avg(value)::FLOAT AS value, count(*) AS segments
-    FROM long GROUP BY participant_id, position
-)
-SELECT participant_id, any_value(segments) AS segments, list(value ORDER BY position) AS embedding
-FROM means GROUP BY participant_id ORDER BY participant_id;
+CREATE OR REPLACE MACRO participant_embedding(encoder) AS TABLE
+SELECT participant_id, segments, embedding
+FROM query_table('embeddings.' || encoder || '__by_participant')
+ORDER BY participant_id;
 COMMENT ON MACRO TABLE participant_embedding IS '(encoder): mean embedding and number of segments of every participant';
 
--- Everything that an artifact was made from, down to the raw files: FROM lineage_of('probe:accel_student')
-CREATE MACRO lineage_of(artifact) AS TABLE
+-- Everything that an artifact was made from, down to the raw files: FROM lineage_of('report:report')
+CREATE OR REPLACE MACRO lineage_of(artifact) AS TABLE
 WITH RECURSIVE line AS (
     SELECT 0 AS depth, artifact_id, version FROM provenance.artifacts WHERE artifact_id = artifact
     UNION
@@ -290,11 +374,118 @@ SELECT
     kind,
     path,
     line.version AS version_used,
-    artifacts.version AS version_now
+    artifacts.version AS version_now,
+    any_value(code_version) AS code_version,
+    any_value(configuration) AS configuration,
+    any_value(run_id) AS run_id
 FROM line JOIN provenance.artifacts USING (artifact_id)
+LEFT JOIN provenance.runs ON runs.artifact_id = line.artifact_id AND runs.version = line.version
 GROUP BY artifact_id, kind, path, version_used, version_now
 ORDER BY depth, artifact_id;
-COMMENT ON MACRO TABLE lineage_of IS '(artifact): all that it was made from, with the versions then and now';
+COMMENT ON MACRO TABLE lineage_of IS '(artifact): all that it was made from, with the versions then and now, code, configuration and run';
+
+CREATE OR REPLACE VIEW model_cohort AS
+WITH RECURSIVE line AS (
+    SELECT encoder, model_id, encoder AS through_encoder, model_id AS through_model_id FROM models
+    UNION
+    SELECT line.encoder, line.model_id, teacher.encoder, teacher.model_id
+    FROM line
+    JOIN models AS student ON student.encoder = through_encoder AND student.model_id = through_model_id
+    JOIN models AS teacher ON teacher.model_id = student.config ->> 'teacher'
+)
+SELECT line.encoder, line.model_id, participant_id, through_encoder, through_model_id, batch_id, segments
+FROM line
+JOIN provenance.model_participants AS inside
+    ON inside.encoder = through_encoder AND inside.model_id = through_model_id;
+COMMENT ON VIEW model_cohort IS 'Whose segments went into each checkpoint: its own training participants and, for a student, its teacher''s';
+COMMENT ON COLUMN model_cohort.encoder IS 'Encoder of the checkpoint';
+COMMENT ON COLUMN model_cohort.model_id IS 'The checkpoint';
+COMMENT ON COLUMN model_cohort.participant_id IS 'Pseudonym; null for somebody who has withdrawn since';
+COMMENT ON COLUMN model_cohort.through_encoder IS 'Encoder that was trained on the segments: itself or its teacher';
+COMMENT ON COLUMN model_cohort.through_model_id IS 'Its checkpoint';
+COMMENT ON COLUMN model_cohort.batch_id IS 'Batch of the segments';
+COMMENT ON COLUMN model_cohort.segments IS 'Number of the segments';
+
+-- Who is inside a checkpoint: FROM participants_in('0123456789abcdef')
+CREATE OR REPLACE MACRO participants_in(model) AS TABLE
+SELECT participant_id, through_encoder, through_model_id, batch_id, segments
+FROM model_cohort
+WHERE model_id = model
+ORDER BY ALL;
+COMMENT ON MACRO TABLE participants_in IS '(model): whose segments went into the checkpoint, by itself or through its teacher';
+
+CREATE OR REPLACE VIEW participant_targets AS
+SELECT participant_id, target, arg_max(value, batch_id) AS value
+FROM survey_targets
+GROUP BY participant_id, target;
+COMMENT ON VIEW participant_targets IS 'One row per participant who answered the survey and health target: the last known over all batches';
+COMMENT ON COLUMN participant_targets.participant_id IS 'Pseudonym';
+COMMENT ON COLUMN participant_targets.target IS 'Condition, medication or habit, such as diabetes (accelkd/cohort/survey.py defines all)';
+COMMENT ON COLUMN participant_targets.value IS 'True or false; null where the answers say neither, which leaves the participant out';
+
+CREATE OR REPLACE VIEW probe_leaderboard AS
+SELECT
+    target,
+    rank() OVER (PARTITION BY target, split_version ORDER BY mae) AS place,
+    encoder,
+    model_id,
+    mae,
+    constant_mae,
+    unit,
+    100 * (1 - mae / nullif(constant_mae, 0)) AS better_than_constant_percent,
+    pearson_r,
+    test_participants,
+    test_segments,
+    split_version,
+    'probe:' || encoder || '/' || model_id AS artifact_id
+FROM probe_results
+ORDER BY target, split_version, place, encoder, model_id;
+COMMENT ON VIEW probe_leaderboard IS 'Probes of every model, best first; places compare the results on one version of the split';
+COMMENT ON COLUMN probe_leaderboard.target IS 'hr_bpm, sdnn_ms or rmssd_ms';
+COMMENT ON COLUMN probe_leaderboard.place IS '1 has the smallest mean absolute error among the same target and split version';
+COMMENT ON COLUMN probe_leaderboard.encoder IS 'Encoder whose embeddings were probed';
+COMMENT ON COLUMN probe_leaderboard.model_id IS 'Its checkpoint';
+COMMENT ON COLUMN probe_leaderboard.mae IS 'Mean absolute error on the test participants';
+COMMENT ON COLUMN probe_leaderboard.constant_mae IS 'Mean absolute error of the median of the training targets';
+COMMENT ON COLUMN probe_leaderboard.unit IS 'Unit of the target and its errors';
+COMMENT ON COLUMN probe_leaderboard.better_than_constant_percent IS 'How much smaller the error is than the constant''s; negative where it is larger';
+COMMENT ON COLUMN probe_leaderboard.pearson_r IS 'Pearson correlation of prediction and target; null where one of them is constant';
+COMMENT ON COLUMN probe_leaderboard.test_participants IS 'Participants that it was measured on';
+COMMENT ON COLUMN probe_leaderboard.test_segments IS 'Segments that it was measured on';
+COMMENT ON COLUMN probe_leaderboard.split_version IS 'Split that said who is in training and in test';
+COMMENT ON COLUMN probe_leaderboard.artifact_id IS 'For lineage_of: where the numbers come from';
+
+CREATE OR REPLACE VIEW cohort_summary AS
+SELECT
+    split,
+    device_id,
+    count(*) AS participants,
+    count(*) FILTER (sex = 'female') AS female,
+    median(age_years) AS age_median_years,
+    sum(segments)::BIGINT AS segments,
+    sum(labelled)::BIGINT AS labelled_segments,
+    sum(hr_bpm_sum) / nullif(sum(labelled), 0) AS hr_bpm_mean
+FROM (
+    SELECT
+        participant_id,
+        device_id,
+        count(*) AS segments,
+        count(*) FILTER (label_good) AS labelled,
+        sum(hr_bpm) AS hr_bpm_sum
+    FROM segments
+    GROUP BY participant_id, device_id
+) JOIN participants USING (participant_id)
+GROUP BY split, device_id
+ORDER BY split DESC NULLS LAST, device_id;
+COMMENT ON VIEW cohort_summary IS 'Everybody with segments, by side of the split and device';
+COMMENT ON COLUMN cohort_summary.split IS 'train or test; null where the split has not been extended yet';
+COMMENT ON COLUMN cohort_summary.device_id IS 'Device (docs/devices.md); who wore two is counted at both';
+COMMENT ON COLUMN cohort_summary.participants IS 'Participants with segments';
+COMMENT ON COLUMN cohort_summary.female IS 'Of these, assigned female at birth';
+COMMENT ON COLUMN cohort_summary.age_median_years IS 'Median age of these';
+COMMENT ON COLUMN cohort_summary.segments IS 'Segments';
+COMMENT ON COLUMN cohort_summary.labelled_segments IS 'Segments whose labels pass the quality gate';
+COMMENT ON COLUMN cohort_summary.hr_bpm_mean IS 'Mean heart rate of these';
 
 CREATE TABLE schema_version (sha256 VARCHAR NOT NULL);
 COMMENT ON TABLE schema_version IS 'Which version of the schema made this file';

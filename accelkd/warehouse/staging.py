@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -20,12 +21,13 @@ _SCHEMA_SHA256 = hashlib.sha256(SCHEMA_SQL.encode()).hexdigest()
 def staging(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the staging file for one transaction: committed when the block ends well, rolled back when it raises.
 
-    Waits for whoever has it open. Makes the file and its schema on first use. Raises RuntimeError for a file that
-    another version of the schema made.
+    Waits for whoever has it open. Makes the file and its schema on first use, and brings a file that another version
+    of the schema made up to date. Raises RuntimeError, and leaves the file as it is, where that would lose anything.
     """
     with staging_lock(lake), duckdb.connect(str(lake.staging)) as connection:
         connection.begin()
         try:
+            connection.execute("SET VARIABLE run_id = ?", [lake.run_id])
             _ensure_schema(lake, connection)
             yield connection
         except BaseException:
@@ -44,12 +46,68 @@ def staging_lock(lake: Lake) -> Iterator[None]:
 
 
 def _ensure_schema(lake: Lake, connection: duckdb.DuckDBPyConnection) -> None:
-    found = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'schema_version'").fetchall()
-    if found == [(0,)]:
+    tables = _tables(connection)
+    if "schema_version" not in tables:
         connection.execute(SCHEMA_SQL)
-        connection.execute("INSERT INTO schema_version VALUES (?)", [_SCHEMA_SHA256])
-    elif connection.execute("FROM schema_version").fetchall() != [(_SCHEMA_SHA256,)]:
+    elif connection.execute("FROM schema_version").fetchall() == [(_SCHEMA_SHA256,)]:
+        return
+    else:
+        _migrate(lake, connection, tables)
+    connection.execute("DELETE FROM schema_version")
+    connection.execute("INSERT INTO schema_version VALUES (?)", [_SCHEMA_SHA256])
+
+
+def _migrate(lake: Lake, connection: duckdb.DuckDBPyConnection, found: dict[str, str]) -> None:
+    """Bring an older file to the schema: views, macros and comments anew, tables that differ made anew and refilled."""
+    with duckdb.connect(":memory:") as fresh:
+        fresh.execute(SCHEMA_SQL)
+        wanted = _tables(fresh)
+    views = "SELECT view_name FROM duckdb_views() WHERE NOT internal AND schema_name = 'main'"
+    for (view,) in connection.execute(views).fetchall():
+        connection.execute(f"DROP VIEW {view}")
+    macros = (
+        "SELECT DISTINCT function_name FROM duckdb_functions() WHERE NOT internal AND function_type = 'table_macro'"
+    )
+    for (macro,) in connection.execute(macros).fetchall():
+        connection.execute(f"DROP MACRO TABLE {macro}")
+    for statement in duckdb.extract_statements(SCHEMA_SQL):
+        created = re.search(r"^CREATE TABLE (\S+) \(", statement.query, re.MULTILINE)
+        table = created[1] if created else None
+        if table is None or table not in found:
+            connection.execute(statement)
+        elif found[table] != wanted[table]:
+            _refill(lake, connection, table, statement)
+
+
+def _refill(lake: Lake, connection: duckdb.DuckDBPyConnection, table: str, create: duckdb.Statement) -> None:
+    """Make a table anew with the rows that it had: columns that are new stay empty."""
+    connection.execute(f"CREATE TEMP TABLE old AS FROM {table}")
+    connection.execute(f"DROP TABLE {table}")
+    connection.execute(create)
+    old, new = (_columns(connection, name) for name in ("old", table))
+    filled = [name for name in old if connection.execute(f"SELECT count({name}) FROM old").fetchall() != [(0,)]]
+    try:
+        if lost := sorted(set(filled) - set(new)):
+            raise RuntimeError(f"the schema no longer has {', '.join(lost)}")
+        kept = ", ".join(name for name in old if name in new)
+        connection.execute(f"INSERT INTO {table} BY NAME SELECT {kept} FROM old")
+    except (RuntimeError, duckdb.Error) as error:
         raise RuntimeError(
-            f"{lake.staging} was made by another version of accelkd/warehouse/schema.sql; "
-            "everything in it is derived: delete it and load the batches again"
-        )
+            f"{lake.staging}, table {table}, was made by another version of accelkd/warehouse/schema.sql and does not "
+            f"fit this one: {error}. All of it is derived: `accelkd rebuild-warehouse` makes it anew from the home's "
+            "files"
+        ) from error
+    connection.execute("DROP TABLE old")
+
+
+def _tables(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """Every table, with the statement that would make it."""
+    rows = connection.execute(
+        "SELECT if(schema_name = 'main', table_name, schema_name || '.' || table_name), sql "
+        "FROM duckdb_tables() WHERE NOT internal AND NOT temporary"
+    ).fetchall()
+    return dict(rows)
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> list[str]:
+    return [row[0] for row in connection.execute(f"DESCRIBE {table}").fetchall()]

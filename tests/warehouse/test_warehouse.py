@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from accelkd.cohort.split import extend_split
 from accelkd.lake import Lake
 from accelkd.segments.schema import METADATA
 from accelkd.segments.store import SegmentStore
+from accelkd.warehouse import staging as staging_module
 from accelkd.warehouse.load import embedding_table, load_batch, load_embeddings, load_model, load_split
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
 from accelkd.warehouse.publish import publish
@@ -329,6 +331,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from accelkd.lake import Lake
+from accelkd.warehouse import staging as staging_module
 from accelkd.warehouse.staging import staging
 with staging(Lake(Path(sys.argv[1]))) as connection:
     connection.execute("DELETE FROM segments")
@@ -343,8 +346,72 @@ def test_a_killed_writer_leaves_what_was_there_and_frees_the_lock(lake: Lake) ->
     assert publish(lake).content_version == before
 
 
-def test_a_file_of_another_schema_is_refused(lake: Lake) -> None:
+OLDER = {  # what an older schema.sql may have had instead
+    "without a column": ("    code_version VARCHAR,\n", ""),
+    "without a comment": ("'Pseudonym'", "NULL"),
+    "with a view that is gone": (
+        "CREATE TABLE schema_version",
+        "CREATE VIEW gone AS FROM split; CREATE TABLE schema_version",
+    ),
+    "with nulls": ("source VARCHAR NOT NULL", "source VARCHAR"),
+}
+
+
+@pytest.mark.parametrize(("current", "older"), OLDER.values(), ids=OLDER.keys())
+def test_a_file_of_another_schema_is_brought_up_to_date(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, current: str, older: str
+) -> None:
+    load_batch(lake, "b2")
+    fresh = catalog(lake)
+    lake.staging.unlink()
+    assert current in staging_module.SCHEMA_SQL
+    with monkeypatch.context() as patched:
+        sql = staging_module.SCHEMA_SQL.replace(current, older)
+        if "code_version" in current:
+            sql = re.sub(r"^.*\bcode_version\b.*\n", "", sql, flags=re.MULTILINE)
+        patched.setattr(staging_module, "SCHEMA_SQL", sql)
+        patched.setattr(staging_module, "_SCHEMA_SHA256", "older")
+        with staging(lake) as connection:
+            connection.execute("INSERT INTO split VALUES ('p1', 'train', 'female', '30 to 39', 'sim-wrist-64', 'b1')")
+            connection.execute(
+                "INSERT INTO provenance.artifacts (artifact_id, kind, version) VALUES ('batch:b1', 'batch', 'v')"
+            )
+        assert catalog(lake) != fresh
     with staging(lake) as connection:
-        connection.execute("UPDATE schema_version SET sha256 = 'older'")
-    with pytest.raises(RuntimeError, match="another version of"):
-        load_batch(lake, "b1")
+        assert connection.execute("SELECT participant_id FROM split").fetchall() == [("p1",)]
+        assert connection.execute("SELECT version, code_version FROM provenance.artifacts").fetchall() == [("v", None)]
+    assert catalog(lake) == fresh
+    load_batch(lake, "b1")
+    assert publish(lake).rows["segments"] == 9
+
+
+def test_a_file_of_another_schema_that_does_not_fit_is_refused_and_left_as_it_is(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        sql = staging_module.SCHEMA_SQL.replace("number BIGINT NOT NULL", "number BIGINT NOT NULL, note VARCHAR")
+        patched.setattr(staging_module, "SCHEMA_SQL", sql)
+        patched.setattr(staging_module, "_SCHEMA_SHA256", "older")
+        with staging(lake) as connection:
+            connection.execute("INSERT INTO quarantine VALUES ('b1', 'window', 'motion', 1, 'seen', 1)")
+    for _ in range(2):
+        with pytest.raises(
+            RuntimeError, match=r"table quarantine, was made by another version.*no longer has note.*rebu"
+        ):
+            load_batch(lake, "b1")
+    with duckdb.connect(str(lake.staging)) as connection:
+        assert connection.execute("SELECT note FROM quarantine").fetchall() == [("seen",)]
+
+
+def catalog(lake: Lake) -> list[list[tuple[object, ...]]]:
+    """What a staging file holds apart from rows and file."""
+    with staging(lake) as connection:
+        return [
+            connection.execute(f"SELECT {columns} FROM {source} WHERE NOT internal ORDER BY ALL").fetchall()
+            for source, columns in (
+                ("duckdb_tables()", "schema_name, table_name, sql, comment"),
+                ("duckdb_views()", "schema_name, view_name, sql, comment"),
+                ("duckdb_columns()", "schema_name, table_name, column_name, data_type, comment"),
+                ("duckdb_functions()", "function_name, macro_definition, comment"),
+            )
+        ]
