@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather
 
 
 def world_size() -> int:
@@ -40,7 +40,23 @@ def gathered(x: Tensor) -> Tensor:
     Each process then computes the whole loss; summed over processes, the gradient that arrives here is `world_size`
     times the right one, and averaging gradients over processes, as DistributedDataParallel does, divides it out.
     """
-    return torch.cat(all_gather(x)) if world_size() > 1 else x  # type: ignore[no-untyped-call]
+    out: Tensor = _Gather.apply(x) if world_size() > 1 else x  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.rows = slice(rank() * len(x), (rank() + 1) * len(x))
+        parts = [torch.empty_like(x) for _ in range(world_size())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        total = gradient.contiguous()
+        dist.all_reduce(total)
+        return total[ctx.rows]
 
 
 def mean_over_processes(x: Tensor) -> Tensor:
@@ -58,16 +74,15 @@ def barrier() -> None:
 
 
 @contextmanager
-def process_group(device: torch.device) -> Iterator[torch.device]:
-    """Join the processes that `torchrun` started; alone otherwise. Yields this process's own device."""
-    if "LOCAL_RANK" not in os.environ or dist.is_initialized():
-        yield device
+def process_group(device: torch.device) -> Iterator[None]:
+    """Join the processes that `torchrun` started for as long as the block lasts; elsewhere this does nothing."""
+    if "LOCAL_RANK" not in os.environ:
+        yield
         return
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield device
+        yield
     finally:
         dist.destroy_process_group()

@@ -41,7 +41,7 @@ from accelkd.training.data import TrainingData
 from accelkd.training.distillation import Distillation, frozen
 from accelkd.training.masked_autoencoding import MaskedAutoencoder
 from accelkd.training.objective import Objective
-from accelkd.training.parallel import barrier, process_group, rank
+from accelkd.training.parallel import barrier, rank
 from accelkd.training.randomness import bits, derive
 from accelkd.training.supervised import Supervised
 from accelkd.training.throughput import peak_flop_per_s
@@ -65,9 +65,9 @@ def train_encoder(
     """Train the encoder `name` on the given rows of the store; `out` is the folder of its checkpoints.
 
     A student needs the checkpoint folder of its `teacher`. Returns the checkpoint's folder, at once where the same run
-    is there already; continues where one was cut off. Under `torchrun`, all processes train the one encoder. Raises
-    ValueError if teacher, data and configuration do not fit together or no participant has enough segments, and
-    NonFiniteLossError if the loss diverges.
+    is there already; continues where one was cut off. Inside `process_group`, all processes train the one encoder.
+    Raises ValueError if teacher, data and configuration do not fit together or no participant has enough segments,
+    and NonFiniteLossError if the loss diverges.
     """
     loaded = _teacher(config, teacher, store)
     identity = Identity(
@@ -85,18 +85,18 @@ def train_encoder(
     folder = out / identity.model_id
     if is_complete(folder):
         return folder
-    with process_group(pick_device(device)) as where:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.optimisation.seed)
-            objective, data, validation = _prepare(store, rows, config, identity, loaded, where)
-        state = folder.parent / f".{folder.name}.state.safetensors"
-        started = time.perf_counter()
-        training = train(objective, data, config.optimisation, where, state, name, validation)
-        if rank() == 0:
-            metrics = _metrics(training, data, config, identity, where, time.perf_counter() - started)
-            write_checkpoint(folder, identity, objective, _curve_table(training, metrics), metrics)
-            state.unlink(missing_ok=True)
-        barrier()
+    where = pick_device(device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.optimisation.seed)
+        objective, data, validation = _prepare(store, rows, config, identity, loaded, where)
+    state = folder.parent / f".{folder.name}.state.safetensors"
+    started = time.perf_counter()
+    training = train(objective, data, config.optimisation, where, state, name, validation)
+    if rank() == 0:
+        metrics = _metrics(training, data, config, identity, where, time.perf_counter() - started)
+        write_checkpoint(folder, identity, objective, _curve_table(training, metrics), metrics)
+        state.unlink(missing_ok=True)
+    barrier()
     return folder
 
 

@@ -108,7 +108,7 @@ def train(
     share = my_share(config.batch_size)
     step_of: nn.Module = objective
     if world_size() > 1:
-        step_of = DistributedDataParallel(objective, broadcast_buffers=False)
+        step_of = DistributedDataParallel(objective, forward_sync_buffers=False)
     flop: float | None = None
     steps = range(start, config.steps)
     losses = torch.zeros(config.log_every, device=device)
