@@ -44,8 +44,12 @@ class Drift:
     cohort_segments: int
 
     @property
+    def threshold(self) -> float:
+        return max(self.bound, self.by_chance)
+
+    @property
     def drifted(self) -> bool:
-        return self.difference > max(self.bound, self.by_chance)
+        return self.difference > self.threshold
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from io import BytesIO
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
@@ -19,6 +19,9 @@ from matplotlib.figure import Figure
 from accelkd.cohort.split import AGE_BANDS
 from accelkd.evaluation.probes import ProbeResult
 from accelkd.segments.examples import Example
+
+if TYPE_CHECKING:
+    from accelkd.evaluation.drift import Drift  # which needs the warehouse; a bare machine draws without it
 
 Floats = npt.NDArray[np.floating]
 P = ParamSpec("P")
@@ -219,6 +222,23 @@ def map_figure(maps: Mapping[str, Floats], participants: Sequence[str]) -> Figur
     figure.supxlabel(
         f"t-SNE of {len(participants):,} test segments; a colour is one of {len(names)} participants", fontsize=9
     )
+    return figure
+
+
+@_png
+def drift_figure(drifts: Sequence[Drift]) -> Figure:
+    """A bar for each quantity: how far the batch lies from the training cohort, and the threshold as a mark."""
+    figure = Figure(figsize=(8.0, 0.9 + 0.27 * len(drifts)), layout="constrained")
+    ax = figure.subplots()
+    places = np.arange(len(drifts))[::-1]
+    colors = [ACCEL if drift.drifted else PPG for drift in drifts]
+    ax.barh(places, [drift.difference for drift in drifts], color=colors, height=0.7)
+    thresholds = [drift.threshold for drift in drifts]
+    ax.scatter(thresholds, places, marker="|", s=120, color=INK, label="threshold", zorder=3)
+    ax.set_yticks(places, [drift.quantity for drift in drifts])
+    ax.set(xlabel="difference from the training cohort", xlim=(0, None))
+    ax.grid(axis="y", visible=False)
+    ax.legend(loc="lower right")
     return figure
 
 

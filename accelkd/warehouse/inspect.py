@@ -56,6 +56,27 @@ def coverage(lake: Lake, encoder: EncoderName, batch_id: str) -> Coverage:
     return Coverage(segments, passed_over, distinct, not_finite, rows - distinct)
 
 
+@dataclass(frozen=True)
+class LoadedRows:
+    """Rows of one batch in the table of segments."""
+
+    rows: int
+    segments: int  # different ones
+    participants_unknown: int  # with a segment, whom the batch does not describe
+
+
+def loaded_batch(lake: Lake, batch_id: str) -> LoadedRows:
+    """Count what the warehouse holds of one batch."""
+    with staging(lake) as connection:
+        ((rows, segments, unknown),) = connection.execute(
+            "SELECT count(*), count(DISTINCT segment_id), count(DISTINCT participant_id) FILTER (NOT EXISTS "
+            "(FROM demographics d WHERE d.participant_id = s.participant_id AND d.batch_id = s.batch_id)) "
+            "FROM segments s WHERE batch_id = ?",
+            [batch_id],
+        ).fetchall()
+    return LoadedRows(rows, segments, unknown)
+
+
 def batch_embeddings(lake: Lake, encoder: EncoderName, batch_ids: Sequence[str]) -> pa.Table:
     """participant_id and embedding of batches by the encoder in use, from its table or the one that will replace it.
 
@@ -103,6 +124,19 @@ def heart_rate_errors(lake: Lake, encoder: EncoderName) -> tuple[float, float]:
             [encoder, current_checkpoint(lake, encoder).name],
         ).fetchall()
     return rows[0]
+
+
+def retrieval_ranks(lake: Lake) -> dict[str, tuple[float, float]]:
+    """Mean rank of the own pair and that of chance, in projected space, for each direction between current encoders."""
+    models = [current_checkpoint(lake, encoder).name for encoder in ("ppg_teacher", "accel_student")]
+    with staging(lake) as connection:
+        rows = connection.execute(
+            "SELECT query_encoder || '_finds_' || key_encoder, mean_rank, chance_mean_rank FROM retrieval_results "
+            "WHERE space = 'projected' AND list_contains($models, query_model_id) "
+            "AND list_contains($models, key_model_id) ORDER BY 1",
+            {"models": models},
+        ).fetchall()
+    return {direction: (rank, chance) for direction, rank, chance in rows}
 
 
 @dataclass(frozen=True)
