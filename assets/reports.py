@@ -7,36 +7,61 @@ import dagster as dg
 from accelkd.files import sha256_file, sha256_json
 from accelkd.lake import Lake
 from accelkd.training.current import EncoderName
+from accelkd.warehouse.inspect import documented_columns
 from assets.cohort import participant_split
 from assets.embeddings import accel_student_embeddings, ppg_teacher_embeddings
-from assets.metadata import figure, markdown_table
+from assets.metadata import figure, markdown_table, table, tags, warehouse_columns
+
+_SPLIT = ["participant_split.participant_id", "participant_split.split"]
+_LABELS = [f"segment_tables.segments.{label}" for label in ("hr_bpm", "sdnn_ms", "rmssd_ms")]
+_ERRORS = ("mae", "rmse", "pearson_r", "constant_mae", "constant_rmse", "ridge_alpha")
+_MODELS = ["ppg_teacher_embeddings.model_id", "accel_student_embeddings.model_id"]
+_EMBEDDINGS = ["ppg_teacher_embeddings.embedding", "accel_student_embeddings.embedding"]
+_RANKS = ("top1_percent", "mean_rank", "top1_percent_sd", "mean_rank_sd")
 
 
 def _probes(encoder: EncoderName, embeddings: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    made_from = {
+        "model_id": [f"{encoder}_embeddings.model_id"],
+        "split_version": _SPLIT,
+        **dict.fromkeys(("train_participants", "train_segments", "test_participants", "test_segments"), _SPLIT),
+        **{name: [f"{encoder}_embeddings.embedding", *_LABELS, *_SPLIT] for name in _ERRORS},
+    }
+
     @dg.asset(
         name=f"{encoder}_probes",
         deps=[embeddings, participant_split],
         kinds={"scikitlearn", "duckdb"},
         description=(
-            f"Ridge probes on the embeddings of {encoder} for heart rate, SDNN and RMSSD, fitted on training and "
-            "measured on test participants' segments, beside the constant predictor (paper, section 4.2)."
+            f"Ridge probes on the embeddings of {encoder}, fitted on training, measured on test participants: heart "
+            "rate, SDNN, RMSSD of segments; age, BMI, sex, 46 health targets of participants (paper, section 4.2)."
         ),
         group_name="reports",
         owners=["team:research"],
+        tags=tags("summaries", "each-report"),
+        metadata={
+            "dagster/table_name": "probe_results",
+            **table(warehouse_columns(documented_columns(), ["probe_results"]), made_from),
+        },
         pool="duckdb_writer",
-        code_version="1",
+        code_version="2",
     )
     def probes(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
         from accelkd.evaluation.report import probe_encoder
 
         report = probe_encoder(lake, encoder)
         rows = [asdict(result) for result in report.results]
+        people = [asdict(result) for result in report.participants]
         return dg.MaterializeResult(
-            data_version=dg.DataVersion(sha256_json([report.model_id, report.split_version, rows])),
+            data_version=dg.DataVersion(sha256_json([report.model_id, report.split_version, rows, people])),
             metadata={
+                "dagster/row_count": len(rows),
                 "model_id": report.model_id,
                 "split_version": report.split_version,
+                "effective_rank": report.effective_rank,
                 "results": markdown_table(rows),
+                "participant_results": markdown_table(people),
+                "figure_file": dg.MetadataValue.path(report.figure),
                 "predicted_against_measured": figure(report.figure.read_bytes(), "predicted against measured"),
                 **{f"{result.target}_mae": result.mae for result in report.results},
                 **{f"{result.target}_mae_constant": result.constant_mae for result in report.results},
@@ -55,6 +80,20 @@ accel_student_probes = _probes("accel_student", accel_student_embeddings)
     kinds={"numpy", "duckdb"},
     group_name="reports",
     owners=["team:research"],
+    tags=tags("summaries", "each-report"),
+    metadata={
+        "dagster/table_name": "retrieval_results",
+        **table(
+            warehouse_columns(documented_columns(), ["retrieval_results"]),
+            {
+                "query_model_id": _MODELS,
+                "key_model_id": _MODELS,
+                "split_version": _SPLIT,
+                **dict.fromkeys(("participants", "segments"), _SPLIT),
+                **{name: [*_EMBEDDINGS, *_SPLIT] for name in _RANKS},
+            },
+        ),
+    },
     pool="duckdb_writer",
     code_version="1",
 )
@@ -75,10 +114,17 @@ def retrieval(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
             sha256_json([report.teacher_model_id, report.student_model_id, report.split_version, rows])
         ),
         metadata={
+            "dagster/row_count": len(rows),
             "teacher_model_id": report.teacher_model_id,
             "student_model_id": report.student_model_id,
             "results": markdown_table(rows),
+            "figure_file": dg.MetadataValue.path(report.figure),
             "ranks": figure(report.figure.read_bytes(), "rank of the true pair"),
+            **{
+                f"{query}_finds_{key}_{space}_{name}": getattr(result, name)
+                for (query, key, space), result in report.results.items()
+                for name in ("top1_percent", "mean_rank")
+            },
         },
     )
 
@@ -88,6 +134,7 @@ def retrieval(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
     kinds={"scikitlearn"},
     group_name="reports",
     owners=["team:research"],
+    tags=tags("summaries", "each-report"),
     pool="duckdb_writer",
     code_version="1",
 )
@@ -101,6 +148,7 @@ def embedding_map(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
         metadata={
             "participants": report.participants,
             "segments": report.segments,
+            "figure_file": dg.MetadataValue.path(report.figure),
             "map": figure(report.figure.read_bytes(), "t-SNE of teacher and student embeddings"),
         },
     )
@@ -111,8 +159,9 @@ def embedding_map(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
     kinds={"markdown"},
     group_name="reports",
     owners=["team:research"],
+    tags=tags("summaries", "each-report"),
     pool="duckdb_writer",
-    code_version="1",
+    code_version="2",
 )
 def written_report(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
     """`reports/report.md`: the cohort, the training, the probes and the retrieval, and what they were made from."""

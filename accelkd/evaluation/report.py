@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import duckdb
 import numpy as np
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 import torch
 
 from accelkd.cohort.split import read_split
+from accelkd.evaluation.collapse import effective_rank
 from accelkd.evaluation.embed import Embeddings, read_embeddings
 from accelkd.evaluation.figures import (
     TARGET_NAMES,
@@ -26,10 +28,17 @@ from accelkd.evaluation.figures import (
     retrieval_figure,
     split_figure,
 )
+from accelkd.evaluation.participant_probes import (
+    TARGET_LABELS,
+    ParticipantProbeResult,
+    mean_embeddings,
+    participant_targets,
+    probe_participants,
+)
 from accelkd.evaluation.probes import TARGETS, LabelledEmbeddings, ProbeResult, probe_segments
 from accelkd.evaluation.projection import tsne
 from accelkd.evaluation.retrieval import POOL_PARTICIPANTS, RetrievalResult, ranks, retrieve
-from accelkd.files import atomic_path, sha256_file, sha256_json, write_text
+from accelkd.files import atomic_path, code_version, sha256_file, sha256_json, write_text
 from accelkd.lake import Lake
 from accelkd.training.checkpoint import CURVE, load_heads, read_config
 from accelkd.training.current import EncoderName
@@ -49,7 +58,9 @@ class ProbeReport:
     encoder: EncoderName
     model_id: str
     split_version: str
-    results: tuple[ProbeResult, ...]
+    results: tuple[ProbeResult, ...]  # of segments
+    participants: tuple[ParticipantProbeResult, ...]
+    effective_rank: float  # of the test segments' embeddings
     figure: Path
 
 
@@ -74,27 +85,38 @@ class MapReport:
 
 
 def probe_encoder(lake: Lake, encoder: EncoderName) -> ProbeReport:
-    """Ridge probes for heart rate, SDNN and RMSSD, fitted on training and measured on test participants.
+    """Ridge probes of segments (heart rate, SDNN, RMSSD) and of participants (age, BMI, sex, health targets).
 
-    Only segments whose labels passed the quality gate take part. Raises LookupError without embeddings, ValueError
-    where a target has no labels on one side.
+    Fitted on training and measured on test participants. Only segments whose labels passed the quality gate take part
+    in the former; all of a participant's are averaged for the latter. Raises LookupError without embeddings, ValueError
+    where heart rate, SDNN or RMSSD has no labels on one side.
     """
     with staging(lake) as connection:
         data = read_embeddings(connection, encoder, test_only=False)
+        train, test = (data.take(np.flatnonzero(rows)) for rows in (~data.in_test, data.in_test))
+        people = [_people(connection, side) for side in (train, test)]
+        batches = connection.execute("SELECT batch_id FROM batches ORDER BY 1").fetchall()
         split = known_artifact(connection, "split", "ledger")
-    train, test = (data.take(np.flatnonzero(rows)) for rows in (~data.in_test, data.in_test))
-    probes = probe_segments(*(LabelledEmbeddings(one.matrix, one.participants, one.labels) for one in (train, test)))
-    results = tuple(probe.result for probe in probes.values())
-    shown = [(probe.result, probe.measured, probe.predicted) for probe in probes.values()]
+        inputs = [
+            split,
+            *_embedding_artifacts(connection, encoder, data.model_id),
+            *(known_artifact(connection, "tables", batch_id) for (batch_id,) in batches),
+        ]
+    segments = probe_segments(*(LabelledEmbeddings(one.matrix, one.participants, one.labels) for one in (train, test)))
+    results = tuple(probe.result for probe in segments.values())
+    participants = tuple(probe.result for probe in probe_participants(*people).values())
+    shown = [(probe.result, probe.measured, probe.predicted) for probe in segments.values()]
     figure = _save(lake, f"probe_{encoder}.png", probe_figure(encoder, shown))
+    key = {"encoder": encoder, "model_id": data.model_id, "split_version": split.version}
+    rows, participant_rows = ([{**key, **asdict(one)} for one in found] for found in (results, participants))
     with staging(lake) as connection:
-        connection.execute("DELETE FROM probe_results WHERE encoder = ? AND model_id = ?", [encoder, data.model_id])
-        key = {"encoder": encoder, "model_id": data.model_id, "split_version": split.version}
-        _insert(connection, "probe_results", [{**key, **asdict(result)} for result in results])
-        version = sha256_json([asdict(result) for result in results])
-        inputs = [split, *_embedding_artifacts(connection, encoder, data.model_id)]
-        record(connection, Artifact("probe", encoder, version, _relative(lake, figure)), inputs)
-    return ProbeReport(encoder, data.model_id, split.version, results, figure)
+        for table, found in (("probe_results", rows), ("participant_probe_results", participant_rows)):
+            connection.execute(f"DELETE FROM {table} WHERE encoder = ? AND model_id = ?", [encoder, data.model_id])
+            _insert(connection, table, found)
+        version = sha256_json([rows, participant_rows])
+        record(connection, _artifact(lake, "probe", f"{encoder}/{data.model_id}", version, figure), inputs)
+    rank = effective_rank(test.matrix)
+    return ProbeReport(encoder, data.model_id, split.version, results, participants, rank, figure)
 
 
 def retrieve_pairs(lake: Lake) -> RetrievalReport:
@@ -148,7 +170,8 @@ def retrieve_pairs(lake: Lake) -> RetrievalReport:
         _insert(connection, "retrieval_results", rows)
         inputs = [split, known_artifact(connection, "model", f"{STUDENT}/{student.model_id}")]
         inputs += [one for name, model in models.items() for one in _embedding_artifacts(connection, name, model)]
-        record(connection, Artifact("retrieval", STUDENT, sha256_json(rows), _relative(lake, figure)), inputs)
+        name = f"{STUDENT}/{student.model_id}"
+        record(connection, _artifact(lake, "retrieval", name, sha256_json(rows), figure), inputs)
     return RetrievalReport(teacher.model_id, student.model_id, split.version, results, figure)
 
 
@@ -164,6 +187,12 @@ def map_embeddings(lake: Lake) -> MapReport:
         for name, embeddings in ((TEACHER, teacher), (STUDENT, student))
     }
     figure = _save(lake, "map.png", map_figure(maps, teacher.participants[rows].tolist()))
+    with staging(lake) as connection:
+        inputs = [known_artifact(connection, "split", "ledger")]
+        inputs += _embedding_artifacts(connection, TEACHER, teacher.model_id)
+        inputs += _embedding_artifacts(connection, STUDENT, student.model_id)
+        name = f"{STUDENT}/{student.model_id}"
+        record(connection, _artifact(lake, "map", name, sha256_file(figure), figure), inputs)
     return MapReport(len(most), len(rows), figure)
 
 
@@ -180,17 +209,19 @@ def write_report(lake: Lake) -> Path:
             _cohort_section(connection, split.version),
             _training_section(lake, connection, models),
             _probe_section(connection, models),
+            _participant_section(connection, models),
             _retrieval_section(connection, models),
             _origin_section(connection, models, split.version),
         ]
         path = lake.reports / "report.md"
         write_text(path, "# Report\n\n" + "\n".join(sections))
         made_from = connection.execute(
-            "SELECT kind, artifact_id, version, path FROM provenance.artifacts "
-            "WHERE kind IN ('probe', 'retrieval') ORDER BY artifact_id"
+            "SELECT kind, artifact_id, version FROM provenance.artifacts WHERE kind IN ('probe', 'retrieval', 'map') "
+            "AND list_contains(?, split_part(artifact_id, ':', 2)) ORDER BY artifact_id",
+            [[f"{encoder}/{model_id}" for encoder, model_id in models.items()]],
         ).fetchall()
-        inputs = [Artifact(kind, name.partition(":")[2], version, where) for kind, name, version, where in made_from]
-        record(connection, Artifact("report", "report", sha256_file(path), _relative(lake, path)), [split, *inputs])
+        inputs = [Artifact(kind, name.partition(":")[2], version) for kind, name, version in made_from]
+        record(connection, _artifact(lake, "report", "report", sha256_file(path), path), [split, *inputs])
     return path
 
 
@@ -226,12 +257,27 @@ def _training_section(lake: Lake, connection: duckdb.DuckDBPyConnection, models:
             "(metrics->>'loss')::DOUBLE FROM models WHERE encoder = ? AND model_id = ?",
             [encoder, model_id],
         ).fetchall()
-        rows += [(encoder_name(encoder), f"`{model_id}`", *row) for row in found]
+        rank = effective_rank(read_embeddings(connection, cast(EncoderName, encoder), test_only=True).matrix)
+        rows += [(encoder_name(encoder), f"`{model_id}`", *row, rank) for row in found]
         curve = pq.read_table(lake.checkpoint(encoder, model_id) / CURVE)
         figure = _save(lake, f"loss_{encoder}.png", loss_figure(curve, encoder))
         figures.append(f"![training loss of the {encoder_name(encoder)}]({figure.name})")
-    header = ("encoder", "model", "parameters", "width", "participants", "segments", "steps", "last loss")
-    return "\n".join(["## Encoders\n", _table(header, rows), *figures, ""])
+    header = (
+        "encoder",
+        "model",
+        "parameters",
+        "width",
+        "participants",
+        "segments",
+        "steps",
+        "last loss",
+        "effective rank",
+    )
+    meaning = (
+        "Effective rank: how many directions the test embeddings use, of the width (docs/evaluation.md); near 1 the "
+        "encoder has collapsed.\n"
+    )
+    return "\n".join(["## Encoders\n", _table(header, rows), meaning, *figures, ""])
 
 
 def _probe_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> str:
@@ -256,6 +302,41 @@ def _probe_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, s
             "",
         ]
     )
+
+
+def _participant_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> str:
+    """Age and BMI with their errors, yes-or-no targets with their areas, and what could not be measured."""
+    tables: dict[tuple[str, ...], list[tuple[object, ...]]] = {_NUMBERS: [], _AREAS: [], _UNDECIDED: []}
+    for encoder, model_id in models.items():
+        for header, columns in (
+            (
+                _NUMBERS,
+                "mae, constant_mae, rmse, constant_rmse, pearson_r, unit, train_participants, test_participants",
+            ),
+            (_AREAS, "auc, format('{:.2f} to {:.2f}', auc_low, auc_high), train_yes, train_no, test_yes, test_no"),
+            (_UNDECIDED, "not_decidable"),
+        ):
+            measured = columns.partition(",")[0]
+            found = connection.execute(
+                f"SELECT target, {columns} FROM participant_probe_results "
+                f"WHERE encoder = ? AND model_id = ? AND {measured} IS NOT NULL ORDER BY list_position(?, target)",
+                [encoder, model_id, list(TARGET_LABELS)],
+            ).fetchall()
+            tables[header] += [(encoder_name(encoder), TARGET_LABELS[target], *row) for target, *row in found]
+    return "\n".join(
+        [
+            "## Probes of participants\n",
+            "The same regression on each participant's mean embedding. A yes-or-no target is told by the area under "
+            "the ROC curve, 0.5 for a coin, with its 95 % interval over bootstraps of test participants; yes of sex "
+            "is male. `train` and `test` are participants.\n",
+            *(_table(header, rows) for header, rows in tables.items() if rows),
+        ]
+    )
+
+
+_NUMBERS = ("encoder", "target", "MAE", "constant", "RMSE", "constant", "Pearson R", "unit", "train", "test")
+_AREAS = ("encoder", "target", "AUC", "95 % interval", "train: yes", "no", "test: yes", "no")
+_UNDECIDED = ("encoder", "target", "not decidable, because")
 
 
 def _retrieval_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> str:
@@ -315,6 +396,14 @@ def _pairs(connection: duckdb.DuckDBPyConnection) -> tuple[Embeddings, Embedding
     return teacher.take(ours), student.take(theirs)
 
 
+def _people(connection: duckdb.DuckDBPyConnection, side: Embeddings) -> LabelledEmbeddings:
+    """The participants of one side, a row each, with what the warehouse knows of them."""
+    names, means = mean_embeddings(side.matrix, side.participants)
+    demographics = connection.sql("SELECT participant_id, sex, age_years, bmi_kg_m2 FROM participants").to_arrow_table()
+    health = connection.sql("SELECT participant_id, target, value FROM participant_targets").to_arrow_table()
+    return LabelledEmbeddings(means, names, participant_targets(demographics, health, names))
+
+
 def _projected(
     folder: Path, ppg: npt.NDArray[np.float32], accel: npt.NDArray[np.float32]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -326,6 +415,10 @@ def _projected(
 def _embedding_artifacts(connection: duckdb.DuckDBPyConnection, encoder: str, model_id: str) -> list[Artifact]:
     batches = connection.execute(f"SELECT DISTINCT batch_id FROM embeddings.{encoder} ORDER BY 1").fetchall()
     return [known_artifact(connection, "embeddings", f"{encoder}/{model_id}/{batch_id}") for (batch_id,) in batches]
+
+
+def _artifact(lake: Lake, kind: str, name: str, version: str, path: Path) -> Artifact:
+    return Artifact(kind, name, version, _relative(lake, path), code_version("accelkd.evaluation"))
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Mapping[str, object]]) -> None:

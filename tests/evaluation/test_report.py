@@ -127,6 +127,44 @@ def test_segments_without_a_good_label_stay_out_of_the_probe(lake: Lake) -> None
     assert (sdnn.test_participants, sdnn.test_segments) == (3, 12)
 
 
+def test_probes_of_participants_read_what_the_warehouse_knows_of_them(lake: Lake) -> None:
+    teacher, _ = put_into_use(lake)
+    people = dict(rows(lake, "SELECT participant_id, age_years FROM participants"))
+    table = SegmentStore([lake.segments(b) for b in BATCHES]).metadata
+    age = np.array([people[name] for name in table.column("participant_id").to_pylist()])
+    noise = np.random.default_rng(1).standard_normal((len(age), 3))
+    plant(lake, "ppg_teacher", teacher, np.column_stack([age, noise]).astype(np.float32))
+    with staging(lake) as connection:
+        connection.execute(
+            "INSERT INTO survey_targets BY NAME SELECT participant_id, batch_id, 'diabetes' AS target, "
+            "age_years > (SELECT median(age_years) FROM demographics JOIN split USING (participant_id) "
+            "WHERE split = 'test') AS value FROM demographics"
+        )
+    report = probe_encoder(lake, "ppg_teacher")
+    found = {result.target: result for result in report.participants}
+    assert len(found) == 3 + 46
+    assert found["age"].mae is not None
+    assert found["age"].constant_mae is not None
+    assert found["age"].mae < 0.2 * found["age"].constant_mae
+    assert (found["age"].train_participants, found["age"].test_participants) == (13, 3)
+    assert (found["diabetes"].auc, found["diabetes"].test_yes, found["diabetes"].test_no) == (1, 1, 2)
+    assert found["bmi"].not_decidable == "0 training participants have a value"
+    assert found["asthma"].not_decidable == "0 training participants have a value"
+    stored = rows(
+        lake,
+        "SELECT target, auc, mae, not_decidable FROM participant_probe_results WHERE model_id = "
+        f"'{teacher}' AND split_version = '{report.split_version}'",
+    )
+    assert {row[0]: row[1:] for row in stored} == {
+        name: (result.auc, result.mae, result.not_decidable) for name, result in found.items()
+    }
+    assert 1 < report.effective_rank < 4
+    text = write_report(lake).read_text(encoding="utf-8")
+    assert "| PPG teacher | Diabetes | 1.00 | 1.00 to 1.00 |" in text
+    assert f"| PPG teacher | Age | {found['age'].mae:.2f} |" in text
+    assert "| PPG teacher | Asthma | 0 training participants have a value |" in text
+
+
 def test_retrieval_runs_both_ways_in_both_spaces(lake: Lake) -> None:
     teacher, student = put_into_use(lake)
     same = np.random.default_rng(1).standard_normal((64, 16)).astype(np.float32)
@@ -191,7 +229,8 @@ def test_the_whole_report_is_the_same_bytes_twice(lake: Lake) -> None:
     with duckdb.connect(str(lake.published), read_only=True) as connection:
         lineage = connection.execute("SELECT kind, path FROM lineage_of('report:report')").fetchall()
     assert {kind for kind, _ in lineage} == {
-        "report", "probe", "retrieval", "embeddings", "model", "split", "segments", "batch", "file",
+        "report", "probe", "retrieval", "map", "embeddings", "model", "split", "tables", "segments", "quarantine",
+        "batch", "file",
     }  # fmt: skip
     assert ("file", "landing/b2/recordings/part-00000.parquet") in lineage
     shown = summary(lake.published)
