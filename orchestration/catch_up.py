@@ -7,20 +7,25 @@ one partition at a time, on the instance in DAGSTER_HOME, so the UI shows them l
 from __future__ import annotations
 
 import argparse
+import fcntl
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import dagster as dg
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
+from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
 from accelkd.lake import Lake
 from assets.partitions import arrival_batches
 from orchestration.definitions import build_defs
 from orchestration.sensors import arrived_batches
 
+CATCH_UP = {"accelkd/catch_up": "true"}  # tag of its runs
+UNFINISHED = [status for status in dg.DagsterRunStatus if status not in FINISHED_STATUSES]
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}  # a failure is told in one line instead
 
 
@@ -36,8 +41,15 @@ class Outcome:
 def catch_up(lake: Lake, instance: dg.DagsterInstance, *, retrain: bool = True) -> Outcome:
     """Materialize everything missing or stale, upstream first; one failure never stops what does not depend on it.
 
-    With `retrain` off, encoders that exist stay as they are: an arriving batch is embedded by the current ones.
+    With `retrain` off, encoders that exist stay as they are: an arriving batch is embedded by the current ones. Waits
+    for another catch-up of the same home; what one that was killed left unfinished is done again.
     """
+    with _alone(lake):
+        _bury_the_dead(instance)
+        return _catch_up(lake, instance, retrain)
+
+
+def _catch_up(lake: Lake, instance: dg.DagsterInstance, retrain: bool) -> Outcome:
     defs = build_defs(lake)
     graph = defs.resolve_asset_graph()
     job = defs.resolve_implicit_global_asset_job_def()
@@ -64,12 +76,32 @@ def catch_up(lake: Lake, instance: dg.DagsterInstance, *, retrain: bool = True) 
                 asset_selection=[key],
                 partition_key=partition,
                 run_config=QUIET,
+                tags=CATCH_UP,
                 raise_on_error=False,
             )
             (outcome.materialized if result.success else outcome.failed).append(step)
             told = "done" if result.success else f"FAILED: {_reason(result)}"
             print(f"  {step[0]:<26} {partition or '':<20} {time.monotonic() - started:6.1f} s  {told}", flush=True)
     return outcome
+
+
+@contextmanager
+def _alone(lake: Lake) -> Iterator[None]:
+    """Hold the home's lock for catch-ups; the kernel lets go of it when the process dies."""
+    lake.root.mkdir(parents=True, exist_ok=True)
+    with (lake.root / ".catch_up.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _bury_the_dead(instance: dg.DagsterInstance) -> None:
+    """Fail the runs of a catch-up that was killed, so that they are done again, and free their places in the pools.
+
+    Nobody else would: Dagster would wait for the place of a dead process for ever.
+    """
+    for run in instance.get_runs(dg.RunsFilter(tags=CATCH_UP, statuses=UNFINISHED)):
+        instance.report_run_failed(run, "its process was killed")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
 def _status(graph: dg.AssetGraph, instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None) -> StaleStatus:
