@@ -73,6 +73,9 @@ def _parser() -> argparse.ArgumentParser:
 
     summary = commands.add_parser("summary", help="print the counts and results of the published warehouse")
     summary.set_defaults(run=_summary)
+
+    rebuild = commands.add_parser("rebuild-warehouse", help="make the warehouse anew from the files of this home")
+    rebuild.set_defaults(run=_rebuild_warehouse)
     return parser
 
 
@@ -150,6 +153,14 @@ def _summary(_: argparse.Namespace) -> int:
     from accelkd.warehouse.summary import summary
 
     print(summary(Lake.from_environment().published))
+    return 0
+
+
+def _rebuild_warehouse(_: argparse.Namespace) -> int:
+    from accelkd.rebuild import rebuild_warehouse
+
+    published = rebuild_warehouse(Lake.from_environment())
+    print(f"{published.path}: {sum(published.rows.values()):,} rows in {len(published.rows)} tables")
     return 0
 
 

@@ -1,0 +1,125 @@
+"""The warehouse from the home's files: for a staging file that is damaged, lost, or of a schema that does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+
+from accelkd.cohort.trained import read_trained_on
+from accelkd.evaluation.embed import embed_batch
+from accelkd.evaluation.report import map_embeddings, probe_encoder, retrieve_pairs, write_report
+from accelkd.lake import Lake
+from accelkd.training.checkpoint import read_config
+from accelkd.training.current import EncoderName
+from accelkd.warehouse.load import load_batch, load_model, load_split
+from accelkd.warehouse.publish import PublishedInfo, publish
+from accelkd.warehouse.staging import staging, staging_lock
+
+ENCODERS: tuple[EncoderName, ...] = ("ppg_teacher", "accel_student")
+# What older models scored, and who made what when, is in no file of the home.
+HISTORY = (
+    "probe_results",
+    "participant_probe_results",
+    "retrieval_results",
+    "provenance.edges",
+    "provenance.artifacts",
+    "provenance.runs",
+)
+
+
+class _Beside(Lake):
+    """The same home with another staging file."""
+
+    @property
+    def staging(self) -> Path:
+        return self.root / "warehouse" / "rebuilding.duckdb"
+
+
+def rebuild_warehouse(lake: Lake) -> PublishedInfo:
+    """Load every batch, the split and every checkpoint anew, embed, evaluate and publish.
+
+    Results of models that are no longer in use, and the history of runs, are taken from the old staging file as far as
+    it can be read. Writers wait; until all is done the old file and the published one stay in place. Raises whatever a
+    loader raises for a file of the home that is missing or damaged, and then changes nothing.
+    """
+    beside = _Beside(lake.root, lake.run_id)
+    leftovers = [
+        beside.staging,
+        beside.staging.with_name(f"{beside.staging.name}.wal"),
+        beside.staging.with_suffix(".lock"),
+    ]
+    with staging_lock(lake):
+        try:
+            for path in leftovers:
+                path.unlink(missing_ok=True)
+            _load(beside)
+            _evaluate(beside)
+            if lake.staging.exists():
+                _keep_history(beside, lake.staging)
+            with duckdb.connect(str(beside.staging)) as connection:
+                connection.execute("FORCE CHECKPOINT")
+            lake.staging.with_name(f"{lake.staging.name}.wal").unlink(missing_ok=True)
+            beside.staging.replace(lake.staging)
+        finally:
+            for path in leftovers:
+                path.unlink(missing_ok=True)
+    return publish(lake)
+
+
+def _load(lake: Lake) -> None:
+    batch_ids = sorted(path.stem for path in (lake.root / "quarantine").glob("[!.]*.parquet"))
+    for batch_id in batch_ids:
+        load_batch(lake, batch_id)
+    if lake.split.exists():
+        load_split(lake)
+    listed = [(path.parent.name, path.stem) for path in (lake.root / "cohort" / "trained_on").glob("*/[!.]*.parquet")]
+    for encoder, model_id in sorted(listed, key=lambda model: _learned_from(lake, *model)):
+        load_model(lake, encoder, model_id, read_trained_on(lake, encoder, model_id)[1])
+    for encoder in _in_use(lake):
+        for batch_id in batch_ids:
+            embed_batch(lake, encoder, batch_id)
+
+
+def _evaluate(lake: Lake) -> None:
+    encoders = _in_use(lake)
+    for encoder in encoders:
+        probe_encoder(lake, encoder)
+    if len(encoders) == len(ENCODERS):
+        retrieve_pairs(lake)
+        map_embeddings(lake)
+    if encoders:
+        write_report(lake)
+
+
+def _in_use(lake: Lake) -> list[EncoderName]:
+    return [encoder for encoder in ENCODERS if (lake.encoder(encoder) / "current.json").exists()]
+
+
+def _learned_from(lake: Lake, encoder: str, model_id: str) -> tuple[bool, str, str]:
+    """Sorts teachers before their students."""
+    return read_config(lake.checkpoint(encoder, model_id))["teacher"] is not None, encoder, model_id
+
+
+def _keep_history(lake: Lake, old: Path) -> None:
+    """Add the rows of HISTORY that the old file has and the new one does not."""
+    try:
+        with duckdb.connect(str(old), read_only=True) as connection:
+            tables = connection.execute("SELECT schema_name || '.' || table_name FROM duckdb_tables()").fetchall()
+            rows = {
+                table: connection.sql(f"FROM {table}").to_arrow_table()
+                for table in HISTORY
+                if (table,) in tables or (f"main.{table}",) in tables
+            }
+    except duckdb.Error as error:
+        print(f"{old} cannot be read; results of earlier models and the history of runs are lost: {error}")
+        return
+    with staging(lake) as connection:
+        for table, arriving in rows.items():
+            known = {row[0] for row in connection.execute(f"DESCRIBE {table}").fetchall()}
+            columns = ", ".join(name for name in arriving.column_names if name in known)
+            connection.register("arriving", arriving)
+            # An artifact that was made anew has its edges; what is as it was, was made by the run that made it
+            new = "WHERE artifact_id NOT IN (SELECT artifact_id FROM provenance.artifacts)" if "edges" in table else ""
+            instead = "REPLACE" if table == "provenance.runs" else "IGNORE"
+            connection.execute(f"INSERT OR {instead} INTO {table} BY NAME SELECT {columns} FROM arriving {new}")
