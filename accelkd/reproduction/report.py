@@ -1,0 +1,270 @@
+"""REPRODUCTION.md: claims, tables and figures from the result files of a folder, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from accelkd.files import atomic_path, write_text
+from accelkd.reproduction.claims import Judgement, claims_table, effect_text, judge, target_name, value_text
+from accelkd.reproduction.comparison import Finding
+from accelkd.reproduction.figures import draw_figures
+from accelkd.reproduction.paper import INCONSISTENCIES
+from accelkd.reproduction.results import Results, read_results
+from accelkd.reproduction.tables import ABSENT, ResultTable, all_tables
+
+DOCUMENT = "REPRODUCTION.md"
+INVESTIGATION = "investigation.md"  # written by hand: why a claim does not hold
+_MARK = {"holds": "**holds**", "does not hold": "**does not hold**", "not decidable": "not decidable"}
+_FACTS = {  # of cohort.json, in this order; whatever else it holds follows
+    "preset": "Preset",
+    "profile": "Profile of the simulation",
+    "train": "Training",
+    "test": "Test",
+    "segments_per_participant": "Segments per participant",
+    "calendar_days_per_participant": "Calendar days per participant",
+    "time_span_days": "Time span (days)",
+    "seeds": "Seeds",
+    "command": "Command",
+    "machine": "Machine",
+    "cores": "Cores",
+    "started": "Started",
+    "finished": "Finished",
+}
+
+
+def write_reproduction(folder: Path) -> Path:
+    """Write REPRODUCTION.md, `claims.parquet` and `figures/` from the result files in `folder`; returns the document.
+
+    A result file that is not there means that its experiments were not run. Raises ValueError naming file and column
+    for one that lacks a column.
+    """
+    results = read_results(folder)
+    judgements = judge(results)
+    with atomic_path(folder / "claims.parquet") as part:
+        pq.write_table(claims_table(judgements), part)
+    captions = draw_figures(results, folder / "figures")
+    reading = folder / INVESTIGATION
+    parts = [
+        _head(results),
+        _claims(judgements),
+        _reading(judgements, reading.read_text(encoding="utf-8") if reading.is_file() else ""),
+        _tables(all_tables(results)),
+        _figures(captions),
+        "## Where the paper contradicts itself\n\nEach number above is quoted from its own table.\n\n"
+        + "\n".join(f"- {text}" for text in INCONSISTENCIES),
+        _comparisons(judgements),
+        _models(results),
+        _again(results),
+    ]
+    document = folder / DOCUMENT
+    write_text(document, "\n\n".join(parts) + "\n")
+    return document
+
+
+def _head(results: Results) -> str:
+    known = {**dict.fromkeys(_FACTS), **results.cohort}
+    rows = [(_FACTS.get(name, name.replace("_", " ")), _fact(value)) for name, value in known.items()]
+    versions = sorted({row["code_version"] for row in results.models if row["code_version"]})
+    rows.append(("Code", ", ".join(versions) or _fact(None)))
+    rows.append(("Encoders trained", str(len(results.models))))
+    return "\n\n".join(
+        [
+            '# Reproduction of "Wearable Accelerometer Foundation Models for Health via Knowledge Distillation"',
+            "**Every number of ours was measured on a simulated cohort. The paper's come from another world: 172,318 "
+            "real participants. Absolute numbers are never comparable between the two; what is compared is which "
+            "encoder is better than which.** The constant predictor, or chance, stands in each table of errors or "
+            "retrieval.",
+            "## What was run",
+            _markdown(("", ""), rows),
+        ]
+    )
+
+
+def _fact(value: Any) -> str:
+    if value is None:
+        return "not recorded"
+    if isinstance(value, Mapping):
+        return "; ".join(_counted(name.replace("_", " "), of) for name, of in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(_fact, value)) or "none"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _counted(name: str, value: Any) -> str:
+    """`200 participants`, but `run: why it failed`."""
+    return f"{name}: {value}" if isinstance(value, str) else f"{_fact(value)} {name}"
+
+
+def _claims(judgements: Sequence[Judgement]) -> str:
+    count = {verdict: sum(j.verdict == verdict for j in judgements) for verdict in _MARK}
+    rows = [
+        (
+            f"[{j.claim.sentence}](#{_anchor(j)})",
+            j.claim.where,
+            j.paper,
+            j.ours,
+            _MARK[j.verdict],
+            str(j.seeds or ABSENT),
+        )
+        for j in judgements
+    ]
+    return "\n\n".join(
+        [
+            "## Claims",
+            f"Of {len(judgements)} comparative claims: **hold {count['holds']}, do not hold {count['does not hold']}, "
+            f"not decidable {count['not decidable']}**.",
+            "A claim is a set of comparisons between two encoders. Each is decided by the 95 % interval of its effect: "
+            "the relative difference of two errors (`−20 %`: a fifth less error), or the difference of two areas under "
+            "the ROC curve. The interval is the hull of two: over the seeds (Welch's where both encoders have several; "
+            "with one seed, from the spread that the encoders with several show on the same target), and over the test "
+            "participants (paired bootstrap of each participant's errors or scores). A comparison holds if the whole "
+            "interval is on the claimed side, fails if all of it is on the other, and is not decidable if it crosses, "
+            "if something was not run, or if neither encoder beats a constant. With one seed and no encoder that has "
+            "several, a verdict is about these two models alone. A claim holds if every comparison holds and does not "
+            "hold if any fails, unless its rule says otherwise. The rules and all comparisons are "
+            "[below](#every-comparison) and in `claims.parquet`.",
+            _markdown(("claim", "in the paper", "paper", "ours", "verdict", "seeds"), rows),
+        ]
+    )
+
+
+def _reading(judgements: Sequence[Judgement], investigation: str) -> str:
+    contrary = [j.claim.claim_id for j in judgements if j.verdict == "does not hold"]
+    unread = [claim_id for claim_id in contrary if not re.search(rf"(?<![\w-]){claim_id}(?![\w-])", investigation)]
+    parts = ["## Reading"]
+    if investigation.strip():
+        parts.append(investigation.strip())
+    elif not contrary:
+        parts.append("No claim fails here.")
+    if unread:
+        names = ", ".join(f"`{name}`" for name in unread)
+        parts.append(f"Not yet explained in `{INVESTIGATION}`: {names}.")
+    return "\n\n".join(parts)
+
+
+def _tables(tables: Iterable[ResultTable]) -> str:
+    parts = [
+        "## Tables",
+        "Ours: mean ± standard deviation over the seeds, one number where there is one seed. MAE: mean absolute error. "
+        "`not run`: no result. –: the paper prints no number.",
+    ]
+    for table in tables:
+        parts.append(f"### Table {table.number}. {table.title}")
+        parts.append(_markdown(table.header, table.rows))
+        parts += table.notes
+    return "\n\n".join(parts)
+
+
+def _figures(captions: Mapping[str, str]) -> str:
+    parts = ["## Figures"]
+    if not captions:
+        missing = find_spec("matplotlib") is None
+        parts.append(
+            "Left out: matplotlib is not installed on the machine that wrote this."
+            if missing
+            else "Left out: there are no results to draw."
+        )
+    parts += [f"![{caption}](figures/{file})\n\n*{caption}*" for file, caption in captions.items()]
+    return "\n\n".join(parts)
+
+
+def _comparisons(judgements: Sequence[Judgement]) -> str:
+    parts = [
+        "## Every comparison",
+        "Each with both numbers (of several encoders on a side, their mean), its effect and the 95 % interval.",
+    ]
+    for j in judgements:
+        parts.append(f'<a id="{_anchor(j)}"></a>\n\n**`{j.claim.claim_id}`: {j.verdict}.** {j.claim.sentence}')
+        parts.append(f"*Rule.* {j.claim.rule}" + (f" *Note.* {j.claim.note}" if j.claim.note else ""))
+        rows = [
+            (
+                f.what,
+                target_name(f.target),
+                _pair(f.paper_a, f.paper_b, f.metric),
+                _pair(f.ours_a, f.ours_b, f.metric),
+                _interval(f),
+                f.verdict + (f": {f.why}" if f.why else ""),
+                str(f.seeds or ABSENT),
+            )
+            for f in j.findings
+        ]
+        header = ("comparison", "target", "paper", "ours", "effect (95 % interval)", "verdict", "seeds")
+        parts.append(f"<details><summary>{len(rows)} comparisons</summary>\n\n{_markdown(header, rows)}\n\n</details>")
+    return "\n\n".join(parts)
+
+
+def _pair(a: float | None, b: float | None, metric: str) -> str:
+    return ABSENT if a is None or b is None else f"{value_text(a, metric)} / {value_text(b, metric)}"
+
+
+def _interval(finding: Finding) -> str:
+    if finding.effect is None:
+        return ABSENT
+    effect = effect_text(finding.effect, finding.metric)
+    if finding.effect_low is None or finding.effect_high is None:
+        return effect
+    low, high = (effect_text(bound, finding.metric) for bound in (finding.effect_low, finding.effect_high))
+    return f"{effect} ({low} to {high})"
+
+
+def _models(results: Results) -> str:
+    rows = [
+        (
+            f"`{row['experiment']}`",
+            str(row["seed"]),
+            f"`{row['model_id'][:12]}`",
+            f"`{row['teacher_model_id'][:12]}`" if row["teacher_model_id"] else ABSENT,
+            row["method"],
+            row["architecture"],
+            _quantity(row["parameters"], 1e-6, " M", 2),
+            _quantity(row["steps"]),
+            _quantity(row["batch_size"]),
+            _quantity(row["loss"], digits=3),
+            _quantity(row["chance_loss"], digits=3),
+            f"{_quantity(row['effective_rank'], digits=1)} of {_quantity(row['width'])}",
+            _quantity(row["wall_s"]),
+            _quantity(row["segments_per_s"]),
+            _quantity(row["mfu"], 100, " %", 1),
+            " ".join(str(row[name]) for name in ("device", "precision") if row[name]),
+        )
+        for row in results.models
+    ]
+    header = [
+        *("experiment", "seed", "model", "teacher", "method", "architecture", "parameters", "steps", "batch", "loss"),
+        *("chance", "effective rank", "time (s)", "segments/s", "MFU", "device"),
+    ]
+    text = "The effective rank of the test embeddings falls before probes show that an encoder collapses."
+    return f"## Models trained\n\n{text}\n\n{_markdown(header, rows) if rows else 'None.'}"
+
+
+def _quantity(value: float | None, scale: float = 1, unit: str = "", digits: int = 0) -> str:
+    return ABSENT if value is None else f"{scale * value:,.{digits}f}{unit}"
+
+
+def _again(results: Results) -> str:
+    command = results.cohort.get("command") or f"accelkd reproduce --preset {results.cohort.get('preset') or 'small'}"
+    return (
+        f"## Run it again\n\n```bash\n{command}\n```\n\n"
+        "Experiments that are done are not run again; what is missing is. This document is written anew from the "
+        f"result files each time; `{INVESTIGATION}` beside it is kept and read in under *Reading*. `claims.parquet` "
+        "holds the claims with their comparisons:\n\n"
+        "```sql\nSELECT claim_id, verdict, paper, ours FROM 'claims.parquet';\n"
+        "SELECT claim_id, unnest(comparisons, recursive := true) FROM 'claims.parquet';\n```"
+    )
+
+
+def _anchor(judgement: Judgement) -> str:
+    return f"claim-{judgement.claim.claim_id}"
+
+
+def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)

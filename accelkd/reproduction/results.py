@@ -1,0 +1,216 @@
+"""The result files of a reproduction, read into what tables, claims and figures ask for.
+
+A file that is not there reads as empty: what was not run shows as such. Every file is Parquet but for `cohort.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+Row = dict[str, Any]
+CONSTANT = "constant"  # the pseudo-experiment: the best constant of the training labels
+
+_TEXT, _INT, _FLOAT = pa.string(), pa.int64(), pa.float64()
+SCHEMAS = {
+    "results": pa.schema(
+        {
+            "experiment": _TEXT,
+            "seed": _INT,
+            "target": _TEXT,
+            "level": _TEXT,
+            "label_fraction": _FLOAT,
+            "metric": _TEXT,
+            "value": _FLOAT,
+            "train_n": _INT,
+            "test_n": _INT,
+        }
+    ),
+    "scores": pa.schema(
+        {
+            "experiment": _TEXT,
+            "seed": _INT,
+            "target": _TEXT,
+            "participant_id": _TEXT,
+            "label": pa.bool_(),
+            "score": _FLOAT,
+        }
+    ),
+    "errors": pa.schema(
+        {
+            "experiment": _TEXT,
+            "seed": _INT,
+            "target": _TEXT,
+            "label_fraction": _FLOAT,
+            "participant_id": _TEXT,
+            "n": _INT,
+            "absolute_error_sum": _FLOAT,
+        }
+    ),
+    "retrieval": pa.schema(
+        {
+            "experiment": _TEXT,
+            "teacher": _TEXT,
+            "seed": _INT,
+            "space": _TEXT,
+            "direction": _TEXT,
+            "pools": _INT,
+            "participants": _FLOAT,
+            "segments": _FLOAT,
+            "top1_percent": _FLOAT,
+            "top1_percent_sd": _FLOAT,
+            "mean_rank": _FLOAT,
+            "mean_rank_sd": _FLOAT,
+            "chance_top1_percent": _FLOAT,
+            "chance_mean_rank": _FLOAT,
+        }
+    ),
+    "models": pa.schema(
+        {
+            "experiment": _TEXT,
+            "seed": _INT,
+            "model_id": _TEXT,
+            "teacher_model_id": _TEXT,
+            "method": _TEXT,
+            "modality": _TEXT,
+            "architecture": _TEXT,
+            "parameters": _INT,
+            "width": _INT,
+            "steps": _INT,
+            "batch_size": _INT,
+            "loss": _FLOAT,
+            "chance_loss": _FLOAT,
+            "wall_s": _FLOAT,
+            "segments_per_s": _FLOAT,
+            "mfu": _FLOAT,
+            "device": _TEXT,
+            "precision": _TEXT,
+            "effective_rank": _FLOAT,
+            "code_version": _TEXT,
+        }
+    ),
+    "curves": pa.schema({"experiment": _TEXT, "seed": _INT, "step": _INT, "loss": _FLOAT, "learning_rate": _FLOAT}),
+    "map": pa.schema({"experiment": _TEXT, "participant": _INT, "x": _FLOAT, "y": _FLOAT}),
+}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One encoder's scores of one binary target on the test participants, sorted by participant."""
+
+    participants: npt.NDArray[np.object_]
+    labels: npt.NDArray[np.bool_]
+    scores: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Errors:
+    """One probe's absolute errors, summed for each test participant, sorted by participant."""
+
+    participants: npt.NDArray[np.object_]
+    n: npt.NDArray[np.float64]
+    absolute_error_sum: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Results:
+    """All result files of one folder."""
+
+    cohort: Mapping[str, Any]
+    rows: Mapping[tuple[str, str, str, float], Mapping[int, Row]]  # experiment, target, metric, label fraction; seed
+    scores: Mapping[tuple[str, str], Mapping[int, Scores]]  # experiment, target; seed
+    errors: Mapping[tuple[str, str, float], Mapping[int, Errors]]  # experiment, target, label fraction; seed
+    retrieval: tuple[Row, ...]
+    models: tuple[Row, ...]
+    curves: pa.Table
+    map: pa.Table
+
+    def values(
+        self, experiment: str, target: str, metric: str = "mae", label_fraction: float = 1.0
+    ) -> dict[int, float]:
+        """The value of each seed; empty where the experiment was not run or the value is undefined."""
+        found = self.rows.get((experiment, target, metric, _rounded(label_fraction)), {})
+        return {seed: row["value"] for seed, row in sorted(found.items()) if row["value"] is not None}
+
+    def row(self, experiment: str, target: str, metric: str = "mae", label_fraction: float = 1.0) -> Row | None:
+        """The row of the first seed."""
+        found = self.rows.get((experiment, target, metric, _rounded(label_fraction)))
+        return found[min(found)] if found else None
+
+    def constant(self, target: str, metric: str = "mae") -> float | None:
+        """The constant predictor's value, None where it was not measured."""
+        values = list(self.values(CONSTANT, target, metric).values())
+        return float(np.mean(values)) if values else None
+
+
+def read_results(folder: Path) -> Results:
+    """Read the result files of `folder`. Raises ValueError naming file and column for one that lacks a column."""
+    cohort = folder / "cohort.json"
+    tables = {name: _read(folder / f"{name}.parquet", schema) for name, schema in SCHEMAS.items()}
+    rows: dict[tuple[str, str, str, float], dict[int, Row]] = defaultdict(dict)
+    for row in tables["results"].to_pylist():
+        key = row["experiment"], row["target"], row["metric"], _rounded(row["label_fraction"])
+        rows[key][row["seed"]] = row
+    scores: dict[tuple[str, str], dict[int, Scores]] = defaultdict(dict)
+    for (experiment, target, seed), part in _groups(tables["scores"], "experiment", "target", "seed"):
+        scores[experiment, target][seed] = Scores(
+            part["participant_id"], part["label"].astype(bool), part["score"].astype(np.float64)
+        )
+    errors: dict[tuple[str, str, float], dict[int, Errors]] = defaultdict(dict)
+    for (experiment, target, fraction, seed), part in _groups(
+        tables["errors"], "experiment", "target", "label_fraction", "seed"
+    ):
+        errors[experiment, target, _rounded(fraction)][seed] = Errors(
+            part["participant_id"], part["n"].astype(np.float64), part["absolute_error_sum"]
+        )
+    return Results(
+        cohort=json.loads(cohort.read_text(encoding="utf-8")) if cohort.is_file() else {},
+        rows=rows,
+        scores=scores,
+        errors=errors,
+        retrieval=tuple(tables["retrieval"].to_pylist()),
+        models=tuple(tables["models"].sort_by([("experiment", "ascending"), ("seed", "ascending")]).to_pylist()),
+        curves=tables["curves"],
+        map=tables["map"],
+    )
+
+
+def _read(file: Path, schema: pa.Schema) -> pa.Table:
+    if not file.is_file():
+        return schema.empty_table()
+    table = pq.read_table(file)
+    missing = set(schema.names) - set(table.column_names)
+    if missing:
+        raise ValueError(f"{file}: no column {', '.join(sorted(missing))}")
+    return table.select(schema.names).cast(schema)
+
+
+def _groups(table: pa.Table, *keys: str) -> list[tuple[tuple[Any, ...], dict[str, npt.NDArray[Any]]]]:
+    """The rows of each key, sorted by participant; the key's values first."""
+    if not table.num_rows:
+        return []
+    table = table.sort_by([*((key, "ascending") for key in keys), ("participant_id", "ascending")])
+    columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names}
+    new = np.zeros(table.num_rows, bool)
+    for key in keys:
+        new[1:] |= columns[key][1:] != columns[key][:-1]
+    starts = [0, *np.flatnonzero(new), table.num_rows]
+    return [
+        (tuple(columns[key][start] for key in keys), {name: column[start:end] for name, column in columns.items()})
+        for start, end in pairwise(starts)
+    ]
+
+
+def _rounded(label_fraction: float) -> float:
+    """Fractions as they are written, not as floating point computes them."""
+    return round(float(label_fraction), 9)
