@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from accelkd.recordings.simulator import simulate_batch
 from accelkd.segments.segment import segment_batch
 from accelkd.segments.store import SegmentStore
 
-SEGMENT_TARGETS = ("hr_bpm", "sdnn_ms", "rmssd_ms")
+SEGMENT_TARGETS: tuple[Literal["hr_bpm", "sdnn_ms", "rmssd_ms"], ...] = ("hr_bpm", "sdnn_ms", "rmssd_ms")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,61 @@
+"""The cohort of a reproduction: what it holds, and that making it again makes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from accelkd.cohort.survey import TARGETS
+from accelkd.lake import Lake
+from accelkd.reproduction.cohort import SEGMENT_TARGETS, Cohort, cohort_lake, describe, make_cohort, read_cohort
+from tests.reproduction.conftest import PLAN
+
+
+def test_nobody_is_on_both_sides_and_every_segment_is_on_one(cohort: Cohort) -> None:
+    train, test = set(cohort.participants[cohort.training_rows]), set(cohort.participants[cohort.test_rows])
+    assert not train & test
+    assert train | test == set(cohort.people.tolist())
+    assert len(cohort.training_rows) + len(cohort.test_rows) == len(cohort.store)
+    assert abs(len(test) - 0.2 * PLAN.participants) < 1
+
+
+def test_labels_and_traits_are_those_of_the_segments_and_people(cohort: Cohort) -> None:
+    assert set(cohort.labels) == set(SEGMENT_TARGETS)
+    assert set(cohort.traits) == {"age", "bmi", "sex", *TARGETS}
+    heart_rate = cohort.labels["hr_bpm"]
+    assert np.isfinite(heart_rate).mean() > 0.5
+    assert ((heart_rate > 30) & (heart_rate < 200))[np.isfinite(heart_rate)].all()
+    assert np.isfinite(cohort.traits["age"]).all()
+    assert set(cohort.traits["sex"].tolist()) == {0.0, 1.0}
+    assert all(len(values) == len(cohort.people) for values in cohort.traits.values())
+
+
+def test_making_it_again_leaves_the_files_alone(home: Lake, cohort: Cohort) -> None:
+    lake = cohort_lake(home, PLAN)
+    files = {path: path.stat().st_mtime_ns for path in lake.root.rglob("*") if path.is_file()}
+    assert make_cohort(lake, PLAN, processes=1) == cohort.versions
+    assert {path: path.stat().st_mtime_ns for path in lake.root.rglob("*") if path.is_file()} == files
+
+
+def test_a_batch_that_was_cut_off_is_made_again(home: Lake, cohort: Cohort) -> None:
+    lake = cohort_lake(home, PLAN)
+    lake.quarantine("sim-0001").unlink()
+    assert make_cohort(lake, PLAN, processes=1) == cohort.versions
+    assert len(read_cohort(lake, PLAN, cohort.versions).store) == len(cohort.store)
+
+
+def test_another_plan_lies_elsewhere_and_nothing_touches_the_homes_own_recordings(home: Lake) -> None:
+    assert cohort_lake(home, PLAN).root != cohort_lake(home, replace(PLAN, participants=15)).root
+    assert not home.landing.exists()
+    assert not home.split.exists()
+
+
+def test_the_description_counts_people_segments_and_days(cohort: Cohort) -> None:
+    facts = describe(cohort)
+    assert facts["train"]["participants"] + facts["test"]["participants"] == PLAN.participants
+    assert facts["train"]["segments"] + facts["test"]["segments"] == len(cohort.store)
+    assert 1 <= facts["segments_per_participant"] <= PLAN.segments
+    # The simulator records one minute a day
+    assert facts["calendar_days_per_participant"] == facts["segments_per_participant"]
+    assert facts["time_span_days"] >= facts["calendar_days_per_participant"]
