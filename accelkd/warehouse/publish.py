@@ -13,7 +13,7 @@ import duckdb
 from accelkd.files import atomic_path
 from accelkd.lake import Lake
 from accelkd.warehouse.load import NEXT
-from accelkd.warehouse.staging import staging, staging_lock
+from accelkd.warehouse.staging import READABLE_BY_OLDER, staging, staging_lock
 
 RUNS = "provenance.runs"  # which run wrote what, and when: differs when the same is made again
 WASTE = 0.2  # of the file in free blocks, above which it is written anew
@@ -63,7 +63,7 @@ def _free_share(connection: duckdb.DuckDBPyConnection) -> float:
 def _compact(file: Path) -> None:
     """Write a DuckDB file anew without its free blocks: tables, views, macros and comments."""
     small = file.with_name("small.duckdb")
-    with duckdb.connect(str(small)) as connection:
+    with duckdb.connect(str(small), config=READABLE_BY_OLDER) as connection:
         connection.execute(f"ATTACH '{str(file).replace(chr(39), chr(39) * 2)}' AS whole (READ_ONLY)")
         connection.execute("COPY FROM DATABASE whole TO small")
     small.replace(file)

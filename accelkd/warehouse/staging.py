@@ -14,6 +14,8 @@ import duckdb
 from accelkd.lake import Lake
 
 SCHEMA_SQL = files("accelkd.warehouse").joinpath("schema.sql").read_text(encoding="utf-8")
+# Of new files: analysts' command lines and drivers may be older than the pipeline's DuckDB
+READABLE_BY_OLDER = {"storage_compatibility_version": "v1.4.0"}
 _SCHEMA_SHA256 = hashlib.sha256(SCHEMA_SQL.encode()).hexdigest()
 
 
@@ -24,7 +26,7 @@ def staging(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
     Waits for whoever has it open. Makes the file and its schema on first use, and brings a file that another version
     of the schema made up to date. Raises RuntimeError, and leaves the file as it is, where that would lose anything.
     """
-    with staging_lock(lake), duckdb.connect(str(lake.staging)) as connection:
+    with staging_lock(lake), duckdb.connect(str(lake.staging), config=READABLE_BY_OLDER) as connection:
         connection.begin()
         try:
             connection.execute("SET VARIABLE run_id = ?", [lake.run_id])
