@@ -15,7 +15,7 @@ from accelkd.lake import Lake
 
 SCHEMA_SQL = files("accelkd.warehouse").joinpath("schema.sql").read_text(encoding="utf-8")
 # Of new files: analysts' command lines and drivers may be older than the pipeline's DuckDB
-READABLE_BY_OLDER = {"storage_compatibility_version": "v1.4.0"}
+READABLE_BY_OLDER: dict[str, str | bool | int | float | list[str]] = {"storage_compatibility_version": "v1.4.0"}
 _SCHEMA_SHA256 = hashlib.sha256(SCHEMA_SQL.encode()).hexdigest()
 
 
