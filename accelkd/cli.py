@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import get_args
 
 from accelkd.lake import Lake
+from accelkd.recordings.batches import MAX_PARTICIPANTS, batch_ids
 from accelkd.settings import MotionGate, PresetName, Settings
+
+_CUT = "of one batch; a larger delivery is cut into several, named <ID>-001 and so on"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--profile", default="realistic", help="difficulty: easy, realistic or hard")
     simulate.add_argument("--rate-hz", type=int, default=64, choices=(64, 256))
     simulate.add_argument("--first-participant", type=int, default=0, metavar="N", help="number of the first person")
+    simulate.add_argument("--max-participants", type=int, default=MAX_PARTICIPANTS, metavar="N", help=_CUT)
     simulate.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     simulate.set_defaults(run=_simulate)
 
@@ -50,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     ingest.add_argument("folder", type=Path)
     ingest.add_argument("--batch", required=True, metavar="ID")
     ingest.add_argument("--replaces", metavar="ID", help="the landed batch that this one corrects")
+    ingest.add_argument("--max-participants", type=int, default=MAX_PARTICIPANTS, metavar="N", help=_CUT)
     ingest.set_defaults(run=_ingest)
 
     validate = commands.add_parser("validate", help="check an arrival batch against every rule")
@@ -69,7 +74,18 @@ def _parser() -> argparse.ArgumentParser:
     configure.add_argument("--hop-s", type=float)
     configure.add_argument("--split-seed", type=int)
     configure.add_argument("--test-fraction", type=float)
+    configure.add_argument(
+        "--retrain-after-participants", type=int, metavar="N", help="new ones that start a training; 0: weekly only"
+    )
     configure.set_defaults(run=_configure)
+
+    promote = commands.add_parser("promote", help="put the encoders trained last into use, if they measure up")
+    promote.add_argument("--force", metavar="REASON", help="whatever they measure")
+    promote.set_defaults(run=_promote)
+
+    rollback = commands.add_parser("rollback", help="go back to the encoders that were in use before, at once")
+    rollback.add_argument("--reason", default="asked for on the command line")
+    rollback.set_defaults(run=_rollback)
 
     summary = commands.add_parser("summary", help="print the counts and results of the published warehouse")
     summary.set_defaults(run=_summary)
@@ -83,21 +99,24 @@ def _simulate(arguments: argparse.Namespace) -> int:
     from accelkd.recordings.simulator import simulate_batch
 
     lake = Lake.from_environment()
-    manifest = simulate_batch(
-        lake.landing,
-        arguments.batch,
-        participants=arguments.participants,
-        segments=arguments.segments,
-        seed=arguments.seed,
-        profile=arguments.profile,
-        rate_hz=arguments.rate_hz,
-        first_participant=arguments.first_participant,
-        processes=arguments.processes,
-    )
-    print(
-        f"batch {manifest.batch_id}: {manifest.rows('participants')} participants, "
-        f"{manifest.rows('recordings')} recordings in {lake.batch(manifest.batch_id)}"
-    )
+    last = arguments.first_participant + arguments.participants
+    firsts = range(arguments.first_participant, max(last, arguments.first_participant + 1), arguments.max_participants)
+    for batch_id, first in zip(batch_ids(arguments.batch, len(firsts)), firsts, strict=True):
+        manifest = simulate_batch(
+            lake.landing,
+            batch_id,
+            participants=min(arguments.max_participants, last - first),
+            segments=arguments.segments,
+            seed=arguments.seed,
+            profile=arguments.profile,
+            rate_hz=arguments.rate_hz,
+            first_participant=first,
+            processes=arguments.processes,
+        )
+        print(
+            f"batch {manifest.batch_id}: {manifest.rows('participants')} participants, "
+            f"{manifest.rows('recordings')} recordings in {lake.batch(manifest.batch_id)}"
+        )
     return 0
 
 
@@ -105,7 +124,14 @@ def _ingest(arguments: argparse.Namespace) -> int:
     from accelkd.recordings.ingest import ingest
 
     lake = Lake.from_environment()
-    summary = ingest(arguments.device, arguments.folder, lake.landing, arguments.batch, replaces=arguments.replaces)
+    summary = ingest(
+        arguments.device,
+        arguments.folder,
+        lake.landing,
+        arguments.batch,
+        replaces=arguments.replaces,
+        max_participants=arguments.max_participants,
+    )
     print(summary)
     return 0 if summary.read else 1
 
@@ -146,6 +172,29 @@ def _configure(arguments: argparse.Namespace) -> int:
     settings = replace(Settings.load(lake), **given)
     settings.save(lake)
     print(f"{lake.root}: " + ", ".join(f"{name} = {value}" for name, value in vars(settings).items()))
+    return 0
+
+
+def _promote(arguments: argparse.Namespace) -> int:
+    from accelkd.promotion import consider, fill_tables
+    from accelkd.warehouse.publish import publish
+
+    lake = Lake.from_environment()
+    outcome = consider(lake, force=arguments.force)
+    decision = outcome.decision
+    print(f"{decision.action}: {', '.join(decision.models.values())}: {decision.reason}")
+    for row in decision.criteria:
+        print(f"  {'passed' if row['passed'] else 'FAILED'}  {row['what']}: {row['measured']}, in use {row['in_use']}")
+    fill_tables(lake)
+    publish(lake)
+    return 0 if outcome.models == decision.models else 1
+
+
+def _rollback(arguments: argparse.Namespace) -> int:
+    from accelkd.promotion import roll_back
+
+    decision = roll_back(Lake.from_environment(), arguments.reason)
+    print(f"in use again: {', '.join(f'{encoder} {model_id}' for encoder, model_id in decision.models.items())}")
     return 0
 
 

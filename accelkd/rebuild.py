@@ -11,8 +11,8 @@ from accelkd.evaluation.embed import embed_batch
 from accelkd.evaluation.report import map_embeddings, probe_encoder, retrieve_pairs, write_report
 from accelkd.lake import Lake
 from accelkd.training.checkpoint import read_config
-from accelkd.training.current import EncoderName
-from accelkd.warehouse.load import load_batch, load_model, load_split
+from accelkd.training.current import EncoderName, current_models
+from accelkd.warehouse.load import load_batch, load_decisions, load_model, load_split
 from accelkd.warehouse.publish import PublishedInfo, publish
 from accelkd.warehouse.staging import staging, staging_lock
 
@@ -76,6 +76,7 @@ def _load(lake: Lake) -> None:
     listed = [(path.parent.name, path.stem) for path in (lake.root / "cohort" / "trained_on").glob("*/[!.]*.parquet")]
     for encoder, model_id in sorted(listed, key=lambda model: _learned_from(lake, *model)):
         load_model(lake, encoder, model_id, read_trained_on(lake, encoder, model_id)[1])
+    load_decisions(lake)
     for encoder in _in_use(lake):
         for batch_id in batch_ids:
             embed_batch(lake, encoder, batch_id)
@@ -93,7 +94,8 @@ def _evaluate(lake: Lake) -> None:
 
 
 def _in_use(lake: Lake) -> list[EncoderName]:
-    return [encoder for encoder in ENCODERS if (lake.encoder(encoder) / "current.json").exists()]
+    models = current_models(lake)
+    return [encoder for encoder in ENCODERS if encoder in models]
 
 
 def _learned_from(lake: Lake, encoder: str, model_id: str) -> tuple[bool, str, str]:

@@ -22,6 +22,7 @@ class Settings:
     hop_s: float = 60.0  # from one window of a recording to the next
     split_seed: int = 0
     test_fraction: float = 0.2  # of the participants (paper, section 4.1)
+    retrain_after_participants: int = 0  # new in the split since the last training; 0: only once a week
 
     @classmethod
     def load(cls, lake: Lake) -> Settings:

@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from accelkd.lake import Lake
 from accelkd.training.current import EncoderName
-from assets.encoders import accel_student, ppg_teacher
+from assets.encoders import encoders_in_use
 from assets.metadata import arrow_columns, table, tags
 from assets.partitions import arrival_batches
 from assets.warehouse import segment_tables
@@ -21,7 +21,7 @@ EMBEDDING = pa.schema(
 )
 
 
-def _embeddings(encoder: EncoderName, trained: dg.AssetsDefinition, signal: str) -> dg.AssetsDefinition:
+def _embeddings(encoder: EncoderName, signal: str) -> dg.AssetsDefinition:
     modality = "ppg" if encoder == "ppg_teacher" else "accel"
     made_from = {
         **{name: [f"segment_tables.segments.{name}"] for name in ("segment_id", "participant_id", "batch_id")},
@@ -30,7 +30,7 @@ def _embeddings(encoder: EncoderName, trained: dg.AssetsDefinition, signal: str)
 
     @dg.asset(
         name=f"{encoder}_embeddings",
-        deps=[segment_tables, trained],
+        deps=[segment_tables, encoders_in_use],
         partitions_def=arrival_batches,
         group_name="embeddings",
         kinds={"pytorch", "duckdb"},
@@ -40,8 +40,8 @@ def _embeddings(encoder: EncoderName, trained: dg.AssetsDefinition, signal: str)
         code_version="1",
         metadata={"dagster/table_name": f"embeddings.{encoder}", **table(arrow_columns(EMBEDDING), made_from)},
         description=(
-            f"Embeddings of one batch's {signal} segments by the current {encoder}, in `embeddings.{encoder}`. "
-            "A new model fills a table beside the current one, which it replaces once it covers every segment."
+            f"Embeddings of one batch's {signal} segments by the {encoder} in use, in `embeddings.{encoder}`. "
+            "A new pair fills tables beside the current ones, and replaces both at once when it covers every segment."
         ),
     )
     def embeddings(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
@@ -62,5 +62,5 @@ def _embeddings(encoder: EncoderName, trained: dg.AssetsDefinition, signal: str)
     return embeddings
 
 
-ppg_teacher_embeddings = _embeddings("ppg_teacher", ppg_teacher, "PPG")
-accel_student_embeddings = _embeddings("accel_student", accel_student, "accelerometer")
+ppg_teacher_embeddings = _embeddings("ppg_teacher", "PPG")
+accel_student_embeddings = _embeddings("accel_student", "accelerometer")

@@ -1,23 +1,63 @@
 """Encoders: the PPG teacher, and the accelerometer student distilled from it."""
 
 import json
+from enum import Enum
 from pathlib import Path
 
 import dagster as dg
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from accelkd.cohort.curation import TrainingSet, training_set
+from accelkd.cohort.split import read_split
 from accelkd.cohort.trained import whose_segments, write_trained_on
 from accelkd.files import sha256_file
 from accelkd.lake import Lake
+from accelkd.promotion import consider
 from accelkd.settings import Settings
-from accelkd.training.current import EncoderName, current_checkpoint, make_current
+from accelkd.training.current import EncoderName, Models, candidate_checkpoint, make_candidate
 from accelkd.warehouse.load import load_model
 from assets.cohort import participant_split
-from assets.metadata import figure, tags
+from assets.metadata import figure, markdown_table, tags
 from assets.segments import segments
 
 # torch is imported inside the functions: the code server, which only lists assets, stays small and quick without it.
+CHECKS = {
+    "finite": "No embedding of the candidate holds NaN or infinity.",
+    "not_collapsed": "The candidate's embeddings use enough directions (effective rank).",
+    "probes": "The candidate's heart-rate, SDNN and RMSSD errors on held-out participants are no worse than in use.",
+    "retrieval": "The candidate's student finds the teacher's embedding of its own minute no worse than in use.",
+}
+
+
+class PresetChoice(Enum):
+    """Named sizes and schedules of accelkd.training.presets."""
+
+    settings = "settings"
+    paper = "paper"
+    demo = "demo"
+    smoke = "smoke"
+
+
+class Training(dg.Config):
+    """For this run alone; the standing choice is in settings.json (`accelkd configure --preset`)."""
+
+    preset: PresetChoice = Field(
+        PresetChoice.settings,
+        description="Sizes and schedules of the training: `paper`, `demo`, `smoke`, or what `settings` says.",
+    )
+    steps: int | None = Field(None, ge=1, description="Optimiser steps; the schedule scales. Default: the preset's.")
+    learning_rate: float | None = Field(None, gt=0, description="Highest learning rate. Default: the preset's.")
+    seed: int | None = Field(None, ge=0, description="Of the weights and the order of segments. Default: the preset's.")
+    device: str = Field("auto", description="Where to train: auto, cpu or cuda.")
+
+
+class Promotion(dg.Config):
+    """For this run alone."""
+
+    force: str = Field(
+        "", description="A reason to promote the pair trained last whatever it measures; empty to compare."
+    )
 
 
 @dg.asset(
@@ -30,26 +70,34 @@ from assets.segments import segments
     code_version="1",
     metadata={"settings": "preset"},
 )
-def ppg_teacher(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult[None]:
+def ppg_teacher(
+    config: Training, lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
+) -> dg.MaterializeResult[None]:
     """PPG teacher, pre-trained by masked autoencoding on the training participants' segments (paper, section 3.1).
 
     The checkpoint's name is a hash of configuration, code, data and split: with nothing changed the one that is there
     is used again, and an interrupted training continues.
     """
-    from accelkd.training.presets import PRESETS
+    from accelkd.training.presets import adjusted, preset
     from accelkd.training.runs import train_encoder
 
     curated = training_set(lake)
     folder = train_encoder(
         curated.store,
         curated.rows,
-        PRESETS[settings.preset].teacher,
+        adjusted(
+            preset(_preset(config, settings)).teacher,
+            steps=config.steps,
+            learning_rate=config.learning_rate,
+            seed=config.seed,
+        ),
         lake.encoder("ppg_teacher"),
         name="ppg_teacher",
         data_version=curated.data_version,
         split_version=curated.split_version,
+        device=config.device,
     )
-    return _put_into_use(lake, "ppg_teacher", folder, curated)
+    return _trained(lake, "ppg_teacher", folder, curated, config)
 
 
 @dg.asset(
@@ -62,33 +110,98 @@ def ppg_teacher(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Setting
     code_version="1",
     metadata={"settings": "preset"},
 )
-def accel_student(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult[None]:
+def accel_student(
+    config: Training, lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
+) -> dg.MaterializeResult[None]:
     """Accelerometer student, distilled from the frozen PPG teacher by a multi-modal InfoNCE (paper, section 3.2).
 
     Reuses and resumes like the teacher. A loss of ln(batch size) is chance.
     """
-    from accelkd.training.presets import PRESETS
+    from accelkd.training.presets import adjusted, preset
     from accelkd.training.runs import train_encoder
 
     curated = training_set(lake)
     folder = train_encoder(
         curated.store,
         curated.rows,
-        PRESETS[settings.preset].student,
+        adjusted(
+            preset(_preset(config, settings)).student,
+            steps=config.steps,
+            learning_rate=config.learning_rate,
+            seed=config.seed,
+        ),
         lake.encoder("accel_student"),
         name="accel_student",
         data_version=curated.data_version,
         split_version=curated.split_version,
-        teacher=current_checkpoint(lake, "ppg_teacher"),
+        teacher=candidate_checkpoint(lake, "ppg_teacher"),
+        device=config.device,
     )
-    return _put_into_use(lake, "accel_student", folder, curated)
+    return _trained(lake, "accel_student", folder, curated, config)
 
 
-def _put_into_use(lake: Lake, encoder: EncoderName, folder: Path, curated: TrainingSet) -> dg.MaterializeResult[None]:
+@dg.asset(
+    deps=[ppg_teacher, accel_student],
+    group_name="encoders",
+    kinds={"json"},
+    owners=["team:research"],
+    pool="training",
+    code_version="1",
+    check_specs=[
+        dg.AssetCheckSpec(name, asset="encoders_in_use", description=description)
+        for name, description in CHECKS.items()
+    ],
+)
+def encoders_in_use(
+    context: dg.AssetExecutionContext, config: Promotion, lake: dg.ResourceParam[Lake]
+) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster does not know its own generic beside checks
+    """Teacher and student that embed from now on: the pair trained last, if it is no worse than the pair in use.
+
+    Compared on the held-out participants. A pair that fails a check is not put into use, and the checks say why; what
+    is in use goes on being used. The job `rollback` (or `accelkd rollback`) goes back to the pair before.
+    """
+    outcome = consider(lake, force=config.force or None)
+    decision, models = outcome.decision, outcome.models
+    context.log.info(f"{decision.action}: {decision.reason}")
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(in_use_version(models)),
+        metadata={
+            **{f"{encoder}_in_use": model_id for encoder, model_id in models.items()},
+            "candidate": ", ".join(decision.models.values()),
+            "decision": decision.action,
+            "reason": decision.reason,
+            "decided_at": decision.at,
+            "measured": markdown_table(decision.criteria),
+            **({"forced": config.force} if config.force else {}),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name=name,
+                passed=all(row["passed"] for row in decision.criteria if row["check"] == name),
+                severity=dg.AssetCheckSeverity.WARN,  # the pair in use is as good as it was
+                metadata={"measured": markdown_table([row for row in decision.criteria if row["check"] == name])},
+            )
+            for name in CHECKS
+        ],
+    )
+
+
+def in_use_version(models: Models) -> str:
+    """Data version of `encoders_in_use`: which pair it is."""
+    return ":".join(model_id for _, model_id in sorted(models.items()))
+
+
+def _preset(config: Training, settings: Settings) -> str:
+    return settings.preset if config.preset is PresetChoice.settings else config.preset.value
+
+
+def _trained(
+    lake: Lake, encoder: EncoderName, folder: Path, curated: TrainingSet, config: Training
+) -> dg.MaterializeResult[None]:
     from accelkd.evaluation.figures import loss_figure
     from accelkd.training.checkpoint import CARD, CURVE, METRICS, WEIGHTS
 
-    make_current(lake, encoder, folder.name)
+    make_candidate(lake, encoder, folder.name, read_split(lake.split).num_rows)
     write_trained_on(lake, encoder, folder.name, whose_segments(curated), curated.batch_ids)
     load_model(lake, encoder, folder.name, curated.batch_ids)
     metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
@@ -96,6 +209,7 @@ def _put_into_use(lake: Lake, encoder: EncoderName, folder: Path, curated: Train
         data_version=dg.DataVersion(sha256_file(folder / WEIGHTS)),
         metadata={
             "model_id": folder.name,
+            "run_configuration": json.dumps(config.model_dump(mode="json", exclude_defaults=True)),
             "dagster/uri": str(folder),
             "training_batches": ", ".join(curated.batch_ids),
             "batches_left_out": ", ".join(curated.left_out) or "none",

@@ -43,6 +43,8 @@ def segment_tables(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lak
     Who the participants are comes from the batch's own `participants.parquet`, everything else from its recordings.
     """
     loaded = load_batch(lake, context.partition_key)
+    if loaded.replaced:
+        context.instance.delete_dynamic_partition(str(arrival_batches.name), loaded.replaced)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(segments_artifact(lake, context.partition_key).version),
         metadata={
@@ -50,6 +52,7 @@ def segment_tables(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lak
             "dagster/uri": str(lake.staging),
             "participants": loaded.participants,
             "quarantined": loaded.quarantined,
+            "replaced": loaded.replaced or "none",
         },
     )
 

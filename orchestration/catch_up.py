@@ -15,14 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import dagster as dg
-from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
-from dagster._core.loader import LoadingContextForTest
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
 from accelkd.lake import Lake
+from accelkd.recordings.arrivals import arrived_batches, refused, refused_unchanged
 from assets.partitions import arrival_batches
 from orchestration.definitions import build_defs
-from orchestration.sensors import arrived_batches
+from orchestration.freshness import Freshness
+from orchestration.promotions import tell_of_promotions
 
 CATCH_UP = {"accelkd/catch_up": "true"}  # tag of its runs
 UNFINISHED = [status for status in dg.DagsterRunStatus if status not in FINISHED_STATUSES]
@@ -41,8 +41,9 @@ class Outcome:
 def catch_up(lake: Lake, instance: dg.DagsterInstance, *, retrain: bool = True) -> Outcome:
     """Materialize everything missing or stale, upstream first; one failure never stops what does not depend on it.
 
-    With `retrain` off, encoders that exist stay as they are: an arriving batch is embedded by the current ones. Waits
-    for another catch-up of the same home; what one that was killed left unfinished is done again.
+    With `retrain` off, encoders that exist stay as they are: an arriving batch is embedded by the current ones. A
+    batch that was refused is left alone until its files change. Waits for another catch-up of the same home; what one
+    that was killed left unfinished is done again.
     """
     with _alone(lake):
         _bury_the_dead(instance)
@@ -53,17 +54,20 @@ def _catch_up(lake: Lake, instance: dg.DagsterInstance, retrain: bool) -> Outcom
     defs = build_defs(lake)
     graph = defs.resolve_asset_graph()
     job = defs.resolve_implicit_global_asset_job_def()
-    instance.add_dynamic_partitions(str(arrival_batches.name), arrived_batches(lake))
-    batches = instance.get_dynamic_partitions(str(arrival_batches.name))
+    name = str(arrival_batches.name)
+    instance.add_dynamic_partitions(name, arrived_batches(lake))
+    tell_of_promotions(lake, instance)
+    waiting = refused_unchanged(lake)
+    for batch_id in sorted(waiting):
+        print(f"  refused  {batch_id}: {refused(lake)[batch_id].reasons[0]}", flush=True)
+    batches = [batch_id for batch_id in instance.get_dynamic_partitions(name) if batch_id not in waiting]
     outcome = Outcome()
     for key in graph.toposorted_asset_keys:
         asset = graph.get(key)
         for partition in batches if asset.is_partitioned else [None]:
-            status = _status(graph, instance, key, partition)
-            if status is StaleStatus.FRESH and _last_run_failed(instance, key, partition):
-                status = StaleStatus.STALE
-            keep = not retrain and asset.group_name == "encoders" and status is not StaleStatus.MISSING
-            if status is StaleStatus.FRESH or keep:
+            if partition is not None and not instance.has_dynamic_partition(name, partition):
+                continue  # a correction has just replaced it
+            if not Freshness(instance, graph).is_due(key, partition, retrain=retrain):
                 continue
             step = (key.to_user_string(), partition)
             broken = {parent for parent, where in _broken(outcome) if where is None or where == partition}
@@ -102,21 +106,6 @@ def _bury_the_dead(instance: dg.DagsterInstance) -> None:
     for run in instance.get_runs(dg.RunsFilter(tags=CATCH_UP, statuses=UNFINISHED)):
         instance.report_run_failed(run, "its process was killed")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-
-
-def _status(graph: dg.AssetGraph, instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None) -> StaleStatus:
-    # Dagster's own notion of stale (code version or upstream data version changed), as its UI shows it; it has no
-    # public door yet, and a fresh resolver is needed after every run because it caches.
-    return CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance)).get_status(key, partition)
-
-
-def _last_run_failed(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None) -> bool:
-    """Whether a blocking check failed after the last materialization: Dagster counts that as materialized."""
-    records = instance.fetch_materializations(
-        dg.AssetRecordsFilter(key, asset_partitions=None if partition is None else [partition]), limit=1
-    ).records
-    run = instance.get_run_by_id(records[0].run_id) if records else None
-    return run is not None and run.status is dg.DagsterRunStatus.FAILURE
 
 
 def _broken(outcome: Outcome) -> Iterator[tuple[str, str | None]]:

@@ -10,8 +10,9 @@ from accelkd.files import sha256_json
 from accelkd.lake import Lake
 from accelkd.settings import Settings
 from assets import checks, cohort, embeddings, encoders, recordings, reports, segments, warehouse
-from orchestration.jobs import jobs
-from orchestration.sensors import arrivals
+from orchestration.automation import CONDITIONS, follow_changes
+from orchestration.jobs import jobs, schedules
+from orchestration.sensors import sensors
 
 STAGES = [recordings, segments, cohort, encoders, embeddings, warehouse, reports]
 
@@ -21,6 +22,7 @@ def build_defs(lake: Lake) -> dg.Definitions:
     settings = Settings.load(lake)
 
     def versioned(spec: dg.AssetSpec) -> dg.AssetSpec:
+        spec = spec.replace_attributes(automation_condition=CONDITIONS.get(str(spec.group_name)))
         names = str(spec.metadata.get("settings", "")).split(", ")
         used = {name: value for name, value in asdict(settings).items() if name in names}
         return spec.replace_attributes(code_version=f"{spec.code_version}+{sha256_json(used)[:8]}") if used else spec
@@ -32,9 +34,10 @@ def build_defs(lake: Lake) -> dg.Definitions:
     stages = [asset for asset in dg.load_assets_from_modules(STAGES) if isinstance(asset, dg.AssetsDefinition)]
     return dg.Definitions(
         assets=dg.map_asset_specs(versioned, stages),
-        asset_checks=dg.load_asset_checks_from_modules([checks]),
+        asset_checks=dg.load_asset_checks_from_modules([checks, recordings]),
         jobs=jobs,
-        sensors=[arrivals],
+        sensors=[*sensors, follow_changes],
+        schedules=schedules,
         resources={"lake": of_run, "settings": settings},
         executor=dg.in_process_executor,  # a process per step would import torch again each time
     )

@@ -13,7 +13,7 @@ from accelkd.evaluation.extract import embed
 from accelkd.lake import Lake
 from accelkd.segments.store import SegmentStore
 from accelkd.training.checkpoint import load_encoder
-from accelkd.training.current import EncoderName, current_checkpoint
+from accelkd.training.current import EncoderName, current_checkpoint, current_models
 from accelkd.warehouse.load import load_embeddings
 
 
@@ -51,6 +51,7 @@ def embed_batch(lake: Lake, encoder: EncoderName, batch_id: str, device: str = "
         segment_ids,
         store.metadata.column("participant_id").to_pylist(),
         matrix,
+        together=current_models(lake),
     )
     content = hashlib.sha256("\n".join([info.model_id, *segment_ids]).encode() + matrix.tobytes()).hexdigest()
     return EmbeddedBatch(info.model_id, loaded.rows, loaded.width, loaded.where, content)

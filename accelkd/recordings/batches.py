@@ -19,6 +19,7 @@ from accelkd.recordings.identifiers import check_identifier
 from accelkd.recordings.schema import BATCH_TABLES, SCHEMA_VERSION
 
 MANIFEST = "manifest.json"
+MAX_PARTICIPANTS = 300  # of one batch, unless asked otherwise: what is worked on, shown and redone as one
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,11 @@ def writing_batch(landing: Path, batch_id: str, *, source: str, replaces: str | 
                 f"batch {batch_id} is there already with other content; "
                 "send a correction as a new batch that replaces it"
             )
+
+
+def batch_ids(batch_id: str, count: int) -> list[str]:
+    """The names of the batches that one delivery lands as: its own, or numbered ones."""
+    return [batch_id] if count == 1 else [f"{batch_id}-{number:03d}" for number in range(1, count + 1)]
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from accelkd.progress import progress
-from accelkd.recordings.batches import MANIFEST, read_manifest, writing_batch
+from accelkd.recordings.batches import MANIFEST, MAX_PARTICIPANTS, batch_ids, read_manifest, writing_batch
 from accelkd.recordings.devices import DEVICES
 from accelkd.recordings.identifiers import check_identifier
 from accelkd.recordings.readers import Reader, Recording, Session, Unreadable
@@ -43,7 +43,7 @@ class IngestSummary:
     """What became of a delivery: every session, and every file that belongs to none, is read or rejected."""
 
     device: str
-    batch_id: str
+    batch_ids: tuple[str, ...]  # that have landed
     read: int
     participants: int
     duration_s: float  # of the PPG of all recordings
@@ -59,7 +59,7 @@ class IngestSummary:
         reasons = Counter(rejection.reason for rejection in self.rejections)
         lines = [
             f"device        {self.device}",
-            f"batch         {self.batch_id}{'' if self.read else ' (nothing could be read: no batch has landed)'}",
+            f"batch         {', '.join(self.batch_ids) or 'none: nothing could be read'}",
             f"found         {self.found}",
             f"read          {self.read}, from {self.participants} participants, {self.duration_s / 60:.1f} minutes",
             f"rejected      {len(self.rejections)}",
@@ -71,13 +71,23 @@ class IngestSummary:
         return "\n".join(lines)
 
 
-def ingest(device: str, folder: Path, landing: Path, batch_id: str, *, replaces: str | None = None) -> IngestSummary:
+def ingest(
+    device: str,
+    folder: Path,
+    landing: Path,
+    batch_id: str,
+    *,
+    replaces: str | None = None,
+    max_participants: int = MAX_PARTICIPANTS,
+) -> IngestSummary:
     """Read every session of `device` below `folder` and land them as the arrival batch `batch_id`.
 
-    What cannot be read is listed in the batch's table `rejected` and the batch goes on; where nothing can be read, no
-    batch lands. A recording whose samples have landed before is rejected as a duplicate, unless that was in this batch
-    or in the one that this batch `replaces`. Raises ValueError for a device without a reader or a bad batch id,
-    NotADirectoryError for a bad folder, FileExistsError when the batch is there with other content.
+    A delivery of more than `max_participants` is cut into batches `<batch_id>-001` and so on, each with whole
+    participants; the first takes the place of the batch that the delivery `replaces`. What cannot be read is listed in
+    the batch's table `rejected` and the batch goes on; where nothing can be read, no batch lands. A recording whose
+    samples have landed before is rejected as a duplicate, unless that was in these batches or in the one that they
+    replace. Raises ValueError for a device without a reader or a bad batch id, NotADirectoryError for a bad folder,
+    FileExistsError when the batch is there with other content.
     """
     if device not in DEVICES or DEVICES[device].reader is None:
         known = ", ".join(name for name, entry in DEVICES.items() if entry.reader)
@@ -96,15 +106,17 @@ def ingest(device: str, folder: Path, landing: Path, batch_id: str, *, replaces:
         Rejection(str(path.relative_to(folder)), None, "not_recognised", f"not a file of a {device} recording")
         for path in sorted(files - used)
     ]
-    landed = _landed(landing, besides={batch_id, replaces})
+    groups = _groups(delivery.sessions, max_participants)
+    names = batch_ids(batch_id, len(groups))
+    landed = _landed(landing, besides={*names, replaces})
     participants: set[str] = set()
     duration_s = 0.0
     notes: list[str] = []
 
-    def rows() -> Iterator[pa.Table]:
+    def rows(sessions: list[Session]) -> Iterator[pa.Table]:
         """Read session by session; no more than one recording is in memory."""
         nonlocal duration_s
-        for session in progress(delivery.sessions, f"reading {device}"):
+        for session in progress(sessions, f"reading {device}"):
             source = folder.name if session.source == folder else str(session.source.relative_to(folder))
             participant_id = None
             try:
@@ -129,20 +141,27 @@ def ingest(device: str, folder: Path, landing: Path, batch_id: str, *, replaces:
             notes.extend(f"{recording_id}: {note}" for note in recording.notes)
             yield pa.Table.from_batches([row])
 
-    recordings = rows()
-    first = next(recordings, None)
-    count = 0
-    if first is not None:
-        with writing_batch(landing, batch_id, source=device, replaces=replaces) as batch:
+    count, told = 0, 0
+    arrived: list[str] = []
+    for name, sessions in zip(names, groups, strict=True):
+        before = set(participants)
+        recordings = rows(sessions)
+        first = next(recordings, None)
+        if first is None:
+            continue  # what was rejected is listed in the next batch
+        with writing_batch(landing, name, source=device, replaces=replaces if not arrived else None) as batch:
             for row in chain([first], recordings):
                 batch.add("recordings", row)
                 count += 1
-            batch.add("participants", pa.table({"participant_id": sorted(participants)}))
-            if rejections:
-                batch.add("rejected", pa.Table.from_pylist([asdict(one) for one in rejections], REJECTED))
+            batch.add("participants", pa.table({"participant_id": sorted(participants - before)}))
+            if rejections[told:]:
+                rejected = [asdict(one) for one in rejections[told:]]
+                batch.add("rejected", pa.Table.from_pylist(rejected, REJECTED))
+        told = len(rejections)
+        arrived.append(name)
     return IngestSummary(
         device,
-        batch_id,
+        tuple(arrived),
         count,
         len(participants),
         duration_s,
@@ -150,6 +169,19 @@ def ingest(device: str, folder: Path, landing: Path, batch_id: str, *, replaces:
         len(delivery.aside) + len(beside),
         tuple(notes),
     )
+
+
+def _groups(sessions: Sequence[Session], max_participants: int) -> list[list[Session]]:
+    """The sessions in groups of at most so many participants, in their order; at least one group."""
+    if max_participants < 1:
+        raise ValueError(f"max_participants must be at least 1, not {max_participants}")
+    number: dict[str | None, int] = {}
+    for session in sessions:
+        number.setdefault(session.participant, len(number))
+    groups: list[list[Session]] = [[] for _ in range(0, max(len(number), 1), max_participants)]
+    for session in sessions:
+        groups[number[session.participant] // max_participants].append(session)
+    return groups
 
 
 def _participant_id(device: str, session: Session) -> str:

@@ -1,25 +1,118 @@
-"""Which checkpoint of each encoder is in use."""
+"""Which checkpoints are in use, which wait to be, and what was decided about them.
+
+The history of decisions is the only source: what is in use follows from it, and going back takes its last step back.
+A teacher and the student that learned from it are decided about together.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from accelkd.files import write_json
 from accelkd.lake import Lake
 
 EncoderName = Literal["ppg_teacher", "accel_student"]
+TEACHER: EncoderName = "ppg_teacher"
+STUDENT: EncoderName = "accel_student"
+Models = Mapping[str, str]  # model id of each encoder, by its name
+Action = Literal["promoted", "rejected", "rolled back"]
 
 
-def make_current(lake: Lake, encoder: EncoderName, model_id: str) -> None:
-    """Put a checkpoint into use: embeddings are made with it from now on."""
-    write_json(lake.encoder(encoder) / "current.json", {"model_id": model_id})
+@dataclass(frozen=True)
+class Decision:
+    """One line of the history."""
+
+    number: int  # from 1
+    at: str  # ISO 8601, UTC
+    action: Action
+    models: Models  # that are in use from then on; those that were turned down, where rejected
+    reason: str
+    criteria: Sequence[Mapping[str, Any]]  # what was measured, beside its threshold
+
+
+def history(lake: Lake) -> tuple[Decision, ...]:
+    """All decisions, the oldest first."""
+    path = _history(lake)
+    return tuple(Decision(**raw) for raw in json.loads(path.read_text(encoding="utf-8"))) if path.exists() else ()
+
+
+def decide(
+    lake: Lake, action: Action, models: Models, reason: str, criteria: Sequence[Mapping[str, Any]] = ()
+) -> Decision:
+    """Append a decision to the history. What it puts into use makes the embeddings from now on."""
+    folder = _history(lake).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".promotions.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = history(lake)
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        decision = Decision(len(before) + 1, at, action, dict(models), reason, [dict(one) for one in criteria])
+        write_json(_history(lake), [asdict(one) for one in (*before, decision)])
+    return decision
+
+
+def current_models(lake: Lake) -> Models:
+    """The checkpoints in use; empty before the first promotion."""
+    line = _line(lake)
+    return line[-1] if line else {}
+
+
+def previous_models(lake: Lake) -> Models | None:
+    """What rolling back would put into use; None where there is nothing to go back to."""
+    line = _line(lake)
+    return line[-2] if len(line) > 1 else None
 
 
 def current_checkpoint(lake: Lake, encoder: EncoderName) -> Path:
     """Folder of the checkpoint in use. Raises FileNotFoundError that says what to do when there is none."""
-    path = lake.encoder(encoder) / "current.json"
+    models = current_models(lake)
+    if encoder not in models:
+        raise FileNotFoundError(f"no {encoder} in use in {lake.root}: materialize `encoders_in_use` first")
+    return lake.checkpoint(encoder, models[encoder])
+
+
+def make_candidate(lake: Lake, encoder: EncoderName, model_id: str, participants: int) -> None:
+    """Note the checkpoint that was trained last, when the split held so many participants: it may be put into use."""
+    write_json(lake.encoder(encoder) / "candidate.json", {"model_id": model_id, "participants": participants})
+
+
+def candidate_checkpoint(lake: Lake, encoder: EncoderName) -> Path:
+    """Folder of the checkpoint trained last. Raises FileNotFoundError that says what to do when there is none."""
+    return lake.checkpoint(encoder, _candidate(lake, encoder)["model_id"])
+
+
+def participants_when_trained(lake: Lake) -> int:
+    """Participants in the split when the last student was trained; 0 before the first."""
+    try:
+        return int(_candidate(lake, STUDENT)["participants"])
+    except FileNotFoundError:
+        return 0
+
+
+def _candidate(lake: Lake, encoder: EncoderName) -> dict[str, Any]:
+    path = lake.encoder(encoder) / "candidate.json"
     if not path.exists():
         raise FileNotFoundError(f"no {encoder} in {lake.root}: materialize `{encoder}` first")
-    return lake.checkpoint(encoder, json.loads(path.read_text(encoding="utf-8"))["model_id"])
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _line(lake: Lake) -> list[Models]:
+    """What has been in use, oldest first, without what was gone back from."""
+    line: list[Models] = []
+    for decision in history(lake):
+        if decision.action == "promoted":
+            line.append(decision.models)
+        elif decision.action == "rolled back":
+            line.pop()
+    return line
+
+
+def _history(lake: Lake) -> Path:
+    return lake.root / "checkpoints" / "promotions.json"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 from accelkd.models.transformer import SIZES, TransformerShape
 from accelkd.training.configs import (
@@ -88,3 +88,19 @@ def preset(name: str) -> Preset:
     if name not in PRESETS:
         raise ValueError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+C = TypeVar("C", MaskedAutoencodingConfig, DistillationConfig)
+
+
+def adjusted(config: C, *, steps: int | None = None, learning_rate: float | None = None, seed: int | None = None) -> C:
+    """A configuration with another length, rate or seed; the schedule keeps its shape."""
+    optimisation = config.optimisation
+    if steps is not None:
+        warmup_steps, decay_steps = scaled_schedule(steps)
+        optimisation = replace(optimisation, steps=steps, warmup_steps=warmup_steps, decay_steps=decay_steps)
+    if learning_rate is not None:
+        optimisation = replace(optimisation, learning_rate=learning_rate)
+    if seed is not None:
+        optimisation = replace(optimisation, seed=seed)
+    return replace(config, optimisation=optimisation)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from accelkd.lake import Lake
 from accelkd.training.current import EncoderName, current_checkpoint
-from accelkd.warehouse.load import NEXT
+from accelkd.warehouse.load import ASIDE, NEXT, models_in_use
 from accelkd.warehouse.staging import SCHEMA_SQL, staging
 
 
@@ -117,11 +117,11 @@ def trained_on(lake: Lake, encoder: EncoderName) -> list[str]:
 
 
 def heart_rate_errors(lake: Lake, encoder: EncoderName) -> tuple[float, float]:
-    """Mean absolute error in bpm of the current encoder's heart-rate probe, and of the constant beside it."""
+    """Mean absolute error in bpm of the heart-rate probe on the encoder's table, and of the constant beside it."""
     with staging(lake) as connection:
         rows: list[tuple[float, float]] = connection.execute(
             "SELECT mae, constant_mae FROM probe_results WHERE encoder = ? AND model_id = ? AND target = 'hr_bpm'",
-            [encoder, current_checkpoint(lake, encoder).name],
+            [encoder, models_in_use(connection)[encoder]],
         ).fetchall()
     return rows[0]
 
@@ -165,13 +165,13 @@ def columns(path: Path) -> tuple[Column, ...]:
 
 
 def row_counts(path: Path) -> dict[str, int]:
-    """Rows of every table of a DuckDB file but those that wait to replace another."""
+    """Rows of every table of a DuckDB file but those that stand aside."""
     with duckdb.connect(str(path), read_only=True) as connection:
         tables = connection.execute("SELECT schema_name, table_name FROM duckdb_tables() WHERE NOT internal").fetchall()
         return {
             f"{schema}.{table}": connection.execute(f"SELECT count(*) FROM {schema}.{table}").fetchall()[0][0]
             for schema, table in tables
-            if not table.endswith(NEXT)
+            if not table.endswith(ASIDE)
         }
 
 

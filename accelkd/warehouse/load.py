@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -21,13 +21,17 @@ from accelkd.cohort.survey import known_answers, survey_targets
 from accelkd.cohort.trained import read_trained_on
 from accelkd.files import code_version, sha256_file, sha256_json
 from accelkd.lake import Lake
+from accelkd.recordings.arrivals import Retirement, retire, retired
 from accelkd.recordings.batches import MANIFEST, Manifest, read_manifest
 from accelkd.segments.schema import METADATA
+from accelkd.training.current import history
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
 from accelkd.warehouse.staging import staging
 
 SURVEY = "survey.parquet"
 NEXT = "__next"  # suffix of the table that a new model fills before it replaces the current one
+PREVIOUS = "__previous"  # suffix of the table that was replaced last, to go back to at once
+ASIDE = (NEXT, PREVIOUS)  # suffixes of the tables that are not published
 
 _EMBEDDINGS_DDL = """
 CREATE TABLE embeddings.{table} (
@@ -53,6 +57,7 @@ class LoadedBatch:
     participants: int
     segments: int
     quarantined: int
+    replaced: str | None = None  # the batch that it corrects, which is out of everything now
 
 
 @dataclass(frozen=True)
@@ -78,17 +83,25 @@ class LoadedEmbeddings:
 def load_batch(lake: Lake, batch_id: str) -> LoadedBatch:
     """Load participants, survey targets, segments (without signals) and the quarantine counts of one batch.
 
-    An answer that no question has as a choice is left out and counted in the quarantine. Raises ValueError if a
-    recording is also in another batch.
+    An answer that no question has as a choice is left out and counted in the quarantine. A batch that corrects another
+    one takes its place: in the same transaction the other's rows go, its embeddings too; then its derived files. That
+    it was there stays on record (`retired_batches`, provenance), and what arrived of it stays in the landing zone.
+    Raises ValueError if a recording is also in another batch, if the batch was itself replaced or says that it replaces
+    itself.
     """
     folder, store, quarantine = lake.batch(batch_id), lake.segments(batch_id), lake.quarantine(batch_id)
     manifest = read_manifest(folder)
+    if batch_id in (gone := retired(lake)):
+        raise ValueError(f"batch {batch_id} was replaced by {gone[batch_id].replaced_by}")
+    if manifest.replaces == batch_id:
+        raise ValueError(f"batch {batch_id} says that it replaces itself")
     demographics = pq.read_table(folder / "participants.parquet")
     with pa.memory_map(str(store)) as source:
         segments = pa.ipc.open_file(source).read_all().select([*METADATA.names, "ppg_status", "accel_status"])
         with staging(lake) as connection:
-            for table in ("batches", "demographics", "survey_targets", "segments", "quarantine"):
-                connection.execute(f"DELETE FROM {table} WHERE batch_id = ?", [batch_id])
+            _delete(connection, batch_id)
+            if manifest.replaces:
+                _retire(connection, manifest.replaces, batch_id)
             connection.register("arriving", segments)
             _refuse_known_recordings(connection, batch_id)
             connection.execute("INSERT INTO segments BY NAME FROM arriving ORDER BY recording_id, offset_s")
@@ -119,7 +132,9 @@ def load_batch(lake: Lake, batch_id: str) -> LoadedBatch:
                 ],
             )
             _record_batch(lake, connection, batch_id, manifest)
-    return LoadedBatch(demographics.num_rows, segments.num_rows, quarantined)
+    if manifest.replaces:
+        retire(lake, Retirement(manifest.replaces, batch_id))
+    return LoadedBatch(demographics.num_rows, segments.num_rows, quarantined, manifest.replaces)
 
 
 def load_split(lake: Lake) -> int:
@@ -129,8 +144,7 @@ def load_split(lake: Lake) -> int:
         connection.execute("DELETE FROM split")
         connection.register("arriving", ledger)
         connection.execute("INSERT INTO split BY NAME FROM arriving ORDER BY participant_id")
-        batches = pc.unique(ledger.column("batch_id")).to_pylist()
-        known = [known_artifact(connection, "tables", batch_id) for batch_id in batches]
+        known = _artifacts(connection, "tables", pc.unique(ledger.column("batch_id")).to_pylist())
         record(
             connection,
             Artifact(
@@ -180,7 +194,7 @@ def load_model(lake: Lake, encoder: str, model_id: str, batch_ids: Sequence[str]
                 (folder / METRICS).read_text(encoding="utf-8"),
             ],
         )
-        inputs = [known_artifact(connection, "segments", batch_id) for batch_id in batch_ids]
+        inputs = _artifacts(connection, "segments", batch_ids)
         inputs.append(Artifact("split", "ledger", config["split_version"], _relative(lake, lake.split)))
         if info.teacher is not None:
             inputs.append(known_artifact(connection, "model", f"ppg_teacher/{info.teacher}"))
@@ -209,13 +223,15 @@ def load_embeddings(
     segment_ids: Sequence[str],
     participant_ids: Sequence[str],
     embeddings: npt.NDArray[np.float32],
+    together: Mapping[str, str] | None = None,
 ) -> LoadedEmbeddings:
     """Load the embeddings `[segments, width]` of one batch into `embeddings.<encoder>`.
 
     That table holds one model only. Another model than its current one fills a table beside it, which replaces it, in
-    the same transaction, as soon as it covers every segment of the warehouse that the model can embed. Raises
-    ValueError for an encoder that is not a lower-case SQL name or a value that is not finite, LookupError for a model
-    or batch that has not been loaded.
+    the same transaction, as soon as it covers every segment of the warehouse that the model can embed; where models
+    belong `together` (model id by encoder), as soon as all of them do, and then all at once. Raises ValueError for an
+    encoder that is not a lower-case SQL name or a value that is not finite, LookupError for a model or batch that has
+    not been loaded.
     """
     if not np.isfinite(embeddings).all():
         raise ValueError(f"{encoder} {model_id}, batch {batch_id}: embeddings hold NaN or infinity")
@@ -241,11 +257,7 @@ def load_embeddings(
             f"INSERT INTO embeddings.{table} SELECT segment_id, participant_id, ?, ?, embedding FROM arriving",
             [batch_id, model_id],
         )
-        swap = table == waiting and _missing(connection, encoder, model_id, waiting) == 0
-        if swap:
-            connection.execute(f"DROP TABLE embeddings.{current}")
-            connection.execute(f"ALTER TABLE embeddings.{waiting} RENAME TO {current}")
-            connection.execute(_means_ddl(encoder, width))
+        swap = swap_in(connection, together or {encoder: model_id}) and table == waiting
         segments = known_artifact(connection, "segments", batch_id)
         record(
             connection,
@@ -255,6 +267,68 @@ def load_embeddings(
     return LoadedEmbeddings(
         len(arriving), width, "swapped in" if swap else "waiting" if table == waiting else "current"
     )
+
+
+def swap_in(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> bool:
+    """Put the waiting tables of `models` (model id by encoder) in place, all or none: once each is complete.
+
+    A table that is replaced is kept beside the new one. Returns whether anything was put in place.
+    """
+    waiting = []
+    for encoder, model_id in models.items():
+        if _model_of(connection, _encoder(encoder)) == model_id:
+            continue
+        if _model_of(connection, encoder + NEXT) != model_id:
+            return False
+        if _missing(connection, encoder, model_id, encoder + NEXT):
+            return False
+        waiting.append(encoder)
+    for encoder in waiting:
+        connection.execute(f"DROP TABLE IF EXISTS embeddings.{encoder}{PREVIOUS}")
+        if _model_of(connection, encoder) is not None:
+            connection.execute(f"ALTER TABLE embeddings.{encoder} RENAME TO {encoder}{PREVIOUS}")
+        connection.execute(f"DROP TABLE IF EXISTS embeddings.{encoder}")
+        connection.execute(f"ALTER TABLE embeddings.{encoder}{NEXT} RENAME TO {encoder}")
+        widths = connection.execute(f"SELECT len(embedding) FROM embeddings.{encoder} LIMIT 1").fetchall()
+        connection.execute(_means_ddl(encoder, widths[0][0]))
+    return bool(waiting)
+
+
+def not_embedded(lake: Lake, models: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(encoder, batch) that `models` (model id by encoder) have not embedded as the batch's segments are now.
+
+    Where the table that was replaced last is one of theirs, it becomes the waiting one.
+    """
+    todo = []
+    with staging(lake) as connection:
+        for encoder, model_id in models.items():
+            tables = [encoder, encoder + NEXT, encoder + PREVIOUS]
+            held = next((table for table in tables if _model_of(connection, table) == model_id), None)
+            if held == encoder + PREVIOUS:
+                connection.execute(f"DROP TABLE IF EXISTS embeddings.{encoder}{NEXT}")
+                connection.execute(f"ALTER TABLE embeddings.{held} RENAME TO {encoder}{NEXT}")
+            for (batch_id,) in connection.execute("SELECT batch_id FROM batches ORDER BY 1").fetchall():
+                made_from = connection.execute(
+                    "SELECT input_version FROM provenance.edges WHERE artifact_id = ? AND input_id = ?",
+                    [f"embeddings:{encoder}/{model_id}/{batch_id}", f"segments:{batch_id}"],
+                ).fetchall()
+                now = known_artifact(connection, "segments", batch_id).version
+                if held is None or made_from != [(now,)]:
+                    todo.append((encoder, batch_id))
+    return todo
+
+
+def load_decisions(lake: Lake) -> None:
+    """Load the history of what was promoted, rejected and gone back from, whole."""
+    with staging(lake) as connection:
+        connection.execute("DELETE FROM promotions")
+        for decision in history(lake):
+            for encoder, model_id in sorted(decision.models.items()):
+                criteria = json.dumps(decision.criteria, sort_keys=True)
+                connection.execute(
+                    "INSERT INTO promotions VALUES (?, ?, ?, ?, ?, ?)",
+                    [decision.number, decision.action, encoder, model_id, decision.reason, criteria],
+                )
 
 
 def embedding_table(lake: Lake, encoder: str) -> EmbeddingTable:
@@ -278,7 +352,7 @@ def models_in_use(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     tables = connection.execute(
         "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'embeddings' ORDER BY 1 DESC"
     ).fetchall()  # which puts the teacher before the student
-    models = {table: _model_of(connection, table) for (table,) in tables if not table.endswith(NEXT)}
+    models = {table: _model_of(connection, table) for (table,) in tables if not table.endswith(ASIDE)}
     return {encoder: model_id for encoder, model_id in models.items() if model_id is not None}
 
 
@@ -328,6 +402,28 @@ def _record_batch(lake: Lake, connection: duckdb.DuckDBPyConnection, batch_id: s
     version = sha256_json([part.version for part in parts])
     tables = Artifact("tables", batch_id, version, code_version=code_version("accelkd.warehouse"))
     record(connection, tables, parts)
+
+
+def _delete(connection: duckdb.DuckDBPyConnection, batch_id: str) -> None:
+    for table in ("batches", "demographics", "survey_targets", "segments", "quarantine"):
+        connection.execute(f"DELETE FROM {table} WHERE batch_id = ?", [batch_id])
+
+
+def _retire(connection: duckdb.DuckDBPyConnection, batch_id: str, replaced_by: str) -> None:
+    """Take a batch out of every table; its artifacts stay, since checkpoints were made from it."""
+    _delete(connection, batch_id)
+    tables = connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'embeddings'").fetchall()
+    for (table,) in tables:  # those that stand aside too
+        connection.execute(f"DELETE FROM embeddings.{table} WHERE batch_id = ?", [batch_id])
+    connection.execute("INSERT OR REPLACE INTO retired_batches VALUES (?, ?)", [batch_id, replaced_by])
+
+
+def _artifacts(connection: duckdb.DuckDBPyConnection, kind: str, batch_ids: Sequence[str]) -> list[Artifact]:
+    """What is known of batches, as they are now; retired ones that this warehouse has never held are left out."""
+    found = connection.execute("SELECT artifact_id FROM provenance.artifacts WHERE kind = ?", [kind]).fetchall()
+    gone = connection.execute("SELECT batch_id FROM retired_batches").fetchall()
+    absent = {batch_id for (batch_id,) in gone} - {name.partition(":")[2] for (name,) in found}
+    return [known_artifact(connection, kind, batch_id) for batch_id in batch_ids if batch_id not in absent]
 
 
 def _refuse_known_recordings(connection: duckdb.DuckDBPyConnection, batch_id: str) -> None:

@@ -12,8 +12,13 @@ import duckdb
 
 from accelkd.files import atomic_path
 from accelkd.lake import Lake
+<<<<<<< HEAD
+from accelkd.warehouse.load import ASIDE
+from accelkd.warehouse.staging import staging, staging_lock
+=======
 from accelkd.warehouse.load import NEXT
 from accelkd.warehouse.staging import READABLE_BY_OLDER, staging, staging_lock
+>>>>>>> 7af1b30fc90db8fc5c37e647f4dd39b8420b792e
 
 RUNS = "provenance.runs"  # which run wrote what, and when: differs when the same is made again
 WASTE = 0.2  # of the file in free blocks, above which it is written anew
@@ -33,8 +38,8 @@ def publish(lake: Lake) -> PublishedInfo:
     """Copy the staging file to the published one: checkpoint, copy, rename.
 
     Connections that are open on the published file keep what they see; the next ones see the new. Tables that a new
-    model has not filled yet are left out. Copying bytes is thirty times as fast as writing rows anew, so only a copy
-    that a swapped-out table has left mostly empty is written anew, without its holes.
+    model has not filled yet, and those that it replaced, are left out. Copying bytes is thirty times as fast as writing
+    rows anew, so only a copy that a swapped-out table has left mostly empty is written anew, without its holes.
     """
     with staging(lake):
         pass  # makes an empty warehouse where there is none
@@ -44,7 +49,7 @@ def publish(lake: Lake) -> PublishedInfo:
         shutil.copyfile(lake.staging, part)
         with duckdb.connect(str(part)) as connection:
             for schema, table in _tables(connection):
-                if table.endswith(NEXT):
+                if table.endswith(ASIDE):
                     connection.execute(f"DROP TABLE {schema}.{table}")
             connection.execute("FORCE CHECKPOINT")
             wasteful = _free_share(connection) > WASTE

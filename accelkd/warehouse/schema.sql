@@ -124,6 +124,14 @@ COMMENT ON COLUMN quarantine.reason IS 'Why (docs/data-model.md lists the reason
 COMMENT ON COLUMN quarantine.number IS 'Number of such files, recordings or windows';
 COMMENT ON COLUMN quarantine.participants IS 'Number of participants concerned, where it could be told';
 
+CREATE TABLE retired_batches (
+    batch_id VARCHAR PRIMARY KEY,
+    replaced_by VARCHAR NOT NULL
+);
+COMMENT ON TABLE retired_batches IS 'Batches that a correction has replaced; nothing else of them is left in these tables';
+COMMENT ON COLUMN retired_batches.batch_id IS 'The batch that is gone';
+COMMENT ON COLUMN retired_batches.replaced_by IS 'The batch that corrects it';
+
 CREATE TABLE models (
     encoder VARCHAR NOT NULL,
     model_id VARCHAR NOT NULL,
@@ -146,6 +154,23 @@ COMMENT ON COLUMN models.parameters IS 'Number of its parameters';
 COMMENT ON COLUMN models.split_version IS 'Split whose training participants it was trained on';
 COMMENT ON COLUMN models.config IS 'config.json of the checkpoint';
 COMMENT ON COLUMN models.metrics IS 'metrics.json of the checkpoint';
+
+CREATE TABLE promotions (
+    number INTEGER NOT NULL,
+    action VARCHAR NOT NULL,
+    encoder VARCHAR NOT NULL,
+    model_id VARCHAR NOT NULL,
+    reason VARCHAR NOT NULL,
+    criteria JSON NOT NULL,
+    PRIMARY KEY (number, encoder)
+);
+COMMENT ON TABLE promotions IS 'What was decided about trained encoders, in order; teacher and student share a decision';
+COMMENT ON COLUMN promotions.number IS 'Number of the decision, from 1; when it was made is in checkpoints/promotions.json';
+COMMENT ON COLUMN promotions.action IS 'promoted, rejected or rolled back (to this model)';
+COMMENT ON COLUMN promotions.encoder IS 'ppg_teacher or accel_student';
+COMMENT ON COLUMN promotions.model_id IS 'Checkpoint that was decided about';
+COMMENT ON COLUMN promotions.reason IS 'Why';
+COMMENT ON COLUMN promotions.criteria IS 'What was measured on held-out participants, beside its threshold';
 
 CREATE SCHEMA IF NOT EXISTS embeddings;
 

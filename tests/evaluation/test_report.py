@@ -17,7 +17,7 @@ from accelkd.evaluation.report import map_embeddings, probe_encoder, retrieve_pa
 from accelkd.lake import Lake
 from accelkd.segments.store import SegmentStore
 from accelkd.training.checkpoint import load_encoder
-from accelkd.training.current import current_checkpoint, make_current
+from accelkd.training.current import current_checkpoint, decide
 from accelkd.warehouse.load import embedding_table, load_batch, load_embeddings, load_model, load_split
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.staging import staging
@@ -45,7 +45,7 @@ def put_into_use(lake: Lake, teacher_seed: int = 0) -> tuple[str, str]:
     student = checkpoint(lake, "accel_student", teacher=teacher)
     for encoder, model_id in (("ppg_teacher", teacher), ("accel_student", student)):
         load_model(lake, encoder, model_id, BATCHES)
-        make_current(lake, encoder, model_id)
+    decide(lake, "promoted", {"ppg_teacher": teacher, "accel_student": student}, "test")
     return teacher, student
 
 

@@ -13,8 +13,8 @@ from accelkd.cohort.split import extend_split
 from accelkd.evaluation.embed import embed_batch
 from accelkd.evaluation.report import probe_encoder, write_report
 from accelkd.lake import Lake
-from accelkd.training.current import make_current
-from accelkd.warehouse.load import load_batch, load_model, load_split
+from accelkd.training.current import current_models, decide
+from accelkd.warehouse.load import load_batch, load_decisions, load_model, load_split
 from accelkd.warehouse.publish import publish
 from tests.lakes import checkpoint, land
 
@@ -32,9 +32,10 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for encoder in ("ppg_teacher", "accel_student"):
         model_id = checkpoint(lake, encoder)
         load_model(lake, encoder, model_id, ["b1"])
-        make_current(lake, encoder, model_id)
+        decide(lake, "promoted", {**current_models(lake), encoder: model_id}, "test")
         embed_batch(lake, encoder, "b1", device="cpu")
         probe_encoder(lake, encoder)
+    load_decisions(lake)
     write_report(lake)
     return publish(lake).path
 

@@ -1,0 +1,113 @@
+"""Promotion: trained encoders are put into use only if they measure up to those in use, and can be taken back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from accelkd.lake import Lake
+from accelkd.training.current import (
+    STUDENT,
+    TEACHER,
+    Decision,
+    Models,
+    candidate_checkpoint,
+    current_models,
+    decide,
+    history,
+    previous_models,
+)
+from accelkd.warehouse.load import load_decisions, not_embedded, swap_in
+from accelkd.warehouse.publish import publish
+from accelkd.warehouse.staging import staging
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a candidate."""
+
+    models: Models  # in use now
+    decision: Decision  # about the candidate: just made, or the one that was made about it before
+
+
+def consider(lake: Lake, *, force: str | None = None) -> Outcome:
+    """Compare the pair that was trained last with the one in use, and put it into use if every criterion passes.
+
+    What was decided about a pair stays decided, so that going back is not undone by the next run; `force`, a reason,
+    overrides that and every criterion. Tables follow: new embeddings are made beside the old ones and swapped in when
+    complete. Raises FileNotFoundError without a trained pair, ValueError if the student learned from another teacher.
+    """
+    from accelkd.evaluation.compare import compare  # imports torch
+    from accelkd.training.checkpoint import read_config
+
+    candidate: Models = {encoder: candidate_checkpoint(lake, encoder).name for encoder in (TEACHER, STUDENT)}
+    learned_from = read_config(lake.checkpoint(STUDENT, candidate[STUDENT]))["teacher"]
+    if learned_from != candidate[TEACHER]:
+        raise ValueError(
+            f"student {candidate[STUDENT]} learned from teacher {learned_from}, not from {candidate[TEACHER]}: "
+            "train the student again"
+        )
+    in_use = current_models(lake)
+    known = _known(lake, candidate, in_use)
+    if known is not None and (candidate == in_use or not force):
+        load_decisions(lake)  # a warehouse that was built anew learns of it too
+        return Outcome(in_use, known)
+    criteria = compare(lake, candidate, in_use)
+    missed = [one for one in criteria if not one.passed]
+    if force:
+        reason = f"forced: {force}"
+    elif missed:
+        first = missed[0]
+        reason = f"{first.what} is {first.measured:.4g}, {_bounds(first.at_least, first.at_most)}"
+        reason += f" (and {len(missed) - 1} more)" if len(missed) > 1 else ""
+    else:
+        reason = "no worse than the pair in use" if in_use else "the first pair: finite and not collapsed"
+    rows: list[dict[str, Any]] = [{**asdict(one), "passed": one.passed} for one in criteria]
+    rows = [{name: value if value == value else None for name, value in row.items()} for row in rows]  # NaN is no JSON
+    decision = decide(lake, "rejected" if missed and not force else "promoted", candidate, reason, rows)
+    load_decisions(lake)
+    return Outcome(current_models(lake), decision)
+
+
+def roll_back(lake: Lake, reason: str) -> Decision:
+    """Put the pair that was in use before back into use, and its embeddings back into the tables.
+
+    Its tables were kept, so only what arrived since is embedded; readers see the old tables until all of it is there.
+    Raises ValueError where there is nothing to go back to.
+    """
+    models = previous_models(lake)
+    if models is None:
+        raise ValueError("nothing to go back to: no pair was in use before the present one")
+    decision = decide(lake, "rolled back", models, reason)
+    fill_tables(lake)
+    load_decisions(lake)
+    publish(lake)
+    return decision
+
+
+def fill_tables(lake: Lake) -> None:
+    """Embed with the encoders in use what they have not embedded, then swap their tables in, all at once."""
+    from accelkd.evaluation.embed import embed_batch  # imports torch
+
+    models = current_models(lake)
+    todo = not_embedded(lake, models)
+    for encoder in (TEACHER, STUDENT):
+        for batch_id in (batch_id for name, batch_id in todo if name == encoder):
+            embed_batch(lake, encoder, batch_id)
+    with staging(lake) as connection:
+        swap_in(connection, models)
+
+
+def _known(lake: Lake, candidate: Models, in_use: Models) -> Decision | None:
+    """The last decision about a pair: its promotion, its rejection, or going back from it to another one."""
+    decisions = history(lake)
+    about = [one for one in decisions if one.models == candidate]
+    if not about:
+        return None
+    if candidate == in_use or about[-1].action == "rejected":
+        return about[-1]
+    return next((one for one in decisions[about[-1].number :] if one.action == "rolled back"), about[-1])
+
+
+def _bounds(at_least: float | None, at_most: float | None) -> str:
+    return f"less than {at_least:.4g}" if at_least is not None else f"more than {at_most:.4g}"

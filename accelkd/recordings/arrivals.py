@@ -1,0 +1,151 @@
+"""The landing zone as it is watched: what has arrived, what is wrong with what has not, what a correction replaced.
+
+Looking costs a listing of the landing zone and a look into the folders that are not known yet; no file is hashed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from accelkd.files import write_json
+from accelkd.lake import Lake
+from accelkd.recordings.batches import MANIFEST, read_manifest
+from accelkd.recordings.identifiers import IDENTIFIER
+from accelkd.recordings.schema import SCHEMA_VERSION
+
+STALLED_S = 3600.0  # without a change and without a manifest: somebody should look
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A folder of the landing zone that is not known yet, or known and refused."""
+
+    batch_id: str
+    fingerprint: str  # of its files' names, sizes and times: changes when somebody sends again
+    problem: str | None  # why it cannot be used; None while it is arriving, and once it has arrived
+    arrived: bool  # its manifest is there and names what lies beside it
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A batch that broke a rule when its contents were read."""
+
+    batch_id: str
+    fingerprint: str  # of the files that were refused
+    reasons: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Retirement:
+    """A batch that a correction replaced."""
+
+    batch_id: str
+    replaced_by: str
+
+
+def arrived_batches(lake: Lake) -> list[str]:
+    """Batches in the landing zone whose manifest is there and that none replaced; the others are still arriving."""
+    gone = retired(lake)
+    return [name for name in landed_folders(lake) if name not in gone and (lake.landing / name / MANIFEST).exists()]
+
+
+def landed_folders(lake: Lake) -> list[str]:
+    """Names of the folders of the landing zone, sorted; hidden ones are being written."""
+    if not lake.landing.is_dir():
+        return []
+    return sorted(path.name for path in lake.landing.iterdir() if not path.name.startswith(".") and path.is_dir())
+
+
+def unsettled(lake: Lake, known: Collection[str]) -> list[Arrival]:
+    """What the landing zone holds beyond the batches that are `known`, and the refused ones whatever became of them."""
+    refusals, gone = refused(lake), retired(lake)
+    names = [name for name in landed_folders(lake) if name not in gone and (name not in known or name in refusals)]
+    return [_look(lake, name, refusals.get(name)) for name in names]
+
+
+def refuse(lake: Lake, batch_id: str, reasons: Sequence[str]) -> None:
+    """Note that a batch cannot be used as it is: it is tried again once its files change."""
+    refusal = Refusal(batch_id, fingerprint(lake.batch(batch_id)), list(reasons))
+    write_json(_refusals(lake) / f"{batch_id}.json", asdict(refusal))
+
+
+def accept(lake: Lake, batch_id: str) -> None:
+    """Take back that a batch was refused."""
+    (_refusals(lake) / f"{lake.batch(batch_id).name}.json").unlink(missing_ok=True)
+
+
+def refused(lake: Lake) -> dict[str, Refusal]:
+    """The batches that were refused, by name."""
+    notes = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(_refusals(lake).glob("[!.]*.json")))
+    return {note["batch_id"]: Refusal(**note) for note in notes}
+
+
+def refused_unchanged(lake: Lake) -> set[str]:
+    """The refused batches whose files are still those that were refused: trying again would tell nothing new."""
+    return {name for name, note in refused(lake).items() if fingerprint(lake.batch(name)) == note.fingerprint}
+
+
+def retire(lake: Lake, retirement: Retirement) -> None:
+    """Note that a correction replaced a batch, and remove what was derived from it; what arrived of it stays."""
+    notes = {**retired(lake), retirement.batch_id: retirement}
+    write_json(lake.root / "retired.json", [asdict(note) for _, note in sorted(notes.items())])
+    lake.segments(retirement.batch_id).unlink(missing_ok=True)
+    lake.quarantine(retirement.batch_id).unlink(missing_ok=True)
+    accept(lake, retirement.batch_id)
+
+
+def retired(lake: Lake) -> dict[str, Retirement]:
+    """The batches that a correction replaced, by name."""
+    path = lake.root / "retired.json"
+    notes = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return {note["batch_id"]: Retirement(**note) for note in notes}
+
+
+def fingerprint(folder: Path) -> str:
+    """16 hex digits over the names, sizes and times of a folder's files."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            stat = path.stat()
+            digest.update(f"{path.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _look(lake: Lake, name: str, refusal: Refusal | None) -> Arrival:
+    folder = lake.landing / name
+    now = fingerprint(folder)
+    if refusal is not None and refusal.fingerprint == now:
+        return Arrival(name, now, "; ".join(refusal.reasons), arrived=True)
+    if not IDENTIFIER.fullmatch(name):
+        return Arrival(name, now, "its name is not an identifier (letters, digits, '_' and '-')", arrived=False)
+    if not (folder / MANIFEST).exists():
+        quiet_s = time.time() - max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+        stalled = f"no {MANIFEST}, and no file has changed for {quiet_s / 3600:.1f} h" if quiet_s > STALLED_S else None
+        return Arrival(name, now, stalled, arrived=False)
+    problem = _manifest_problem(folder)
+    return Arrival(name, now, problem, arrived=problem is None)
+
+
+def _manifest_problem(folder: Path) -> str | None:
+    """What is wrong with a batch as far as its manifest and its listing tell."""
+    try:
+        manifest = read_manifest(folder)
+        missing = [entry.path for entry in manifest.files if not (folder / entry.path).is_file()]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return f"{MANIFEST} cannot be read: {error!r}"
+    if manifest.schema_version != SCHEMA_VERSION:
+        return f"its schema version is {manifest.schema_version!r}, this program reads {SCHEMA_VERSION}"
+    if manifest.batch_id != folder.name:
+        return f"its manifest is that of batch {manifest.batch_id!r}"
+    if missing:
+        return f"{len(missing)} files that the manifest lists are not there, first {missing[0]}"
+    return None
+
+
+def _refusals(lake: Lake) -> Path:
+    return lake.root / "refused"

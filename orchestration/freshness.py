@@ -1,0 +1,96 @@
+"""What is missing or stale: the one judgement that the headless runner and the nightly backfill share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import dagster as dg
+from dagster._core.definitions.data_version import (
+    SKIP_PARTITION_DATA_VERSION_DEPENDENCY_THRESHOLD,
+    CachingStaleStatusResolver,
+    StaleStatus,
+    extract_data_provenance_from_entry,
+    extract_data_version_from_entry,
+)
+from dagster._core.loader import LoadingContextForTest
+
+Step = tuple[dg.AssetKey, str | None]  # an asset, and its partition if it has partitions
+TRAINING = frozenset({"ppg_teacher", "accel_student"})  # has a schedule of its own
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """Looks at one state of an instance; a new one is needed after every run, because it remembers."""
+
+    instance: dg.DagsterInstance
+    graph: dg.AssetGraph
+
+    def due(self, batches: list[str], *, retrain: bool) -> Iterator[Step]:
+        """Everything to materialize, upstream first; with `retrain` off, encoders that exist are not trained again."""
+        resolver = CachingStaleStatusResolver(self.instance, self.graph, LoadingContextForTest(self.instance))
+        for key in self.graph.toposorted_asset_keys:
+            for partition in batches if self.graph.get(key).is_partitioned else [None]:
+                if self.is_due(key, partition, retrain=retrain, resolver=resolver):
+                    yield key, partition
+
+    def is_due(
+        self,
+        key: dg.AssetKey,
+        partition: str | None,
+        *,
+        retrain: bool,
+        resolver: CachingStaleStatusResolver | None = None,
+    ) -> bool:
+        """Whether an asset is missing, stale, or failed a blocking check, which Dagster counts as materialized."""
+        # Dagster's own notion of stale (code version or upstream data version changed), as its UI shows it; it has no
+        # public door yet.
+        resolver = resolver or CachingStaleStatusResolver(
+            self.instance, self.graph, LoadingContextForTest(self.instance)
+        )
+        status = resolver.get_status(key, partition)
+        if status is StaleStatus.MISSING:
+            return True
+        if key.to_user_string() in TRAINING and not retrain:
+            return False
+        stale = status is StaleStatus.STALE or (partition is None and self._read_something_else(key))
+        return stale or self._last_run_failed(key, partition)
+
+    def _read_something_else(self, key: dg.AssetKey) -> bool:
+        """Whether a partition that an asset without partitions read has changed since.
+
+        Dagster does not look where there are a hundred partitions or more.
+        """
+        latest = self.instance.get_latest_data_version_record(key)
+        provenance = extract_data_provenance_from_entry(latest.event_log_entry) if latest else None
+        if provenance is None:
+            return False
+        for parent in self.graph.get(key).parent_keys:
+            if not self.graph.get(parent).is_partitioned:
+                continue
+            count = len(self.instance.get_materialized_partitions(parent))
+            if count < SKIP_PARTITION_DATA_VERSION_DEPENDENCY_THRESHOLD:
+                continue
+            read = provenance.input_storage_ids.get(parent) or 0
+            news = dg.AssetRecordsFilter(parent, after_storage_id=read)
+            cursor: str | None = None
+            while True:
+                page = self.instance.fetch_materializations(news, limit=1000, cursor=cursor)
+                for record in page.records:
+                    before = self.instance.get_latest_data_version_record(
+                        parent, partition_key=record.partition_key, before_cursor=read + 1
+                    )
+                    was = extract_data_version_from_entry(before.event_log_entry) if before else None
+                    if was != extract_data_version_from_entry(record.event_log_entry):
+                        return True
+                if not page.has_more:
+                    break
+                cursor = page.cursor
+        return False
+
+    def _last_run_failed(self, key: dg.AssetKey, partition: str | None) -> bool:
+        records = self.instance.fetch_materializations(
+            dg.AssetRecordsFilter(key, asset_partitions=None if partition is None else [partition]), limit=1
+        ).records
+        run = self.instance.get_run_by_id(records[0].run_id) if records else None
+        return run is not None and run.status is dg.DagsterRunStatus.FAILURE
