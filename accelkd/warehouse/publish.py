@@ -12,13 +12,8 @@ import duckdb
 
 from accelkd.files import atomic_path
 from accelkd.lake import Lake
-<<<<<<< HEAD
 from accelkd.warehouse.load import ASIDE
-from accelkd.warehouse.staging import staging, staging_lock
-=======
-from accelkd.warehouse.load import NEXT
 from accelkd.warehouse.staging import READABLE_BY_OLDER, staging, staging_lock
->>>>>>> 7af1b30fc90db8fc5c37e647f4dd39b8420b792e
 
 RUNS = "provenance.runs"  # which run wrote what, and when: differs when the same is made again
 WASTE = 0.2  # of the file in free blocks, above which it is written anew
