@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from accelkd.evaluation.blas import one_blas_thread
+
 _CHUNK = 16_384  # rows that are in float64 at a time
 _SAME = 1e-6  # spread relative to the values' size below which float32 embeddings are all the same
 
 
+@one_blas_thread()
 def effective_rank(x: npt.NDArray[np.floating]) -> float:
     """Effective rank of embeddings `[samples, width]` about their mean, between 1 and the width; 0 if all are the same.
 

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import GroupKFold
 
+from accelkd.evaluation.blas import one_blas_thread
+
 Floats = npt.NDArray[np.floating]
 
 TARGETS = {"hr_bpm": "bpm", "sdnn_ms": "ms", "rmssd_ms": "ms"}
@@ -150,6 +152,7 @@ def refuse_shared_participants(train: LabelledEmbeddings, test: LabelledEmbeddin
         raise ValueError(f"participant {shared[0]} is in training and in test ({len(shared)} such participants)")
 
 
+@one_blas_thread()
 def fit_ridges(x: Floats, y: Floats, participants: Sequence[str] | npt.NDArray[np.str_]) -> Ridges:
     """Ridge regressions of `y` [samples, targets] on `x` [samples, width], with intercepts that are not penalised.
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from accelkd.evaluation.blas import one_blas_thread
+
 Floats = npt.NDArray[np.floating]
 
 
@@ -29,6 +31,7 @@ class Alignment:
         return np.asarray(x @ rotation.astype(np.float32) + offset.astype(np.float32), np.float32)
 
 
+@one_blas_thread()
 def fit_alignment(moved: Floats, target: Floats) -> Alignment:
     """The alignment of `moved` to `target`, row by row of the same segment, with the least squared distance.
 
