@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -14,6 +15,49 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+_SCRATCH = ".scratch"  # ends the name of a folder that somebody is writing into
+_SEAL = ".sha256"
+
+
+class DamagedFileError(ValueError):
+    """A file whose bytes are not those that were written."""
+
+
+@contextmanager
+def scratch_folder(beside: Path) -> Iterator[Path]:
+    """A hidden folder beside a file or folder that is being made; it goes when the block ends.
+
+    It is locked meanwhile, so that `sweep` can tell one that a killed process left.
+    """
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{beside.name}.", suffix=_SCRATCH, dir=beside.parent))
+    descriptor = os.open(scratch, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        os.close(descriptor)
+
+
+def sweep(root: Path) -> list[Path]:
+    """Remove the scratch folders that killed processes left below `root`; returns their paths."""
+    left = []
+    for scratch in sorted(root.rglob(f".*{_SCRATCH}")):
+        try:
+            descriptor = os.open(scratch, os.O_RDONLY)
+        except FileNotFoundError:  # its writer has just ended, or it lay in one that is swept already
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(scratch, ignore_errors=True)
+            left.append(scratch)
+        except BlockingIOError:
+            pass  # somebody is writing
+        finally:
+            os.close(descriptor)
+    return left
+
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
@@ -21,24 +65,23 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
     A killed or failing writer leaves the old (or nothing), never half of the new. `target` is a file or a folder.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    part = scratch / target.name
-    try:
+    with scratch_folder(target) as scratch:
+        part = scratch / target.name
         yield part
+        flush(part)
         if part.is_dir():
-            for file in sorted(part.rglob("*")):
-                if file.is_file():
-                    _flush(file)
             if target.exists():
                 target.rename(scratch / "replaced")
             part.rename(target)
         else:
-            _flush(part)
             part.replace(target)
         _flush(target.parent)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def flush(path: Path) -> None:
+    """Force a file, or a folder with all that is in it, to the disk."""
+    for one in [*path.rglob("*"), path] if path.is_dir() else [path]:
+        _flush(one)
 
 
 def _flush(path: Path) -> None:
@@ -75,6 +118,37 @@ def code_version(package: str) -> str:
         if source.name.endswith(".py"):
             digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     return f"{package}@{digest.hexdigest()[:12]}"
+
+
+def seal(path: Path) -> None:
+    """Write a file's hash beside it, as `sha256sum --check` reads it: `sealed_sha256` asks for it."""
+    write_text(path.with_name(path.name + _SEAL), f"{sha256_file(path)}  {path.name}\n")
+
+
+def sealed_sha256(path: Path) -> str:
+    """Hex SHA-256 of a sealed file. Raises DamagedFileError if file and seal are not both there and agree."""
+    try:
+        found, expected = sha256_file(path), path.with_name(path.name + _SEAL).read_text(encoding="utf-8")[:64]
+    except (FileNotFoundError, UnicodeDecodeError) as error:
+        raise DamagedFileError(f"{path}: the file or its hash is missing: {error}") from None
+    if found != expected:
+        raise DamagedFileError(f"{path} is damaged: its SHA-256 is {found}, {expected} was written")
+    return found
+
+
+def remove_sealed(path: Path) -> None:
+    """Remove a file and its seal, if they are there."""
+    for one in (path, path.with_name(path.name + _SEAL)):
+        one.unlink(missing_ok=True)
+
+
+def is_intact(path: Path) -> bool:
+    """Whether a sealed file is there with the bytes that were written."""
+    try:
+        sealed_sha256(path)
+    except DamagedFileError:
+        return False
+    return True
 
 
 def sha256_json(value: Any) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from accelkd.cohort.trained import TRAINED_ON, write_trained_on
+from accelkd.files import seal
 from accelkd.lake import Lake
 from accelkd.models.heads import ProjectionHead
 from accelkd.models.transformer import Encoder
@@ -111,6 +112,7 @@ def land(
         ),
         lake.quarantine(batch_id),
     )
+    seal(lake.quarantine(batch_id))
 
 
 def checkpoint(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from accelkd.cohort.split import participants_on, read_split, split_version
-from accelkd.files import sha256_file, sha256_json
+from accelkd.files import sha256_json
 from accelkd.lake import Lake
 from accelkd.segments.schema import SAMPLES
+from accelkd.segments.segment import intact_segments
 from accelkd.segments.store import SegmentStore
 
 
@@ -30,20 +32,34 @@ class TrainingSet:
 
 
 def segmented_batches(lake: Lake) -> dict[str, int]:
-    """Batches whose segments are there and not empty, with their number of PPG channels."""
+    """Batches that were cut into segments, and at least one, with their number of PPG channels.
+
+    A store that is missing or cannot be opened is cut anew.
+    """
+    stores, quarantines = (lake.root / "segments").glob("[!.]*.arrow"), (lake.root / "quarantine").glob("[!.]*.parquet")
     channels = {}
-    for path in sorted((lake.root / "segments").glob("[!.]*.arrow")):
-        with pa.memory_map(str(path)) as source:
-            reader = pa.ipc.open_file(source)
-            if reader.num_record_batches:
-                channels[path.stem] = reader.schema.field("ppg").type.list_size // SAMPLES
+    for batch_id in sorted({path.stem for path in [*stores, *quarantines]}):
+        try:
+            schema, empty = _opened(lake.segments(batch_id))
+        except (OSError, pa.ArrowException):
+            intact_segments(lake, batch_id)
+            schema, empty = _opened(lake.segments(batch_id))
+        if not empty:
+            channels[batch_id] = schema.field("ppg").type.list_size // SAMPLES
     return channels
+
+
+def _opened(store: Path) -> tuple[pa.Schema, bool]:
+    """The schema of a store, and whether it holds nothing."""
+    with pa.memory_map(str(store)) as source:
+        reader = pa.ipc.open_file(source)
+        return reader.schema, not reader.num_record_batches
 
 
 def training_set(lake: Lake) -> TrainingSet:
     """All segments of training participants, over the batches with the most common number of PPG channels.
 
-    Raises FileNotFoundError when there is no split or no segment yet.
+    Every store is read once to check its hash. Raises FileNotFoundError when there is no split or no segment yet.
     """
     channels = segmented_batches(lake)
     if not channels:
@@ -55,8 +71,8 @@ def training_set(lake: Lake) -> TrainingSet:
         per_count[count] += len(SegmentStore([lake.segments(batch_id)]))
     chosen, _ = max(per_count.items(), key=lambda item: (item[1], item[0]))
     batch_ids = tuple(batch_id for batch_id, count in channels.items() if count == chosen)
-    paths = [lake.segments(batch_id) for batch_id in batch_ids]
-    store = SegmentStore(paths)
+    hashes = [intact_segments(lake, batch_id) for batch_id in batch_ids]
+    store = SegmentStore([lake.segments(batch_id) for batch_id in batch_ids])
     in_training = pc.is_in(
         store.metadata.column("participant_id"), value_set=pa.array(sorted(participants_on(lake.split, "train")))
     )
@@ -65,6 +81,6 @@ def training_set(lake: Lake) -> TrainingSet:
         rows=np.flatnonzero(in_training.to_numpy(zero_copy_only=False)),
         batch_ids=batch_ids,
         left_out=tuple(sorted(set(channels) - set(batch_ids))),
-        data_version=sha256_json([sha256_file(path) for path in paths])[:16],
+        data_version=sha256_json(hashes)[:16],
         split_version=split_version(read_split(lake.split)),
     )

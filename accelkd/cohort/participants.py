@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from accelkd.lake import Lake
+from accelkd.recordings.batches import read_small_table
 from accelkd.segments.store import SegmentStore
 
 
@@ -19,9 +19,7 @@ def segmented_participants(lake: Lake, batch_ids: Sequence[str]) -> pa.Table:
     tables = []
     for batch_id in batch_ids:
         segmented = SegmentStore([lake.segments(batch_id)]).metadata.select(["participant_id", "device_id", "batch_id"])
-        people = pq.read_table(
-            lake.batch(batch_id) / "participants.parquet", columns=["participant_id", "sex", "age_years"]
-        )
+        people = read_small_table(lake.batch(batch_id), "participants").select(["participant_id", "sex", "age_years"])
         unique = segmented.group_by(["participant_id", "device_id", "batch_id"], use_threads=False).aggregate([])
         tables.append(unique.join(people, "participant_id", use_threads=False))
     if not tables:

@@ -7,6 +7,7 @@ today stays unseen by tomorrow's test participants' past and future recordings.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from bisect import bisect_right
 from collections import Counter
@@ -18,13 +19,14 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from accelkd.files import atomic_path
+from accelkd.files import DamagedFileError, atomic_path, sha256_json
 
 Side = Literal["train", "test"]
 
 AGE_EDGES_YEARS = (30, 40, 50, 60, 70)
 AGE_BANDS = ("under 30", "30 to 39", "40 to 49", "50 to 59", "60 to 69", "70 and over")
 UNKNOWN = "unknown"
+_ROWS = b"rows_sha256"  # metadata of the file: hash of its rows
 
 LEDGER = pa.schema(
     [
@@ -79,7 +81,7 @@ def extend_split(ledger: Path, participants: pa.Table, *, seed: int = 0, test_fr
         raise ValueError(f"test_fraction must be between 0 and 1, not {test_fraction}")
     settings = {b"seed": str(seed).encode(), b"test_fraction": repr(float(test_fraction)).encode()}
     rows: list[dict[str, str]] = []
-    if ledger.exists():
+    if ledger.exists() or _copy(ledger).exists():
         old = read_split(ledger)
         made_with = {key: (old.schema.metadata or {}).get(key) for key in settings}
         if made_with != settings:
@@ -101,8 +103,7 @@ def extend_split(ledger: Path, participants: pa.Table, *, seed: int = 0, test_fr
 
     table = pa.Table.from_pylist(rows, LEDGER.with_metadata(settings))
     if arrivals or not ledger.exists():
-        with atomic_path(ledger) as part:
-            pq.write_table(table, part)
+        write_split(ledger, table)
     strata = {_levels(row)[0] for row in rows}
     return SplitSummary(
         participants=len(rows),
@@ -115,9 +116,35 @@ def extend_split(ledger: Path, participants: pa.Table, *, seed: int = 0, test_fr
     )
 
 
+def write_split(ledger: Path, table: pa.Table) -> None:
+    """Replace the ledger by the rows of `table`, whose metadata are its settings.
+
+    Who was placed in which order is in no other file, so a copy is written first: one of the two is always whole.
+    """
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _ROWS: _rows_sha256(table)})
+    for path in (_copy(ledger), ledger):
+        with atomic_path(path) as part:
+            pq.write_table(table, part)
+
+
 def read_split(ledger: Path) -> pa.Table:
-    """The ledger (schema LEDGER). Raises SplitError if a participant is in it twice or on no side."""
-    table = pq.read_table(ledger)
+    """The ledger (schema LEDGER); where its file is damaged or missing, from its copy, which then replaces it.
+
+    Raises DamagedFileError if both are damaged, SplitError if a participant is in it twice or on no side.
+    """
+    if not ledger.exists() and not _copy(ledger).exists():
+        raise FileNotFoundError(f"no split ledger at {ledger}: materialize `participant_split` first")
+    try:
+        table = _intact(ledger)
+    except DamagedFileError as error:
+        try:
+            table = _intact(_copy(ledger))
+        except DamagedFileError as also:
+            raise DamagedFileError(
+                f"{error}; {also}; put one of them back from a backup: nobody may change sides, so it is not made anew"
+            ) from None
+        logging.getLogger(__name__).warning("%s; it is restored from %s", error, _copy(ledger).name)
+        write_split(ledger, table)
     if not table.schema.equals(LEDGER):
         raise SplitError(f"{ledger}: columns {table.schema.names}, expected {LEDGER.names}")
     sides = set(table.column("split").to_pylist())
@@ -127,6 +154,25 @@ def read_split(ledger: Path) -> pa.Table:
     if twice:
         raise SplitError(f"{ledger}: {len(twice)} participants have more than one row")
     return table
+
+
+def _copy(ledger: Path) -> Path:
+    return ledger.with_name(f"{ledger.stem}.copy{ledger.suffix}")
+
+
+def _intact(path: Path) -> pa.Table:
+    """A ledger's file, its rows checked against their hash. Raises DamagedFileError."""
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise DamagedFileError(f"{path} cannot be read: {error}") from None
+    if (table.schema.metadata or {}).get(_ROWS) != _rows_sha256(table):
+        raise DamagedFileError(f"{path} is damaged: its rows are not those that were written")
+    return table
+
+
+def _rows_sha256(table: pa.Table) -> bytes:
+    return sha256_json(table.to_pylist()).encode()
 
 
 def participants_on(ledger: Path, side: Side) -> frozenset[str]:

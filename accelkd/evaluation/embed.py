@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from accelkd.evaluation.extract import embed
 from accelkd.lake import Lake
+from accelkd.segments.segment import intact_segments
 from accelkd.segments.store import SegmentStore
 from accelkd.training.checkpoint import load_encoder
 from accelkd.training.current import EncoderName, current_checkpoint, current_models
@@ -35,6 +36,7 @@ def embed_batch(lake: Lake, encoder: EncoderName, batch_id: str, device: str = "
     the encoder has no checkpoint in use, LookupError if its model or the batch was not loaded into the warehouse.
     """
     module, info = load_encoder(current_checkpoint(lake, encoder))
+    intact_segments(lake, batch_id)
     store = SegmentStore([lake.segments(batch_id)])
     if not len(store):
         return EmbeddedBatch(info.model_id, 0, info.width, "the batch has no segments", info.model_id)

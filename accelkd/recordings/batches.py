@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -14,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from accelkd.files import write_json
+from accelkd.files import DamagedFileError, flush, scratch_folder, write_json
 from accelkd.recordings.identifiers import check_identifier
 from accelkd.recordings.schema import BATCH_TABLES, SCHEMA_VERSION
 
@@ -136,9 +135,8 @@ def writing_batch(landing: Path, batch_id: str, *, source: str, replaces: str | 
     FileExistsError. Raises ValueError for a bad batch id.
     """
     folder = landing / check_identifier("batch_id", batch_id)
-    landing.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{batch_id}.", dir=landing) as scratch:
-        part = Path(scratch) / batch_id
+    with scratch_folder(folder) as scratch:
+        part = scratch / batch_id
         part.mkdir()
         writer = BatchWriter(part)
         yield writer
@@ -147,12 +145,28 @@ def writing_batch(landing: Path, batch_id: str, *, source: str, replaces: str | 
         )
         write_json(part / MANIFEST, asdict(manifest))
         if not folder.exists():
+            flush(part)
             part.rename(folder)
         elif not (folder / MANIFEST).exists() or read_manifest(folder) != manifest:
             raise FileExistsError(
                 f"batch {batch_id} is there already with other content; "
                 "send a correction as a new batch that replaces it"
             )
+
+
+def read_small_table(folder: Path, table: str) -> pa.Table:
+    """A table of an arrived batch other than its recordings, which are read in pieces (accelkd.recordings.validate).
+
+    Raises DamagedFileError that names the file if it is not the one that the manifest lists.
+    """
+    path = folder / f"{table}.parquet"
+    content = path.read_bytes()
+    listed = {file.path: file.sha256 for file in read_manifest(folder).files}
+    if hashlib.sha256(content).hexdigest() != listed.get(path.name):
+        raise DamagedFileError(
+            f"batch {folder.name}: {path.name}: sha256: the file is not the one that the manifest lists"
+        )
+    return pq.read_table(pa.BufferReader(content))
 
 
 def batch_ids(batch_id: str, count: int) -> list[str]:

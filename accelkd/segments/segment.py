@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,16 +20,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import rust_dsp
-from accelkd.files import atomic_path, code_version
+from accelkd.files import DamagedFileError, atomic_path, code_version, seal, sealed_sha256
 from accelkd.lake import Lake
 from accelkd.progress import progress
-from accelkd.recordings.batches import Manifest, read_manifest
+from accelkd.recordings.batches import Manifest, read_manifest, read_small_table
 from accelkd.recordings.devices import DEVICES, Device
 from accelkd.recordings.validate import Violation, iter_recordings
 from accelkd.segments.reference import Reference, window_reference
 from accelkd.segments.schema import DURATION_S, QUARANTINE, segment_schema
 from accelkd.segments.store import SegmentStore, write_segments
-from accelkd.settings import MotionGate
+from accelkd.settings import MotionGate, Settings
 
 _AT_ONCE = 256  # windows that are processed together: bounds memory, fills the threads
 # Status bits of rust_dsp, from the one that explains the others
@@ -93,7 +94,24 @@ def segment_batch(lake: Lake, batch_id: str, *, gate: MotionGate = "strict", hop
     settings = {"seen": str(cutting.seen), "gate": gate, "hop_s": repr(float(hop_s)), "code": code}
     with atomic_path(lake.quarantine(batch_id)) as part:
         pq.write_table(quarantine.replace_schema_metadata(settings), part, compression="zstd")
+    seal(lake.quarantine(batch_id))
     return recount(lake, batch_id)
+
+
+def intact_segments(lake: Lake, batch_id: str) -> str:
+    """SHA-256 of a batch's segment store, once store and quarantine are known to be what was written.
+
+    Where one is damaged or missing, both are cut anew from the batch: the same bytes as before. Whoever reads signals
+    or loads a batch asks once, before it starts; what only counts does not. Raises what `segment_batch` raises.
+    """
+    try:
+        sealed_sha256(lake.quarantine(batch_id))
+        return sealed_sha256(lake.segments(batch_id))
+    except DamagedFileError as error:
+        logging.getLogger(__name__).warning("%s; segments of batch %s are cut anew", error, batch_id)
+    settings = Settings.load(lake)
+    segment_batch(lake, batch_id, gate=settings.motion_gate, hop_s=settings.hop_s)
+    return sealed_sha256(lake.segments(batch_id))
 
 
 def recount(lake: Lake, batch_id: str) -> SegmentCounts:
@@ -144,7 +162,7 @@ class _Cutting:
                 segments += batch.num_rows
                 yield batch
         if (folder / "rejected.parquet").exists():
-            for file in pq.read_table(folder / "rejected.parquet").to_pylist():
+            for file in read_small_table(folder, "rejected").to_pylist():
                 self.seen += 1
                 self._quarantine("file", file["reason"], f"{file['source_file']}: {file['detail']}", file)
         if self.seen != segments + len(self.quarantined):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from accelkd.files import atomic_path
+from accelkd.files import atomic_path, seal
 from accelkd.segments.schema import ACCEL_AXES, METADATA, SAMPLES, segment_schema
 
 Modality = Literal["ppg", "accel"]
@@ -19,13 +19,15 @@ Modality = Literal["ppg", "accel"]
 def write_segments(path: Path, ppg_channels: int, batches: Iterable[pa.RecordBatch]) -> int:
     """Write a store from record batches of `segment_schema(ppg_channels)`; returns the number of segments.
 
-    Streams: no more than one record batch is in memory. The file replaces an older one atomically.
+    Streams: no more than one record batch is in memory. The file replaces an older one atomically,
+    and its hash lies beside it.
     """
     rows = 0
     with atomic_path(path) as part, pa.ipc.new_file(str(part), segment_schema(ppg_channels)) as writer:
         for batch in batches:
             writer.write_batch(batch)
             rows += batch.num_rows
+    seal(path)
     return rows
 
 

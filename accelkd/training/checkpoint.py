@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import accelkd.models
 import accelkd.training
-from accelkd.files import atomic_path, sha256_json, write_json
+from accelkd.files import atomic_path, is_intact, seal, sealed_sha256, sha256_json, write_json
 from accelkd.models.encoders import AnyEncoder, build_encoder, read_shape
 from accelkd.models.heads import ProjectionHead
 from accelkd.segments.store import Modality
@@ -90,11 +90,13 @@ def write_checkpoint(
         write_json(part / METRICS, dict(metrics))
         pq.write_table(curve, part / CURVE)
         (part / CARD).write_text(_card(identity, weights, metrics), encoding="utf-8")
+        for name in (WEIGHTS, CONFIG, METRICS, CURVE):
+            seal(part / name)
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether the checkpoint is there: it appears whole, so its configuration stands for all of it."""
-    return (folder / CONFIG).exists()
+    """Whether the checkpoint is there, with the bytes that were written."""
+    return all(is_intact(folder / name) for name in (WEIGHTS, CONFIG, METRICS, CURVE))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -152,7 +154,8 @@ def load_heads(folder: Path) -> tuple[ProjectionHead, ProjectionHead]:
 
 
 def _part(folder: Path, name: str) -> dict[str, Tensor]:
-    """The weights under one attribute of the trained module."""
+    """The weights under one attribute of the trained module. Raises DamagedFileError."""
+    sealed_sha256(folder / WEIGHTS)
     weights = load_file(folder / WEIGHTS)
     return {key.removeprefix(f"{name}."): tensor for key, tensor in weights.items() if key.startswith(f"{name}.")}
 

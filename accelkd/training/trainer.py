@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from accelkd.files import atomic_path
+from accelkd.files import atomic_path, is_intact, seal
 from accelkd.models.efficientnet import EfficientNet
 from accelkd.models.transformer import Transformer
 from accelkd.progress import progress
@@ -91,10 +91,10 @@ def train(
 ) -> Training:
     """Train `objective` in place on `device` and return its curve.
 
-    The run continues from the file `state` if it is there (written every `save_every` steps, removed by the caller once
-    the result is safe). What a step does depends on the configuration and the step's number alone, so a resumed run
-    ends as an unbroken one: on a CPU with the same number of threads, with the same bytes. Under `torchrun` each
-    process takes its share of every batch. Raises NonFiniteLossError.
+    The run continues from the file `state` if it is there with the bytes that were written (every `save_every` steps;
+    removed by the caller once the result is safe). What a step does depends on the configuration and the step's number
+    alone, so a resumed run ends as an unbroken one: on a CPU with the same number of threads, with the same bytes.
+    Under `torchrun` each process takes its share of every batch. Raises NonFiniteLossError.
     """
     objective.to(device).train()
     if world_size() > 1 and device.type == "cuda":
@@ -103,7 +103,7 @@ def train(
     optimizer = _optimizer(trained, config)
     curve = Curve()
     best: dict[str, Tensor] = {}
-    start = _restore(state, objective, optimizer, curve, best) if state.exists() else 0
+    start = _restore(state, objective, optimizer, curve, best) if is_intact(state) else 0
     bf16 = config.precision == "bf16" and has_bf16(device)
     share = my_share(config.batch_size)
     step_of: nn.Module = objective
@@ -186,6 +186,7 @@ def _save(
         }
         with atomic_path(state) as part:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part)
+        seal(state)
     barrier()
 
 

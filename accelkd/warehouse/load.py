@@ -22,8 +22,9 @@ from accelkd.cohort.trained import read_trained_on
 from accelkd.files import code_version, sha256_file, sha256_json
 from accelkd.lake import Lake
 from accelkd.recordings.arrivals import Retirement, retire, retired
-from accelkd.recordings.batches import MANIFEST, Manifest, read_manifest
+from accelkd.recordings.batches import MANIFEST, Manifest, read_manifest, read_small_table
 from accelkd.segments.schema import METADATA
+from accelkd.segments.segment import intact_segments
 from accelkd.training.current import history
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
 from accelkd.warehouse.staging import staging
@@ -89,13 +90,14 @@ def load_batch(lake: Lake, batch_id: str) -> LoadedBatch:
     Raises ValueError if a recording is also in another batch, if the batch was itself replaced or says that it replaces
     itself.
     """
+    intact_segments(lake, batch_id)
     folder, store, quarantine = lake.batch(batch_id), lake.segments(batch_id), lake.quarantine(batch_id)
     manifest = read_manifest(folder)
     if batch_id in (gone := retired(lake)):
         raise ValueError(f"batch {batch_id} was replaced by {gone[batch_id].replaced_by}")
     if manifest.replaces == batch_id:
         raise ValueError(f"batch {batch_id} says that it replaces itself")
-    demographics = pq.read_table(folder / "participants.parquet")
+    demographics = read_small_table(folder, "participants")
     with pa.memory_map(str(store)) as source:
         segments = pa.ipc.open_file(source).read_all().select([*METADATA.names, "ppg_status", "accel_status"])
         with staging(lake) as connection:
@@ -116,7 +118,7 @@ def load_batch(lake: Lake, batch_id: str) -> LoadedBatch:
                 "count(DISTINCT participant_id) AS participants FROM arriving GROUP BY ALL ORDER BY ALL"
             )
             if (folder / SURVEY).exists():
-                _load_survey(connection, batch_id, pq.read_table(folder / SURVEY))
+                _load_survey(connection, batch_id, read_small_table(folder, "survey"))
             quarantined = pq.read_metadata(quarantine).num_rows
             connection.execute(
                 "INSERT INTO batches (batch_id, source, devices, recordings, participants, segments, quarantined) "

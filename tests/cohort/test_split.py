@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,7 +20,9 @@ from accelkd.cohort.split import (
     participants_on,
     read_split,
     split_version,
+    write_split,
 )
+from accelkd.files import DamagedFileError
 
 Person = tuple[str, str | None, float | None, str, str]
 NAMES = ("participant_id", "sex", "age_years", "device_id", "batch_id")
@@ -160,16 +161,41 @@ def test_other_settings_are_refused(ledger: Path) -> None:
 
 def test_a_damaged_ledger_is_refused(ledger: Path) -> None:
     extend_split(ledger, table([("p1", None, None, "e4", "b1")]))
-    good = pq.read_table(ledger)
-    pq.write_table(pa.concat_tables([good, good]), ledger)
+    good = read_split(ledger)
+    write_split(ledger, pa.concat_tables([good, good]))
     with pytest.raises(SplitError, match="more than one row"):
         participants_on(ledger, "train")
-    pq.write_table(good.set_column(1, good.schema.field("split"), pa.array(["both"])), ledger)
+    write_split(ledger, good.set_column(1, good.schema.field("split"), pa.array(["both"])))
     with pytest.raises(SplitError, match="unknown side"):
         participants_on(ledger, "train")
-    pq.write_table(good.drop_columns(["sex"]), ledger)
+    write_split(ledger, good.drop_columns(["sex"]))
     with pytest.raises(SplitError, match="columns"):
         participants_on(ledger, "train")
+
+
+@pytest.mark.parametrize("side", ["split.parquet", "split.copy.parquet"])
+def test_one_damaged_or_lost_file_of_the_ledger_is_made_whole_from_the_other(ledger: Path, side: str) -> None:
+    extend_split(ledger, table([(f"p{i}", None, None, "e4", "b1") for i in range(9)]))
+    before = read_split(ledger)
+    damaged = ledger.with_name(side)
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 3] ^= 4
+    for wrong in (bytes(content), b"", None):
+        damaged.unlink()
+        if wrong is not None:
+            damaged.write_bytes(wrong)
+        assert read_split(ledger).equals(before)
+        extend_split(ledger, table([("p0", None, None, "e4", "b1")]))
+        assert read_split(ledger).equals(before)
+
+
+def test_a_ledger_whose_two_files_are_damaged_is_never_made_anew(ledger: Path) -> None:
+    people = table([("p1", None, None, "e4", "b1")])
+    extend_split(ledger, people)
+    for path in ledger.parent.glob("*.parquet"):
+        path.write_bytes(b"nothing")
+    with pytest.raises(DamagedFileError, match=r"split\.parquet.*split\.copy\.parquet"):
+        extend_split(ledger, people)
 
 
 def test_leakage_is_raised() -> None:
