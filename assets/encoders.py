@@ -145,6 +145,7 @@ def accel_student(
     group_name="encoders",
     kinds={"json"},
     owners=["team:research"],
+    tags=tags("summaries", "each-training"),
     pool="training",
     code_version="1",
     check_specs=[

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from accelkd.lake import Lake
-from accelkd.training.current import EncoderName, current_checkpoint
+from accelkd.training.current import EncoderName, candidate_checkpoint
 
 _PART = 10  # first and last tenth of the steps: a single step is one batch of segments
 
@@ -23,10 +23,10 @@ class LossChange:
 
 
 def loss_change(lake: Lake, encoder: EncoderName) -> LossChange:
-    """Of the checkpoint in use. Raises FileNotFoundError if there is none."""
+    """Of the checkpoint trained last. Raises FileNotFoundError if there is none."""
     from accelkd.training.checkpoint import CURVE  # imports torch
 
-    curve = pq.read_table(current_checkpoint(lake, encoder) / CURVE)
+    curve = pq.read_table(candidate_checkpoint(lake, encoder) / CURVE)
     loss = curve.column("loss").to_numpy()
     part = max(1, len(loss) // _PART)
     chance = curve.column("chance_loss")[0].as_py() if "chance_loss" in curve.column_names else None

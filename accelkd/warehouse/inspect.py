@@ -127,14 +127,13 @@ def heart_rate_errors(lake: Lake, encoder: EncoderName) -> tuple[float, float]:
 
 
 def retrieval_ranks(lake: Lake) -> dict[str, tuple[float, float]]:
-    """Mean rank of the own pair and that of chance, in projected space, for each direction between current encoders."""
-    models = [current_checkpoint(lake, encoder).name for encoder in ("ppg_teacher", "accel_student")]
+    """Mean rank of the own pair and that of chance, in projected space, for each direction between the tables' models."""
     with staging(lake) as connection:
         rows = connection.execute(
             "SELECT query_encoder || '_finds_' || key_encoder, mean_rank, chance_mean_rank FROM retrieval_results "
             "WHERE space = 'projected' AND list_contains($models, query_model_id) "
             "AND list_contains($models, key_model_id) ORDER BY 1",
-            {"models": models},
+            {"models": list(models_in_use(connection).values())},
         ).fetchall()
     return {direction: (rank, chance) for direction, rank, chance in rows}
 
