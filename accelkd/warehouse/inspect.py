@@ -127,7 +127,7 @@ def heart_rate_errors(lake: Lake, encoder: EncoderName) -> tuple[float, float]:
 
 
 def retrieval_ranks(lake: Lake) -> dict[str, tuple[float, float]]:
-    """Mean rank of the own pair and that of chance, in projected space, for each direction between the tables' models."""
+    """Mean rank of the own pair and that of chance in projected space, for each direction."""
     with staging(lake) as connection:
         rows = connection.execute(
             "SELECT query_encoder || '_finds_' || key_encoder, mean_rank, chance_mean_rank FROM retrieval_results "
