@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from accelkd.cohort.survey import TARGETS as HEALTH_TARGETS
+from accelkd.evaluation.blas import one_blas_thread
 from accelkd.evaluation.probes import (
     LabelledEmbeddings,
     fit_ridges,
@@ -105,6 +106,7 @@ def mean_embeddings(
     return names, sums / counts[:, None]
 
 
+@one_blas_thread()
 def probe_participants(train: LabelledEmbeddings, test: LabelledEmbeddings) -> dict[str, ParticipantProbe]:
     """Probes for every target, fitted on the people of `train` and measured on those of `test`, a row each.
 

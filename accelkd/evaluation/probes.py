@@ -99,6 +99,7 @@ def labelled_subsets(
     return subsets
 
 
+@one_blas_thread()
 def probe_segments(
     train: LabelledEmbeddings,
     test: LabelledEmbeddings,
@@ -152,7 +153,6 @@ def refuse_shared_participants(train: LabelledEmbeddings, test: LabelledEmbeddin
         raise ValueError(f"participant {shared[0]} is in training and in test ({len(shared)} such participants)")
 
 
-@one_blas_thread()
 def fit_ridges(x: Floats, y: Floats, participants: Sequence[str] | npt.NDArray[np.str_]) -> Ridges:
     """Ridge regressions of `y` [samples, targets] on `x` [samples, width], with intercepts that are not penalised.
 
