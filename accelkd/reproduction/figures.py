@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,14 +38,15 @@ _SIZE_LABELS = dict(zip(paper.SIZES, ("XS", "S", "M", "L", "XL"), strict=True))
 _MAP_TITLES = {"accel-mae": "Accel-MAE", "ppg-mae": "PPG-MAE (teacher)", "accel-kd-mae": "Accel-KD via PPG-MAE"}
 
 
-def draw_figures(results: Results, folder: Path) -> dict[str, str]:
+def draw_figures(results: Results, folder: Path) -> dict[str, str] | None:
     """Write a PNG into `folder` for each figure that has results; the caption of each by its file name.
 
-    Nothing is drawn where matplotlib is not installed.
+    None where matplotlib is not installed.
     """
-    if find_spec("matplotlib") is None:
-        return {}
-    import matplotlib as mpl
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        return None
 
     from accelkd.evaluation.figures import STYLE
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -163,16 +162,14 @@ def _tables(tables: Iterable[ResultTable]) -> str:
     return "\n\n".join(parts)
 
 
-def _figures(captions: Mapping[str, str]) -> str:
+def _figures(captions: Mapping[str, str] | None) -> str:
     parts = ["## Figures"]
-    if not captions:
-        missing = find_spec("matplotlib") is None
-        parts.append(
-            "Left out: matplotlib is not installed on the machine that wrote this."
-            if missing
-            else "Left out: there are no results to draw."
-        )
-    parts += [f"![{caption}](figures/{file})\n\n*{caption}*" for file, caption in captions.items()]
+    if captions is None:
+        parts.append("Left out: matplotlib is not installed on the machine that wrote this.")
+    elif not captions:
+        parts.append("There are no results to draw.")
+    else:
+        parts += [f"![{caption}](figures/{file})\n\n*{caption}*" for file, caption in captions.items()]
     return "\n\n".join(parts)
 
 
