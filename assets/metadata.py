@@ -13,7 +13,7 @@ from accelkd.warehouse.inspect import Column
 
 MadeFrom = Mapping[str, Sequence[str]]  # a column, and the columns that it is made from as `asset.column`
 Data = Literal["of-people", "summaries"]
-Cadence = Literal["each-batch", "each-training", "each-report"]
+Cadence = Literal["each-batch", "each-training", "each-report", "by-hand"]
 
 
 def tags(data: Data, cadence: Cadence) -> dict[str, str]:

@@ -9,12 +9,12 @@ import dagster as dg
 from accelkd.files import sha256_json
 from accelkd.lake import Lake
 from accelkd.settings import Settings
-from assets import checks, cohort, embeddings, encoders, recordings, reports, segments, warehouse
+from assets import checks, cohort, embeddings, encoders, recordings, reports, reproduction, segments, warehouse
 from orchestration.automation import CONDITIONS, follow_changes
 from orchestration.jobs import jobs, schedules
 from orchestration.sensors import sensors
 
-STAGES = [recordings, segments, cohort, encoders, embeddings, warehouse, reports]
+STAGES = [recordings, segments, cohort, encoders, embeddings, warehouse, reports, reproduction]
 
 
 def build_defs(lake: Lake) -> dg.Definitions:
@@ -29,7 +29,7 @@ def build_defs(lake: Lake) -> dg.Definitions:
 
     @dg.resource
     def of_run(context: dg.InitResourceContext) -> Lake:
-        return replace(lake, run_id=context.run_id)
+        return replace(lake, run_id=context.run.run_id if context.run else None)
 
     stages = [asset for asset in dg.load_assets_from_modules(STAGES) if isinstance(asset, dg.AssetsDefinition)]
     return dg.Definitions(

@@ -45,6 +45,8 @@ class Freshness:
         """Whether an asset is missing, stale, or failed a blocking check, which Dagster counts as materialized."""
         # Dagster's own notion of stale (code version or upstream data version changed), as its UI shows it; it has no
         # public door yet.
+        if self.graph.get(key).tags.get("cadence") == "by-hand":
+            return False
         resolver = resolver or CachingStaleStatusResolver(
             self.instance, self.graph, LoadingContextForTest(self.instance)
         )

@@ -36,7 +36,7 @@ retrain = dg.define_asset_job(
 )
 report = dg.define_asset_job(
     "report",
-    selection=dg.AssetSelection.groups("reports", "warehouse"),
+    selection=dg.AssetSelection.groups("reports", "warehouse") - dg.AssetSelection.tag("cadence", "by-hand"),
     description="Probe, retrieve, project; publish the DuckDB file and the written report.",
     tags={"dagster/max_runtime": str(12 * HOUR_S)},
 )

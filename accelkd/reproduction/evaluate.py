@@ -1,4 +1,4 @@
-"""One trained experiment to its rows of results: probes, retrieval, map, curve, in the schemas of the result files."""
+"""One trained experiment to its rows of results: probes, retrieval, map, curve."""
 
 from __future__ import annotations
 
@@ -29,99 +29,15 @@ from accelkd.evaluation.projection import tsne
 from accelkd.evaluation.retrieval import retrieve
 from accelkd.reproduction.cohort import SEGMENT_TARGETS, Cohort
 from accelkd.reproduction.experiments import MAPPED, Run
+from accelkd.reproduction.results import CONSTANT, SCHEMAS
 from accelkd.training.checkpoint import CURVE, load_encoder, load_heads, load_regressor, read_config, read_metrics
 from accelkd.training.configs import DistillationConfig, SupervisedConfig
 
-CONSTANT = "constant"  # the pseudo-experiment that always predicts the training labels' median, mean or majority
 MAP_PARTICIPANTS, MAP_SEGMENTS = 10, 20  # section 5.1
 _LABEL_SEED = 0  # of the draws of labelled segments: the same for every experiment and seed
 
 Floats = npt.NDArray[np.floating]
 Rows = list[dict[str, Any]]
-
-_RUN = [pa.field("experiment", pa.string()), pa.field("seed", pa.int64())]
-SCHEMAS = {
-    "results": pa.schema(
-        [
-            *_RUN,
-            pa.field("target", pa.string()),
-            pa.field("level", pa.string()),
-            pa.field("label_fraction", pa.float64()),
-            pa.field("metric", pa.string()),
-            pa.field("value", pa.float64()),
-            pa.field("train_n", pa.int64()),
-            pa.field("test_n", pa.int64()),
-        ]
-    ),
-    "errors": pa.schema(
-        [
-            *_RUN,
-            pa.field("target", pa.string()),
-            pa.field("label_fraction", pa.float64()),
-            pa.field("participant_id", pa.string()),
-            pa.field("n", pa.int64()),
-            pa.field("absolute_error_sum", pa.float64()),
-        ]
-    ),
-    "scores": pa.schema(
-        [
-            *_RUN,
-            pa.field("target", pa.string()),
-            pa.field("participant_id", pa.string()),
-            pa.field("label", pa.bool_()),
-            pa.field("score", pa.float64()),
-        ]
-    ),
-    "retrieval": pa.schema(
-        [
-            _RUN[0],
-            pa.field("teacher", pa.string()),
-            _RUN[1],
-            pa.field("space", pa.string()),
-            pa.field("direction", pa.string()),
-            pa.field("pools", pa.int64()),
-            *(
-                pa.field(name, pa.float64())
-                for name in (
-                    "participants",
-                    "segments",
-                    "top1_percent",
-                    "top1_percent_sd",
-                    "mean_rank",
-                    "mean_rank_sd",
-                    "chance_top1_percent",
-                    "chance_mean_rank",
-                )
-            ),
-        ]
-    ),
-    "models": pa.schema(
-        [
-            *_RUN,
-            *(
-                pa.field(name, pa.string())
-                for name in ("model_id", "teacher_model_id", "method", "modality", "architecture")
-            ),
-            *(pa.field(name, pa.int64()) for name in ("parameters", "width", "steps", "batch_size")),
-            *(pa.field(name, pa.float64()) for name in ("loss", "chance_loss", "wall_s", "segments_per_s", "mfu")),
-            pa.field("device", pa.string()),
-            pa.field("precision", pa.string()),
-            pa.field("effective_rank", pa.float64()),
-            pa.field("code_version", pa.string()),
-        ]
-    ),
-    "curves": pa.schema(
-        [
-            *_RUN,
-            pa.field("step", pa.int64()),
-            pa.field("loss", pa.float64()),
-            pa.field("learning_rate", pa.float64()),
-        ]
-    ),
-    "map": pa.schema(
-        [_RUN[0], pa.field("participant", pa.int64()), pa.field("x", pa.float64()), pa.field("y", pa.float64())]
-    ),
-}
 
 
 def training_rows(run: Run, cohort: Cohort) -> npt.NDArray[np.intp]:
@@ -147,7 +63,7 @@ def evaluate(
     label_fractions: Sequence[float],
     pools: int,
 ) -> tuple[dict[str, pa.Table], npt.NDArray[np.float32]]:
-    """Tables (SCHEMAS) of one trained run, and its embeddings of all segments of the cohort.
+    """Tables of one trained run by their name in SCHEMAS, and its embeddings of all segments of the cohort.
 
     `partners` are the embeddings of the experiments that it needs: its teacher's, or those to align with.
     """

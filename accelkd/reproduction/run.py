@@ -41,8 +41,10 @@ from accelkd.files import atomic_path, sha256_json, write_json, write_text
 from accelkd.lake import Lake
 from accelkd.reproduction import evaluate as evaluation
 from accelkd.reproduction.cohort import Cohort, CohortPlan, Versions, cohort_lake, describe, make_cohort, read_cohort
-from accelkd.reproduction.evaluate import SCHEMAS, constant_rows, evaluate, training_rows
+from accelkd.reproduction.evaluate import constant_rows, evaluate, training_rows
 from accelkd.reproduction.experiments import Preset, Run, as_data
+from accelkd.reproduction.report import write_reproduction
+from accelkd.reproduction.results import SCHEMAS
 from accelkd.training.checkpoint import code_version
 from accelkd.training.runs import train_encoder
 
@@ -146,8 +148,6 @@ def reproduce(
     }
     _gather(folder, preset, cohort, [task for task in tasks if task.run.name in outcome.done])
     write_json(folder / COHORT, facts)
-    from accelkd.reproduction.report import write_reproduction
-
     outcome.report = write_reproduction(folder)
     return outcome
 

@@ -291,6 +291,84 @@ COMMENT ON COLUMN retrieval_results.mean_rank_sd IS 'Standard deviation over poo
 COMMENT ON COLUMN retrieval_results.chance_top1_percent IS 'Of a random ranking of the same pools';
 COMMENT ON COLUMN retrieval_results.chance_mean_rank IS 'Of a random ranking of the same pools';
 
+CREATE SCHEMA IF NOT EXISTS reproduction;
+
+CREATE TABLE reproduction.results (
+    experiment VARCHAR NOT NULL,
+    seed BIGINT NOT NULL,
+    target VARCHAR NOT NULL,
+    level VARCHAR NOT NULL,
+    label_fraction DOUBLE NOT NULL,
+    metric VARCHAR NOT NULL,
+    value DOUBLE,
+    train_n BIGINT NOT NULL,
+    test_n BIGINT NOT NULL
+);
+COMMENT ON TABLE reproduction.results IS 'The paper''s experiments on a simulated cohort: one row for each encoder, target, share of labels and metric';
+COMMENT ON COLUMN reproduction.results.experiment IS 'What was trained (docs/reproduction.md); constant is the best constant of the training labels';
+COMMENT ON COLUMN reproduction.results.seed IS 'Seed of its training';
+COMMENT ON COLUMN reproduction.results.target IS 'hr_bpm, sdnn_ms, rmssd_ms, age, bmi, sex or a health target of the survey';
+COMMENT ON COLUMN reproduction.results.level IS 'segment: one sample is a minute; participant: one is the mean embedding of a person';
+COMMENT ON COLUMN reproduction.results.label_fraction IS 'Share of the training labels that the probe or the supervised encoder got';
+COMMENT ON COLUMN reproduction.results.metric IS 'mae, rmse, pearson_r or auc';
+COMMENT ON COLUMN reproduction.results.value IS 'On the test participants; null where it cannot be told';
+COMMENT ON COLUMN reproduction.results.train_n IS 'Segments or participants that it was fitted on';
+COMMENT ON COLUMN reproduction.results.test_n IS 'Segments or participants that it was measured on';
+
+CREATE TABLE reproduction.retrieval (
+    experiment VARCHAR NOT NULL,
+    teacher VARCHAR NOT NULL,
+    seed BIGINT NOT NULL,
+    space VARCHAR NOT NULL,
+    direction VARCHAR NOT NULL,
+    pools BIGINT NOT NULL,
+    participants DOUBLE NOT NULL,
+    segments DOUBLE NOT NULL,
+    top1_percent DOUBLE NOT NULL,
+    top1_percent_sd DOUBLE NOT NULL,
+    mean_rank DOUBLE NOT NULL,
+    mean_rank_sd DOUBLE NOT NULL,
+    chance_top1_percent DOUBLE NOT NULL,
+    chance_mean_rank DOUBLE NOT NULL
+);
+COMMENT ON TABLE reproduction.retrieval IS 'The paper''s retrieval experiments (tables 1 and 8) on a simulated cohort';
+COMMENT ON COLUMN reproduction.retrieval.experiment IS 'Accelerometer encoder';
+COMMENT ON COLUMN reproduction.retrieval.teacher IS 'PPG encoder: its teacher, or the one that it was aligned with';
+COMMENT ON COLUMN reproduction.retrieval.seed IS 'Seed of its training';
+COMMENT ON COLUMN reproduction.retrieval.space IS 'projected: after the trained heads; raw: the embeddings themselves; procrustes: after alignment';
+COMMENT ON COLUMN reproduction.retrieval.direction IS 'ppg_from_accel or accel_from_ppg';
+COMMENT ON COLUMN reproduction.retrieval.pools IS 'Number of bootstrap candidate pools';
+COMMENT ON COLUMN reproduction.retrieval.participants IS 'Mean number of participants of a pool';
+COMMENT ON COLUMN reproduction.retrieval.segments IS 'Mean number of candidates of a pool';
+COMMENT ON COLUMN reproduction.retrieval.top1_percent IS 'Queries whose own pair ranks first, mean over pools';
+COMMENT ON COLUMN reproduction.retrieval.top1_percent_sd IS 'Standard deviation over pools';
+COMMENT ON COLUMN reproduction.retrieval.mean_rank IS 'Mean rank of the own pair, mean over pools; 1 is perfect';
+COMMENT ON COLUMN reproduction.retrieval.mean_rank_sd IS 'Standard deviation over pools';
+COMMENT ON COLUMN reproduction.retrieval.chance_top1_percent IS 'Of a random ranking of the same pools';
+COMMENT ON COLUMN reproduction.retrieval.chance_mean_rank IS 'Of a random ranking of the same pools';
+
+CREATE TABLE reproduction.claims (
+    claim_id VARCHAR PRIMARY KEY,
+    sentence VARCHAR NOT NULL,
+    where_in_paper VARCHAR NOT NULL,
+    rule VARCHAR NOT NULL,
+    paper VARCHAR NOT NULL,
+    ours VARCHAR NOT NULL,
+    verdict VARCHAR NOT NULL,
+    seeds BIGINT NOT NULL,
+    note VARCHAR NOT NULL
+);
+COMMENT ON TABLE reproduction.claims IS 'Every comparative claim of the paper, and whether it holds on the simulated cohort';
+COMMENT ON COLUMN reproduction.claims.claim_id IS 'Short name of the claim';
+COMMENT ON COLUMN reproduction.claims.sentence IS 'The claim in our words';
+COMMENT ON COLUMN reproduction.claims.where_in_paper IS 'Sections and tables';
+COMMENT ON COLUMN reproduction.claims.rule IS 'When it holds';
+COMMENT ON COLUMN reproduction.claims.paper IS 'The paper''s figures';
+COMMENT ON COLUMN reproduction.claims.ours IS 'Ours';
+COMMENT ON COLUMN reproduction.claims.verdict IS 'holds, does not hold or not decidable';
+COMMENT ON COLUMN reproduction.claims.seeds IS 'Seeds that it rests on';
+COMMENT ON COLUMN reproduction.claims.note IS 'What to know when reading it';
+
 CREATE SCHEMA IF NOT EXISTS provenance;
 
 CREATE TABLE provenance.artifacts (
@@ -303,7 +381,7 @@ CREATE TABLE provenance.artifacts (
 );
 COMMENT ON TABLE provenance.artifacts IS 'Every file, checkpoint, table partition and report, as it is now';
 COMMENT ON COLUMN provenance.artifacts.artifact_id IS 'kind:name, such as segments:2026-11-a';
-COMMENT ON COLUMN provenance.artifacts.kind IS 'file, batch, segments, quarantine, tables, split, model, embeddings, probe, retrieval, map or report';
+COMMENT ON COLUMN provenance.artifacts.kind IS 'file, batch, segments, quarantine, tables, split, model, embeddings, probe, retrieval, map, reproduction or report';
 COMMENT ON COLUMN provenance.artifacts.path IS 'Where it lies, relative to the home; null for rows of a table';
 COMMENT ON COLUMN provenance.artifacts.version IS 'SHA-256 of a file, identity of a checkpoint or split, hash of the inputs or results otherwise';
 COMMENT ON COLUMN provenance.artifacts.code_version IS 'Package that made it and the hash of its source text; null for what arrived';

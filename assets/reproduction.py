@@ -1,0 +1,68 @@
+"""The paper's experiments on a simulated cohort of their own, its tables and claims: launched by hand."""
+
+import dagster as dg
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from accelkd.files import sha256_json
+from accelkd.lake import Lake
+from accelkd.warehouse.inspect import documented_columns
+from assets.metadata import figure, markdown_table, table, tags, warehouse_columns
+
+_TABLES = ["reproduction.results", "reproduction.retrieval", "reproduction.claims"]
+_SHOWN = ["sentence", "paper", "ours", "verdict", "seeds"]  # of the claims
+
+
+class Reproduction(dg.Config):
+    """What to run; everything that was run before with the same configuration, code and data is used again."""
+
+    preset: str = Field("smoke", description="smoke (minutes), small (hours on a CPU) or gpu (the paper's sizes).")
+    only: list[str] = Field([], description="Tables and figures, such as table-3; none means all.")
+    workers: int | None = Field(None, description="Processes; by default the number of cores, or 1 on a GPU.")
+    budget_min: float | None = Field(None, description="Minutes after which no new experiment starts.")
+
+
+@dg.asset(
+    kinds={"pytorch", "duckdb", "markdown"},
+    group_name="reports",
+    owners=["team:research"],
+    tags=tags("summaries", "by-hand"),
+    metadata=table(warehouse_columns(documented_columns(), _TABLES)),
+    pool="training",
+    code_version="1",
+)
+def reproduction(config: Reproduction, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
+    """`reproduction/REPRODUCTION.md`: every table, figure and claim of the paper, beside ours on a simulated cohort.
+
+    Independent of the recordings that have arrived. Long: launch it by hand with the preset that you want; nothing else
+    does. Experiments that failed or were left for lack of time are named; the next launch goes on with them.
+    """
+    from accelkd.reproduction.experiments import preset
+    from accelkd.reproduction.run import reproduce
+    from accelkd.warehouse.reproduction import load_reproduction
+
+    outcome = reproduce(
+        lake,
+        preset(config.preset),
+        only=config.only,
+        workers=config.workers,
+        budget_min=config.budget_min,
+        command=f"asset reproduction, preset {config.preset}",
+    )
+    rows = load_reproduction(lake)
+    folder = outcome.report.parent
+    claims = pq.read_table(folder / "claims.parquet", columns=_SHOWN).to_pylist()
+    pictures = {path.stem.replace("-", "_"): path for path in sorted((folder / "figures").glob("*.png"))}
+    metadata: dict[str, dg.RawMetadataValue] = {
+        "dagster/row_count": sum(rows.values()),
+        "dagster/uri": str(outcome.report),
+        "preset": config.preset,
+        "runs_done": len(outcome.done),
+        "runs_left": len(outcome.left),
+        "claims": markdown_table(claims),
+        **{name: figure(path.read_bytes(), name.replace("_", " ")) for name, path in pictures.items()},
+    }
+    if outcome.failed:
+        told = "; ".join(f"{name}: {reason}" for name, reason in outcome.failed.items())
+        raise dg.Failure(f"{len(outcome.failed)} runs failed: {told}", metadata=metadata, allow_retries=False)
+    return dg.MaterializeResult(data_version=dg.DataVersion(sha256_json([config.preset, claims])), metadata=metadata)
