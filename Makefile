@@ -27,7 +27,7 @@ $(VENV)/.ready: $(VENV)/bin/uv pyproject.toml constraints.txt $(RUST_SOURCES)
 
 $(DAGSTER_HOME)/dagster.yaml: dagster.yaml
 	mkdir -p $(DAGSTER_HOME)
-	cp $< $@
+	sed "s/max_concurrent_runs: .*/max_concurrent_runs: $$(nproc)/" $< > $@
 
 demo: setup  ## simulate a cohort, run the whole pipeline on it, publish DuckDB, print the results
 	$(PYTHON) -m orchestration.demo
