@@ -79,6 +79,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     configure.set_defaults(run=_configure)
 
+    train = commands.add_parser("train", help="train teacher and student on this home's segments (also by torchrun)")
+    train.add_argument("--preset", choices=get_args(PresetName), help="instead of the one that this home is set to")
+    train.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    train.set_defaults(run=_train)
+
     promote = commands.add_parser("promote", help="put the encoders trained last into use, if they measure up")
     promote.add_argument("--force", metavar="REASON", help="whatever they measure")
     promote.set_defaults(run=_promote)
@@ -164,6 +169,36 @@ def _reproduce(arguments: argparse.Namespace) -> int:
     )
     print(f"{len(outcome.done)} runs done, {len(outcome.failed)} failed, {len(outcome.left)} left: {outcome.report}")
     return 1 if outcome.failed else 0
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from accelkd.cohort.curation import training_set
+    from accelkd.training.parallel import process_group, rank
+    from accelkd.training.presets import preset
+    from accelkd.training.runs import train_encoder
+    from accelkd.training.trainer import pick_device
+
+    lake = Lake.from_environment()
+    chosen = preset(arguments.preset or Settings.load(lake).preset)
+    curated = training_set(lake)
+    versions = {"data_version": curated.data_version, "split_version": curated.split_version}
+    teacher: Path | None = None
+    with process_group(pick_device(arguments.device)):
+        for name, config in (("ppg_teacher", chosen.teacher), ("accel_student", chosen.student)):
+            folder = train_encoder(
+                curated.store,
+                curated.rows,
+                config,
+                lake.encoder(name),
+                name=name,
+                **versions,
+                teacher=teacher,
+                device=arguments.device,
+            )
+            teacher = folder
+            if rank() == 0:
+                print(f"{name}: {folder}")
+    return 0
 
 
 def _configure(arguments: argparse.Namespace) -> int:
