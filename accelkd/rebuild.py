@@ -16,7 +16,6 @@ from accelkd.warehouse.load import load_batch, load_decisions, load_model, load_
 from accelkd.warehouse.publish import PublishedInfo, publish
 from accelkd.warehouse.staging import staging, staging_lock
 
-ENCODERS: tuple[EncoderName, ...] = ("ppg_teacher", "accel_student")
 # What older models scored, and who made what when, is in no file of the home.
 HISTORY = (
     "probe_results",
@@ -86,7 +85,7 @@ def _evaluate(lake: Lake) -> None:
     encoders = _in_use(lake)
     for encoder in encoders:
         probe_encoder(lake, encoder)
-    if len(encoders) == len(ENCODERS):
+    if len(encoders) == 2:
         retrieve_pairs(lake)
         map_embeddings(lake)
     if encoders:

@@ -1,0 +1,255 @@
+"""docs/analysts.md on what the whole pipeline published: every query runs and says what is so."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from accelkd.cohort.curation import training_set
+from accelkd.cohort.split import participants_on
+from accelkd.training.current import current_checkpoint
+from accelkd.training.data import MIN_SEGMENTS
+from tests.e2e.conftest import REPOSITORY, Home
+
+Rows = list[dict[str, object]]
+DOCUMENT = (REPOSITORY / "docs" / "analysts.md").read_text(encoding="utf-8")
+PUBLISHED = ".accelkd/warehouse/accelkd.duckdb"
+
+
+def queries() -> dict[str, str]:
+    """SQL of each question; a second query of the same question is called `<number>b`."""
+    found: dict[str, str] = {}
+    for number, text in re.findall(r"^### (\d+)\. (.*?)(?=^##|\Z)", DOCUMENT, re.DOTALL | re.MULTILINE):
+        for sql, suffix in zip(re.findall(r"```sql\n(.*?)```", text, re.DOTALL), ("", "b"), strict=False):
+            found[number + suffix] = sql
+    return found
+
+
+QUERIES = queries()
+
+
+@pytest.fixture
+def warehouse(home: Home) -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect(str(home.lake.published), read_only=True) as connection:
+        yield connection
+
+
+def rows(connection: duckdb.DuckDBPyConnection, sql: str) -> Rows:
+    found: Rows = connection.sql(sql).to_arrow_table().to_pylist()
+    return found
+
+
+def everything_is_commented(found: Rows, home: Home) -> None:
+    assert all(row["comment"] for row in found)
+
+
+def sides_add_up(found: Rows, home: Home) -> None:
+    for side in ("train", "test"):
+        (row,) = (row for row in found if row["split"] == side)
+        assert row["participants"] == len(participants_on(home.lake.split, side))
+
+
+def hours_are_hours(found: Rows, home: Home) -> None:
+    assert len({row["hour"] for row in found}) == len(found) > 12
+    assert all(40 < row["hr_bpm"] < 180 for row in found)
+
+
+def every_segment_has_both(found: Rows, home: Home) -> None:
+    assert len({row["segment_id"] for row in found}) == len(found) > 60
+    assert all(row["ppg_embedding"] and row["accel_embedding"] and row["split"] for row in found)
+
+
+def nobody_twice(found: Rows, home: Home) -> None:
+    assert len({row["participant_id"] for row in found}) == len(found) > 12
+    assert {row["high_blood_pressure"] for row in found} == {True, False}
+
+
+def all_targets(found: Rows, home: Home) -> None:
+    assert len(found) == 46
+    assert {row["yes"] + row["no"] + row["left_out"] for row in found} == {24}
+
+
+def places_follow_errors(found: Rows, home: Home) -> None:
+    assert [row["place"] for row in found] == [1, 2] * 3
+    assert all(first["mae"] <= second["mae"] for first, second in zip(found[::2], found[1::2], strict=True))
+
+
+def the_nearest_are_the_nearest(found: Rows, home: Home) -> None:
+    with duckdb.connect(str(home.lake.published), read_only=True) as connection:
+        all_rows = rows(connection, "SELECT segment_id, embedding FROM embeddings.ppg_teacher ORDER BY segment_id")
+    matrix = np.asarray([row["embedding"] for row in all_rows])
+    unit = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
+    similarity = unit[1:] @ unit[0]
+    assert [row["similarity"] for row in found] == pytest.approx(np.sort(similarity)[:-11:-1].tolist(), abs=1e-5)
+
+
+def raw_files_are_reached(found: Rows, home: Home) -> None:
+    paths = {row["path"] for row in found}
+    assert set(arrived(home, ["sim-a", "sim-b"])) <= paths
+    assert all(row["is_current"] for row in found)
+    made = [row for row in found if str(row["artifact_id"]).partition(":")[0] not in ("file", "batch")]
+    assert all(row["code_version"] for row in made)
+    (cut,) = (row for row in found if row["artifact_id"] == "segments:sim-a")
+    assert '"gate": "strict"' in str(cut["configuration"])
+
+
+def nothing(found: Rows, home: Home) -> None:
+    assert found == []
+
+
+def training_participants(found: Rows, home: Home) -> None:
+    curated = training_set(home.lake)
+    people = curated.store.metadata.column("participant_id").take(curated.rows)
+    enough = {one["values"]: one["counts"] for one in people.value_counts().to_pylist() if one["counts"] >= MIN_SEGMENTS}
+    for encoder in ("ppg_teacher", "accel_student"):
+        model_id = current_checkpoint(home.lake, encoder).name
+        through = [row for row in found if row["through_model_id"] == model_id]
+        assert {row["participant_id"]: row["segments"] for row in through} == enough
+    assert not set(enough) & participants_on(home.lake.split, "test")
+
+
+def both_encoders(found: Rows, home: Home) -> None:
+    assert [(row["encoder"], row["through"]) for row in found] == [
+        ("accel_student", ["accel_student", "ppg_teacher"]),
+        ("ppg_teacher", ["ppg_teacher"]),
+    ]
+
+
+EXPECTED: dict[str, Callable[[Rows, Home], None]] = {
+    "1": everything_is_commented,
+    "1b": everything_is_commented,
+    "2": everything_is_commented,
+    "3": sides_add_up,
+    "7": hours_are_hours,
+    "8": every_segment_has_both,
+    "9": nobody_twice,
+    "10": all_targets,
+    "11": places_follow_errors,
+    "15": the_nearest_are_the_nearest,
+    "17": raw_files_are_reached,
+    "18": nothing,
+    "20": training_participants,
+    "20b": both_encoders,
+}
+
+
+def test_there_are_twenty_questions() -> None:
+    assert list(dict.fromkeys(name.rstrip("b") for name in QUERIES)) == [str(number) for number in range(1, 21)]
+
+
+@pytest.mark.parametrize("number", QUERIES)
+def test_question(home: Home, warehouse: duckdb.DuckDBPyConnection, number: str) -> None:
+    found = rows(warehouse, QUERIES[number])
+    if number in EXPECTED:
+        EXPECTED[number](found, home)
+    else:
+        assert found
+
+
+def test_the_python_section_runs_and_shares_memory(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+    monkeypatch.chdir(home.lake.root.parent)
+    names: dict[str, object] = {}
+    exec(code.replace(PUBLISHED, str(home.lake.published)), names)
+    table, frame, tensor = names["table"], names["frame"], names["embeddings"]
+    assert isinstance(table, pa.Table)
+    assert isinstance(frame, pl.DataFrame)
+    assert isinstance(tensor, torch.Tensor)
+    chunk = table.column("embedding").chunk(0)
+    memory = chunk.values.buffers()[1].address
+    assert tensor.shape == (95, chunk.type.list_size)
+    assert tensor.data_ptr() == memory
+    assert frame["embedding"].to_numpy().ctypes.data == memory
+    assert torch.equal(tensor, torch.tensor(frame["embedding"].to_list()))
+
+
+def test_a_database_of_ones_own_beside_it(home: Home) -> None:
+    (sql,) = (sql for sql in re.findall(r"```sql\n(.*?)```", DOCUMENT, re.DOTALL) if "ATTACH" in sql)
+    with duckdb.connect() as connection:
+        connection.execute(sql.replace(PUBLISHED, str(home.lake.published)))
+        assert connection.execute("SELECT count(*) FROM mine").fetchall() == [(6,)]
+
+
+def arrived(home: Home, batch_ids: list[str]) -> list[str]:
+    """Every file of the batches in the landing zone, relative to the home, without the manifests."""
+    return [
+        path.relative_to(home.lake.root).as_posix()
+        for batch_id in batch_ids
+        for path in home.lake.batch(batch_id).rglob("*")
+        if path.is_file() and path.name != "manifest.json"
+    ]
+
+
+def test_every_number_of_a_report_leads_to_every_raw_file(
+    home: Home, warehouse: duckdb.DuckDBPyConnection
+) -> None:
+    results = warehouse.execute(
+        "SELECT 'probe:' || encoder || '/' || model_id FROM probe_results "
+        "UNION ALL SELECT 'probe:' || encoder || '/' || model_id FROM participant_probe_results "
+        "UNION ALL SELECT 'retrieval:accel_student/' || model_id FROM retrieval_results, models "
+        "WHERE encoder = 'accel_student' AND model_id IN (query_model_id, key_model_id)"
+    ).fetchall()
+    (numbers,) = warehouse.execute(
+        "SELECT (SELECT count(*) FROM probe_results) + (SELECT count(*) FROM participant_probe_results) "
+        "+ (SELECT count(*) FROM retrieval_results)"
+    ).fetchall()
+    assert len(results) == numbers[0] > 100
+    files = set(arrived(home, ["sim-a", "sim-b"]))
+    assert len(files) >= 8
+    for (artifact,) in set(results):
+        reached = warehouse.execute(
+            """
+            WITH RECURSIVE behind AS (
+                SELECT ? AS artifact_id
+                UNION
+                SELECT input_id FROM behind JOIN provenance.edges USING (artifact_id)
+            )
+            SELECT path FROM behind JOIN provenance.artifacts USING (artifact_id) WHERE kind = 'file'
+            """,
+            [artifact],
+        ).fetchall()
+        assert files <= {path for (path,) in reached}, artifact
+
+
+def test_runs_of_the_warehouse_are_runs_of_the_orchestrator(
+    home: Home, instance: dg.DagsterInstance, warehouse: duckdb.DuckDBPyConnection
+) -> None:
+    recorded = warehouse.execute("SELECT artifact_id, run_id FROM provenance.runs").fetchall()
+    assert {artifact for artifact, _ in recorded} == {
+        artifact for (artifact,) in warehouse.execute("SELECT artifact_id FROM provenance.artifacts").fetchall()
+    }
+    for asset, artifact in {
+        "ppg_teacher": f"model:ppg_teacher/{current_checkpoint(home.lake, 'ppg_teacher').name}",
+        "participant_split": "split:ledger",
+        "written_report": "report:report",
+    }.items():
+        event = instance.get_latest_materialization_event(dg.AssetKey(asset))
+        assert event is not None
+        assert dict(recorded)[artifact] == event.run_id
+
+
+def test_the_command_line_section_runs(home: Home, tmp_path: Path) -> None:
+    (block,) = (code for code in re.findall(r"```bash\n(.*?)```", DOCUMENT, re.DOTALL) if "-csv" in code)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # where the tests' own command line, an older DuckDB, is
+    subprocess.run(
+        ["bash", "-euc", block.replace(PUBLISHED, str(home.lake.published))],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        check=True,
+        timeout=60,
+    )
+    assert (tmp_path / "leaderboard.csv").read_text(encoding="utf-8").count("\n") == 7
+    assert pq.read_metadata(tmp_path / "segments.parquet").num_rows == 95
