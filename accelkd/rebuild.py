@@ -94,7 +94,7 @@ def _evaluate(lake: Lake) -> None:
 
 def _in_use(lake: Lake) -> list[EncoderName]:
     models = current_models(lake)
-    return [encoder for encoder in ENCODERS if encoder in models]
+    return [encoder for encoder in (TEACHER, STUDENT) if encoder in models]
 
 
 def _learned_from(lake: Lake, encoder: str, model_id: str) -> tuple[bool, str, str]:
