@@ -35,7 +35,7 @@ def raw_recordings(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lak
     """
     folder = lake.batch(context.partition_key)
     violations = validate_batch(folder)
-    fatal = [str(violation) for violation in violations if violation.fatal]
+    fatal = [violation.nameless for violation in violations if violation.fatal]
     if fatal:
         refuse(lake, folder.name, fatal[:MOST_REASONS])
         raise dg.Failure(

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from accelkd.files import write_json
+from accelkd.files import remove_sealed, write_json
 from accelkd.lake import Lake
 from accelkd.recordings.batches import MANIFEST, read_manifest
 from accelkd.recordings.identifiers import IDENTIFIER
@@ -51,7 +51,8 @@ class Retirement:
 def arrived_batches(lake: Lake) -> list[str]:
     """Batches in the landing zone whose manifest is there and that none replaced; the others are still arriving."""
     gone = retired(lake)
-    return [name for name in landed_folders(lake) if name not in gone and (lake.landing / name / MANIFEST).exists()]
+    names = [name for name in landed_folders(lake) if IDENTIFIER.fullmatch(name) and name not in gone]
+    return [name for name in names if (lake.landing / name / MANIFEST).exists()]
 
 
 def landed_folders(lake: Lake) -> list[str]:
@@ -94,8 +95,8 @@ def retire(lake: Lake, retirement: Retirement) -> None:
     """Note that a correction replaced a batch, and remove what was derived from it; what arrived of it stays."""
     notes = {**retired(lake), retirement.batch_id: retirement}
     write_json(lake.root / "retired.json", [asdict(note) for _, note in sorted(notes.items())])
-    lake.segments(retirement.batch_id).unlink(missing_ok=True)
-    lake.quarantine(retirement.batch_id).unlink(missing_ok=True)
+    remove_sealed(lake.segments(retirement.batch_id))
+    remove_sealed(lake.quarantine(retirement.batch_id))
     accept(lake, retirement.batch_id)
 
 

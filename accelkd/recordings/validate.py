@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from accelkd.files import sha256_file
+from accelkd.recordings.arrivals import fingerprint
 from accelkd.recordings.batches import MANIFEST, Manifest, read_manifest
 from accelkd.recordings.devices import DEVICES, Device
 from accelkd.recordings.identifiers import check_identifier
@@ -54,12 +55,20 @@ class Violation:
         who = "" if self.participant_id is None else f" participant {self.participant_id!r}"
         return f"{self.file}{row}{who}: {self.rule}: {self.detail}"
 
+    @property
+    def nameless(self) -> str:
+        """The same for a log: file, row and rule lead to the participant, who is not named."""
+        if self.participant_id is None and self.recording_id is None:
+            return str(self)
+        return f"{self.file}{'' if self.row is None else f' row {self.row}'}: {self.rule}"
+
 
 class BatchError(ValueError):
-    """A batch that breaks a fatal rule; `violations` says which."""
+    """A batch that breaks a fatal rule; `violations` says which, the message without naming participants."""
 
     def __init__(self, folder: Path, violations: list[Violation]) -> None:
-        super().__init__(f"batch {folder.name} cannot be used:\n" + "\n".join(f"  {one}" for one in violations))
+        lines = [f"  {one.nameless}" for one in violations]
+        super().__init__("\n".join([f"batch {folder.name} cannot be used:", *lines]))
         self.violations = violations
 
 
@@ -74,9 +83,11 @@ def validate_batch(folder: Path) -> list[Violation]:
 def iter_recordings(folder: Path) -> Iterator[tuple[pa.RecordBatch, list[Violation]]]:
     """Yield the recordings of a batch row group by row group: (valid rows, violations of the other rows).
 
-    No more than one row group is in memory. Raises BatchError before the first row when the batch breaks a fatal rule.
+    No more than one row group is in memory. Raises BatchError before the first row when the batch breaks a fatal rule,
+    and at the latest after the last one when its files changed after their hashes were checked.
     """
     folder = folder.resolve()  # its name is the batch's
+    arrived = fingerprint(folder)
     manifest, participants = _check_batch(folder)
     seen: set[str] = set()
     for entry in manifest.files:
@@ -85,7 +96,11 @@ def iter_recordings(folder: Path) -> Iterator[tuple[pa.RecordBatch, list[Violati
         first = 0
         with pq.ParquetFile(folder / entry.path) as file:
             for group in range(file.num_row_groups):
-                rows = pa.RecordBatch.from_struct_array(file.read_row_group(group).to_struct_array().combine_chunks())
+                try:
+                    table = file.read_row_group(group)
+                except (pa.ArrowException, OSError) as error:
+                    raise _changed(folder, entry.path, str(error)) from None
+                rows = pa.RecordBatch.from_struct_array(table.to_struct_array().combine_chunks())
                 good, violations = [], []
                 for number in range(rows.num_rows):
                     found = _check_recording(rows, number, entry.path, first + number, participants, seen)
@@ -93,6 +108,12 @@ def iter_recordings(folder: Path) -> Iterator[tuple[pa.RecordBatch, list[Violati
                     violations += found
                 yield rows.filter(pa.array(good, pa.bool_())), violations
                 first += rows.num_rows
+    if fingerprint(folder) != arrived:
+        raise _changed(folder, MANIFEST, "files of the batch changed while it was read")
+
+
+def _changed(folder: Path, file: str, detail: str) -> BatchError:
+    return BatchError(folder, [Violation(file, None, None, None, "changed", detail, fatal=True)])
 
 
 def _check_batch(folder: Path) -> tuple[Manifest, set[str]]:

@@ -430,11 +430,11 @@ def _artifacts(connection: duckdb.DuckDBPyConnection, kind: str, batch_ids: Sequ
 
 def _refuse_known_recordings(connection: duckdb.DuckDBPyConnection, batch_id: str) -> None:
     clash = connection.execute(
-        "SELECT any_value(recording_id), batch_id, count(DISTINCT recording_id) FROM segments "
+        "SELECT batch_id, count(DISTINCT recording_id) FROM segments "
         "WHERE recording_id IN (SELECT recording_id FROM arriving) GROUP BY batch_id LIMIT 1"
     ).fetchall()
-    for known, where, number in clash:
-        raise ValueError(f"batch {batch_id}: recording {known} is also in batch {where} ({number} such recordings)")
+    for where, number in clash:
+        raise ValueError(f"batch {batch_id}: {number} of its recordings are also in batch {where}")
 
 
 def _model_of(connection: duckdb.DuckDBPyConnection, table: str) -> str | None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 
 from accelkd.cohort.split import extend_split
+from accelkd.files import DamagedFileError
 from accelkd.lake import Lake
 from accelkd.segments.schema import METADATA
 from accelkd.segments.store import SegmentStore
@@ -129,7 +130,7 @@ def test_a_participant_of_two_batches_is_one_row_with_the_split(lake: Lake) -> N
 def test_the_same_recording_in_two_batches_is_refused_by_name(lake: Lake) -> None:
     load_batch(lake, "b1")
     land(lake, "b3", ["p1"], named="b1")
-    with pytest.raises(ValueError, match="b3: recording b1-p1 is also in batch b1"):
+    with pytest.raises(ValueError, match="b3: 1 of its recordings are also in batch b1"):
         load_batch(lake, "b3")
     assert publish(lake).rows["segments"] == 9
 
@@ -137,8 +138,8 @@ def test_the_same_recording_in_two_batches_is_refused_by_name(lake: Lake) -> Non
 def test_a_failed_load_leaves_what_was_there(lake: Lake) -> None:
     load_batch(lake, "b1")
     before = publish(lake).content_version
-    lake.quarantine("b1").write_bytes(b"damaged")
-    with pytest.raises(pa.ArrowInvalid):
+    (lake.batch("b1") / "participants.parquet").write_bytes(b"damaged")
+    with pytest.raises(DamagedFileError, match=r"b1: participants\.parquet: sha256"):
         load_batch(lake, "b1")
     assert publish(lake).content_version == before
 
