@@ -7,8 +7,13 @@ from pathlib import Path
 import pytest
 
 from accelkd.cli import main
+from accelkd.cohort.participants import segmented_participants
+from accelkd.cohort.split import extend_split
 from accelkd.lake import Lake
+from accelkd.recordings.simulator import simulate_batch
+from accelkd.segments.segment import segment_batch
 from accelkd.settings import Settings
+from accelkd.training.checkpoint import load_encoder
 
 
 @pytest.fixture
@@ -46,6 +51,17 @@ def test_ingest_ends_well_unless_nothing_could_be_read(
     assert "rejected" in capsys.readouterr().out
     assert main(["ingest", "e4", str(bad), "--batch", "none"]) == 1
     assert not (home / "landing" / "none").exists()
+
+
+def test_train_makes_a_teacher_and_its_student(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lake = Lake(home)
+    simulate_batch(lake.landing, "b1", participants=4, segments=5, seed=1, profile="easy", processes=1)
+    segment_batch(lake, "b1")
+    extend_split(lake.split, segmented_participants(lake, ["b1"]), seed=0, test_fraction=0.2)
+    assert main(["train", "--preset", "smoke", "--device", "cpu"]) == 0
+    teacher, student = (Path(line.split(": ")[1]) for line in capsys.readouterr().out.splitlines())
+    assert load_encoder(teacher)[1].encoder == "ppg_teacher"
+    assert load_encoder(student)[1].teacher == teacher.name
 
 
 def test_configure_changes_what_is_asked_and_keeps_the_rest(home: Path) -> None:
