@@ -305,38 +305,46 @@ def _probe_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, s
 
 
 def _participant_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> str:
-    """Age and BMI with their errors, yes-or-no targets with their areas, and what could not be measured."""
-    tables: dict[tuple[str, ...], list[tuple[object, ...]]] = {_NUMBERS: [], _AREAS: [], _UNDECIDED: []}
+    """Age and BMI with their errors, a line of areas for each yes-or-no target, and what could not be measured."""
+    numbers: list[tuple[object, ...]] = []
+    areas: dict[tuple[object, ...], dict[str, str]] = {}  # by target and counts, which may differ between encoders
+    undecided: dict[tuple[str, str], list[str]] = {}  # by target and reason
     for encoder, model_id in models.items():
-        for header, columns in (
-            (
-                _NUMBERS,
-                "mae, constant_mae, rmse, constant_rmse, pearson_r, unit, train_participants, test_participants",
-            ),
-            (_AREAS, "auc, format('{:.2f} to {:.2f}', auc_low, auc_high), train_yes, train_no, test_yes, test_no"),
-            (_UNDECIDED, "not_decidable"),
-        ):
-            measured = columns.partition(",")[0]
-            found = connection.execute(
-                f"SELECT target, {columns} FROM participant_probe_results "
-                f"WHERE encoder = ? AND model_id = ? AND {measured} IS NOT NULL ORDER BY list_position(?, target)",
-                [encoder, model_id, list(TARGET_LABELS)],
-            ).fetchall()
-            tables[header] += [(encoder_name(encoder), TARGET_LABELS[target], *row) for target, *row in found]
-    return "\n".join(
-        [
-            "## Probes of participants\n",
-            "The same regression on each participant's mean embedding. A yes-or-no target is told by the area under "
-            "the ROC curve, 0.5 for a coin, with its 95 % interval over bootstraps of test participants; yes of sex "
-            "is male. `train` and `test` are participants.\n",
-            *(_table(header, rows) for header, rows in tables.items() if rows),
+        rows = connection.execute(
+            "SELECT target, not_decidable, auc, auc_low, auc_high, train_yes || ' of ' || train_participants, "
+            "       test_yes || ' of ' || test_participants, mae, constant_mae, rmse, constant_rmse, pearson_r, unit, "
+            "       train_participants, test_participants "
+            "FROM participant_probe_results WHERE encoder = ? AND model_id = ? ORDER BY list_position(?, target)",
+            [encoder, model_id, list(TARGET_LABELS)],
+        ).fetchall()
+        for target, reason, auc, low, high, train_yes, test_yes, *errors in rows:
+            label = TARGET_LABELS[target]
+            if reason is not None:
+                undecided.setdefault((label, reason), []).append(encoder_name(encoder))
+            elif auc is None:
+                numbers.append((encoder_name(encoder), label, *errors))
+            else:
+                cell = f"{auc:.2f} ({low:.2f} to {high:.2f})"
+                areas.setdefault((label, train_yes, test_yes), {})[encoder] = cell
+    header = ("encoder", "target", "MAE", "constant", "RMSE", "constant", "Pearson R", "unit", "train", "test")
+    by_encoder = ("target", *(encoder_name(encoder) for encoder in models), "yes: train", "test")
+    lines = [(label, *(cells.get(one) for one in models), *counts) for (label, *counts), cells in areas.items()]
+    reasons = [(*key, ", ".join(encoders)) for key, encoders in undecided.items()]
+    sections = ["## Probes of participants\n"]
+    if numbers:
+        sections += [
+            "The same regression on each participant's mean embedding; `train` and `test` are participants.\n",
+            _table(header, numbers),
         ]
-    )
-
-
-_NUMBERS = ("encoder", "target", "MAE", "constant", "RMSE", "constant", "Pearson R", "unit", "train", "test")
-_AREAS = ("encoder", "target", "AUC", "95 % interval", "train: yes", "no", "test: yes", "no")
-_UNDECIDED = ("encoder", "target", "not decidable, because")
+    if lines:
+        sections += [
+            "Yes-or-no targets: area under the ROC curve, 0.5 for a coin, with the 95 % interval over bootstraps of "
+            "the test participants; where few of them say yes, it is too narrow. Yes of sex is male.\n",
+            _table(by_encoder, lines),
+        ]
+    if reasons:
+        sections += ["Not decidable:\n", _table(("target", "because", "of"), reasons)]
+    return "\n".join(sections)
 
 
 def _retrieval_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> str:

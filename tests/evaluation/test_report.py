@@ -160,9 +160,10 @@ def test_probes_of_participants_read_what_the_warehouse_knows_of_them(lake: Lake
     }
     assert 1 < report.effective_rank < 4
     text = write_report(lake).read_text(encoding="utf-8")
-    assert "| PPG teacher | Diabetes | 1.00 | 1.00 to 1.00 |" in text
+    yes = (found["diabetes"].train_yes, 13, found["diabetes"].test_yes, 3)
+    assert "| Diabetes | 1.00 (1.00 to 1.00) | {} of {} | {} of {} |".format(*yes) in text
     assert f"| PPG teacher | Age | {found['age'].mae:.2f} |" in text
-    assert "| PPG teacher | Asthma | 0 training participants have a value |" in text
+    assert "| Asthma | 0 training participants have a value | PPG teacher |" in text
 
 
 def test_retrieval_runs_both_ways_in_both_spaces(lake: Lake) -> None:
