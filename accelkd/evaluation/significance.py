@@ -30,7 +30,7 @@ class Comparison:
 
 def auc(labels: npt.NDArray[np.bool_], scores: Floats) -> float:
     """Area under the ROC curve of `scores` [samples]; equal scores count half. Raises ValueError for one class only."""
-    return float(_aucs(labels, np.atleast_2d(scores), np.ones((1, len(labels)), np.int64))[0, 0])
+    return float(weighted_aucs(labels, np.atleast_2d(scores), np.ones((1, len(labels)), np.int64))[0, 0])
 
 
 def bootstrap_aucs(
@@ -49,7 +49,7 @@ def bootstrap_aucs(
         counts[missing] = _draw(rng, len(missing), len(labels))
         positives = counts[missing] @ labels
         missing = missing[(positives == 0) | (positives == len(labels))]
-    return _aucs(labels, scores, counts)
+    return weighted_aucs(labels, scores, counts)
 
 
 def interval(values: Floats) -> tuple[float, float]:
@@ -85,7 +85,7 @@ def compare_aucs(
     where there is one class only.
     """
     both = np.stack([scores, other_scores])
-    first, second = _aucs(labels, both, np.ones((1, len(labels)), np.int64))[:, 0]
+    first, second = weighted_aucs(labels, both, np.ones((1, len(labels)), np.int64))[:, 0]
     ours, theirs = bootstrap_aucs(labels, both, bootstraps=bootstraps, seed=seed)
     low, high = interval(ours - theirs)
     p_value = rank_sum_p_value(ours, theirs)
@@ -103,7 +103,9 @@ def _draw(rng: np.random.Generator, draws: int, size: int) -> npt.NDArray[np.int
     return np.bincount(drawn.ravel(), minlength=draws * size).reshape(draws, size)
 
 
-def _aucs(labels: npt.NDArray[np.bool_], scores: Floats, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def weighted_aucs(
+    labels: npt.NDArray[np.bool_], scores: Floats, counts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
     """Areas `[encoders, draws]` where sample i counts `counts[draw, i]` times."""
     _need_both(labels)
     out = np.empty((len(scores), len(counts)))
