@@ -18,6 +18,7 @@ from accelkd.lake import Lake
 from accelkd.models.heads import ProjectionHead
 from accelkd.models.transformer import Encoder
 from accelkd.recordings.batches import writing_batch
+from accelkd.recordings.schema import SURVEY
 from accelkd.segments.schema import ACCEL_AXES, QUARANTINE, SAMPLES, segment_schema
 from accelkd.segments.store import write_segments
 from accelkd.training.checkpoint import Identity, write_checkpoint
@@ -34,10 +35,11 @@ def land(
     minutes: int = 3,
     named: str | None = None,
     ppg_channels: int = PPG_CHANNELS,
+    survey: Sequence[tuple[str, str, str]] = (),
 ) -> None:
     """An arrival batch with one recording `<named>-<participant>` each, noise as segments, one quarantined window.
 
-    `named` is the batch's id unless given.
+    `named` is the batch's id unless given; `survey` is (participant, question, answer) of each answer.
     """
     named = named or batch_id
     rng = np.random.default_rng([*batch_id.encode()])
@@ -54,6 +56,9 @@ def land(
                 }
             ),
         )
+        if survey:
+            answers = [dict(zip(SURVEY.names, answer, strict=True)) for answer in survey]
+            batch.add("survey", pa.Table.from_pylist(answers, SURVEY))
         batch.add(
             "recordings",
             pa.table(

@@ -52,7 +52,7 @@ def rows(connection: duckdb.DuckDBPyConnection, sql: str) -> Rows:
     return found
 
 
-def everything_is_commented(found: Rows, home: Home) -> None:
+def everything_is_commented(found: Rows, _: Home) -> None:
     assert all(row["comment"] for row in found)
 
 
@@ -62,27 +62,27 @@ def sides_add_up(found: Rows, home: Home) -> None:
         assert row["participants"] == len(participants_on(home.lake.split, side))
 
 
-def hours_are_hours(found: Rows, home: Home) -> None:
+def hours_are_hours(found: Rows, _: Home) -> None:
     assert len({row["hour"] for row in found}) == len(found) > 12
     assert all(40 < row["hr_bpm"] < 180 for row in found)
 
 
-def every_segment_has_both(found: Rows, home: Home) -> None:
+def every_segment_has_both(found: Rows, _: Home) -> None:
     assert len({row["segment_id"] for row in found}) == len(found) > 60
     assert all(row["ppg_embedding"] and row["accel_embedding"] and row["split"] for row in found)
 
 
-def nobody_twice(found: Rows, home: Home) -> None:
+def nobody_twice(found: Rows, _: Home) -> None:
     assert len({row["participant_id"] for row in found}) == len(found) > 12
     assert {row["high_blood_pressure"] for row in found} == {True, False}
 
 
-def all_targets(found: Rows, home: Home) -> None:
+def all_targets(found: Rows, _: Home) -> None:
     assert len(found) == 46
     assert {row["yes"] + row["no"] + row["left_out"] for row in found} == {24}
 
 
-def places_follow_errors(found: Rows, home: Home) -> None:
+def places_follow_errors(found: Rows, _: Home) -> None:
     assert [row["place"] for row in found] == [1, 2] * 3
     assert all(first["mae"] <= second["mae"] for first, second in zip(found[::2], found[1::2], strict=True))
 
@@ -106,14 +106,15 @@ def raw_files_are_reached(found: Rows, home: Home) -> None:
     assert '"gate": "strict"' in str(cut["configuration"])
 
 
-def nothing(found: Rows, home: Home) -> None:
+def nothing(found: Rows, _: Home) -> None:
     assert found == []
 
 
 def training_participants(found: Rows, home: Home) -> None:
     curated = training_set(home.lake)
     people = curated.store.metadata.column("participant_id").take(curated.rows)
-    enough = {one["values"]: one["counts"] for one in people.value_counts().to_pylist() if one["counts"] >= MIN_SEGMENTS}
+    counts = {one["values"]: one["counts"] for one in people.value_counts().to_pylist()}
+    enough = {participant: number for participant, number in counts.items() if number >= MIN_SEGMENTS}
     for encoder in ("ppg_teacher", "accel_student"):
         model_id = current_checkpoint(home.lake, encoder).name
         through = [row for row in found if row["through_model_id"] == model_id]
@@ -121,7 +122,7 @@ def training_participants(found: Rows, home: Home) -> None:
     assert not set(enough) & participants_on(home.lake.split, "test")
 
 
-def both_encoders(found: Rows, home: Home) -> None:
+def both_encoders(found: Rows, _: Home) -> None:
     assert [(row["encoder"], row["through"]) for row in found] == [
         ("accel_student", ["accel_student", "ppg_teacher"]),
         ("ppg_teacher", ["ppg_teacher"]),
@@ -193,9 +194,7 @@ def arrived(home: Home, batch_ids: list[str]) -> list[str]:
     ]
 
 
-def test_every_number_of_a_report_leads_to_every_raw_file(
-    home: Home, warehouse: duckdb.DuckDBPyConnection
-) -> None:
+def test_every_number_of_a_report_leads_to_every_raw_file(home: Home, warehouse: duckdb.DuckDBPyConnection) -> None:
     results = warehouse.execute(
         "SELECT 'probe:' || encoder || '/' || model_id FROM probe_results "
         "UNION ALL SELECT 'probe:' || encoder || '/' || model_id FROM participant_probe_results "
@@ -243,7 +242,7 @@ def test_runs_of_the_warehouse_are_runs_of_the_orchestrator(
 
 def test_the_command_line_section_runs(home: Home, tmp_path: Path) -> None:
     (block,) = (code for code in re.findall(r"```bash\n(.*?)```", DOCUMENT, re.DOTALL) if "-csv" in code)
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # where the tests' own command line, an older DuckDB, is
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # an older DuckDB's command line lies beside Python
     subprocess.run(
         ["bash", "-euc", block.replace(PUBLISHED, str(home.lake.published))],
         cwd=tmp_path,

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pytest
 
 from accelkd.cohort.split import extend_split
+from accelkd.cohort.trained import forget_trained_on, write_trained_on
 from accelkd.files import DamagedFileError
 from accelkd.lake import Lake
 from accelkd.segments.schema import METADATA
@@ -345,6 +347,103 @@ def test_a_killed_writer_leaves_what_was_there_and_frees_the_lock(lake: Lake) ->
     before = publish(lake).content_version
     assert subprocess.run([sys.executable, "-c", KILLED, str(lake.root)], check=False).returncode == -signal.SIGKILL
     assert publish(lake).content_version == before
+
+
+def test_a_published_file_has_no_holes_and_lost_nothing_by_that(lake: Lake) -> None:
+    for batch_id in ("b1", "b2"):
+        load_batch(lake, batch_id)
+    with staging(lake) as connection:
+        connection.execute("CREATE TABLE large AS SELECT i, hash(i) AS h FROM range(1000000) t(i)")
+        connection.execute("CREATE TABLE last AS FROM range(300000)")
+    before = publish(lake)
+    with staging(lake) as connection:
+        connection.execute("DROP TABLE large")
+    kept = publish(lake)
+    assert lake.published.stat().st_size < lake.staging.stat().st_size / 2
+    assert dict(kept.rows) == {name: rows for name, rows in before.rows.items() if name != "large"}
+    with duckdb.connect(str(lake.published), read_only=True) as connection:
+        published = connection.execute(CATALOG).fetchall()
+    with staging(lake) as connection:
+        assert connection.execute(CATALOG).fetchall() == published
+        assert connection.execute("SELECT count(*) FROM duckdb_constraints()").fetchall()[0][0] > 10
+
+
+CATALOG = """
+SELECT schema_name, table_name, comment FROM duckdb_tables()
+UNION ALL SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal
+UNION ALL SELECT view_name, sql, comment FROM duckdb_views() WHERE NOT internal
+UNION ALL SELECT function_name, macro_definition, comment FROM duckdb_functions() WHERE NOT internal
+UNION ALL SELECT table_name, constraint_text, NULL FROM duckdb_constraints()
+ORDER BY ALL
+"""
+
+
+def test_survey_answers_become_targets_and_what_no_question_allows_is_counted(lake: Lake) -> None:
+    answers = [
+        ("p1", "diabetes", "Yes"), ("p2", "diabetes", "No"), ("p3", "diabetes", "I don't know"),
+        ("p1", "asthma", "Perhaps"), ("p1", "phase_of_the_moon", "Full"),
+    ]  # fmt: skip
+    land(lake, "b4", ["p1", "p2", "p3"], survey=answers)
+    loaded = load_batch(lake, "b4")
+    assert load_batch(lake, "b4") == loaded
+    assert loaded.quarantined == 1  # answers are no windows
+    publish(lake)
+    assert query(
+        lake, "SELECT participant_id, value FROM participant_targets WHERE target = 'diabetes' ORDER BY 1"
+    ) == [
+        ("p1", True),
+        ("p2", False),
+        ("p3", None),
+    ]
+    assert query(lake, "SELECT count(*), count(value) FROM survey_targets") == [(3 * 46, 2)]
+    assert query(lake, "SELECT number, participants FROM quarantine WHERE unit = 'answer'") == [(2, 1)]
+
+
+def test_who_is_inside_a_checkpoint_stays_true_after_a_withdrawal(lake: Lake) -> None:
+    for batch_id in ("b1", "b2"):
+        load_batch(lake, batch_id)
+    teacher = checkpoint(lake, "ppg_teacher", trained_on=[("p1", "b1", 4), ("p3", "b1", 4), ("p3", "b2", 5)])
+    student = checkpoint(lake, "accel_student", teacher=teacher, trained_on=[("p4", "b2", 6)])
+    models = [("ppg_teacher", teacher), ("accel_student", student)]
+    for encoder, model_id in models:
+        load_model(lake, encoder, model_id, ["b1", "b2"])
+    load_batch(lake, "b2")  # whatever happens to batches and split later
+    assert inside(lake, student) == [("p1", 4), ("p3", 9), ("p4", 6)]
+    assert inside(lake, teacher) == [("p1", 4), ("p3", 9)]
+
+    assert forget_trained_on(lake, "p3") == [("ppg_teacher", teacher)]
+    assert forget_trained_on(lake, "p3") == []
+    for encoder, model_id in models:
+        load_model(lake, encoder, model_id, ["b1", "b2"])
+    assert inside(lake, student) == [("p1", 4), ("p4", 6), (None, 9)]
+    assert not any(b"p3" in path.read_bytes() for path in lake.trained_on("x", "y").parent.parent.rglob("*.parquet"))
+
+
+def inside(lake: Lake, model_id: str) -> list[tuple[object, ...]]:
+    with staging(lake) as connection:
+        return connection.execute(
+            "SELECT participant_id, sum(segments)::BIGINT FROM participants_in(?) GROUP BY ALL ORDER BY ALL NULLS LAST",
+            [model_id],
+        ).fetchall()
+
+
+def test_another_training_set_than_the_checkpoint_s_is_refused(lake: Lake) -> None:
+    model_id = checkpoint(lake, "ppg_teacher", trained_on=[("p1", "b1", 4)])
+    others = pa.table({"participant_id": ["p1", "p2"], "batch_id": ["b1", "b1"], "segments": [4, 4]})
+    with pytest.raises(ValueError, match="trained on 4 segments of 1 participants, not on 8 of 2"):
+        write_trained_on(lake, "ppg_teacher", model_id, others, ["b1"])
+    lake.trained_on("ppg_teacher", model_id).unlink()
+    with pytest.raises(FileNotFoundError, match=r"who ppg_teacher .* learned from"):
+        load_model(lake, "ppg_teacher", model_id, ["b1"])
+
+
+def test_the_run_is_recorded_and_does_not_change_the_content(lake: Lake) -> None:
+    load_batch(lake, "b1")
+    before = publish(lake).content_version
+    load_batch(replace(lake, run_id="run-7"), "b1")
+    assert publish(lake).content_version == before
+    assert query(lake, "SELECT DISTINCT run_id FROM provenance.runs") == [("run-7",)]
+    assert query(lake, "SELECT run_id FROM lineage_of('tables:b1') WHERE depth = 0") == [("run-7",)]
 
 
 OLDER = {  # what an older schema.sql may have had instead
