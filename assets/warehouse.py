@@ -57,12 +57,30 @@ def segment_tables(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lak
     )
 
 
+def _published_from(published: Sequence[Column]) -> dict[str, list[str]]:
+    """The asset and column that each published column is a copy of, for the tables that are an asset's."""
+    assets = {
+        **{name: [f"segment_tables.{name}."] for name in BATCH_TABLES},
+        "split": ["participant_split."],
+        "embeddings.ppg_teacher": ["ppg_teacher_embeddings."],
+        "embeddings.accel_student": ["accel_student_embeddings."],
+        "probe_results": ["ppg_teacher_probes.", "accel_student_probes."],
+        "retrieval_results": ["retrieval."],
+    }
+    return {
+        f"{column.table}.{column.name}": [f"{asset}{column.name}" for asset in assets[column.table]]
+        for column in published
+        if column.table in assets
+    }
+
+
 @dg.asset(
     deps=["written_report"],
     group_name="warehouse",
     kinds={"duckdb"},
     owners=["team:data-engineering"],
     tags=tags("of-people", "each-report"),
+    metadata=table(warehouse_columns(documented_columns()), _published_from(documented_columns())),
     pool="duckdb_writer",
     code_version="1",
 )
@@ -83,20 +101,3 @@ def published_warehouse(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[No
             **table(warehouse_columns(found), _published_from(found)),
         },
     )
-
-
-def _published_from(published: Sequence[Column]) -> dict[str, list[str]]:
-    """The asset and column that each published column is a copy of, for the tables that are an asset's."""
-    assets = {
-        **{name: [f"segment_tables.{name}."] for name in BATCH_TABLES},
-        "split": ["participant_split."],
-        "embeddings.ppg_teacher": ["ppg_teacher_embeddings."],
-        "embeddings.accel_student": ["accel_student_embeddings."],
-        "probe_results": ["ppg_teacher_probes.", "accel_student_probes."],
-        "retrieval_results": ["retrieval."],
-    }
-    return {
-        f"{column.table}.{column.name}": [f"{asset}{column.name}" for asset in assets[column.table]]
-        for column in published
-        if column.table in assets
-    }
