@@ -1,5 +1,7 @@
 """The paper's experiments on a simulated cohort of their own, its tables and claims: launched by hand."""
 
+from typing import Any
+
 import dagster as dg
 import pyarrow.parquet as pq
 from pydantic import Field
@@ -53,7 +55,7 @@ def reproduction(config: Reproduction, lake: dg.ResourceParam[Lake]) -> dg.Mater
     folder = outcome.report.parent
     claims = pq.read_table(folder / "claims.parquet", columns=_SHOWN).to_pylist()
     pictures = {path.stem.replace("-", "_"): path for path in sorted((folder / "figures").glob("*.png"))}
-    metadata: dict[str, dg.RawMetadataValue] = {
+    metadata: dict[str, Any] = {
         "dagster/row_count": sum(rows.values()),
         "dagster/uri": str(outcome.report),
         "preset": config.preset,

@@ -98,9 +98,12 @@ def make_cohort(lake: Lake, plan: CohortPlan, processes: int) -> Versions:
             )
     # The quarantine is written last: without it a batch was cut only half
     missing = [batch_id for batch_id in plan.batches() if not lake.quarantine(batch_id).exists()]
-    if missing:
+    if min(processes, len(missing)) > 1:
         with ProcessPoolExecutor(min(processes, len(missing)), mp_context=get_context("spawn")) as pool:
             list(pool.map(partial(segment_batch, lake), missing))
+    else:
+        for batch_id in missing:
+            segment_batch(lake, batch_id)
     extend_split(
         lake.split, segmented_participants(lake, list(plan.batches())), seed=0, test_fraction=plan.test_fraction
     )

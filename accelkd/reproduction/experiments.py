@@ -320,7 +320,7 @@ PRESETS = {
     # The paper's sizes on one data-centre GPU
     "gpu": _preset(
         "gpu",
-        CohortPlan("realistic", participants=6_000, segments=20),
+        CohortPlan("realistic", participants=6_000, segments=20, participants_per_batch=600),
         seeds=(0, 1, 2),
         pools=100,
         scale=_Scale(
