@@ -9,29 +9,32 @@ the hull of two, so that another training and other people would both have to ag
   the areas, as in table 12
 
 A comparison holds if the whole interval lies in the range that is claimed, does not hold if all of it lies outside, and
-is not decidable otherwise, where something was not run, or where both encoders are no better than a constant.
+is not decidable otherwise, where something was not run, with fewer than 20 test participants, or where both encoders
+are no better than a constant.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t, ttest_ind
+from scipy.stats import t
 
-from accelkd.evaluation.significance import bootstrap_aucs, interval
+from accelkd.evaluation.significance import BOOTSTRAPS as AUC_BOOTSTRAPS
+from accelkd.evaluation.significance import bootstrap_aucs, interval, weighted_aucs
 from accelkd.reproduction import paper
-from accelkd.reproduction.results import CONSTANT, Results
+from accelkd.reproduction.results import CONSTANT, Results, Scores
 
 Verdict = Literal["holds", "does not hold", "not decidable"]
 Floats = npt.NDArray[np.float64]
 
 BOOTSTRAPS = 2_000
+FEWEST_PARTICIPANTS = 20  # a bootstrap of fewer claims to know more than it does
 
 
 @dataclass(frozen=True)
@@ -102,9 +105,9 @@ def compare(results: Results, comparison: Comparison) -> Finding:
         for side in sides
         for name in side.experiments
     }
-    absent = sorted({name for (_, name), by_seed in values.items() if not by_seed})
-    if absent:
-        return _finding(comparison, why=f"not run: {', '.join(absent)}")
+    if absent := sorted({name for (_, name), by_seed in values.items() if not by_seed}):
+        never = [name for name in absent if name not in results.experiments]
+        return _finding(comparison, why=f"not run: {', '.join(never)}" if never else f"no result: {', '.join(absent)}")
     seeds = sorted(set.intersection(*(set(by_seed) for by_seed in values.values())))
     if not seeds:
         return _finding(comparison, why="no seed in common")
@@ -116,16 +119,84 @@ def compare(results: Results, comparison: Comparison) -> Finding:
     over_seeds = _over_seeds(comparison, a, b) if len(seeds) > 1 else _pooled_over_seeds(results, comparison, a, b)
     if over_seeds is not None:
         intervals.append(over_seeds)
-    draws = _draws(results, comparison, chosen, seeds)
-    if draws is not None:
-        intervals.append(interval(draws))
+    drawn = _draws(results, comparison, chosen, seeds)
+    if drawn is not None:
+        intervals.append(interval(drawn.values))
     if not intervals:
         return _finding(comparison, a, b, effect, why="one seed, and no values of single participants")
     hull = min(low for low, _ in intervals), max(high for _, high in intervals)
+    if drawn is not None and drawn.participants < FEWEST_PARTICIPANTS:
+        return _finding(comparison, a, b, effect, hull, why=f"only {drawn.participants} test participants")
     constant = results.constant(comparison.target, comparison.metric)
     if comparison.metric == "mae" and constant is not None and min(a.mean(), b.mean()) >= constant:
         return _finding(comparison, a, b, effect, hull, why=f"neither is better than a constant ({constant:.3g})")
     return _finding(comparison, a, b, effect, hull)
+
+
+def compare_mean_auc(results: Results, comparisons: Sequence[Comparison], target: str) -> Finding:
+    """Comparisons of the same two encoders on many binary targets as one: the mean of their areas, named `target`.
+
+    Participants are drawn once for all targets, because whoever has one condition often has another. Targets without
+    scores of both encoders, or with one class only, are left out.
+    """
+    sides = [[comparison.a, comparison.b] for comparison in comparisons]
+    names = [side.experiments[0] for side in sides[0] if side is not None]
+    printed = np.array([[_paper(c, side) for side in (c.a, c.b)] for c in comparisons], np.float64).mean(axis=0)
+    one = comparisons[0]
+    effect = float(one.effect(*printed))
+    finding = replace(
+        _finding(one, why=f"not run: {', '.join(names)}"),
+        target=target,
+        paper_a=float(printed[0]),
+        paper_b=float(printed[1]),
+        paper_effect=effect,
+        paper_holds=one.range.low < effect < one.range.high,
+    )
+    scores = {c.target: [results.scores.get((name, c.target), {}) for name in names] for c in comparisons}
+    seeds = sorted({seed for both in scores.values() for seed in set(both[0]) & set(both[1])})
+    usable = {name: both for name, both in scores.items() if _usable(both, seeds)}
+    if not usable:
+        return finding
+    values = np.array([[[results.values(n, t_, "auc")[seed] for seed in seeds] for n in names] for t_ in usable])
+    a, b = values.mean(axis=0)
+    people = np.unique(np.concatenate([both[0][seeds[0]].participants for both in usable.values()]))
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(len(people), np.full(len(people), 1 / len(people)), size=AUC_BOOTSTRAPS)
+    differences = []
+    for both in usable.values():
+        first = both[0][seeds[0]]
+        stacked = np.stack([side[seed].scores for side in both for seed in seeds])
+        with np.errstate(divide="ignore", invalid="ignore"):  # a draw without both classes has no area
+            areas = weighted_aucs(first.labels, stacked, counts[:, np.searchsorted(people, first.participants)])
+        differences.append(areas[: len(seeds)].mean(axis=0) - areas[len(seeds) :].mean(axis=0))
+    intervals = [interval(np.nanmean(differences, axis=0))]
+    if len(seeds) > 1:
+        intervals.append(_over_seeds(one, a, b))
+    low, high = min(low for low, _ in intervals), max(high for _, high in intervals)
+    verdict = verdict_of(low, high, one.range)
+    why = "the interval crosses the bound" if verdict == "not decidable" else ""
+    if len(people) < FEWEST_PARTICIPANTS:
+        verdict, why = "not decidable", f"only {len(people)} test participants"
+    return replace(
+        finding,
+        ours_a=float(a.mean()),
+        ours_b=float(b.mean()),
+        effect=float(a.mean() - b.mean()),
+        effect_low=low,
+        effect_high=high,
+        seeds=len(seeds),
+        verdict=verdict,
+        why=why,
+    )
+
+
+def _usable(both: Sequence[Mapping[int, Scores]], seeds: Sequence[int]) -> bool:
+    """Whether both encoders have scores of all seeds for the same participants, some with and some without."""
+    if not seeds or any(seed not in side for side in both for seed in seeds):
+        return False
+    first = both[0][seeds[0]]
+    same = all(np.array_equal(side[seed].participants, first.participants) for side in both for seed in seeds)
+    return same and bool(first.labels.any()) and not bool(first.labels.all())
 
 
 def verdict_of(low: float, high: float, claimed: Range) -> Verdict:
@@ -200,11 +271,12 @@ def _chosen(
 def _over_seeds(comparison: Comparison, a: Floats, b: Floats) -> tuple[float, float]:
     """Welch's 95 % interval of the difference of the means, on the scale of the effect."""
     scale = 1.0 if comparison.metric == "auc" else float(b.mean())
-    if np.ptp(a) == 0 and np.ptp(b) == 0:
-        low = high = float(a.mean() - b.mean())
-    else:
-        low, high = ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
-    return float(low) / scale, float(high) / scale
+    middle, half = float(a.mean() - b.mean()), 0.0
+    squares = [float(values.var(ddof=1)) / len(values) for values in (a, b)]
+    if sum(squares) > 0:
+        freedom = sum(squares) ** 2 / sum(square**2 / (len(a) - 1) for square in squares)
+        half = float(t.ppf(0.975, freedom)) * math.sqrt(sum(squares))
+    return (middle - half) / scale, (middle + half) / scale
 
 
 def _pooled_over_seeds(results: Results, comparison: Comparison, a: Floats, b: Floats) -> tuple[float, float] | None:
@@ -239,19 +311,27 @@ def _seed_spread(results: Results, comparison: Comparison, label_fraction: float
     return (math.sqrt(squares / degrees), degrees) if degrees else None
 
 
-def _draws(results: Results, comparison: Comparison, chosen: Sequence[_Keys], seeds: Sequence[int]) -> Floats | None:
+@dataclass(frozen=True)
+class _Draws:
+    """Values over bootstraps of so many participants."""
+
+    values: Floats  # [draws], or [encoders, draws]
+    participants: int
+
+
+def _draws(results: Results, comparison: Comparison, chosen: Sequence[_Keys], seeds: Sequence[int]) -> _Draws | None:
     """The effect over participants drawn with replacement, paired; None without values of single participants."""
     wanted = [(key, seed) for keys in chosen for key in keys for seed in seeds]
     split = len(chosen[0]) * len(seeds)  # the first ones are side a's
     drawn = (_auc_draws if comparison.metric == "auc" else _error_draws)(results, comparison.target, wanted)
     if drawn is None:
         return None
-    a = drawn[:split].mean(axis=0)
-    b = drawn[split:].mean(axis=0) if len(chosen) > 1 else 0.5
-    return comparison.effect(a, b)
+    a = drawn.values[:split].mean(axis=0)
+    b = drawn.values[split:].mean(axis=0) if len(chosen) > 1 else 0.5
+    return _Draws(comparison.effect(a, b), drawn.participants)
 
 
-def _error_draws(results: Results, target: str, wanted: Sequence[tuple[tuple[float, str], int]]) -> Floats | None:
+def _error_draws(results: Results, target: str, wanted: Sequence[tuple[tuple[float, str], int]]) -> _Draws | None:
     """Mean absolute errors `[wanted, draws]` over the participants that all have."""
     errors = [results.errors.get((name, target, fraction), {}).get(seed) for (fraction, name), seed in wanted]
     known = [error for error in errors if error is not None]
@@ -266,10 +346,10 @@ def _error_draws(results: Results, target: str, wanted: Sequence[tuple[tuple[flo
     counts = _participant_draws(len(common))
     total = np.stack([error.absolute_error_sum[row] for error, row in zip(known, rows, strict=True)], axis=1)
     n = np.stack([error.n[row] for error, row in zip(known, rows, strict=True)], axis=1)
-    return np.asarray(((counts @ total) / (counts @ n)).T, np.float64)
+    return _Draws(np.asarray(((counts @ total) / (counts @ n)).T, np.float64), len(common))
 
 
-def _auc_draws(results: Results, target: str, wanted: Sequence[tuple[tuple[float, str], int]]) -> Floats | None:
+def _auc_draws(results: Results, target: str, wanted: Sequence[tuple[tuple[float, str], int]]) -> _Draws | None:
     """Areas `[wanted, draws]`; None where the participants differ or all have the same label."""
     scores = [results.scores.get((name, target), {}).get(seed) for (_, name), seed in wanted]
     known = [score for score in scores if score is not None]
@@ -279,7 +359,8 @@ def _auc_draws(results: Results, target: str, wanted: Sequence[tuple[tuple[float
     same = all(np.array_equal(score.participants, first.participants) for score in known)
     if not same or first.labels.all() or not first.labels.any():
         return None
-    return bootstrap_aucs(first.labels, np.stack([score.scores for score in known]))
+    areas = bootstrap_aucs(first.labels, np.stack([score.scores for score in known]))
+    return _Draws(areas, len(first.labels))
 
 
 @lru_cache(maxsize=4)

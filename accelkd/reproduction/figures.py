@@ -17,7 +17,7 @@ from accelkd.files import atomic_path
 from accelkd.reproduction import paper
 from accelkd.reproduction.paper import NAMES, SEGMENT_TARGETS
 from accelkd.reproduction.results import Results
-from accelkd.reproduction.tables import UNITS, health_comparison
+from accelkd.reproduction.tables import UNITS, health_comparison, parameters_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,9 +149,9 @@ def compression(results: Results) -> Figure | None:
                 ax.axhline(float(np.mean(baseline)), color=_COLORS[name], linestyle="--", label=f"{NAMES[name]} (XL)")
         _constant_line(ax, results, target)
         ax.set_xscale("log")
-        ax.set_xticks(x, [f"{count / 1e6:.2g}" for count in x])
+        ax.set_xticks(x, [parameters_text(count) for count in x], fontsize=8)
         ax.set_xticks([], minor=True)
-        ax.set(xlabel="parameters (million)", ylabel="mean absolute error", title=UNITS[target])
+        ax.set(xlabel="parameters", ylabel="mean absolute error", title=UNITS[target])
         ax.margins(x=0.1, y=0.12)
         _log_errors(ax)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
@@ -174,7 +174,7 @@ def loss_curves(results: Results) -> Figure | None:
         for seed in np.unique(seeds[of]):
             part = np.flatnonzero(of & (seeds == seed))
             part = part[np.argsort(steps[part], kind="stable")]
-            ax.plot(steps[part], losses[part], linewidth=0.9)
+            ax.plot(steps[part], losses[part], linewidth=0.9, marker="." if len(part) == 1 else "")
         if name in chance:
             ax.axhline(chance[name], color=_GREY, linestyle="--", linewidth=0.9)
         ax.set_title(name, fontsize=7.5)

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 
 from accelkd.files import atomic_path, write_text
 from accelkd.reproduction.claims import Judgement, claims_table, effect_text, judge, target_name, value_text
-from accelkd.reproduction.comparison import Finding
+from accelkd.reproduction.comparison import FEWEST_PARTICIPANTS, Finding
 from accelkd.reproduction.figures import draw_figures
 from accelkd.reproduction.paper import INCONSISTENCIES
 from accelkd.reproduction.results import Results, read_results
-from accelkd.reproduction.tables import ABSENT, ResultTable, all_tables
+from accelkd.reproduction.tables import ABSENT, ResultTable, all_tables, parameters_text
 
 DOCUMENT = "REPRODUCTION.md"
 INVESTIGATION = "investigation.md"  # written by hand: why a claim does not hold
@@ -126,7 +126,8 @@ def _claims(judgements: Sequence[Judgement]) -> str:
             "with one seed, from the spread that the encoders with several show on the same target), and over the test "
             "participants (paired bootstrap of each participant's errors or scores). A comparison holds if the whole "
             "interval is on the claimed side, fails if all of it is on the other, and is not decidable if it crosses, "
-            "if something was not run, or if neither encoder beats a constant. With one seed and no encoder that has "
+            f"if something was not run, with fewer than {FEWEST_PARTICIPANTS} test participants, or if neither encoder "
+            "beats a constant. With one seed and no encoder that has "
             "several, a verdict is about these two models alone. A claim holds if every comparison holds and does not "
             "hold if any fails, unless its rule says otherwise. The rules and all comparisons are "
             "[below](#every-comparison) and in `claims.parquet`.",
@@ -152,8 +153,9 @@ def _reading(judgements: Sequence[Judgement], investigation: str) -> str:
 def _tables(tables: Iterable[ResultTable]) -> str:
     parts = [
         "## Tables",
-        "Ours: mean ± standard deviation over the seeds, one number where there is one seed. MAE: mean absolute error. "
-        "`not run`: no result. –: the paper prints no number.",
+        "Ours: mean ± standard deviation over the seeds, one number where there is one seed. MAE: mean absolute "
+        "error. `not run`: the experiment has no result at all; `no result`: none of this kind. –: the paper prints no "
+        "number.",
     ]
     for table in tables:
         parts.append(f"### Table {table.number}. {table.title}")
@@ -221,7 +223,7 @@ def _models(results: Results) -> str:
             f"`{row['teacher_model_id'][:12]}`" if row["teacher_model_id"] else ABSENT,
             row["method"],
             row["architecture"],
-            _quantity(row["parameters"], 1e-6, " M", 2),
+            parameters_text(row["parameters"]),
             _quantity(row["steps"]),
             _quantity(row["batch_size"]),
             _quantity(row["loss"], digits=3),

@@ -9,6 +9,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,11 @@ class Results:
     models: tuple[Row, ...]
     curves: pa.Table
     map: pa.Table
+
+    @cached_property
+    def experiments(self) -> frozenset[str]:
+        """The names that have any result."""
+        return frozenset(key[0] for key in self.rows)
 
     def values(
         self, experiment: str, target: str, metric: str = "mae", label_fraction: float = 1.0

@@ -1,7 +1,8 @@
 """The paper's result tables with our numbers beside its own, from the result files alone.
 
 A cell of ours is the mean over the seeds ± their standard deviation, one number where there is one seed, `not run`
-where there is none, and `undefined` where the measure does not exist (a correlation with a constant).
+where the experiment has no result at all, `no result` where it has none of this kind (a target that nobody has, a label
+fraction that the preset leaves out), and `undefined` where the measure does not exist (a correlation with a constant).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from accelkd.reproduction.paper import LOW_FRACTION, NAMES, NUMBERS, SEGMENT_TAR
 from accelkd.reproduction.results import CONSTANT, Results, Row
 
 NOT_RUN = "not run"
+NO_RESULT = "no result"
 ABSENT = "–"  # the paper prints no number
 UNITS = {"hr_bpm": "HR (bpm)", "sdnn_ms": "SDNN (ms)", "rmssd_ms": "RMSSD (ms)", "age": "age (years)", "bmi": "BMI"}
 _METRICS = {"mae": "MAE", "rmse": "RMSE", "pearson_r": "Pearson's R"}
@@ -48,7 +50,9 @@ def cell(
     if not values and experiment == CONSTANT and metric == "auc":
         return f"{0.5:.{digits}f}"
     if not values:
-        return "undefined" if results.row(experiment, target, metric, label_fraction) else NOT_RUN
+        if results.row(experiment, target, metric, label_fraction):
+            return "undefined"
+        return NO_RESULT if experiment in results.experiments else NOT_RUN
     return mean_sd(values, digits)
 
 
@@ -56,6 +60,11 @@ def mean_sd(values: Sequence[float], digits: int = 2) -> str:
     """Mean ± sample standard deviation; the value alone where there is one."""
     mean = f"{np.mean(values):.{digits}f}"
     return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
+
+
+def parameters_text(parameters: int) -> str:
+    """Two or three digits and a unit: `6.34M`, `812k`."""
+    return f"{parameters / 1e6:.3g}M" if parameters >= 1e6 else f"{parameters / 1e3:.3g}k"
 
 
 def _printed(table: int, experiment: str, target: str, metric: str = "mae", label_fraction: float = 1.0) -> str:
@@ -217,8 +226,8 @@ def sizes(results: Results) -> ResultTable:
         rows.append(
             (
                 f"{labels[experiment]} (`{experiment}`)" if experiment in labels else _name(experiment),
-                f"{size.parameters / 1e6:.1f} M" if size else ABSENT,
-                f"{found / 1e6:.2f} M" if found else ABSENT if experiment == CONSTANT else NOT_RUN,
+                parameters_text(size.parameters) if size else ABSENT,
+                parameters_text(found) if found else ABSENT if experiment == CONSTANT else NOT_RUN,
                 *(cell(results, experiment, target) for target in SEGMENT_TARGETS),
                 _test_n(results, experiment, SEGMENT_TARGETS),
                 _seeds(results, experiment, "hr_bpm"),

@@ -130,7 +130,7 @@ class Planted:
                     "space": space,
                     "direction": direction,
                     "pools": 100,
-                    "participants": 38.0,
+                    "participants": 0.63 * self.participants,
                     "segments": 190.0,
                     "top1_percent": top1_percent,
                     "top1_percent_sd": 0.4,

@@ -9,7 +9,7 @@ import pytest
 from accelkd.cohort.survey import TARGETS
 from accelkd.reproduction.claims import CLAIMS, Judgement, claims_table, judge, judge_claim
 from accelkd.reproduction.comparison import Range, verdict_of
-from accelkd.reproduction.paper import LOW_FRACTION
+from accelkd.reproduction.paper import LOW_FRACTION, number
 from accelkd.reproduction.results import read_results
 from tests.reproduction.planted import Planted, like_the_paper
 
@@ -232,6 +232,32 @@ def test_health_targets_need_most_of_them(planted: Planted, tmp_path: Path, sepa
     assert judgement.verdict == verdict
     assert len(judgement.findings) == len(TARGETS)
     assert "by the paper's test (paper: 46 and 44 of 46)" in judgement.ours
+
+
+@pytest.mark.parametrize(("separation", "verdict"), [(0.95, "holds"), (0.8, "not decidable"), (0.6, "does not hold")])
+def test_health_targets_together(planted: Planted, tmp_path: Path, separation: float, verdict: str) -> None:
+    planted.health({"accel-kd-mae": separation, "accel-cl": 0.8, "accel-mae": 0.8})
+    judgement = judged(planted, "health-better-on-average", tmp_path)
+    assert judgement.verdict == verdict
+    finding = judgement.findings[0]
+    printed = [number(12, "accel-kd-mae", name, "auc") - number(12, "accel-mae", name, "auc") for name in TARGETS]
+    assert finding.paper_effect == pytest.approx(sum(printed) / 46)
+    auc = [row["value"] for row in planted.rows["results"] if (row["experiment"], row["metric"]) == ("accel-cl", "auc")]
+    assert judgement.findings[1].ours_b == pytest.approx(sum(auc) / len(TARGETS))
+
+
+def test_few_participants_decide_nothing(tmp_path: Path) -> None:
+    few = Planted(participants=19)
+    few.constants()
+    few.errors({"accel-kd-mae": GOOD, "accel-mae": BAD})
+    few.health({"accel-kd-mae": 9.0, "accel-cl": 0.1, "accel-mae": 0.1})
+    few.retrieval("accel-kd-mae", "projected", 100.0)
+    why = {
+        claim: {finding.why for finding in judged(few, claim, tmp_path).findings}
+        for claim in (BEATEN, "health-better", "health-better-on-average", "retrieval-near-perfect")
+    }
+    assert why[BEATEN] == why["health-better"] == why["health-better-on-average"] == {"only 19 test participants"}
+    assert why["retrieval-near-perfect"] == {"only 12 test participants in a pool"}
 
 
 def test_a_health_target_of_one_class_is_left_undecided(planted: Planted, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from accelkd.reproduction.paper import NUMBERS
 from accelkd.reproduction.results import read_results
-from accelkd.reproduction.tables import NOT_RUN, TABLES, ResultTable, all_tables, cell
+from accelkd.reproduction.tables import NO_RESULT, NOT_RUN, TABLES, ResultTable, all_tables, cell
 from tests.reproduction.planted import Planted
 
 
@@ -42,7 +42,8 @@ def test_what_was_not_run_is_shown_as_such(tmp_path: Path) -> None:
     assert row_of(shown[18], "accel-kd-mae")[1:] == ("1.21", "2.00", "6.58", "8.00", "8.40", "9.00", "300", "1")
     assert shown[18].rows[-1][:3] == ("constant predictor", "–", "9.00")
     assert [row[3] for row in shown[1].rows] == [NOT_RUN] * 4
-    assert all(row[2] == NOT_RUN for row in shown[12].rows)
+    assert all(row[4] == NOT_RUN for row in shown[12].rows)
+    assert all(row[2] == NO_RESULT for row in shown[12].rows)
     assert shown[6].rows[0] == ("participants", "172,318", "300")
 
 
@@ -54,7 +55,7 @@ def test_several_seeds_show_their_mean_and_standard_deviation(tmp_path: Path) ->
     planted.metric("ppg-mae", "hr_bpm", "pearson_r", None)
     row = row_of(tables(planted, tmp_path)[9], "ppg-mae")
     assert row[1:3] == ("0.34 (0.36)", "2.00 ± 1.00 (3.00 ± 1.00)")
-    assert row[6] == f"undefined ({NOT_RUN})"
+    assert row[6] == f"undefined ({NO_RESULT})"
     assert row[-3:] == ("4,000 (4)", "300", "3")
 
 
@@ -99,4 +100,4 @@ def test_health_targets_carry_stars_interval_and_numbers(tmp_path: Path) -> None
     assert rows["Afib"][10:12] == ("26,342", "60")
     yes = sum(row["label"] for row in planted.rows["scores"] if row["experiment"] == "accel-cl")
     assert rows["Afib"][12] == str(yes)
-    assert rows["Asthma"][2] == NOT_RUN
+    assert rows["Asthma"][2] == NO_RESULT
