@@ -1,8 +1,7 @@
-"""Every query of docs/data-model.md runs on a published warehouse and finds something."""
+"""Every table and view of a published warehouse is in docs/data-model.md."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import duckdb
@@ -11,15 +10,13 @@ import pytest
 from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import extend_split
 from accelkd.evaluation.embed import embed_batch
-from accelkd.evaluation.report import probe_encoder, write_report
 from accelkd.lake import Lake
 from accelkd.training.current import current_models, decide
-from accelkd.warehouse.load import load_batch, load_decisions, load_model, load_split
+from accelkd.warehouse.load import load_batch, load_model, load_split
 from accelkd.warehouse.publish import publish
 from tests.lakes import checkpoint, land
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "data-model.md"
-QUERIES = re.findall(r"```sql\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -34,18 +31,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
         load_model(lake, encoder, model_id, ["b1"])
         decide(lake, "promoted", {**current_models(lake), encoder: model_id}, "test")
         embed_batch(lake, encoder, "b1", device="cpu")
-        probe_encoder(lake, encoder)
-    load_decisions(lake)
-    write_report(lake)
     return publish(lake).path
-
-
-@pytest.mark.parametrize("query", QUERIES)
-def test_documented_query(published: Path, query: str) -> None:
-    with duckdb.connect(str(published), read_only=True) as connection:
-        connection.execute(query)
-        assert connection.description
-        assert connection.fetchall()
 
 
 def test_every_table_is_documented(published: Path) -> None:
@@ -54,7 +40,8 @@ def test_every_table_is_documented(published: Path) -> None:
         tables = connection.execute(
             "SELECT if(schema_name = 'main', table_name, schema_name || '.' || table_name) FROM duckdb_tables() "
             "WHERE NOT internal AND table_name <> 'schema_version' UNION ALL "
-            "SELECT view_name FROM duckdb_views() WHERE NOT internal"
+            "SELECT if(schema_name = 'main', view_name, schema_name || '.' || view_name) FROM duckdb_views() "
+            "WHERE NOT internal"
         ).fetchall()
     assert len(tables) > 10
     assert [name for (name,) in tables if f"`{name}`" not in text] == []
