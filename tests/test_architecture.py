@@ -44,6 +44,8 @@ for name in ("dagster", "duckdb", "matplotlib", "tqdm", "edfio", "openpyxl", "po
     sys.modules[name] = None
 import accelkd.cli, accelkd.recordings.simulator, accelkd.segments.segment, accelkd.cohort.curation
 import accelkd.training.runs, accelkd.training.checkpoint, accelkd.evaluation.probes, accelkd.evaluation.retrieval
+import accelkd.evaluation.participant_probes, accelkd.evaluation.significance, accelkd.evaluation.procrustes
+import accelkd.reproduction.run
 """
     subprocess.run([sys.executable, "-c", program], check=True, cwd=REPOSITORY, timeout=120)
 
