@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 from dagster._core.definitions.data_version import (
     SKIP_PARTITION_DATA_VERSION_DEPENDENCY_THRESHOLD,
     CachingStaleStatusResolver,
@@ -24,7 +26,7 @@ class Freshness:
     """Looks at one state of an instance; a new one is needed after every run, because it remembers."""
 
     instance: dg.DagsterInstance
-    graph: dg.AssetGraph
+    graph: BaseAssetGraph[Any]
 
     def due(self, batches: list[str], *, retrain: bool) -> Iterator[Step]:
         """Everything to materialize, upstream first; with `retrain` off, encoders that exist are not trained again."""

@@ -1,9 +1,11 @@
 """Named jobs: what a person or a schedule launches as one thing."""
 
 import time
+from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 from dagster._core.definitions.events import AssetKeyPartitionKey
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
@@ -15,12 +17,14 @@ from pydantic import Field
 from accelkd.lake import Lake
 from accelkd.promotion import roll_back
 from accelkd.recordings.arrivals import refused_unchanged
+from accelkd.training.current import current_models
 from assets.partitions import arrival_batches
 from orchestration.automation import HOUR_S
 from orchestration.freshness import Freshness
 from orchestration.promotions import tell_of_promotions
 
-NIGHTLY = "accelkd/nightly"
+NIGHTLY = "accelkd/nightly"  # tag of the backfills
+WITHOUT_ENCODERS = ("recordings", "segments", "cohort")  # groups that need none
 
 per_batch = dg.define_asset_job(
     "per_batch",
@@ -42,40 +46,49 @@ report = dg.define_asset_job(
 )
 
 
-@dg.op(pool="duckdb_writer")
-def request_backfill(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake]) -> None:
-    """Request one backfill of everything missing or stale, unless an earlier one is still at work."""
-    instance = context.instance
-    earlier = instance.get_backfills(BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED]))
-    for backfill in earlier:
-        if NIGHTLY in backfill.tags:
-            context.log.info(f"backfill {backfill.backfill_id} is still at work")
-            return
+def request_catch_up(lake: Lake, instance: dg.DagsterInstance, graph: BaseAssetGraph[Any]) -> tuple[str, int] | None:
+    """Request one backfill of everything missing or stale but trainings: its id and size, or None if all is fresh.
+
+    Batches that a run works on, and those that were refused and have not changed, are left alone. Returns an earlier
+    backfill of this kind, with size 0, while it is still at work.
+    """
+    for earlier in instance.get_backfills(BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED])):
+        if NIGHTLY in earlier.tags:
+            return earlier.backfill_id, 0
     tell_of_promotions(lake, instance)
-    graph = context.repository_def.asset_graph
     running = instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES))
-    busy = {run.tags.get(PARTITION_NAME_TAG) for run in running} | refused_unchanged(lake)
-    batches = [name for name in instance.get_dynamic_partitions(str(arrival_batches.name)) if name not in busy]
-    due = list(Freshness(instance, graph).due(batches, retrain=False))
+    elsewhere = {run.tags.get(PARTITION_NAME_TAG) for run in running} | refused_unchanged(lake)
+    known = instance.get_dynamic_partitions(str(arrival_batches.name))
+    due = set(Freshness(instance, graph).due([name for name in known if name not in elsewhere], retrain=False))
+    if not current_models(lake):  # what needs encoders waits for the first training
+        due = {(key, partition) for key, partition in due if graph.get(key).group_name in WITHOUT_ENCODERS}
     if not due:
-        context.log.info("everything is fresh")
-        return
-    for key, partition in due:
-        context.log.info(f"due: {key.to_user_string()} {partition or ''}")
+        return None
+    subset = AssetGraphSubset.from_asset_partition_set({AssetKeyPartitionKey(*one) for one in due}, graph)
     backfill = PartitionBackfill.from_asset_graph_subset(
         backfill_id=make_new_backfill_id(),
         backfill_timestamp=time.time(),
         tags={NIGHTLY: "true", "dagster/max_runtime": str(12 * HOUR_S)},
         dynamic_partitions_store=instance,
-        asset_graph_subset=AssetGraphSubset.from_asset_partition_set(
-            {AssetKeyPartitionKey(*one) for one in due}, graph
-        ),
+        asset_graph_subset=subset,
         title="Catch up",
         description=f"{len(due)} missing or stale",
         run_config=None,
     )
     instance.add_backfill(backfill)
-    context.add_output_metadata({"backfill": backfill.backfill_id, "due": len(due)})
+    return backfill.backfill_id, len(due)
+
+
+@dg.op
+def request_backfill(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake]) -> None:
+    """Request the backfill and tell of it."""
+    requested = request_catch_up(lake, context.instance, context.repository_def.asset_graph)
+    if requested is None:
+        context.log.info("everything is fresh")
+    elif not requested[1]:
+        context.log.info(f"backfill {requested[0]} is still at work")
+    else:
+        context.log.info(f"backfill {requested[0]}: {requested[1]} missing or stale")
 
 
 @dg.job(

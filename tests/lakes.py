@@ -35,6 +35,7 @@ def land(
     minutes: int = 3,
     named: str | None = None,
     ppg_channels: int = PPG_CHANNELS,
+    replaces: str | None = None,
     survey: Sequence[tuple[str, str, str]] = (),
 ) -> None:
     """An arrival batch with one recording `<named>-<participant>` each, noise as segments, one quarantined window.
@@ -43,7 +44,7 @@ def land(
     """
     named = named or batch_id
     rng = np.random.default_rng([*batch_id.encode()])
-    with writing_batch(lake.landing, batch_id, source="simulation") as batch:
+    with writing_batch(lake.landing, batch_id, source="simulation", replaces=replaces) as batch:
         batch.add(
             "participants",
             pa.table(
@@ -128,10 +129,12 @@ def checkpoint(
     teacher: str | None = None,
     split_version: str = "0",
     trained_on: Sequence[tuple[str, str, int]] = (("p1", "b1", 4),),
+    scale: float = 1.0,
 ) -> str:
     """An untrained checkpoint of the smallest size; returns its model id.
 
-    It says that it was trained on the given (participant, batch, segments).
+    It says that it was trained on the given (participant, batch, segments). Its weights are multiplied by `scale`: with
+    0 it embeds everything alike.
     """
     preset = PRESETS["smoke"]
     config = preset.student if encoder == "accel_student" else preset.teacher
@@ -142,6 +145,9 @@ def checkpoint(
     if teacher is not None:
         module.teacher_head = ProjectionHead(preset.teacher.encoder.width)
         module.student_head = ProjectionHead(config.encoder.width)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter *= scale
     identity = Identity(
         encoder=encoder,
         method="distillation" if teacher else "masked_autoencoding",

@@ -1,0 +1,223 @@
+"""What happens by itself when something lands: the sensor tick by tick, and once with all daemons at work."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+import pytest
+
+from accelkd.lake import Lake
+from accelkd.recordings.arrivals import STALLED_S, Retirement, accept, refuse, retire
+from accelkd.recordings.batches import MANIFEST
+from accelkd.training.current import decide
+from assets.partitions import arrival_batches
+from orchestration.sensors import arrivals
+from tests.e2e.conftest import Home, simulate_small
+from tests.e2e.ui import dagster_dev
+from tests.lakes import land
+
+NAME = str(arrival_batches.name)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    lake = Lake(tmp_path / "home")
+    lake.landing.mkdir(parents=True)
+    return lake
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as opened:
+        yield opened
+
+
+class Sensor:
+    """Ticks as the daemon does: the cursor goes from one to the next, partitions are registered in between."""
+
+    def __init__(self, lake: Lake, instance: dg.DagsterInstance) -> None:
+        self.lake, self.instance, self.cursor = lake, instance, None
+
+    def tick(self) -> dg.SensorResult:
+        context = dg.build_sensor_context(self.instance, cursor=self.cursor, resources={"lake": self.lake})
+        result = arrivals(context)
+        if isinstance(result, dg.SkipReason):
+            return dg.SensorResult(skip_reason=result)
+        assert isinstance(result, dg.SensorResult)
+        self.cursor = result.cursor
+        for request in result.dynamic_partitions_requests or []:
+            if isinstance(request, dg.AddDynamicPartitionsRequest):
+                self.instance.add_dynamic_partitions(NAME, list(request.partition_keys))
+            else:
+                for key in request.partition_keys:
+                    self.instance.delete_dynamic_partition(NAME, key)
+        return result
+
+
+@pytest.fixture
+def sensor(lake: Lake, instance: dg.DagsterInstance) -> Sensor:
+    return Sensor(lake, instance)
+
+
+def requested(result: dg.SensorResult) -> list[str | None]:
+    return [request.partition_key for request in result.run_requests or []]
+
+
+def told(result: dg.SensorResult) -> tuple[bool, str]:
+    """The check that the tick reports: whether it passed, and why not."""
+    (event,) = result.asset_events
+    assert isinstance(event, dg.AssetCheckEvaluation)
+    assert (event.asset_key, event.check_name) == (dg.AssetKey("raw_recordings"), "landing_zone")
+    return event.passed, str(event.metadata["why"].value)
+
+
+def test_a_batch_that_has_arrived_is_registered_and_requested_once(lake: Lake, sensor: Sensor) -> None:
+    land(lake, "b1", ["p1"])
+    first = sensor.tick()
+    assert requested(first) == ["b1"]
+    assert sensor.instance.get_dynamic_partitions(NAME) == ["b1"]
+    keys = {key.to_user_string() for key in (first.run_requests or [])[0].asset_selection or []}
+    assert keys == {"raw_recordings", "segments", "segment_tables"}  # nothing embeds yet
+    land(lake, "b1", ["p1"])  # the same again
+    assert requested(sensor.tick()) == []
+
+
+def test_embeddings_are_requested_once_encoders_are_in_use(lake: Lake, sensor: Sensor) -> None:
+    decide(lake, "promoted", {"ppg_teacher": "t", "accel_student": "s"}, "test")
+    land(lake, "b1", ["p1"])
+    keys = {key.to_user_string() for key in (sensor.tick().run_requests or [])[0].asset_selection or []}
+    assert {"ppg_teacher_embeddings", "accel_student_embeddings"} < keys
+
+
+def test_a_quiet_landing_zone_costs_one_look(lake: Lake, sensor: Sensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    land(lake, "b1", ["p1"])
+    os.utime(lake.landing, (1, 1))  # long ago
+    sensor.tick()
+    monkeypatch.setattr("orchestration.sensors.unsettled", lambda *_: pytest.fail("looked into the landing zone"))
+    assert "nothing has changed" in str(sensor.tick().skip_reason)
+
+
+def test_an_unfinished_batch_waits_and_is_told_when_it_stalls(lake: Lake, sensor: Sensor) -> None:
+    land(lake, "b1", ["p1"])
+    manifest = (lake.batch("b1") / MANIFEST).rename(lake.root / "kept")
+    tick = sensor.tick()
+    assert requested(tick) == []
+    assert "still arriving: b1" in str(tick.skip_reason)
+    assert told(tick) == (True, "*none*")
+    for path in (lake.batch("b1"), *lake.batch("b1").rglob("*")):
+        os.utime(path, (time.time() - 2 * STALLED_S,) * 2)
+    stalled = sensor.tick()
+    passed, why = told(stalled)
+    assert not passed
+    assert "no manifest.json" in why
+    assert sensor.tick().asset_events == []  # told once
+    manifest.rename(lake.batch("b1") / MANIFEST)
+    done = sensor.tick()
+    assert requested(done) == ["b1"]
+    assert told(done)[0]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [("schema_version", 99, "schema version is 99"), ("batch_id", "other", "batch 'other'"), ("files", 1, "be read")],
+)
+def test_an_unknown_manifest_is_told_with_its_reason(
+    lake: Lake, sensor: Sensor, field: str, value: object, why: str
+) -> None:
+    land(lake, "b1", ["p1"])
+    path = lake.batch("b1") / MANIFEST
+    good = path.read_text()
+    path.write_text(json.dumps({**json.loads(good), field: value}))
+    tick = sensor.tick()
+    assert requested(tick) == []
+    assert why in told(tick)[1]
+    assert why in str(tick.skip_reason)
+    path.write_text(good)
+    assert requested(sensor.tick()) == ["b1"]
+
+
+def test_a_missing_file_is_told(lake: Lake, sensor: Sensor) -> None:
+    land(lake, "b1", ["p1"])
+    (lake.batch("b1") / "participants.parquet").unlink()
+    assert "participants.parquet" in told(sensor.tick())[1]
+
+
+def test_a_refused_batch_is_tried_again_when_its_files_change_and_only_then(lake: Lake, sensor: Sensor) -> None:
+    land(lake, "b1", ["p1"])
+    first = sensor.tick()
+    file = lake.batch("b1") / "participants.parquet"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + b"x")
+    refuse(lake, "b1", ["participants.parquet: sha256: damaged"])  # as its run does
+    tick = sensor.tick()
+    assert requested(tick) == []
+    passed, why = told(tick)
+    assert not passed
+    assert "sha256: damaged" in why
+    assert requested(sensor.tick()) == []
+    file.write_bytes(content)
+    again = sensor.tick()
+    assert requested(again) == ["b1"]
+    assert (again.run_requests or [])[0].run_key != (first.run_requests or [])[0].run_key
+    accept(lake, "b1")
+    assert requested(sensor.tick()) == []
+
+
+def test_a_replaced_batch_loses_its_partition_and_does_not_come_back(lake: Lake, sensor: Sensor) -> None:
+    land(lake, "b1", ["p1"])
+    sensor.tick()
+    retire(lake, Retirement("b1", "b2"))
+    land(lake, "b2", ["p1"])
+    assert requested(sensor.tick()) == ["b2"]
+    assert sensor.instance.get_dynamic_partitions(NAME) == ["b2"]
+    assert requested(sensor.tick()) == []
+
+
+def test_a_hostile_folder_name_is_told_and_never_a_partition(lake: Lake, sensor: Sensor) -> None:
+    land(lake, "b1", ["p1"])
+    lake.batch("b1").rename(lake.landing / "b1; DROP TABLE segments")
+    tick = sensor.tick()
+    assert requested(tick) == []
+    assert "not an identifier" in told(tick)[1]
+
+
+LIMIT_S = 900  # by itself it takes two minutes; a shared machine is slower
+
+
+@pytest.mark.slow
+def test_a_batch_that_lands_is_published_by_itself(home: Home, tmp_path: Path) -> None:
+    """With the daemons running and nobody near: segments, embeddings, report rows and lineage appear."""
+    root = tmp_path / "home"
+    shutil.copytree(home.lake.root, root)
+    lake = Lake(root)
+    with dagster_dev(lake, root / "dagster"):
+        simulate_small(lake, "sim-late", 24)
+        deadline = time.monotonic() + LIMIT_S
+        found: list[tuple[object, ...]] = []
+        while not found:
+            assert time.monotonic() < deadline, "the batch was not published in time"
+            time.sleep(2)
+            with duckdb.connect(str(lake.published), read_only=True) as connection:
+                found = connection.execute(
+                    "SELECT batch_id FROM segments JOIN embeddings.accel_student USING (segment_id, batch_id) "
+                    "JOIN embeddings.ppg_teacher USING (segment_id, batch_id) "
+                    "WHERE batch_id = 'sim-late' AND EXISTS (FROM lineage_of('report:report') "
+                    "    WHERE artifact_id = 'segments:sim-late') LIMIT 1"
+                ).fetchall()
+    with duckdb.connect(str(lake.published), read_only=True) as connection:
+        people = connection.execute("SELECT count(DISTINCT participant_id) FROM split").fetchall()[0][0]
+        probed = connection.execute("SELECT max(train_participants + test_participants) FROM probe_results").fetchall()[
+            0
+        ][0]
+    assert people > 24
+    assert probed > 24
+    with dg.DagsterInstance.from_config(str(root / "dagster")) as instance:
+        failed = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
+    assert failed == []

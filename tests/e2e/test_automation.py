@@ -1,0 +1,165 @@
+"""Schedules and conditions on a real instance: what is due, and what only seems to be."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.data_version import DATA_VERSION_TAG, extract_data_version_from_entry
+from dagster._core.execution.backfill import PartitionBackfill
+
+from accelkd.lake import Lake
+from accelkd.recordings.arrivals import refuse
+from accelkd.training.current import current_models, decide
+from assets.partitions import arrival_batches
+from orchestration.definitions import build_defs
+from orchestration.jobs import request_catch_up
+from orchestration.promotions import tell_of_promotions
+from tests.e2e.conftest import REPOSITORY, Home, simulate_small
+from tests.lakes import land
+
+NAME = str(arrival_batches.name)
+
+
+@pytest.fixture
+def lake(home: Home, tmp_path: Path) -> Lake:
+    """A copy of the home that the pipeline ran on."""
+    shutil.copytree(home.lake.root, tmp_path / "home")
+    return Lake(tmp_path / "home")
+
+
+@pytest.fixture
+def instance(lake: Lake) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.from_config(str(lake.root / "dagster")) as opened:
+        yield opened
+
+
+def catch_up(lake: Lake, instance: dg.DagsterInstance) -> PartitionBackfill | None:
+    requested = request_catch_up(lake, instance, build_defs(lake).resolve_asset_graph())
+    return instance.get_backfill(requested[0]) if requested else None
+
+
+def due(backfill: PartitionBackfill | None) -> dict[str, set[str]]:
+    """Partitions by asset; the empty set for an asset without partitions."""
+    assert backfill is not None
+    assert backfill.asset_backfill_data is not None
+    subset = backfill.asset_backfill_data.target_subset
+    keys = {key.to_user_string(): set[str]() for key in subset.non_partitioned_asset_keys}
+    return keys | {
+        key.to_user_string(): set(partitions.get_partition_keys())
+        for key, partitions in subset.partitions_subsets_by_asset_key.items()
+    }
+
+
+def test_the_night_does_nothing_when_all_is_fresh(lake: Lake, instance: dg.DagsterInstance) -> None:
+    assert catch_up(lake, instance) is None
+    assert instance.get_backfills() == []
+
+
+def test_a_late_batch_is_one_backfill_and_a_refused_one_is_none(lake: Lake, instance: dg.DagsterInstance) -> None:
+    for batch_id in ("late", "damaged"):
+        land(lake, batch_id, ["p1"])
+    instance.add_dynamic_partitions(NAME, ["late", "damaged"])
+    refuse(lake, "damaged", ["sha256"])
+    backfill = catch_up(lake, instance)
+    assert due(backfill) == {
+        name: {"late"}
+        for name in (
+            "raw_recordings",
+            "segments",
+            "segment_tables",
+            "ppg_teacher_embeddings",
+            "accel_student_embeddings",
+        )
+    }
+    again = catch_up(lake, instance)  # the first one is still at work
+    assert again is not None
+    assert backfill is not None
+    assert again.backfill_id == backfill.backfill_id
+    assert len(instance.get_backfills()) == 1
+
+
+def test_going_back_makes_embeddings_due(lake: Lake, instance: dg.DagsterInstance) -> None:
+    decide(lake, "promoted", {**current_models(lake), "accel_student": "another"}, "test")
+    assert due(catch_up(lake, instance)) == {
+        name: {"sim-a", "sim-b"} for name in ("ppg_teacher_embeddings", "accel_student_embeddings")
+    }
+    told = instance.get_latest_materialization_event(dg.AssetKey("encoders_in_use"))
+    assert told is not None
+    tell_of_promotions(lake, instance)  # nothing new to tell
+    assert instance.get_latest_materialization_event(dg.AssetKey("encoders_in_use")) == told
+
+
+def requests(result: dg.EvaluateAutomationConditionsResult) -> set[str]:
+    names = ("ppg_teacher_probes", "accel_student_probes", "retrieval", "written_report", "published_warehouse")
+    return {name for name in names if result.get_num_requested(dg.AssetKey(name))}
+
+
+def test_reports_follow_what_changed_and_only_that(lake: Lake, instance: dg.DagsterInstance) -> None:
+    defs = build_defs(lake)
+    state = dg.evaluate_automation_conditions(defs, instance)
+    assert state.total_requested == 0
+    key = dg.AssetKey("accel_student_embeddings")
+    record = instance.get_latest_data_version_record(key, partition_key="sim-a")
+    assert record is not None
+    same = extract_data_version_from_entry(record.event_log_entry)
+    assert same is not None
+
+    def materialize(version: str) -> dg.EvaluateAutomationConditionsResult:
+        event = dg.AssetMaterialization(key, partition="sim-a", tags={DATA_VERSION_TAG: version})
+        instance.report_runless_asset_event(event)
+        return dg.evaluate_automation_conditions(defs, instance, cursor=state.cursor)
+
+    state = materialize(same.value)  # made again, the same
+    assert state.total_requested == 0
+    state = materialize("another")
+    assert requests(state) == {"accel_student_probes", "retrieval", "written_report", "published_warehouse"}
+
+
+def test_a_failed_batch_does_not_hold_up_the_reports(lake: Lake, instance: dg.DagsterInstance) -> None:
+    defs = build_defs(lake)
+    instance.add_dynamic_partitions(NAME, ["never-loaded"])
+    state = dg.evaluate_automation_conditions(defs, instance)
+    event = dg.AssetMaterialization("segment_tables", partition="sim-a", tags={DATA_VERSION_TAG: "another"})
+    instance.report_runless_asset_event(event)
+    state = dg.evaluate_automation_conditions(defs, instance, cursor=state.cursor)
+    assert state.get_num_requested(dg.AssetKey("participant_split")) == 1
+    assert state.get_requested_partitions(dg.AssetKey("accel_student_embeddings")) == {"sim-a"}
+
+
+def test_the_shipped_instance_limits_writers_and_retries_only_dead_runs(home: Home) -> None:
+    with dg.DagsterInstance.from_config(str(home.dagster_home)) as instance:
+        pools = instance.get_concurrency_config().pool_config
+        assert pools.default_pool_limit == 1
+        assert instance.run_launcher.supports_check_run_worker_health
+        assert instance.run_monitoring_enabled
+        assert instance.run_retries_enabled
+        assert not instance.run_retries_retry_on_asset_or_op_failure
+    assert "127.0.0.1" in (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    graph = build_defs(home.lake)
+    for name in ("ppg_teacher_embeddings", "segment_tables", "participant_split", "published_warehouse"):
+        (asset,) = [one for one in graph.assets or [] if dg.AssetKey(name) in one.keys]  # type: ignore[union-attr]
+        assert asset.op.pool == "duckdb_writer"  # type: ignore[union-attr]
+
+
+def test_training_says_what_a_run_changed(home: Home) -> None:
+    job = build_defs(home.lake).resolve_job_def("retrain")
+    schema = job.config_schema.config_type.fields["ops"].config_type.fields["ppg_teacher"]  # type: ignore[union-attr]
+    fields = schema.config_type.fields["config"].config_type.fields
+    assert {"preset", "steps", "learning_rate", "seed", "device"} <= set(fields)
+    assert all(field.description for field in fields.values())
+
+
+def test_one_bad_batch_leaves_the_others_alone(lake: Lake, instance: dg.DagsterInstance) -> None:
+    simulate_small(lake, "fine", 40, participants=2)
+    instance.add_dynamic_partitions(NAME, ["fine"])
+    result = (
+        build_defs(lake)
+        .resolve_job_def("per_batch")
+        .execute_in_process(instance=instance, partition_key="fine", raise_on_error=False)
+    )
+    assert result.success
+    assert instance.get_materialized_partitions(dg.AssetKey("accel_student_embeddings")) == {"sim-a", "sim-b", "fine"}
