@@ -67,7 +67,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Preset:
-    """A cohort, and the experiments on it in the order of their importance."""
+    """A cohort, and the experiments on it: most important first, but each after those that it needs."""
 
     name: str
     cohort: CohortPlan
@@ -327,7 +327,7 @@ PRESETS = {
             sizes=SIZES,
             decoder=TransformerShape(256, 4, 8, 1024),
             efficientnet=EfficientNetShape(),
-            masked=_Length(steps=3_000, batch_size=512, learning_rate=2e-4),
+            masked=_Length(steps=3_000, batch_size=512, learning_rate=5e-4),
             contrastive=_Length(steps=1_500, batch_size=256, learning_rate=1e-3),
             contrastive_efficientnet=_Length(steps=1_500, batch_size=256, learning_rate=1e-3),
             distillation=_Length(steps=2_000, batch_size=256, learning_rate=1e-3),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import math
@@ -11,7 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing import get_context
@@ -117,21 +118,31 @@ def reproduce(
 
     A run whose configuration, teacher, data and code are unchanged is not repeated; one that was cut off continues.
     After `budget_min` minutes no new run starts. A run that fails is told and recorded, and what does not need it goes
-    on. `only` names tables and figures. Raises ValueError for a name that is none.
+    on. `only` names tables and figures; the files gather all that has been done. Raises ValueError for a name that is
+    none, for less than one worker, and while another reproduction is at work in the home.
     """
+    wanted = {run.name for run in preset.runs(only)}
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")
+    with _alone(home.root / "reproduction"):
+        return _reproduce(home, preset, wanted, workers, budget_min, command)
+
+
+def _reproduce(
+    home: Lake, preset: Preset, wanted: set[str], workers: int | None, budget_min: float | None, command: str
+) -> Outcome:
     deadline = math.inf if budget_min is None else time.monotonic() + 60 * budget_min
     started = datetime.now(UTC)
-    runs = preset.runs(only)
     folder, lake = home.root / "reproduction", cohort_lake(home, preset.cohort)
     cores = os.cpu_count() or 1
     workers = workers or (1 if torch.cuda.is_available() else cores)
     _say(f"cohort of {preset.cohort.participants} × {preset.cohort.segments} segments, profile {preset.cohort.profile}")
     versions = make_cohort(lake, preset.cohort, cores)
     cohort = read_cohort(lake, preset.cohort, versions)
-    tasks = _tasks(preset, runs, versions)
+    tasks = _tasks(preset, preset.runs(), versions)
     threads = max(1, cores // workers)
     work = _Work(folder, lake, preset.cohort, versions, preset.label_fractions, preset.pools, threads)
-    outcome = _run_all(work, tasks, workers, deadline)
+    outcome = _run_all(work, [task for task in tasks if task.run.name in wanted], workers, deadline)
     facts = {
         "preset": preset.name,
         "profile": preset.cohort.profile,
@@ -146,10 +157,22 @@ def reproduce(
         "runs_failed": outcome.failed,
         "runs_left": outcome.left,
     }
-    _gather(folder, preset, cohort, [task for task in tasks if task.run.name in outcome.done])
+    _gather(folder, preset, cohort, [task for task in tasks if _is_done(folder, task)])
     write_json(folder / COHORT, facts)
     outcome.report = write_reproduction(folder)
     return outcome
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; the kernel lets go of it when the process dies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another reproduction is at work in {folder}") from None
+        yield
 
 
 def _tasks(preset: Preset, runs: Sequence[Run], versions: Versions) -> list[_Task]:
@@ -158,7 +181,7 @@ def _tasks(preset: Preset, runs: Sequence[Run], versions: Versions) -> list[_Tas
     code = [code_version(), _evaluation_version()]
     keys: dict[str, str] = {}
     tasks = []
-    for run in _parents_first(preset, runs):
+    for run in runs:  # parents come first
         needs = {}
         for parent in run.experiment.needs:
             same = Run(preset.experiments[parent], run.seed).name
@@ -175,19 +198,7 @@ def _tasks(preset: Preset, runs: Sequence[Run], versions: Versions) -> list[_Tas
             ]
         )
         tasks.append(_Task(run, keys[run.name], needs))
-    order = {run.name: number for number, run in enumerate(runs)}
-    return sorted(tasks, key=lambda task: order[task.run.name])
-
-
-def _parents_first(preset: Preset, runs: Sequence[Run]) -> list[Run]:
-    depth: dict[str, int] = {}
-
-    def depth_of(name: str) -> int:
-        if name not in depth:
-            depth[name] = 1 + max((depth_of(parent) for parent in preset.experiments[name].needs), default=0)
-        return depth[name]
-
-    return sorted(runs, key=lambda run: depth_of(run.experiment.name))
+    return tasks
 
 
 def _evaluation_version() -> str:
@@ -202,8 +213,9 @@ def _run_all(work: _Work, tasks: Sequence[_Task], workers: int, deadline: float)
     outcome = Outcome(done=[task.run.name for task in tasks if _is_done(work.folder, task)])
     waiting = [task for task in tasks if task.run.name not in outcome.done]
     total = len(tasks)
-    _say(f"{total} runs, {len(outcome.done)} of them done before; {min(workers, len(waiting))} processes")
-    crew = [_hire(work) for _ in range(min(workers, len(waiting)))]
+    workers = min(workers, len(waiting)) if time.monotonic() < deadline else 0
+    _say(f"{total} runs, {len(outcome.done)} of them done before; {workers} processes")
+    crew = [_hire(work) for _ in range(workers)]
     try:
         while True:
             for worker in crew:
@@ -211,7 +223,8 @@ def _run_all(work: _Work, tasks: Sequence[_Task], workers: int, deadline: float)
                     waiting.remove(task)
                     _say(f"{len(outcome.done):>3} of {total} done; running {task.run.name}")
                     worker.task, worker.since = task, time.monotonic()
-                    worker.connection.send(task)
+                    with suppress(OSError):  # it has died: told when its answer is awaited
+                        worker.connection.send(task)
             busy = [worker for worker in crew if worker.task is not None]
             if not busy:
                 break
@@ -246,14 +259,14 @@ def _hire(work: _Work) -> _Worker:
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(work, theirs), daemon=True)
-    with _one_thread_by_default(work.threads):
+    with _default_threads(work.threads):
         process.start()
     theirs.close()  # so that a dead worker is seen as the end of the stream
     return _Worker(process, ours)
 
 
 @contextmanager
-def _one_thread_by_default(threads: int) -> Iterator[None]:
+def _default_threads(threads: int) -> Iterator[None]:
     """NumPy's linear algebra reads its number of threads when it is loaded, in the process to be started."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
@@ -274,10 +287,10 @@ def _collect(work: _Work, worker: _Worker, outcome: Outcome, crew: list[_Worker]
     assert task is not None  # only busy workers are listened to
     name = task.run.name
     try:
-        error = worker.connection.recv()
-    except EOFError:
+        error, summary = worker.connection.recv()
+    except (EOFError, OSError):
         worker.process.join()
-        error = f"its process died with exit code {worker.process.exitcode}"
+        error, summary = f"its process died with exit code {worker.process.exitcode}", ""
         crew[crew.index(worker)] = _hire(work)
     worker.task = None
     took = f"{time.monotonic() - worker.since:.0f} s"
@@ -285,7 +298,7 @@ def _collect(work: _Work, worker: _Worker, outcome: Outcome, crew: list[_Worker]
     if error is None:
         outcome.done.append(name)
         log.unlink(missing_ok=True)
-        _say(f"done {name} in {took}")
+        _say(f"done {name} in {took}: {summary}")
         return
     write_text(log, error + "\n")
     outcome.failed[name] = error.strip().splitlines()[-1]
@@ -302,15 +315,13 @@ def _work(work: _Work, connection: Connection) -> None:
         except EOFError:
             return
         try:
-            _execute(work, task, cohort)
+            connection.send((None, _execute(work, task, cohort)))
         except Exception:
-            connection.send(traceback.format_exc())
-        else:
-            connection.send(None)
+            connection.send((traceback.format_exc(), ""))
 
 
-def _execute(work: _Work, task: _Task, cohort: Cohort) -> None:
-    """Train and evaluate one run; its folder appears whole."""
+def _execute(work: _Work, task: _Task, cohort: Cohort) -> str:
+    """Train and evaluate one run, and say in a few words how it went; its folder appears whole."""
     run = task.run
     started = time.monotonic()
     parents = {experiment: work.folder / "experiments" / name for experiment, name in task.needs.items()}
@@ -340,6 +351,13 @@ def _execute(work: _Work, task: _Task, cohort: Cohort) -> None:
             "evaluation_s": time.monotonic() - trained,
         }
         write_json(part / _RECORD, record)
+    loss = tables["models"].column("loss")[0].as_py()
+    errors = [
+        f"{row['target']} {row['value']:.2f}"
+        for row in tables["results"].to_pylist()
+        if row["level"] == "segment" and row["metric"] == "mae" and row["label_fraction"] == work.label_fractions[-1]
+    ]
+    return ", ".join([f"loss {loss:.3f}", *errors])
 
 
 def _gather(folder: Path, preset: Preset, cohort: Cohort, tasks: Sequence[_Task]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import shutil
@@ -64,7 +65,10 @@ def test_unchanged_runs_are_skipped_and_a_changed_one_takes_its_student_along(fr
     assert set(again.done) == set(first)
     assert made(fresh) == first
 
-    run(fresh, with_experiment(given, "ppg-mae", steps=5))
+    changed = with_experiment(given, "ppg-mae", steps=5)
+    assert set(run(fresh, changed, budget_min=0).left) == {"ppg-mae-0", "accel-kd-mae-0"}
+    assert pq.read_table(_file(fresh, "models")).column("experiment").to_pylist() == ["ppg-mae-1-channel"]
+    run(fresh, changed)
     second = made(fresh)
     assert {name for name in first if second[name] != first[name]} == {"ppg-mae-0", "accel-kd-mae-0"}
     models = {row["experiment"]: row for row in pq.read_table(_file(fresh, "models")).to_pylist()}
@@ -98,11 +102,22 @@ def test_when_the_time_is_over_the_rest_is_left_for_the_next_time(fresh: Lake) -
     assert (set(outcome.done), outcome.left) == ({"ppg-mae-0", "ppg-mae-1-channel-0"}, [])
 
 
-def test_results_of_other_configurations_are_not_mixed_in(fresh: Lake) -> None:
-    given = chosen("ppg-mae", "ppg-mae-1-channel")
-    run(fresh, given)
-    run(fresh, with_experiment(given, "ppg-mae", steps=5), budget_min=0)
-    assert set(pq.read_table(_file(fresh, "models")).column("experiment").to_pylist()) == {"ppg-mae-1-channel"}
+def test_one_table_adds_to_what_is_there(fresh: Lake) -> None:
+    given = chosen("ppg-mae", "ppg-mae-1-channel", "ppg-mae-16-layers")
+    for table, name in (("table-15", "ppg-mae-1-channel"), ("table-16", "ppg-mae-16-layers")):
+        outcome = reproduce(fresh, given, only=[table], workers=1)
+        assert set(outcome.done) == {"ppg-mae-0", f"{name}-0"}
+    models = pq.read_table(_file(fresh, "models")).column("experiment").to_pylist()
+    assert models == ["ppg-mae", "ppg-mae-1-channel", "ppg-mae-16-layers"]
+
+
+def test_two_reproductions_do_not_work_in_one_home(fresh: Lake) -> None:
+    given = chosen("ppg-mae")
+    (fresh.root / "reproduction").mkdir(exist_ok=True)
+    with (fresh.root / "reproduction" / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="another reproduction is at work"):
+            run(fresh, given)
 
 
 def test_a_student_has_the_teacher_of_its_own_seed(fresh: Lake) -> None:
