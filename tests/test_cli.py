@@ -10,6 +10,7 @@ from accelkd.cli import main
 from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import extend_split
 from accelkd.lake import Lake
+from accelkd.recordings.batches import read_manifest
 from accelkd.recordings.simulator import simulate_batch
 from accelkd.segments.segment import segment_batch
 from accelkd.settings import Settings
@@ -33,6 +34,20 @@ def test_simulated_batch_lands_and_is_valid(home: Path, capsys: pytest.CaptureFi
     (home / "landing" / "b1" / "participants.parquet").unlink()
     assert main(["validate", "b1"]) == 1
     assert "participants.parquet" in capsys.readouterr().out
+
+
+def test_a_large_delivery_is_cut_into_batches(home: Path) -> None:
+    command = "simulate --participants 5 --segments 1 --seed 5 --batch big --processes 1 --max-participants 2"
+    assert main(command.split()) == 0
+    manifests = {name: read_manifest(home / "landing" / name) for name in ("big-001", "big-002", "big-003")}
+    assert [manifest.rows("participants") for manifest in manifests.values()] == [2, 2, 1]
+    assert main(command.split()) == 0  # the same again changes nothing
+    assert {name: read_manifest(home / "landing" / name) for name in manifests} == manifests
+
+
+def test_rollback_without_anything_to_go_back_to_says_so(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--home", str(home), "rollback"]) == 2
+    assert "nothing to go back to" in capsys.readouterr().err
 
 
 def test_ingest_ends_well_unless_nothing_could_be_read(

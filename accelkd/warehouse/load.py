@@ -21,7 +21,7 @@ from accelkd.cohort.survey import known_answers, survey_targets
 from accelkd.cohort.trained import read_trained_on
 from accelkd.files import code_version, sha256_file, sha256_json
 from accelkd.lake import Lake
-from accelkd.recordings.arrivals import Retirement, retire, retired
+from accelkd.recordings.arrivals import Retirement, refuse, retire, retired
 from accelkd.recordings.batches import MANIFEST, Manifest, read_manifest, read_small_table
 from accelkd.segments.schema import METADATA
 from accelkd.segments.segment import intact_segments
@@ -49,6 +49,10 @@ COMMENT ON COLUMN embeddings.{table}.batch_id IS 'Arrival batch';
 COMMENT ON COLUMN embeddings.{table}.model_id IS 'Checkpoint that embedded it; the same in every row';
 COMMENT ON COLUMN embeddings.{table}.embedding IS 'Embedding as the encoder gives it, before any projection head';
 """
+
+
+class DuplicateError(ValueError):
+    """A recording that another batch has brought already."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +91,24 @@ def load_batch(lake: Lake, batch_id: str) -> LoadedBatch:
     An answer that no question has as a choice is left out and counted in the quarantine. A batch that corrects another
     one takes its place: in the same transaction the other's rows go, its embeddings too; then its derived files. That
     it was there stays on record (`retired_batches`, provenance), and what arrived of it stays in the landing zone.
-    Raises ValueError if a recording is also in another batch, if the batch was itself replaced or says that it replaces
-    itself.
+    Raises ValueError if the batch was itself replaced or says that it replaces itself, DuplicateError if a recording is
+    also in another batch: then this one is refused, and no training reads its segments.
     """
+    try:
+        return _load_batch(lake, batch_id)
+    except DuplicateError as error:
+        refuse(lake, batch_id, [str(error)])
+        for derived in (lake.segments(batch_id), lake.quarantine(batch_id)):
+            derived.unlink(missing_ok=True)
+        raise
+
+
+def _load_batch(lake: Lake, batch_id: str) -> LoadedBatch:
+    if batch_id in (gone := retired(lake)):
+        raise ValueError(f"batch {batch_id} was replaced by {gone[batch_id].replaced_by}")
     intact_segments(lake, batch_id)
     folder, store, quarantine = lake.batch(batch_id), lake.segments(batch_id), lake.quarantine(batch_id)
     manifest = read_manifest(folder)
-    if batch_id in (gone := retired(lake)):
-        raise ValueError(f"batch {batch_id} was replaced by {gone[batch_id].replaced_by}")
     if manifest.replaces == batch_id:
         raise ValueError(f"batch {batch_id} says that it replaces itself")
     demographics = read_small_table(folder, "participants")
@@ -434,7 +448,7 @@ def _refuse_known_recordings(connection: duckdb.DuckDBPyConnection, batch_id: st
         "WHERE recording_id IN (SELECT recording_id FROM arriving) GROUP BY batch_id LIMIT 1"
     ).fetchall()
     for where, number in clash:
-        raise ValueError(f"batch {batch_id}: {number} of its recordings are also in batch {where}")
+        raise DuplicateError(f"batch {batch_id}: {number} of its recordings are also in batch {where}")
 
 
 def _model_of(connection: duckdb.DuckDBPyConnection, table: str) -> str | None:

@@ -10,7 +10,7 @@ import pytest
 from accelkd.cohort.curation import segmented_batches
 from accelkd.evaluation.embed import embed_batch
 from accelkd.lake import Lake
-from accelkd.recordings.arrivals import arrived_batches, retired
+from accelkd.recordings.arrivals import arrived_batches, refused_unchanged, retired
 from accelkd.training.current import decide
 from accelkd.warehouse.load import load_batch, load_decisions, load_model
 from accelkd.warehouse.publish import publish
@@ -73,6 +73,14 @@ def test_a_correction_that_cannot_be_loaded_leaves_the_old_batch(lake: Lake) -> 
     assert retired(lake) == {}
     assert query(lake, "SELECT count(*) FROM segments WHERE batch_id = 'b1'") == [(6,)]
     assert lake.segments("b1").exists()
+
+
+def test_the_same_delivery_under_another_name_is_refused_and_never_trained_on(lake: Lake) -> None:
+    land(lake, "again", ["p3"], named="b2")
+    with pytest.raises(ValueError, match="1 of its recordings are also in batch b2"):
+        load_batch(lake, "again")
+    assert refused_unchanged(lake) == {"again"}
+    assert set(segmented_batches(lake)) == {"b1", "b2"}
 
 
 def test_a_batch_does_not_replace_itself(lake: Lake) -> None:
