@@ -97,6 +97,7 @@ def retire(lake: Lake, retirement: Retirement) -> None:
     write_json(lake.root / "retired.json", [asdict(note) for _, note in sorted(notes.items())])
     remove_sealed(lake.segments(retirement.batch_id))
     remove_sealed(lake.quarantine(retirement.batch_id))
+    lake.examples(retirement.batch_id).unlink(missing_ok=True)
     accept(lake, retirement.batch_id)
 
 
