@@ -156,7 +156,7 @@ BROKEN = {
         in_warehouse("UPDATE embeddings.ppg_teacher SET model_id = 'other' WHERE participant_id = 'p0'"),
         {"models": 2},
     ),
-    "embeddings_have_not_collapsed": ("ppg_teacher_embeddings", one_direction, {"effective_rank_threshold": 3.0}),
+    "embeddings_have_not_collapsed": ("ppg_teacher_embeddings", one_direction, {"effective_rank_threshold": 1.5}),
     "published_equals_staging": (
         "published_warehouse",
         in_warehouse("INSERT INTO quarantine VALUES ('x', 'file', 'r', 1, 0)"),
