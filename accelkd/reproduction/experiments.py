@@ -294,7 +294,7 @@ PRESETS = {
     "small": _preset(
         "small",
         CohortPlan("easy", participants=480, segments=8),
-        seeds=(0, 1, 2),
+        seeds=(0, 1),
         pools=100,
         scale=_Scale(
             sizes={
@@ -307,7 +307,7 @@ PRESETS = {
             decoder=TransformerShape(64, 1, 2, 256),
             efficientnet=EfficientNetShape(width=64, width_multiplier=0.125),
             masked=_Length(steps=1600, batch_size=16, learning_rate=2e-3),
-            contrastive=_Length(steps=700, batch_size=32, learning_rate=2e-3),
+            contrastive=_Length(steps=400, batch_size=32, learning_rate=2e-3),
             contrastive_efficientnet=_Length(steps=500, batch_size=32, learning_rate=2e-3),
             distillation=_Length(steps=800, batch_size=32, learning_rate=2e-3),
             distillation_efficientnet=_Length(steps=500, batch_size=32, learning_rate=2e-3),
