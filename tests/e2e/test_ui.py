@@ -1,93 +1,99 @@
-"""The Dagster UI in a real browser, on the home that the pipeline ran on."""
+"""The Dagster UI in a real browser: what a data engineer reads and clicks, with webserver and daemon running."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 
+import dagster as dg
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from tests.e2e.conftest import REPOSITORY, Home
+from accelkd.lake import Lake
+from tests.e2e.conftest import Home
+from tests.e2e.ui import CHROMIUM, browser, dagster_dev, land_restless, materialize_batch
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None and not os.environ.get("CI"), reason="Chromium is not installed: `apt-get install chromium`"
 )
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+GROUPS = ("recordings", "segments", "cohort", "encoders", "embeddings", "reports", "warehouse")
 
 
 @pytest.fixture(scope="module")
-def ui(home: Home) -> Iterator[str]:
-    """Address of a `dagster dev` that serves the home."""
-    address = f"http://127.0.0.1:{(port := _free_port())}"
-    environment = {**os.environ, "ACCELKD_HOME": str(home.lake.root), "DAGSTER_HOME": str(home.dagster_home)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dagster", "dev", "--workspace", "workspace.yaml", "--port", str(port)],
-        cwd=REPOSITORY,
-        env=environment,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"{address}/server_info", timeout=5).close()
-                break
-            except (urllib.error.URLError, TimeoutError):
-                assert process.poll() is None, "dagster dev ended by itself"
-                assert time.monotonic() < deadline, "dagster dev did not answer within two minutes"
-                time.sleep(0.5)
+def ui(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a `dagster dev` on a copy of the home, in which a third batch moved too much."""
+    root = tmp_path_factory.mktemp("ui") / "home"
+    shutil.copytree(home.lake.root, root)
+    lake = Lake(root)
+    land_restless(lake, "sim-restless", like="sim-a")
+    with dg.DagsterInstance.from_config(str(root / "dagster")) as instance:
+        materialize_batch(lake, instance, "sim-restless")
+    with dagster_dev(lake, root / "dagster") as address:
         yield address
-    finally:
-        os.killpg(process.pid, signal.SIGINT)
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        opened = browser.new_page(viewport={"width": 1600, "height": 1000})
-        opened.set_default_timeout(60_000)
+    with browser() as opened:
         yield opened
-        browser.close()
 
 
 def test_graph_shows_every_group(ui: str, page: Page) -> None:
     page.goto(f"{ui}/asset-groups")
-    for group in ("recordings", "segments", "cohort", "encoders", "embeddings", "reports", "warehouse"):
-        expect(page.get_by_text(group, exact=True).first).to_be_visible()
+    nodes = page.locator("svg foreignObject")
+    for group in GROUPS:
+        expect(nodes.get_by_text(group, exact=True).first).to_be_visible()
+    nodes.get_by_text("cohort", exact=True).first.click()
+    expect(nodes.get_by_text("participant_split").first).to_be_visible()
+
+
+def test_asset_tells_who_owns_it_and_what_its_columns_are_made_from(ui: str, page: Page) -> None:
+    page.goto(f"{ui}/assets/participant_split")
+    for text in ("data-engineering", "cadence: each-training", "DuckDB", "Extends the ledger by the participants"):
+        expect(page.get_by_text(text).first).to_be_visible()
+    expect(page.get_by_text("← segment_tables.demographics.age_years").first).to_be_visible()
 
 
 def test_figure_of_a_report_is_drawn(ui: str, page: Page) -> None:
     page.goto(f"{ui}/assets/accel_student_probes")
-    page.get_by_text("predicted_against_measured").first.wait_for()
-    page.get_by_text("Show Markdown").first.click()
+    page.locator("tr", has_text="predicted_against_measured").get_by_text("Show Markdown").first.click()
     figure = page.locator("img[src^='data:image/png']").first
     expect(figure).to_be_visible()
     assert figure.evaluate("image => image.naturalWidth") > 300
 
 
-def test_check_with_its_numbers_can_be_read(ui: str, page: Page) -> None:
-    page.goto(f"{ui}/assets/participant_split?view=checks&checkDetail=split_is_disjoint")
-    expect(page.get_by_text("on_both_sides").first).to_be_visible()
-    expect(page.get_by_text("Passed").first).to_be_visible()
+def test_failed_check_can_be_read_with_its_threshold(ui: str, page: Page) -> None:
+    page.goto(f"{ui}/assets/segments?view=checks&checkDetail=quarantine_rate")
+    expect(page.get_by_text("Less than half of the windows are quarantined").first).to_be_visible()
+    expect(page.get_by_text("sim-restless").first).to_be_visible()
+    expect(page.get_by_text("Failed").first).to_be_visible()
+    expect(page.locator("tr", has_text="quarantine_rate").get_by_text("0.75").first).to_be_visible()
+    expect(page.locator("tr", has_text="threshold").get_by_text("0.5").first).to_be_visible()
+
+
+def test_reason_of_a_quarantine_can_be_read(ui: str, page: Page) -> None:
+    page.goto(f"{ui}/assets/segments?view=partitions&partition=sim-restless")
+    reasons = page.locator("tr", has_text="quarantined_by_reason").first
+    expect(reasons.get_by_text("motion").first).to_be_visible()
+    expect(reasons.get_by_text("6").first).to_be_visible()
+    expect(page.get_by_text("quarantine/sim-restless.parquet").first).to_be_visible()
+
+
+def test_materialization_started_by_a_click_finishes(ui: str, page: Page) -> None:
+    page.goto(f"{ui}/assets/written_report")
+    page.get_by_role("button", name="Materialize").first.click()
+    page.get_by_text("View", exact=True).first.click()
+    page.wait_for_url("**/runs/*")
+    expect(page.get_by_text("Success", exact=True).first).to_be_visible(timeout=120_000)
+
+
+def test_backfill_can_be_started(ui: str, page: Page) -> None:
+    page.goto(f"{ui}/assets/raw_recordings")
+    page.get_by_role("button", name="Materialize").first.click()
+    dialog = page.get_by_role("dialog").or_(page.locator("[class*=Dialog]")).first
+    dialog.get_by_role("button", name="All", exact=True).click()
+    expect(dialog.get_by_text("3 partitions").first).to_be_visible()
+    dialog.get_by_role("button", name="Launch backfill").click()
+    page.goto(f"{ui}/runs?view=backfills")
+    expect(page.get_by_text("raw_recordings").first).to_be_visible()

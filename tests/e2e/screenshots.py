@@ -1,0 +1,120 @@
+"""Take the pictures of docs/operations.md anew, on a copy of a home on which the whole pipeline has run.
+
+    ACCELKD_HOME=some/home python -m tests.e2e.screenshots docs/images
+
+Lands two batches in the copy: one that moved too much, and one that lacks a file.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import dagster as dg
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from accelkd.lake import Lake
+from tests.e2e.ui import browser, dagster_dev, land_damaged, land_restless, materialize_batch
+
+COLOURS = 64  # of a palette: a quarter of the bytes, and nobody sees it
+
+SHORTEN = """home => {
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replaceAll(home, ".accelkd");
+}"""
+
+
+def graph(page: Page) -> None:
+    page.goto("/asset-groups")
+    nodes = page.locator("svg foreignObject")
+    for group in ("recordings", "segments", "cohort", "encoders", "embeddings", "reports", "warehouse"):
+        nodes.get_by_text(group, exact=True).first.click()
+    nodes.get_by_text("publish").first.wait_for()
+    page.set_viewport_size({"width": 1600, "height": 800})
+    page.reload()  # which fits what is unfolded into the page
+    nodes.get_by_text("publish").first.wait_for()
+
+
+def landing(page: Page) -> None:
+    page.goto("/assets/raw_recordings?view=checks&checkDetail=landing_zone")
+    page.get_by_text("Show Markdown").first.click()
+
+
+def quarantine(page: Page) -> None:
+    page.goto("/assets/segments?view=partitions&partition=restless")
+    page.get_by_text("quarantined_by_reason").first.wait_for()
+
+
+def failed_check(page: Page) -> None:
+    page.goto("/assets/segments?view=checks&checkDetail=quarantine_rate")
+    page.get_by_text("Failed").first.wait_for()
+
+
+def columns(page: Page) -> None:
+    page.goto("/assets/participant_split")
+    page.get_by_text("← segment_tables").first.wait_for()
+    page.get_by_text(" ago").first.wait_for()
+
+
+def backfill(page: Page) -> None:
+    page.goto("/assets/segments")
+    page.get_by_role("button", name="Materialize").first.click()
+    page.get_by_role("button", name="All", exact=True).click()
+    expect(page.get_by_role("button", name="Launch backfill")).to_be_enabled()
+
+
+def promotion(page: Page) -> None:
+    page.goto("/assets/encoders_in_use?view=checks&checkDetail=probes")
+    page.get_by_text("Show Markdown").first.click()
+
+
+def automation(page: Page) -> None:
+    page.goto("/automation")
+    page.get_by_text("weekly_retraining").first.wait_for()
+    page.get_by_text("Standard sensor").first.wait_for()
+
+
+PICTURES: dict[str, Callable[[Page], None]] = {
+    "asset-graph": graph,
+    "landing-zone": landing,
+    "quarantine": quarantine,
+    "failed-check": failed_check,
+    "columns": columns,
+    "backfill": backfill,
+    "promotion": promotion,
+    "automation": automation,
+}
+
+
+def shoot(address: str, home: Path, folder: Path) -> None:
+    """Write every picture as a small PNG; the home is shown as `.accelkd`, wherever the copy lies."""
+    with browser(1280, 760, address) as page:
+        for name, go in PICTURES.items():
+            page.set_viewport_size({"width": 1280, "height": 760})
+            go(page)
+            page.wait_for_timeout(2_000)  # for icons and placeholders to settle; the page never stops asking
+            page.evaluate(SHORTEN, str(home))
+            picture = Image.open(BytesIO(page.screenshot())).convert("RGB").quantize(COLOURS)
+            picture.save(folder / f"{name}.png", optimize=True)
+
+
+def main() -> None:
+    source, folder = Lake.from_environment(), Path(sys.argv[1])
+    with tempfile.TemporaryDirectory() as scratch:
+        lake = Lake(Path(shutil.copytree(source.root, Path(scratch) / "home")))
+        like = min(path.name for path in lake.landing.iterdir() if not path.name.startswith("."))
+        land_restless(lake, "restless", like)
+        with dg.DagsterInstance.from_config(str(lake.root / "dagster")) as instance:
+            materialize_batch(lake, instance, "restless")
+        land_damaged(lake, "damaged", like)
+        with dagster_dev(lake, lake.root / "dagster") as address:
+            shoot(address, lake.root, folder)
+
+
+if __name__ == "__main__":
+    main()

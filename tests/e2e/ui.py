@@ -1,0 +1,128 @@
+"""Dagster's UI and daemon on a home, and a browser that looks at it: for tests and for the pictures in docs/."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from playwright.sync_api import Page, expect, sync_playwright
+
+from accelkd.lake import Lake
+from accelkd.recordings.batches import MANIFEST, writing_batch
+from orchestration.definitions import build_defs
+
+REPOSITORY = Path(__file__).parents[2]
+PATIENCE_MS = 60_000  # a busy machine draws slowly
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@contextmanager
+def dagster_dev(lake: Lake, dagster_home: Path) -> Iterator[str]:
+    """Address of a `dagster dev` (webserver, daemon and code server) that serves the home until the block ends."""
+    address = f"http://127.0.0.1:{(port := _free_port())}"
+    environment = {
+        **os.environ,
+        "ACCELKD_HOME": str(lake.root),
+        "DAGSTER_HOME": str(dagster_home),
+        "DAGSTER_GRPC_TIMEOUT_SECONDS": "300",  # a busy machine starts runs slowly
+    }
+    log = (dagster_home / "dagster-dev.log").open("w")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dagster", "dev", "--workspace", "workspace.yaml", "--port", str(port)],
+        cwd=REPOSITORY,
+        env=environment,
+        start_new_session=True,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not _answers(f"{address}/server_info"):
+            assert process.poll() is None, f"dagster dev ended by itself: {log.name}"
+            assert time.monotonic() < deadline, f"dagster dev did not answer within two minutes: {log.name}"
+            time.sleep(0.5)
+        yield address
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+        log.close()
+
+
+@contextmanager
+def browser(width: int = 1600, height: int = 1000, address: str | None = None) -> Iterator[Page]:
+    """A page of Debian's Chromium that waits up to a minute for what it is asked for."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = chromium.new_page(viewport={"width": width, "height": height}, base_url=address)
+        page.set_default_timeout(PATIENCE_MS)
+        expect.set_options(timeout=PATIENCE_MS)
+        yield page
+        chromium.close()
+
+
+def land_restless(lake: Lake, batch_id: str, like: str) -> None:
+    """Land eight recordings of the batch `like` again, six of them of wearers who shook their wrists."""
+    source = lake.batch(like)
+    recordings = pq.read_table(sorted((source / "recordings").iterdir())[0]).slice(0, 8)
+    rng = np.random.default_rng(0)
+    rows = recordings.select([name for name in recordings.column_names if name != "ppg" and name != "dark"]).to_pylist()
+    for number, row in enumerate(rows):
+        row["recording_id"] = f"{row['recording_id']}-{batch_id}"
+        if number % 4:
+            row["accel"] = [(np.asarray(axis) + 0.2 * rng.standard_normal(len(axis))).tolist() for axis in row["accel"]]
+    changed = pa.Table.from_pylist(rows)
+    for name in ("ppg", "dark"):
+        changed = changed.append_column(recordings.schema.field(name), recordings.column(name))
+    with writing_batch(lake.landing, batch_id, source="simulation") as batch:
+        batch.add("recordings", changed)
+        batch.add("participants", pq.read_table(source / "participants.parquet"))
+
+
+def land_damaged(lake: Lake, batch_id: str, like: str) -> None:
+    """Land a copy of the batch `like` that lacks a file of its manifest."""
+    with tempfile.TemporaryDirectory(prefix=".", dir=lake.landing) as scratch:
+        copy = Path(shutil.copytree(lake.batch(like), Path(scratch) / batch_id))
+        manifest = json.loads((copy / MANIFEST).read_text(encoding="utf-8"))
+        (copy / MANIFEST).write_text(json.dumps({**manifest, "batch_id": batch_id}), encoding="utf-8")
+        (copy / "participants.parquet").unlink()
+        copy.rename(lake.landing / batch_id)
+
+
+def materialize_batch(lake: Lake, instance: dg.DagsterInstance, batch_id: str) -> None:
+    """Run the job `per_batch` for one batch in this process."""
+    instance.add_dynamic_partitions("arrival_batch", [batch_id])
+    job = build_defs(lake).resolve_job_def("per_batch")
+    assert job.execute_in_process(instance=instance, partition_key=batch_id).success
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _answers(address: str) -> bool:
+    try:
+        urllib.request.urlopen(address, timeout=5).close()
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        return False
+    return True
