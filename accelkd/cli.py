@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         os.environ["ACCELKD_HOME"] = arguments.home
     try:
         return int(arguments.run(arguments))
-    except (ValueError, FileNotFoundError, FileExistsError) as error:
+    except (ValueError, LookupError, OSError) as error:
         print(f"accelkd: {error}", file=sys.stderr)
         return 2
 
@@ -94,6 +94,10 @@ def _parser() -> argparse.ArgumentParser:
 
     summary = commands.add_parser("summary", help="print the counts and results of the published warehouse")
     summary.set_defaults(run=_summary)
+
+    withdraw = commands.add_parser("withdraw", help="remove a participant from every file, and search for traces")
+    withdraw.add_argument("participant", nargs="?", help="default: finish a withdrawal that was interrupted")
+    withdraw.set_defaults(run=_withdraw)
 
     rebuild = commands.add_parser("rebuild-warehouse", help="make the warehouse anew from the files of this home")
     rebuild.set_defaults(run=_rebuild_warehouse)
@@ -238,6 +242,14 @@ def _summary(_: argparse.Namespace) -> int:
 
     print(summary(Lake.from_environment().published))
     return 0
+
+
+def _withdraw(arguments: argparse.Namespace) -> int:
+    from accelkd.withdrawal import withdraw
+
+    done = withdraw(Lake.from_environment(), arguments.participant)
+    print(done)
+    return 1 if done.left else 0
 
 
 def _rebuild_warehouse(_: argparse.Namespace) -> int:

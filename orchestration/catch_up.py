@@ -17,8 +17,10 @@ from dataclasses import dataclass, field
 import dagster as dg
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
+from accelkd.files import sweep
 from accelkd.lake import Lake
 from accelkd.recordings.arrivals import arrived_batches, refused, refused_unchanged
+from accelkd.warehouse.staging import readable
 from assets.partitions import arrival_batches
 from orchestration.definitions import build_defs
 from orchestration.freshness import Freshness
@@ -47,6 +49,12 @@ def catch_up(lake: Lake, instance: dg.DagsterInstance, *, retrain: bool = True) 
     """
     with _alone(lake):
         _bury_the_dead(instance)
+        sweep(lake.root)
+        if lake.published.exists() and not readable(lake):
+            from accelkd.rebuild import rebuild_warehouse  # imports torch
+
+            print(f"  {lake.staging.name} is damaged or gone: the warehouse is made anew", flush=True)
+            rebuild_warehouse(lake)
         return _catch_up(lake, instance, retrain)
 
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from accelkd.files import DamagedFileError, flush, scratch_folder, write_json
 from accelkd.recordings.identifiers import check_identifier
 from accelkd.recordings.schema import BATCH_TABLES, SCHEMA_VERSION
+from accelkd.recordings.withdrawn import Withdrawn
 
 MANIFEST = "manifest.json"
 MAX_PARTICIPANTS = 300  # of one batch, unless asked otherwise: what is worked on, shown and redone as one
@@ -56,6 +57,10 @@ class EncodedRows:
     devices: frozenset[str]  # of recordings
     content: bytes
 
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
+
 
 def encode_rows(table: str, rows: pa.Table) -> EncodedRows:
     """Encode rows of `table` (a key of BATCH_TABLES) as Parquet; columns are put in its order and cast to its types.
@@ -90,11 +95,15 @@ class BatchWriter:
     """Collects the files of one batch; made by `writing_batch`."""
 
     folder: Path
+    withdrawn: Withdrawn
     files: list[BatchFile] = field(default_factory=list)
     devices: set[str] = field(default_factory=set)
 
     def add(self, table: str, rows: pa.Table) -> None:
-        """Write one file of `table`: `encode_rows`, then `add_encoded`."""
+        """Write one file of `table`: `encode_rows`, then `add_encoded`. Raises ValueError for who has withdrawn."""
+        names = rows.column("participant_id").to_pylist() if table == "participants" else []
+        if any(name in self.withdrawn for name in names):
+            raise ValueError(f"batch {self.folder.name}: a participant in it has withdrawn; deliver it without them")
         self.add_encoded(encode_rows(table, rows))
 
     def add_encoded(self, encoded: EncodedRows) -> None:
@@ -111,7 +120,7 @@ class BatchWriter:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(encoded.content)
         self.devices |= encoded.devices
-        self.files.append(BatchFile(name, table, encoded.rows, hashlib.sha256(encoded.content).hexdigest()))
+        self.files.append(BatchFile(name, table, encoded.rows, encoded.sha256))
 
 
 def _leaves(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:
@@ -138,7 +147,7 @@ def writing_batch(landing: Path, batch_id: str, *, source: str, replaces: str | 
     with scratch_folder(folder) as scratch:
         part = scratch / batch_id
         part.mkdir()
-        writer = BatchWriter(part)
+        writer = BatchWriter(part, Withdrawn(landing))
         yield writer
         manifest = Manifest(
             SCHEMA_VERSION, batch_id, source, tuple(sorted(writer.devices)), replaces, tuple(writer.files)
@@ -175,8 +184,13 @@ def batch_ids(batch_id: str, count: int) -> list[str]:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of an arrived batch. Raises FileNotFoundError while the batch is still arriving."""
-    raw = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    """The manifest of an arrived batch. Raises FileNotFoundError while the batch is still arriving,
+    DamagedFileError for what is no JSON.
+    """
+    try:
+        raw = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DamagedFileError(f"batch {folder.name}: {MANIFEST} cannot be read: {error}") from None
     raw["devices"] = tuple(raw["devices"])
     raw["files"] = tuple(BatchFile(**file) for file in raw["files"])
     return Manifest(**raw)

@@ -23,6 +23,7 @@ from accelkd.recordings.identifiers import check_identifier
 from accelkd.recordings.readers import Reader, Recording, Session, Unreadable
 from accelkd.recordings.schema import RECORDING, REJECTED
 from accelkd.recordings.validate import recording_errors
+from accelkd.recordings.withdrawn import Withdrawn
 
 _HASH_DIGITS = 12
 _BESIDE = ("README", "LICENSE", "CITATION")  # files about a delivery, in any format
@@ -108,6 +109,7 @@ def ingest(
     ]
     groups = _groups(delivery.sessions, max_participants)
     names = batch_ids(batch_id, len(groups))
+    withdrawn = Withdrawn(landing)
     landed = _landed(landing, besides={*names, replaces})
     participants: set[str] = set()
     duration_s = 0.0
@@ -121,6 +123,9 @@ def ingest(
             participant_id = None
             try:
                 participant_id = _participant_id(device, session)
+                if participant_id in withdrawn:
+                    rejections.append(Rejection("a withdrawn participant", None, "withdrawn", "not taken in again"))
+                    continue
                 recording = reader.read(session)
                 row = _row(device, participant_id, recording)
                 if errors := list(recording_errors(row)):

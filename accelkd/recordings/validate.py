@@ -23,6 +23,7 @@ from accelkd.recordings.batches import MANIFEST, Manifest, read_manifest
 from accelkd.recordings.devices import DEVICES, Device
 from accelkd.recordings.identifiers import check_identifier
 from accelkd.recordings.schema import BATCH_TABLES, SCHEMA_VERSION
+from accelkd.recordings.withdrawn import Withdrawn
 
 RATES_HZ = (20.0, 2048.0)  # what rust_dsp resamples
 # Median norm of the acceleration, exclusive: gravity, or running; m/s², mg, raw counts and a factor of two fall outside
@@ -168,11 +169,14 @@ def _check_batch(folder: Path) -> tuple[Manifest, set[str]]:
         raise BatchError(folder, violations)
 
     participants: set[str] = set()
+    withdrawn = Withdrawn(folder.parent)
     people = tables["participants.parquet"]
     for row, person in enumerate(people.to_pylist()):
         name = person["participant_id"]
         for rule, detail in _participant_errors(person):
             fatal("participants.parquet", rule, detail, row, name)
+        if name in withdrawn:
+            fatal("participants.parquet", "withdrawn", "withdrew: `accelkd withdraw` takes them out again", row, name)
         if name in participants:
             fatal("participants.parquet", "duplicate_participant", "listed before", row, name)
         participants.add(name)

@@ -12,6 +12,7 @@ import duckdb
 
 from accelkd.files import atomic_path
 from accelkd.lake import Lake
+from accelkd.recordings.arrivals import retired
 from accelkd.warehouse.load import ASIDE
 from accelkd.warehouse.staging import READABLE_BY_OLDER, staging, staging_lock
 
@@ -35,6 +36,8 @@ def publish(lake: Lake) -> PublishedInfo:
     Connections that are open on the published file keep what they see; the next ones see the new. Tables that a new
     model has not filled yet, and those that it replaced, are left out. Copying bytes is thirty times as fast as writing
     rows anew, so only a copy that a swapped-out table has left mostly empty is written anew, without its holes.
+
+    Raises RuntimeError if batches that are published would be gone, because the staging file was lost.
     """
     with staging(lake):
         pass  # makes an empty warehouse where there is none
@@ -43,16 +46,31 @@ def publish(lake: Lake) -> PublishedInfo:
             connection.execute("FORCE CHECKPOINT")
         shutil.copyfile(lake.staging, part)
         with duckdb.connect(str(part)) as connection:
+            _refuse_loss(lake, connection)
             for schema, table in _tables(connection):
                 if table.endswith(ASIDE):
                     connection.execute(f"DROP TABLE {schema}.{table}")
             connection.execute("FORCE CHECKPOINT")
             wasteful = _free_share(connection) > WASTE
         if wasteful:
-            _compact(part)
+            compact(part)
         with duckdb.connect(str(part)) as connection:
             rows, content_version = _contents(connection)
     return PublishedInfo(lake.published, lake.published.stat().st_size, rows, content_version)
+
+
+def _refuse_loss(lake: Lake, connection: duckdb.DuckDBPyConnection) -> None:
+    if not lake.published.exists():
+        return
+    batches = "SELECT batch_id FROM batches"
+    with duckdb.connect(str(lake.published), read_only=True) as published:
+        before = {batch_id for (batch_id,) in published.execute(batches).fetchall()}
+    lost = before - {batch_id for (batch_id,) in connection.execute(batches).fetchall()} - retired(lake).keys()
+    if lost:
+        raise RuntimeError(
+            f"{lake.staging} lacks {len(lost)} published batches ({', '.join(sorted(lost)[:3])}): it was lost; "
+            "`accelkd rebuild-warehouse` makes it anew"
+        )
 
 
 def _free_share(connection: duckdb.DuckDBPyConnection) -> float:
@@ -60,7 +78,7 @@ def _free_share(connection: duckdb.DuckDBPyConnection) -> float:
     return float(free / max(total, 1))
 
 
-def _compact(file: Path) -> None:
+def compact(file: Path) -> None:
     """Write a DuckDB file anew without its free blocks: tables, views, macros and comments."""
     small = file.with_name("small.duckdb")
     with duckdb.connect(str(small), config=READABLE_BY_OLDER) as connection:

@@ -47,6 +47,19 @@ def staging_lock(lake: Lake) -> Iterator[None]:
         yield
 
 
+def readable(lake: Lake) -> bool:
+    """Whether the staging file is there and all tables can be read: DuckDB checks its blocks as it reads them."""
+    if not lake.staging.exists():
+        return False
+    try:
+        with staging_lock(lake), duckdb.connect(str(lake.staging)) as connection:
+            for table in _tables(connection):
+                connection.execute(f"SELECT sum(hash(t)) FROM {table} t").fetchall()
+    except duckdb.Error:
+        return False
+    return True
+
+
 def _ensure_schema(lake: Lake, connection: duckdb.DuckDBPyConnection) -> None:
     tables = _tables(connection)
     if "schema_version" not in tables:

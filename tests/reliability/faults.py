@@ -2,7 +2,7 @@
 
 Prints the table of docs/reliability.md. A home is broken, catch-ups follow until one succeeds, and then the published
 tables, segments, split, weights and report must equal, row by row and byte by byte, those of a home that nothing
-happened to. Takes a quarter of an hour on two idle cores.
+happened to. `--only` chooses among the faults; a full disk needs the right to mount a tmpfs.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import random
 import re
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,35 +19,36 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.reliability.homes import contents, differences, new_home, run, settle
+from accelkd.lake import Lake
+from tests.reliability.homes import contents, differences, new_home, run, settle, start
 
 KILLS_OF_A_HOME = 6
+DISK_STEP_BYTES = 4_000_000
+AS_UNDISTURBED = "as in the undisturbed home"
 
 
-@dataclass
-class Tally:
-    """One row of the table."""
+@dataclass(frozen=True)
+class Trial:
+    """What a fault is tried on."""
 
-    fault: str
-    points: int = 0
-    recovered: int = 0
-    differing: int = 0  # tables and files that are not as in the undisturbed home
-
-    def __str__(self) -> str:
-        return f"| {self.fault} | {self.points} | {self.recovered} | {self.differing} |"
+    scratch: Path
+    points: int
+    seed: int
+    expected: dict[str, str]  # contents of the undisturbed home
+    changes: int  # that its catch-up made
 
 
-def kills(scratch: Path, points: int, seed: int, expected: dict[str, str], changes: int) -> Iterator[str]:
+def kills(trial: Trial) -> Iterator[str]:
     """Kill catch-ups at `points` places spread over the pipeline; yields a line for each and for each home.
 
     A home is killed several times, each time somewhere later, then left to finish and compared.
     """
-    draw = random.Random(seed)
+    draw = random.Random(trial.seed)
     done = home = 0
-    while done < points:
-        lake = new_home(scratch / f"killed-{home}")
+    while done < trial.points:
+        lake = new_home(trial.scratch / f"killed-{home}")
         home += 1
-        places = sorted(draw.randrange(1, changes) for _ in range(KILLS_OF_A_HOME))
+        places = sorted(draw.randrange(1, trial.changes) for _ in range(KILLS_OF_A_HOME))
         for before, place in zip([0, *places], places, strict=False):
             gap, delay_ms = max(place - before, 1), draw.randrange(300)
             status, log = run(lake, changes=gap, delay_ms=delay_ms)
@@ -56,8 +59,60 @@ def kills(scratch: Path, points: int, seed: int, expected: dict[str, str], chang
             done += 1
             yield f"killed at change {gap} + {delay_ms} ms, after {last_step(log)}"
         settle(lake)
-        found = differences(expected, contents(lake))
-        yield "\n".join(["NOT as in the undisturbed home:", *found]) if found else "as in the undisturbed home"
+        yield verdict(trial.expected, lake)
+
+
+def full_disks(trial: Trial) -> Iterator[str]:
+    """Run on a disk that is too small, then make it larger, `points` times; Dagster's storage is on it too."""
+    root = trial.scratch / "small-disk"
+    root.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(root)], check=True)
+    try:
+        lake = new_home(root / "home")
+        used = shutil.disk_usage(root).used
+        for point in range(trial.points):
+            size = used + (point + 1) * DISK_STEP_BYTES
+            subprocess.run(["mount", "-o", f"remount,size={size}", str(root)], check=True)
+            status, log = run(lake)
+            if status == 0:
+                break
+            yield f"disk of {size / 1e6:.1f} MB full after {last_step(log)}"
+        subprocess.run(["mount", "-o", "remount,size=4g", str(root)], check=True)
+        settle(lake)
+        yield verdict(trial.expected, lake)
+    finally:
+        subprocess.run(["umount", "--lazy", str(root)], check=True)
+
+
+def pairs(trial: Trial) -> Iterator[str]:
+    """Two catch-ups of one home at once."""
+    lake = new_home(trial.scratch / "pair")
+    both = [start(lake), start(lake)]
+    yield f"two at once ended with {[process.communicate() and process.returncode for process in both]}"
+    yield verdict(trial.expected, lake)
+
+
+def clocks(trial: Trial) -> Iterator[str]:
+    """A day ahead, killed; a day back, killed; then the right time."""
+    lake = new_home(trial.scratch / "clock")
+    for shift_s in (86_400, -86_400):
+        status, log = run(lake, changes=trial.changes // 3, clock_shift_s=shift_s)
+        yield f"clock {shift_s:+d} s, ended with {status} after {last_step(log)}"
+    settle(lake)
+    yield verdict(trial.expected, lake)
+
+
+def verdict(expected: dict[str, str], lake: Lake) -> str:
+    found = differences(expected, contents(lake))
+    return "\n".join(["NOT as in the undisturbed home:", *found]) if found else AS_UNDISTURBED
+
+
+FAULTS = {
+    "kill": ("`kill -9` of the pipeline", kills),
+    "disk": ("disk full", full_disks),
+    "pair": ("two catch-ups at once", pairs),
+    "clock": ("clock put forward and back", clocks),
+}
 
 
 def last_step(log: str) -> str:
@@ -68,7 +123,8 @@ def last_step(log: str) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.reliability.faults", description=__doc__)
-    parser.add_argument("--points", type=int, default=30, help="places to kill at")
+    parser.add_argument("--points", type=int, default=30, help="places to kill at, most sizes of disk")
+    parser.add_argument("--only", nargs="+", choices=FAULTS, default=list(FAULTS))
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -81,12 +137,19 @@ def main() -> int:
         changes = int(re.findall(r"^changes: (\d+)", log, re.MULTILINE)[0])
         expected = contents(lake)
         print(f"undisturbed: {time.monotonic() - started:.0f} s, {changes} changes, {len(expected)} things compared")
-        tally = Tally("`kill -9` of the pipeline")
-        for line in kills(scratch, arguments.points, arguments.seed, expected, changes):
-            print(line, flush=True)
-            tally.points += line.startswith("killed")
-        tally.recovered = tally.points
-        print(tally)
+        trial = Trial(scratch, arguments.points, arguments.seed, expected, changes)
+        rows = []
+        for name in arguments.only:
+            fault, break_it = FAULTS[name]
+            tried = pending = recovered = 0
+            for line in break_it(trial):
+                print(line, flush=True)
+                if line == AS_UNDISTURBED:
+                    recovered, pending = recovered + pending, 0
+                elif not line.startswith("NOT"):
+                    tried, pending = tried + 1, pending + 1
+            rows.append(f"| {fault} | {tried} | {recovered} | {0 if tried == recovered else 'see above'} |")
+        print("| fault | points tried | recovered | rows lost or doubled |", "|---|---|---|---|", *rows, sep="\n")
     return 0
 
 
