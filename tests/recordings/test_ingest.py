@@ -52,6 +52,19 @@ def test_the_batch_names_its_source_and_its_participants(delivery: Path, tmp_pat
     ]
 
 
+def test_a_large_delivery_is_cut_between_participants(delivery: Path, tmp_path: Path) -> None:
+    (delivery / "notes.docx").write_bytes(b"?")
+    landing = tmp_path / "landing"
+    summary = ingest("bami", delivery, landing, "b", replaces="old", max_participants=1)
+    assert summary.batch_ids == ("b-001", "b-002")
+    manifests = [read_manifest(landing / name) for name in summary.batch_ids]
+    assert [manifest.rows("participants") for manifest in manifests] == [1, 1]
+    assert [manifest.replaces for manifest in manifests] == ["old", None]
+    assert sum(manifest.rows("rejected") for manifest in manifests) == len(summary.rejections) == 1
+    assert [validate_batch(landing / name) for name in summary.batch_ids] == [[], []]
+    assert ingest("bami", delivery, landing, "b", replaces="old", max_participants=1) == summary
+
+
 def test_ingesting_the_same_delivery_again_changes_nothing(delivery: Path, tmp_path: Path) -> None:
     first = ingest("bami", delivery, tmp_path / "landing", "b1")
     written = (tmp_path / "landing/b1/manifest.json").stat().st_mtime_ns
