@@ -9,10 +9,10 @@ import dagster as dg
 import pytest
 
 from accelkd.cohort.split import read_split
+from accelkd.lake import Lake
 from accelkd.traces import traces
 from orchestration.catch_up import catch_up
 from tests.e2e.conftest import Home, simulate_small
-from tests.reliability.homes import Lake
 
 
 def test_dagster_stores_and_prints_nobody(
