@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from accelkd.cohort.curation import segmented_batches
 from accelkd.evaluation.drift import embedding_drift, segment_drift
 from accelkd.evaluation.embed import embed_batch
 from accelkd.lake import Lake
@@ -25,7 +26,7 @@ PEOPLE = 24
 def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         lake = Lake(Path(shutil.copytree(Lake.from_environment().root, Path(scratch) / "home")))
-        batches = sorted(path.name for path in lake.landing.iterdir() if not path.name.startswith("."))
+        batches = list(segmented_batches(lake))
         for number, profile in enumerate(("easy", "realistic", "hard")):
             batches.append(batch := f"other-{profile}")
             simulate_batch(

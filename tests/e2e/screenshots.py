@@ -38,6 +38,7 @@ def graph(page: Page) -> None:
     page.set_viewport_size({"width": 1600, "height": 800})
     page.reload()  # which fits what is unfolded into the page
     nodes.get_by_text("publish").first.wait_for()
+    page.wait_for_timeout(5_000)  # for the colours of what is materialized
 
 
 def landing(page: Page) -> None:
