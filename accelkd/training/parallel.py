@@ -40,7 +40,7 @@ def gathered(x: Tensor) -> Tensor:
     Each process then computes the whole loss; summed over processes, the gradient that arrives here is `world_size`
     times the right one, and averaging gradients over processes, as DistributedDataParallel does, divides it out.
     """
-    out: Tensor = _Gather.apply(x) if world_size() > 1 else x  # type: ignore[no-untyped-call]
+    out: Tensor = _Gather.apply(x) if world_size() > 1 else x
     return out
 
 
@@ -53,7 +53,7 @@ class _Gather(torch.autograd.Function):
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         total = gradient.contiguous()
         dist.all_reduce(total)
         return total[ctx.rows]
