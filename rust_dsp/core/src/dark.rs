@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::gaps::{MAX_GAP_S, Patch};
-use crate::lanes::Lanes;
+use crate::lanes::{LANES, Lanes, TILE};
 use crate::samples::{AHEAD, Mix, Samples};
 use crate::validity::Limits;
 
@@ -21,9 +21,17 @@ pub(crate) struct DarkSchedule {
     earliest_s: f64,
     latest_s: f64,
     /// One per LED where both have the same rate: the neighbours are then the same in every frame.
-    steady: Option<Vec<Steady>>,
+    steady: Option<SteadySchedule>,
     /// Whether dark samples, if all are valid, are nowhere further apart than may be interpolated over.
     dense: bool,
+}
+
+/// The dark samples around every LED, and how many frames at most they are before and after its own.
+#[derive(Clone, Debug)]
+struct SteadySchedule {
+    leds: Vec<Steady>,
+    earliest: isize,
+    latest: isize,
 }
 
 /// The dark samples around an LED sample: slot, frames after the LED's, and the weight of the right one.
@@ -41,8 +49,13 @@ impl DarkSchedule {
         // Between the frames of one slot lie samples of the others, so the frame period bounds every distance.
         let dense = 1.0 / dark_rate_hz <= MAX_SPAN_S;
         let led_offsets_s = if led_offsets_s.is_empty() { &[0.0] } else { led_offsets_s };
-        let steady = (led_rate_hz == dark_rate_hz)
-            .then(|| led_offsets_s.iter().map(|&led| Steady::new(led, dark_offsets_s, led_rate_hz)).collect());
+        let steady = (led_rate_hz == dark_rate_hz).then(|| {
+            let leds: Vec<Steady> =
+                led_offsets_s.iter().map(|&led| Steady::new(led, dark_offsets_s, led_rate_hz)).collect();
+            let shifts = || leds.iter().flat_map(|led| [led.left_shift, led.right_shift]);
+            let (earliest, latest) = (shifts().min().unwrap_or(0), shifts().max().unwrap_or(0));
+            SteadySchedule { leds, earliest, latest }
+        });
         Self {
             led_rate_hz,
             dark_rate_hz,
@@ -156,11 +169,7 @@ impl<'a> Dark<'a> {
     #[inline(always)]
     fn around(self, channel: usize, start: usize, len: usize) -> (usize, usize) {
         let (first, last) = match &self.schedule.steady {
-            Some(leds) => {
-                let led = leds[self.schedule.led(channel)];
-                let first = start as isize + led.left_shift.min(led.right_shift);
-                (first, (start + len) as isize - 1 + led.left_shift.max(led.right_shift))
-            }
+            Some(steady) => (start as isize + steady.earliest, (start + len) as isize - 1 + steady.latest),
             None => {
                 let frame = |time_s: f64| (time_s * self.schedule.dark_rate_hz).floor() as isize;
                 let first = frame(self.schedule.led_time_s(channel, start) - self.schedule.latest_s);
@@ -244,7 +253,23 @@ pub(crate) struct DarkTile {
     /// Recording, first frame, number of frames; and whether all samples are valid.
     holds: Option<(usize, usize, usize)>,
     valid: bool,
-    values: Vec<f64>, // slot after slot
+    /// Slot after slot, from `skip` on, where a cache line starts.
+    values: Vec<f64>,
+    skip: usize,
+    /// From the left to the right neighbour of every LED sample of the tile, and whose neighbours these are.
+    changes: Changes,
+    changes_of: Option<(usize, usize, usize)>,
+}
+
+/// One number for every sample of a tile.
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct Changes([f64; TILE]);
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self([0.0; TILE])
+    }
 }
 
 impl DarkTile {
@@ -272,8 +297,8 @@ impl DarkTile {
         let mut valid = self.valid;
         // Where the neighbours are the same in every frame: all but the samples at the ends of the recording
         let mut steady = 0..0;
-        if let Some(leds) = &dark.schedule.steady {
-            let led = leds[dark.schedule.led(channel)];
+        if let Some(schedule) = &dark.schedule.steady {
+            let led = schedule.leds[dark.schedule.led(channel)];
             let to_left = start as isize + led.left_shift - first as isize;
             let to_right = start as isize + led.right_shift - first as isize;
             let len = tile.len() as isize;
@@ -281,13 +306,9 @@ impl DarkTile {
             let to = (count as isize - to_left.max(to_right)).clamp(from, len);
             if from < to {
                 steady = from as usize..to as usize;
-                let of = |slot: usize, to_first: isize| {
-                    &self.values[slot * count..][(to_first + from) as usize..][..(to - from) as usize]
-                };
-                let mix = Mix {
-                    signals: [of(led.left_slot, to_left), of(led.right_slot, to_right)],
-                    weights: [1.0 - led.right_weight, led.right_weight],
-                };
+                let place = |slot: usize, to_first: isize| ((slot * count) as isize + to_first + from) as usize;
+                let (left, right) = (place(led.left_slot, to_left), place(led.right_slot, to_right));
+                let mix = self.mix(left, right, steady.len(), led.right_weight);
                 valid &= samples.bring(lanes, start + steady.start, limits, Some(mix), &mut tile[steady.clone()]);
             }
         }
@@ -300,6 +321,57 @@ impl DarkTile {
             }
         }
         valid
+    }
+
+    /// LED samples whose neighbours are the same in every frame, and all there.
+    pub(crate) fn plain(dark: Dark<'_>, channel: usize) -> Range<usize> {
+        let Some(steady) = &dark.schedule.steady else { return 0..0 };
+        let usable = dark.surely_usable(channel);
+        let from = (-steady.earliest).max(0) as usize;
+        let to = (dark.frames as isize - steady.latest).max(0) as usize;
+        usable.start.max(from)..usable.end.min(to)
+    }
+
+    /// The ambient light at the LED samples of `channel` in a tile inside of `plain`; `hold` the tile first.
+    #[inline(always)]
+    pub(crate) fn plain_mix(&mut self, schedule: &DarkSchedule, channel: usize) -> Option<Mix<'_>> {
+        let steady = schedule.steady.as_ref()?;
+        let led = steady.leds[schedule.led(channel)];
+        let (_, _, count) = self.holds?;
+        let place = |slot: usize, shift: isize| slot * count + (shift - steady.earliest) as usize;
+        let (left, right) = (place(led.left_slot, led.left_shift), place(led.right_slot, led.right_shift));
+        Some(self.mix(left, right, TILE, led.right_weight))
+    }
+
+    /// Bring the dark samples around the tile at `start`. False if one is outside of `limits`.
+    #[inline(always)]
+    pub(crate) fn hold<L: Lanes>(
+        &mut self,
+        lanes: L,
+        dark: Dark<'_>,
+        repair: Option<&DarkRepair>,
+        start: usize,
+        limits: Option<&Limits>,
+    ) -> bool {
+        let (first, count) = dark.around(0, start, TILE);
+        self.fill(lanes, dark, repair, first, count, limits);
+        self.valid
+    }
+
+    /// The light between `len` samples from `left` on and as many from `right` on.
+    #[inline(always)]
+    fn mix(&mut self, left: usize, right: usize, len: usize, weight: f64) -> Mix<'_> {
+        let values = &self.values[self.skip..];
+        let before = &values[left..][..len];
+        let changes = &mut self.changes.0[..len];
+        if self.changes_of != Some((left, right, len)) {
+            let after = &values[right..][..len];
+            for ((change, before), after) in changes.iter_mut().zip(before).zip(after) {
+                *change = after - before;
+            }
+            self.changes_of = Some((left, right, len));
+        }
+        Mix { before, changes, weight }
     }
 
     /// LED sample `index` of `channel`, less the ambient light.
@@ -330,9 +402,14 @@ impl DarkTile {
         if self.holds == wanted {
             return;
         }
-        self.values.resize(dark.slots.len() * count, 0.0);
+        let needed = dark.slots.len() * count;
+        if self.values.len() < needed + LANES {
+            self.values.resize(needed + LANES, 0.0);
+            self.skip = self.values.as_ptr().align_offset(align_of::<Changes>()).min(LANES);
+        }
         self.valid = true;
-        for (slot, values) in self.values.chunks_exact_mut(count).enumerate() {
+        self.changes_of = None;
+        for (slot, values) in self.values[self.skip..][..needed].chunks_exact_mut(count).enumerate() {
             dark.slots[slot].prefetch(lanes, first + AHEAD);
             self.valid &= dark.slots[slot].bring(lanes, first, limits, None, values);
             for patch in repair.iter().flat_map(|repair| &repair.patches[slot]) {
@@ -346,7 +423,7 @@ impl DarkTile {
     fn at(&self, dark: Dark<'_>, instant_s: f64, first: usize, count: usize) -> f64 {
         let schedule = dark.schedule;
         let (mut left, mut right) = (None::<(f64, f64)>, None::<(f64, f64)>); // instant and value
-        for (slot, values) in self.values.chunks_exact(count).enumerate() {
+        for (slot, values) in self.values[self.skip..].chunks_exact(count).take(dark.slots.len()).enumerate() {
             let frames = (instant_s - schedule.dark_offsets_s[slot]) * schedule.dark_rate_hz - first as f64;
             let since = frames.floor();
             let before = (since as isize).min(count as isize - 1);

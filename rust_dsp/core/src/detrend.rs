@@ -3,7 +3,7 @@
 //! The line is fitted while samples stream by and subtracted after resampling, which is linear: what resampling makes
 //! of a constant and of a ramp is known beforehand (`Resampler::line_response`).
 
-use crate::lanes::{Frame, LANES, Lanes, TILE};
+use crate::lanes::{Frame, LANES, Lanes, TILE, Tile};
 
 /// Sums over the samples of each lane.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,12 +23,12 @@ pub(crate) struct Line {
     pub(crate) peak: Frame,
 }
 
-/// 0, 1, 2, ...
-const INDEX: [f64; TILE] = {
-    let mut index = [0.0; TILE];
+/// 0, 4, 8, ...
+const INDEX: [f64; TILE / 4] = {
+    let mut index = [0.0; TILE / 4];
     let mut i = 0;
-    while i < TILE {
-        index[i] = i as f64;
+    while i < TILE / 4 {
+        index[i] = (4 * i) as f64;
         i += 1;
     }
     index
@@ -46,39 +46,44 @@ pub(crate) fn ramp(samples: usize) -> impl Fn(usize) -> f64 {
 }
 
 impl LineSums {
-    /// Add samples `start..start + frames.len()` (at most a tile) of a window of `samples`.
+    /// Transpose a tile of `rows`, samples `start..` of a window of `samples`, into `frames`, and add it up.
     #[inline(always)]
-    pub(crate) fn add<L: Lanes>(&mut self, lanes: L, frames: &[Frame], start: usize, samples: usize) {
+    pub(crate) fn transpose<L: Lanes>(
+        &mut self,
+        lanes: L,
+        rows: &Tile<f64>,
+        frames: &mut [Frame; TILE],
+        start: usize,
+        samples: usize,
+    ) {
         let offset = start as f64 - middle(samples);
+        let (zero, one) = (lanes.splat(0.0), lanes.splat(1.0));
         for column in 0..L::COLUMNS {
-            let zero = lanes.splat(0.0);
-            // Two chains of each, because a sum waits for the one before
-            let (mut sums, mut moments) = ([zero; 2], [zero; 2]);
+            // Every fourth sample has a chain of its own, because a sum waits for the one before. Half of the sums are
+            // products with 1: additions and maxima share a unit, multiplications have another.
+            let (mut sums, mut moments) = ([zero; 4], [zero; 4]);
             let mut peaks = [lanes.load(&self.peak, column), zero];
-            let (pairs, rest) = frames.as_chunks::<2>();
-            let (index_pairs, _) = INDEX.as_chunks::<2>();
-            for (frames, indices) in pairs.iter().zip(index_pairs) {
-                for chain in 0..2 {
-                    let x = lanes.load(&frames[chain], column);
-                    sums[chain] = lanes.add(sums[chain], x);
-                    moments[chain] = lanes.add_product(moments[chain], x, lanes.splat(indices[chain]));
-                    peaks[chain] = lanes.max_magnitude(peaks[chain], x);
+            for (four, frames) in frames.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                let x = lanes.transpose_in(rows, column, four);
+                let index = lanes.splat(INDEX[four]);
+                for k in 0..4 {
+                    lanes.store(&mut frames[k], column, x[k]);
+                    sums[k] = if k < 2 { lanes.add(sums[k], x[k]) } else { lanes.add_product(sums[k], x[k], one) };
+                    moments[k] = lanes.add_product(moments[k], x[k], index);
+                    peaks[k % 2] = lanes.max_magnitude(peaks[k % 2], x[k]);
                 }
             }
-            for frame in rest {
-                let x = lanes.load(frame, column);
-                sums[0] = lanes.add(sums[0], x);
-                moments[0] = lanes.add_product(moments[0], x, lanes.splat(INDEX[frames.len() - 1]));
-                peaks[0] = lanes.max_magnitude(peaks[0], x);
+            let (mut sum, mut moment) = (sums[0], moments[0]);
+            for k in 1..4 {
+                sum = lanes.add(sum, sums[k]);
+                moment = lanes.add(moment, lanes.add_product(moments[k], sums[k], lanes.splat(k as f64)));
             }
-            let peak = lanes.max_magnitude(peaks[0], peaks[1]);
-            let sum = lanes.add(sums[0], sums[1]);
-            let moment = lanes.add_product(lanes.add(moments[0], moments[1]), sum, lanes.splat(offset));
+            let moment = lanes.add_product(moment, sum, lanes.splat(offset));
             let (sum, moment) =
                 (lanes.add(lanes.load(&self.sum, column), sum), lanes.add(lanes.load(&self.moment, column), moment));
             lanes.store(&mut self.sum, column, sum);
             lanes.store(&mut self.moment, column, moment);
-            lanes.store(&mut self.peak, column, peak);
+            lanes.store(&mut self.peak, column, lanes.max_magnitude(peaks[0], peaks[1]));
         }
     }
 
@@ -96,6 +101,47 @@ impl LineSums {
             mean: each(|sum, n| sum / n, &self.sum, n),
             slope: each(|moment, squares| moment / squares, &self.moment, squares),
             peak: self.peak,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lanes::{InstructionSet, Kernel};
+    use approx::assert_abs_diff_eq;
+
+    struct OneTile<'a>(&'a Tile<f64>);
+
+    impl Kernel for OneTile<'_> {
+        type Output = (Line, [Frame; TILE]);
+
+        #[inline(always)]
+        fn run<L: Lanes>(self, lanes: L) -> Self::Output {
+            let (mut sums, mut frames) = (LineSums::default(), [Frame::default(); TILE]);
+            sums.transpose(lanes, self.0, &mut frames, 0, TILE);
+            (sums.line(TILE), frames)
+        }
+    }
+
+    #[test]
+    fn line_peak_and_frames_are_those_of_the_rows() {
+        for spike in 0..TILE {
+            let mut rows = Tile::default();
+            for (lane, row) in rows.0.iter_mut().enumerate() {
+                for (index, value) in row.iter_mut().enumerate() {
+                    *value = lane as f64 + 0.25 * ramp(TILE)(index);
+                }
+            }
+            rows.0[3] = [0.0; TILE];
+            rows.0[3][spike] = -100.0;
+            for set in InstructionSet::available() {
+                let (line, frames) = set.run(OneTile(&rows));
+                assert_eq!(line.peak.0[3], 100.0);
+                assert_abs_diff_eq!(line.mean.0[5], 5.0, epsilon = 1e-12);
+                assert_abs_diff_eq!(line.slope.0[5], 0.25, epsilon = 1e-12);
+                assert!(frames.iter().enumerate().all(|(index, frame)| frame.0[7] == rows.0[7][index]));
+            }
         }
     }
 }

@@ -9,7 +9,6 @@ use std::ops::Range;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use thiserror::Error;
 
-use crate::OUTPUT_SAMPLES;
 use crate::bandpass::{BUFFER, LaneFilters, filter};
 use crate::dark::{Dark, DarkRepair, DarkTile};
 use crate::detrend::LineSums;
@@ -17,10 +16,11 @@ use crate::gaps::{Gaps, find_gaps};
 use crate::lanes::{Frame, Kernel, LANES, Lanes, TILE, Tile};
 use crate::plan::{Plan, Stream};
 use crate::resample::{self, Resampler};
-use crate::samples::{AHEAD, Samples};
+use crate::samples::{AHEAD, Samples, bring_all, with_slice};
 use crate::threads;
-use crate::validity::Status;
+use crate::validity::{Sample, Status};
 use crate::zscore::{OutputSample, Scale};
+use crate::{OUTPUT_RATE_HZ, OUTPUT_SAMPLES};
 
 /// The first 60 s of one recording; all rows of a stream have one length. Streams that are not there are empty.
 #[derive(Clone, Debug, Default)]
@@ -310,37 +310,117 @@ fn ingest<L: Lanes, T>(
     workspace.dark.clear();
     workspace.rows = Tile::default();
     let (samples, block) = (resampler.samples, resampler.block());
+    let plain = rows.iter().map(Row::plain).reduce(|a, b| a.start.max(b.start)..a.end.min(b.end)).unwrap_or_default();
     for start in (0..samples).step_by(block) {
         let end = (start + block).min(samples);
         for from in (start..end).step_by(TILE) {
             let count = TILE.min(end - from);
-            // Along with the input comes the part of the output that its share of the window will fill.
-            let (place, share) = (from * OUTPUT_SAMPLES / samples, count * OUTPUT_SAMPLES / samples + 1);
-            for (lane, row) in rows.iter().enumerate() {
-                row.samples.prefetch(lanes, from + AHEAD);
-                lanes.prefetch(row.out.as_ptr().wrapping_add(place), share);
-                let tile = &mut workspace.rows.0[lane][..count];
-                let gaps = repairs.map(|repairs| &repairs.rows[lane]);
-                if gaps.is_some_and(|gaps| gaps.status != Status::GOOD) {
-                    continue; // rejected: the lane stays zero
+            if plain.start <= from && from + TILE <= plain.end {
+                let mut lane = 0;
+                for rows in rows.chunk_by(Row::is_like) {
+                    let tiles = &mut workspace.rows.0[lane..lane + rows.len()];
+                    let repairs = repairs.map(|repairs| (repairs, lane));
+                    lane += rows.len();
+                    let valid = with_slice!(rows[0].samples, slice => {
+                        bring_plain(lanes, slice, rows, from, repairs, tiles, &mut workspace.dark)
+                    });
+                    if !valid {
+                        return Err(Invalid);
+                    }
                 }
-                if !row.bring(lanes, from, repairs, tile, &mut workspace.dark) {
-                    return Err(Invalid);
-                }
-                for patch in gaps.iter().flat_map(|gaps| &gaps.patches) {
-                    patch.apply(from, tile);
+            } else {
+                for (lane, row) in rows.iter().enumerate() {
+                    row.prefetch(lanes, from);
+                    let tile = &mut workspace.rows.0[lane][..count];
+                    let gaps = repairs.map(|repairs| &repairs.rows[lane]);
+                    if gaps.is_some_and(|gaps| gaps.status != Status::GOOD) {
+                        continue; // rejected: the lane stays zero
+                    }
+                    if !row.bring(lanes, from, repairs, tile, &mut workspace.dark) {
+                        return Err(Invalid);
+                    }
+                    for patch in gaps.iter().flat_map(|gaps| &gaps.patches) {
+                        patch.apply(from, tile);
+                    }
                 }
             }
-            let frames = workspace.stream.push(count);
-            lanes.transpose_in(&workspace.rows, frames);
-            sums.add(lanes, &frames[..count], from, samples);
+            if count < TILE {
+                workspace.rows.0.iter_mut().for_each(|row| row[count..].fill(0.0));
+            }
+            sums.transpose(lanes, &workspace.rows, workspace.stream.push(count), from, samples);
         }
         workspace.stream.resample(lanes, resampler, &mut workspace.signal[..OUTPUT_SAMPLES], end == samples);
     }
     Ok(sums)
 }
 
+/// A tile of rows that are alike, where nothing has to be looked at but the samples themselves.
+#[inline(always)]
+fn bring_plain<L: Lanes, S: Sample, T>(
+    lanes: L,
+    _: &[S],
+    rows: &[Row<'_, T>],
+    from: usize,
+    repairs: Option<(&Repairs, usize)>,
+    tiles: &mut [[f64; TILE]],
+    dark_tile: &mut DarkTile,
+) -> bool {
+    let limits = if repairs.is_none() { Some(&rows[0].stream.limits) } else { None };
+    let mut valid = true;
+    if let Some(Ambient { dark, .. }) = rows[0].ambient {
+        let repair = repairs.and_then(|(repairs, _)| repairs.dark(dark.recording));
+        valid &= dark_tile.hold(lanes, dark, repair, from, limits);
+    }
+    for (index, (row, tile)) in rows.iter().zip(tiles).enumerate() {
+        let gaps = repairs.map(|(repairs, lane)| &repairs.rows[lane + index]);
+        if gaps.is_some_and(|gaps| gaps.status != Status::GOOD) {
+            continue; // rejected: the lane stays zero
+        }
+        let Some(samples) = S::slice(row.samples)[from..].first_chunk::<TILE>() else { return false };
+        row.prefetch(lanes, from);
+        let mix = match &row.ambient {
+            Some(Ambient { dark, led, .. }) => dark_tile.plain_mix(dark.schedule, *led),
+            None => None,
+        };
+        valid &= bring_all(lanes, samples, limits, mix, tile);
+        for patch in gaps.iter().flat_map(|gaps| &gaps.patches) {
+            patch.apply(from, tile);
+        }
+    }
+    valid
+}
+
 impl<T> Row<'_, T> {
+    /// Hint at the samples that come soon, and at the part of the output that the tile's share of the window will fill.
+    ///
+    /// Called between rows: hints for a whole tile of eight would have to wait for one another.
+    #[inline(always)]
+    fn prefetch<L: Lanes>(&self, lanes: L, from: usize) {
+        self.samples.prefetch(lanes, from + AHEAD);
+        let share = |samples: usize| (samples as f64 * OUTPUT_RATE_HZ as f64 / self.stream.rate_hz) as usize;
+        lanes.prefetch(self.out.as_ptr().wrapping_add(share(from)), share(TILE) + 1);
+    }
+
+    /// Whether two rows can be brought by one loop.
+    fn is_like(&self, other: &Self) -> bool {
+        let recording = |row: &Self| row.ambient.as_ref().map(|ambient| ambient.dark.recording);
+        std::mem::discriminant(&self.samples) == std::mem::discriminant(&other.samples)
+            && recording(self) == recording(other)
+            && std::ptr::eq(self.stream, other.stream)
+    }
+
+    /// Samples that are there, with the same dark samples around in every frame.
+    fn plain(&self) -> Range<usize> {
+        let there = 0..self.samples.len();
+        match &self.ambient {
+            None => there,
+            Some(Ambient { dark, led, .. }) => {
+                let lit = DarkTile::plain(*dark, *led);
+                lit.start..lit.end.min(there.end)
+            }
+        }
+    }
+
     /// Samples `from..` without the ambient light. False if one is missing or invalid; with repairs always true.
     #[inline(always)]
     fn bring<L: Lanes>(

@@ -31,11 +31,14 @@ macro_rules! with_slice {
     };
 }
 
-/// What is subtracted from a stretch of samples: the weighted sum of two signals of its length.
+pub(crate) use with_slice;
+
+/// What is subtracted from a stretch of samples: `before + weight * changes`, both of its length.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mix<'a> {
-    pub(crate) signals: [&'a [f64]; 2],
-    pub(crate) weights: [f64; 2],
+    pub(crate) before: &'a [f64],
+    pub(crate) changes: &'a [f64],
+    pub(crate) weight: f64,
 }
 
 impl<'a> Samples<'a> {
@@ -113,8 +116,9 @@ fn bring<L: Lanes, T: Sample>(
     valid && (complete || limits.is_none())
 }
 
+/// Convert samples into as many places in `out`, less `mix`. False if one is outside of `limits`.
 #[inline(always)]
-fn bring_all<L: Lanes, T: Sample>(
+pub(crate) fn bring_all<L: Lanes, T: Sample>(
     lanes: L,
     samples: &[T],
     limits: Option<&Limits>,
@@ -128,11 +132,11 @@ fn bring_all<L: Lanes, T: Sample>(
                 *value = sample.into();
             }
         }
-        Some(Mix { signals: [first, second], weights }) => {
-            let (first, second) = (&first[..out.len()], &second[..out.len()]);
-            for (((value, &sample), &first), &second) in out.iter_mut().zip(samples).zip(first).zip(second) {
-                let less = lanes.sub_product_scalar(sample.into(), weights[0], first);
-                *value = lanes.sub_product_scalar(less, weights[1], second);
+        Some(Mix { before, changes, weight }) => {
+            let (before, changes) = (&before[..out.len()], &changes[..out.len()]);
+            for (((value, &sample), &before), &change) in out.iter_mut().zip(samples).zip(before).zip(changes) {
+                let sample: f64 = sample.into();
+                *value = lanes.sub_product_scalar(sample - before, weight, change);
             }
         }
     }

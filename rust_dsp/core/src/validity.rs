@@ -1,5 +1,7 @@
 //! Validity: which raw samples can be used, and what the status bits of a row say.
 
+use crate::samples::Samples;
+
 /// Status bits of one row of the output; 0 is good, otherwise the row is all zeros.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Status(pub u8);
@@ -39,6 +41,9 @@ pub(crate) trait Sample: Copy + PartialOrd + Into<f64> {
     /// Smallest and largest valid value.
     fn valid(limits: &Limits) -> [Self; 2];
 
+    /// The slice inside; empty if it has another type.
+    fn slice(samples: Samples<'_>) -> &[Self];
+
     /// Whether all samples are valid.
     #[inline(always)]
     fn all_inside(limits: &Limits, samples: &[Self]) -> bool {
@@ -49,8 +54,13 @@ pub(crate) trait Sample: Copy + PartialOrd + Into<f64> {
 }
 
 macro_rules! samples {
-    ($($sample:ident)*) => {$(
+    ($($sample:ident $variant:ident)*) => {$(
         impl Sample for $sample {
+            #[inline(always)]
+            fn slice(samples: Samples<'_>) -> &[Self] {
+                if let Samples::$variant(slice) = samples { slice } else { &[] }
+            }
+
             #[inline(always)]
             fn valid(limits: &Limits) -> [Self; 2] {
                 limits.$sample
@@ -58,7 +68,7 @@ macro_rules! samples {
         }
     )*};
 }
-samples!(i16 i32 f32 f64);
+samples!(i16 I16 i32 I32 f32 F32 f64 F64);
 
 impl Limits {
     pub(crate) fn new(low: f64, high: f64) -> Self {

@@ -76,16 +76,8 @@ impl Scale {
         good: [bool; LANES],
         rows: &mut [&mut [T]],
     ) {
-        let mut z = [Frame::default(); TILE];
-        for (number, frames) in signal[..OUTPUT_SAMPLES].chunks_exact(TILE).enumerate() {
-            for column in 0..L::COLUMNS {
-                let (mean, inverse) = (lanes.load(&self.mean, column), lanes.load(&self.inverse, column));
-                for (z, frame) in z.iter_mut().zip(frames) {
-                    let centred = lanes.sub(lanes.load(frame, column), mean);
-                    lanes.store(z, column, lanes.mul(centred, inverse));
-                }
-            }
-            lanes.transpose_out(&z, tile);
+        for (number, frames) in signal[..OUTPUT_SAMPLES].as_chunks::<TILE>().0.iter().enumerate() {
+            lanes.transpose_out(frames, &self.mean, &self.inverse, tile);
             let span = number * TILE..(number + 1) * TILE;
             for (lane, row) in rows.iter_mut().enumerate() {
                 if good[lane] {

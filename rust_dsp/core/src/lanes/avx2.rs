@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Frame, Kernel, LANES, Lanes, TILE, Tile};
+use super::{Frame, Kernel, Lanes, TILE, Tile};
 
 /// Proof that the processor has AVX2 and FMA: only [`Avx2::detect`] makes one.
 #[derive(Clone, Copy, Debug)]
@@ -35,11 +35,12 @@ impl Avx2 {
         unsafe { _mm256_loadu_pd(samples.as_ptr()) }
     }
 
-    /// A column in single precision.
+    /// A column of `(frame − mean) * factor` in single precision.
     #[inline(always)]
-    fn single(self, frame: &Frame, column: usize) -> __m128 {
+    fn single(self, frame: &Frame, column: usize, mean: __m256d, factor: __m256d) -> __m128 {
+        let scaled = self.mul(self.sub(self.load(frame, column), mean), factor);
         // SAFETY: `self` proves that the processor has the instruction.
-        unsafe { _mm256_cvtpd_ps(self.load(frame, column)) }
+        unsafe { _mm256_cvtpd_ps(scaled) }
     }
 }
 
@@ -119,35 +120,30 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn transpose_in(self, rows: &Tile<f64>, frames: &mut [Frame; TILE]) {
-        for column in 0..Self::COLUMNS {
-            for (number, frames) in frames.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate() {
-                let (a, b) = (self.four(rows, column * WIDTH, number), self.four(rows, column * WIDTH + 1, number));
-                let (c, d) = (self.four(rows, column * WIDTH + 2, number), self.four(rows, column * WIDTH + 3, number));
-                // SAFETY: as above.
-                let transposed = unsafe {
-                    let (ab02, ab13) = (_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b));
-                    let (cd02, cd13) = (_mm256_unpacklo_pd(c, d), _mm256_unpackhi_pd(c, d));
-                    [
-                        _mm256_permute2f128_pd::<0x20>(ab02, cd02),
-                        _mm256_permute2f128_pd::<0x20>(ab13, cd13),
-                        _mm256_permute2f128_pd::<0x31>(ab02, cd02),
-                        _mm256_permute2f128_pd::<0x31>(ab13, cd13),
-                    ]
-                };
-                for (frame, value) in frames.iter_mut().zip(transposed) {
-                    self.store(frame, column, value);
-                }
-            }
+    fn transpose_in(self, rows: &Tile<f64>, column: usize, four: usize) -> [Self::V; 4] {
+        let (a, b) = (self.four(rows, column * WIDTH, four), self.four(rows, column * WIDTH + 1, four));
+        let (c, d) = (self.four(rows, column * WIDTH + 2, four), self.four(rows, column * WIDTH + 3, four));
+        // SAFETY: as above.
+        unsafe {
+            let (ab02, ab13) = (_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b));
+            let (cd02, cd13) = (_mm256_unpacklo_pd(c, d), _mm256_unpackhi_pd(c, d));
+            [
+                _mm256_permute2f128_pd::<0x20>(ab02, cd02),
+                _mm256_permute2f128_pd::<0x20>(ab13, cd13),
+                _mm256_permute2f128_pd::<0x31>(ab02, cd02),
+                _mm256_permute2f128_pd::<0x31>(ab13, cd13),
+            ]
         }
     }
 
     #[inline(always)]
-    fn transpose_out(self, frames: &[Frame; TILE], rows: &mut Tile<f32>) {
-        for (number, frames) in frames.as_chunks::<WIDTH>().0.iter().enumerate() {
-            for column in 0..LANES / WIDTH {
-                let (a, b) = (self.single(&frames[0], column), self.single(&frames[1], column));
-                let (c, d) = (self.single(&frames[2], column), self.single(&frames[3], column));
+    fn transpose_out(self, frames: &[Frame; TILE], mean: &Frame, factor: &Frame, rows: &mut Tile<f32>) {
+        for column in 0..Self::COLUMNS {
+            let (mean, factor) = (self.load(mean, column), self.load(factor, column));
+            for (number, frames) in frames.as_chunks::<WIDTH>().0.iter().enumerate() {
+                let single = |frame: usize| self.single(&frames[frame], column, mean, factor);
+                let (a, b) = (single(0), single(1));
+                let (c, d) = (single(2), single(3));
                 // SAFETY: as above.
                 let transposed = unsafe {
                     let (ab01, ab23) = (_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));

@@ -41,11 +41,12 @@ impl Avx512 {
         }
     }
 
-    /// A frame in single precision.
+    /// `(frame − mean) * factor` in single precision.
     #[inline(always)]
-    fn single(self, frame: &Frame) -> __m256 {
-        // SAFETY: `self` proves that the processor has the instructions.
-        unsafe { _mm512_cvtpd_ps(self.load(frame, 0)) }
+    fn single(self, frame: &Frame, mean: __m512d, factor: __m512d) -> __m256 {
+        let scaled = self.mul(self.sub(self.load(frame, 0), mean), factor);
+        // SAFETY: `self` proves that the processor has the instruction.
+        unsafe { _mm512_cvtpd_ps(scaled) }
     }
 }
 
@@ -123,43 +124,38 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn transpose_in(self, rows: &Tile<f64>, frames: &mut [Frame; TILE]) {
-        for (number, frames) in frames.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-            for half in 0..2 {
-                let (a, b) = (self.pair(rows, 0, 2 * number + half), self.pair(rows, 1, 2 * number + half));
-                let (c, d) = (self.pair(rows, 2, 2 * number + half), self.pair(rows, 3, 2 * number + half));
-                // SAFETY: as above.
-                let transposed = unsafe {
-                    let first = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13);
-                    let second = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
-                    let (ab02, ab13) = (_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b));
-                    let (cd02, cd13) = (_mm512_unpacklo_pd(c, d), _mm512_unpackhi_pd(c, d));
-                    [
-                        _mm512_permutex2var_pd(ab02, first, cd02),
-                        _mm512_permutex2var_pd(ab13, first, cd13),
-                        _mm512_permutex2var_pd(ab02, second, cd02),
-                        _mm512_permutex2var_pd(ab13, second, cd13),
-                    ]
-                };
-                for (frame, value) in frames[4 * half..].iter_mut().zip(transposed) {
-                    self.store(frame, 0, value);
-                }
-            }
+    fn transpose_in(self, rows: &Tile<f64>, _column: usize, four: usize) -> [Self::V; 4] {
+        let (a, b) = (self.pair(rows, 0, four), self.pair(rows, 1, four));
+        let (c, d) = (self.pair(rows, 2, four), self.pair(rows, 3, four));
+        // SAFETY: as above.
+        unsafe {
+            let first = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13);
+            let second = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
+            let (ab02, ab13) = (_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b));
+            let (cd02, cd13) = (_mm512_unpacklo_pd(c, d), _mm512_unpackhi_pd(c, d));
+            [
+                _mm512_permutex2var_pd(ab02, first, cd02),
+                _mm512_permutex2var_pd(ab13, first, cd13),
+                _mm512_permutex2var_pd(ab02, second, cd02),
+                _mm512_permutex2var_pd(ab13, second, cd13),
+            ]
         }
     }
 
     #[inline(always)]
-    fn transpose_out(self, frames: &[Frame; TILE], rows: &mut Tile<f32>) {
+    fn transpose_out(self, frames: &[Frame; TILE], mean: &Frame, factor: &Frame, rows: &mut Tile<f32>) {
+        let (mean, factor) = (self.load(mean, 0), self.load(factor, 0));
         for (number, frames) in frames.as_chunks::<LANES>().0.iter().enumerate() {
+            let single = |frame: usize| self.single(&frames[frame], mean, factor);
             // SAFETY: as above.
             let transposed = unsafe {
                 // Frames k and k + 1 interleaved
-                let (a, b) = (self.single(&frames[0]), self.single(&frames[1]));
-                let (c, d) = (self.single(&frames[2]), self.single(&frames[3]));
+                let (a, b) = (single(0), single(1));
+                let (c, d) = (single(2), single(3));
                 let (ab_low, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
                 let (cd_low, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
-                let (a, b) = (self.single(&frames[4]), self.single(&frames[5]));
-                let (c, d) = (self.single(&frames[6]), self.single(&frames[7]));
+                let (a, b) = (single(4), single(5));
+                let (c, d) = (single(6), single(7));
                 let (ef_low, ef_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
                 let (gh_low, gh_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
                 // Four frames of lane k in the low half, of lane k + 4 in the high half

@@ -57,9 +57,10 @@ pub(crate) trait Lanes: Copy {
     fn sub_product_scalar(self, c: f64, a: f64, b: f64) -> f64;
     /// Hint that `count` values will be read soon; the address need not be one.
     fn prefetch<T>(self, values: *const T, count: usize);
-    fn transpose_in(self, rows: &Tile<f64>, frames: &mut [Frame; TILE]);
-    /// Rounds to nearest.
-    fn transpose_out(self, frames: &[Frame; TILE], rows: &mut Tile<f32>);
+    /// Column `column` of the frames `4 * four..4 * four + 4`.
+    fn transpose_in(self, rows: &Tile<f64>, column: usize, four: usize) -> [Self::V; 4];
+    /// `(frames − mean) * factor`, rounded to nearest.
+    fn transpose_out(self, frames: &[Frame; TILE], mean: &Frame, factor: &Frame, rows: &mut Tile<f32>);
 }
 
 /// The instructions that a plan is carried out with.

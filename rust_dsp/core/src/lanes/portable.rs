@@ -2,7 +2,7 @@
 
 use std::array::from_fn;
 
-use super::{Frame, LANES, Lanes, TILE, Tile};
+use super::{Frame, Lanes, TILE, Tile};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Portable;
@@ -73,19 +73,15 @@ impl Lanes for Portable {
     fn prefetch<T>(self, _values: *const T, _count: usize) {}
 
     #[inline(always)]
-    fn transpose_in(self, rows: &Tile<f64>, frames: &mut [Frame; TILE]) {
-        for (index, frame) in frames.iter_mut().enumerate() {
-            for lane in 0..LANES {
-                frame.0[lane] = rows.0[lane][index];
-            }
-        }
+    fn transpose_in(self, rows: &Tile<f64>, column: usize, four: usize) -> [Self::V; 4] {
+        from_fn(|k| from_fn(|lane| rows.0[column * WIDTH + lane][4 * four + k]))
     }
 
     #[inline(always)]
-    fn transpose_out(self, frames: &[Frame; TILE], rows: &mut Tile<f32>) {
+    fn transpose_out(self, frames: &[Frame; TILE], mean: &Frame, factor: &Frame, rows: &mut Tile<f32>) {
         for (lane, row) in rows.0.iter_mut().enumerate() {
             for (sample, frame) in row.iter_mut().zip(frames) {
-                *sample = frame.0[lane] as f32;
+                *sample = ((frame.0[lane] - mean.0[lane]) * factor.0[lane]) as f32;
             }
         }
     }
