@@ -20,7 +20,7 @@ from accelkd.segments.quality import label_quality, schema_differences, signals_
 from accelkd.segments.segment import recount
 from accelkd.settings import Settings
 from accelkd.training.current import EncoderName
-from accelkd.warehouse.inspect import coverage, heart_rate_errors, loaded_batch, retrieval_ranks, row_counts
+from accelkd.warehouse.inspect import coverage, heart_rate_errors, loaded_batch, retrieval_ranks, table_contents
 from accelkd.warehouse.load import embedding_table
 from accelkd.warehouse.staging import staging_lock
 from assets.cohort import participant_split
@@ -280,11 +280,16 @@ student_probe_check = _probe_check("accel_student", accel_student_probes)
 
 @dg.asset_check(asset=published_warehouse, blocking=True)
 def published_equals_staging(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
-    """The published file has the tables and rows of the staging file, and opens read-only."""
-    published = row_counts(lake.published)
+    """The published file has the tables of the staging file with the same rows, and opens read-only."""
+    published = table_contents(lake.published)
     with staging_lock(lake):
-        staged = row_counts(lake.staging)
+        staged = table_contents(lake.staging)
+    different = sorted(name for name in published | staged if published.get(name) != staged.get(name))
     return dg.AssetCheckResult(
-        passed=published == staged,
-        metadata={"published_rows": sum(published.values()), "staging_rows": sum(staged.values())},
+        passed=not different,
+        metadata={
+            "published_rows": sum(count for count, _ in published.values()),
+            "staging_rows": sum(count for count, _ in staged.values()),
+            "tables_that_differ": ", ".join(different) or "none",
+        },
     )

@@ -163,12 +163,14 @@ def columns(path: Path) -> tuple[Column, ...]:
         return _columns(connection)
 
 
-def row_counts(path: Path) -> dict[str, int]:
-    """Rows of every table of a DuckDB file but those that stand aside."""
+def table_contents(path: Path) -> dict[str, tuple[int, int | None]]:
+    """Rows of every table of a DuckDB file but those that stand aside, and the sum of the rows' hashes."""
     with duckdb.connect(str(path), read_only=True) as connection:
         tables = connection.execute("SELECT schema_name, table_name FROM duckdb_tables() WHERE NOT internal").fetchall()
         return {
-            f"{schema}.{table}": connection.execute(f"SELECT count(*) FROM {schema}.{table}").fetchall()[0][0]
+            f"{schema}.{table}": connection.execute(
+                f"SELECT count(*), sum(hash(t)) FROM {schema}.{table} t"
+            ).fetchall()[0]
             for schema, table in tables
             if not table.endswith(ASIDE)
         }
