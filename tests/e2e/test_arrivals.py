@@ -18,6 +18,7 @@ from accelkd.recordings.arrivals import STALLED_S, Retirement, accept, refuse, r
 from accelkd.recordings.batches import MANIFEST
 from accelkd.training.current import decide
 from assets.partitions import arrival_batches
+from orchestration.catch_up import UNFINISHED
 from orchestration.sensors import arrivals
 from tests.e2e.conftest import Home, simulate_small
 from tests.e2e.ui import dagster_dev
@@ -211,6 +212,12 @@ def test_a_batch_that_lands_is_published_by_itself(home: Home, tmp_path: Path) -
                     "WHERE batch_id = 'sim-late' AND EXISTS (FROM lineage_of('report:report') "
                     "    WHERE artifact_id = 'segments:sim-late') LIMIT 1"
                 ).fetchall()
+        with dg.DagsterInstance.from_config(str(root / "dagster")) as instance:
+            while unfinished := instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):  # checks of what was published
+                assert time.monotonic() < deadline, unfinished
+                time.sleep(1)
+            failed = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
+    assert failed == []
     with duckdb.connect(str(lake.published), read_only=True) as connection:
         people = connection.execute("SELECT count(DISTINCT participant_id) FROM split").fetchall()[0][0]
         probed = connection.execute("SELECT max(train_participants + test_participants) FROM probe_results").fetchall()[
@@ -218,6 +225,3 @@ def test_a_batch_that_lands_is_published_by_itself(home: Home, tmp_path: Path) -
         ][0]
     assert people > 24
     assert probed > 24
-    with dg.DagsterInstance.from_config(str(root / "dagster")) as instance:
-        failed = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
-    assert failed == []

@@ -52,10 +52,10 @@ def dagster_dev(lake: Lake, dagster_home: Path) -> Iterator[str]:
         stderr=subprocess.STDOUT,
     )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not _answers(f"{address}/server_info"):
             assert process.poll() is None, f"dagster dev ended by itself: {log.name}"
-            assert time.monotonic() < deadline, f"dagster dev did not answer within two minutes: {log.name}"
+            assert time.monotonic() < deadline, f"dagster dev did not answer within five minutes: {log.name}"
             time.sleep(0.5)
         yield address
     finally:
