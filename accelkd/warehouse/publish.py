@@ -62,15 +62,20 @@ def publish(lake: Lake) -> PublishedInfo:
 def _refuse_loss(lake: Lake, connection: duckdb.DuckDBPyConnection) -> None:
     if not lake.published.exists():
         return
-    batches = "SELECT batch_id FROM batches"
     with duckdb.connect(str(lake.published), read_only=True) as published:
-        before = {batch_id for (batch_id,) in published.execute(batches).fetchall()}
-    lost = before - {batch_id for (batch_id,) in connection.execute(batches).fetchall()} - retired(lake).keys()
+        before = _batches(published)
+    lost = before - _batches(connection) - retired(lake).keys()
     if lost:
         raise RuntimeError(
             f"{lake.staging} lacks {len(lost)} published batches ({', '.join(sorted(lost)[:3])}): it was lost; "
             "`accelkd rebuild-warehouse` makes it anew"
         )
+
+
+def _batches(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    if ("main", "batches") not in _tables(connection):
+        return set()
+    return {batch_id for (batch_id,) in connection.execute("SELECT batch_id FROM main.batches").fetchall()}
 
 
 def _free_share(connection: duckdb.DuckDBPyConnection) -> float:
@@ -84,6 +89,7 @@ def compact(file: Path) -> None:
     with duckdb.connect(str(small), config=READABLE_BY_OLDER) as connection:
         connection.execute(f"ATTACH '{str(file).replace(chr(39), chr(39) * 2)}' AS whole (READ_ONLY)")
         connection.execute("COPY FROM DATABASE whole TO small")
+        connection.execute("FORCE CHECKPOINT")  # on a full disk it raises; closing would leave the rows in the log
     small.replace(file)
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
 import pytest
 import torch
 from safetensors import SafetensorError
@@ -162,3 +165,24 @@ def test_a_lost_staging_file_is_noticed_and_never_published_over_the_good_one(
     rebuild_warehouse(lake)
     assert readable(lake)
     assert publish(lake).content_version == published.content_version
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from accelkd.warehouse.publish import compact
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))  # no file can grow beyond this
+compact(Path(sys.argv[1]))
+"""
+
+
+def test_a_disk_that_fills_while_a_file_is_compacted_leaves_the_old_one(tmp_path: Path) -> None:
+    file = tmp_path / "whole.duckdb"
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("CREATE TABLE t AS SELECT random() AS x FROM range(100)")
+    before = file.read_bytes()
+    done = subprocess.run([sys.executable, "-c", FULL, str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "small.duckdb" in done.stderr
+    assert file.read_bytes() == before
