@@ -98,6 +98,15 @@ def _catch_up(lake: Lake, instance: dg.DagsterInstance, retrain: bool) -> Outcom
 
 
 @contextmanager
+def opened_instance(lake: Lake) -> Iterator[dg.DagsterInstance]:
+    """The instance in DAGSTER_HOME. Who opens it first makes its tables, which two at the same moment cannot."""
+    with _alone(lake):
+        instance = dg.DagsterInstance.get()
+    with instance:
+        yield instance
+
+
+@contextmanager
 def _alone(lake: Lake) -> Iterator[None]:
     """Hold the home's lock for catch-ups; the kernel lets go of it when the process dies."""
     lake.root.mkdir(parents=True, exist_ok=True)
@@ -134,8 +143,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m orchestration.catch_up", description=__doc__)
     parser.add_argument("--keep-encoders", action="store_true", help="do not retrain encoders that exist")
     arguments = parser.parse_args()
-    with dg.DagsterInstance.get() as instance:
-        outcome = catch_up(Lake.from_environment(), instance, retrain=not arguments.keep_encoders)
+    lake = Lake.from_environment()
+    with opened_instance(lake) as instance:
+        outcome = catch_up(lake, instance, retrain=not arguments.keep_encoders)
     print(
         f"{len(outcome.materialized)} materialized, {len(outcome.failed)} failed, "
         f"{len(outcome.skipped)} skipped because something upstream failed"

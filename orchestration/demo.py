@@ -6,13 +6,11 @@ import os
 import sys
 import time
 
-import dagster as dg
-
 from accelkd.lake import Lake
 from accelkd.recordings.simulator import simulate_batch
 from accelkd.settings import Settings
 from accelkd.warehouse.summary import summary
-from orchestration.catch_up import catch_up
+from orchestration.catch_up import catch_up, opened_instance
 
 SEED = 7
 SEGMENTS_PER_PARTICIPANT = 8
@@ -39,7 +37,7 @@ def main() -> int:
                 processes=os.cpu_count() or 1,
             )
     print("Materializing what is missing or stale", flush=True)
-    with dg.DagsterInstance.get() as instance:
+    with opened_instance(lake) as instance:
         outcome = catch_up(lake, instance)
     if outcome.failed:
         print(f"FAILED: {', '.join(name for name, _ in outcome.failed)}", file=sys.stderr)
