@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import neurokit2  # type: ignore[import-untyped]
+import neurokit2  # type: ignore[import-untyped]  # it has no types
 import numpy as np
 import numpy.typing as npt
 from scipy import signal

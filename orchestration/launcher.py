@@ -22,7 +22,7 @@ class CheckingRunLauncher(DefaultRunLauncher):
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         """Ask the code server that started the run whether it still knows it."""
-        client = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]
+        client = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]  # Dagster's, untyped
         if client is None:
             return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "no code server is on record for this run")
         try:

@@ -141,8 +141,8 @@ def test_the_shipped_instance_limits_writers_and_retries_only_dead_runs(home: Ho
     assert "127.0.0.1" in (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     graph = build_defs(home.lake)
     for name in ("ppg_teacher_embeddings", "segment_tables", "participant_split", "published_warehouse"):
-        (asset,) = [one for one in graph.assets or [] if dg.AssetKey(name) in one.keys]  # type: ignore[union-attr]
-        assert asset.op.pool == "duckdb_writer"  # type: ignore[union-attr]
+        (asset,) = [one for one in graph.assets or [] if dg.AssetKey(name) in one.keys]  # type: ignore[union-attr]  # no specs among them
+        assert asset.op.pool == "duckdb_writer"  # type: ignore[union-attr]  # likewise
 
 
 def test_a_run_may_ask_for_another_training(home: Home) -> None:

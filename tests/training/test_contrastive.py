@@ -23,7 +23,7 @@ SHAPES = [TransformerShape(width=16, layers=1, heads=2, mlp=32), EfficientNetSha
 
 def contrastive(shape: EncoderShape = SHAPES[0], **options: object) -> Contrastive:
     torch.manual_seed(0)
-    config = replace(ContrastiveConfig("accel", shape, STEPS, augmentations=OFF), **options)  # type: ignore[arg-type]
+    config = replace(ContrastiveConfig("accel", shape, STEPS, augmentations=OFF), **options)  # type: ignore[arg-type]  # any field
     return Contrastive(build_encoder(3, shape), config)
 
 
