@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from accelkd.lake import Lake
-from accelkd.training.current import (
+from accelkd.current import (
     STUDENT,
     TEACHER,
     Decision,
@@ -17,6 +16,7 @@ from accelkd.training.current import (
     history,
     previous_models,
 )
+from accelkd.lake import Lake
 from accelkd.warehouse.load import load_decisions, not_embedded, swap_in
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.staging import staging

@@ -7,11 +7,11 @@ from pathlib import Path
 import duckdb
 
 from accelkd.cohort.trained import read_trained_on
+from accelkd.current import STUDENT, TEACHER, EncoderName, current_models
 from accelkd.evaluation.embed import embed_batch
 from accelkd.evaluation.report import map_embeddings, probe_encoder, retrieve_pairs, write_report
 from accelkd.lake import Lake
 from accelkd.training.checkpoint import read_config
-from accelkd.training.current import STUDENT, TEACHER, EncoderName, current_models
 from accelkd.warehouse.load import load_batch, load_decisions, load_model, load_split
 from accelkd.warehouse.publish import PublishedInfo, publish
 from accelkd.warehouse.staging import staging, staging_lock

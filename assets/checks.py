@@ -12,6 +12,7 @@ import dagster as dg
 from accelkd.cohort.curation import segmented_batches
 from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import participants_on, read_split
+from accelkd.current import EncoderName
 from accelkd.evaluation.drift import Drift, embedding_drift, segment_drift
 from accelkd.evaluation.embedding_health import embedding_health
 from accelkd.evaluation.training_loss import loss_change
@@ -19,7 +20,6 @@ from accelkd.lake import Lake
 from accelkd.segments.quality import label_quality, schema_differences, signals_not_finite
 from accelkd.segments.segment import recount
 from accelkd.settings import Settings
-from accelkd.training.current import EncoderName
 from accelkd.warehouse.inspect import coverage, heart_rate_errors, loaded_batch, retrieval_ranks, table_contents
 from accelkd.warehouse.load import embedding_table
 from accelkd.warehouse.staging import staging_lock

@@ -3,8 +3,8 @@
 import dagster as dg
 import pyarrow as pa
 
+from accelkd.current import EncoderName
 from accelkd.lake import Lake
-from accelkd.training.current import EncoderName
 from assets.encoders import encoders_in_use
 from assets.metadata import arrow_columns, table, tags
 from assets.partitions import arrival_batches

@@ -11,11 +11,11 @@ from pydantic import Field
 from accelkd.cohort.curation import TrainingSet, training_set
 from accelkd.cohort.split import read_split
 from accelkd.cohort.trained import whose_segments, write_trained_on
+from accelkd.current import EncoderName, Models, candidate_checkpoint, make_candidate
 from accelkd.files import sha256_file
 from accelkd.lake import Lake
 from accelkd.promotion import consider
 from accelkd.settings import Settings
-from accelkd.training.current import EncoderName, Models, candidate_checkpoint, make_candidate
 from accelkd.warehouse.load import load_model
 from assets.cohort import participant_split
 from assets.metadata import figure, markdown_table, tags

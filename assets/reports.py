@@ -4,9 +4,9 @@ from dataclasses import asdict
 
 import dagster as dg
 
+from accelkd.current import EncoderName
 from accelkd.files import sha256_file, sha256_json
 from accelkd.lake import Lake
-from accelkd.training.current import EncoderName
 from accelkd.warehouse.inspect import documented_columns
 from assets.cohort import participant_split
 from assets.embeddings import accel_student_embeddings, ppg_teacher_embeddings

@@ -20,11 +20,11 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import extend_split
+from accelkd.current import decide
 from accelkd.evaluation.embed import embed_batch
 from accelkd.lake import Lake
 from accelkd.recordings.simulator import simulate_batch
 from accelkd.settings import Settings
-from accelkd.training.current import decide
 from accelkd.warehouse.load import load_batch, load_model, load_split
 from accelkd.warehouse.publish import publish
 from assets.partitions import arrival_batches

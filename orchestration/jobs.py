@@ -14,10 +14,10 @@ from dagster._core.storage.tags import PARTITION_NAME_TAG
 from dagster._core.utils import make_new_backfill_id
 from pydantic import Field
 
+from accelkd.current import current_models
 from accelkd.lake import Lake
 from accelkd.promotion import roll_back
 from accelkd.recordings.arrivals import refused_unchanged
-from accelkd.training.current import current_models
 from assets.partitions import arrival_batches
 from orchestration.automation import HOUR_S
 from orchestration.freshness import Freshness

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG, extract_data_version_from_entry
 
+from accelkd.current import current_models, history
 from accelkd.lake import Lake
-from accelkd.training.current import current_models, history
 from assets.encoders import encoders_in_use, in_use_version
 
 

@@ -7,10 +7,10 @@ import time
 import dagster as dg
 
 from accelkd.cohort.split import read_split
+from accelkd.current import current_models, participants_when_trained
 from accelkd.lake import Lake
 from accelkd.recordings.arrivals import Arrival, refused, retired, unsettled
 from accelkd.settings import Settings
-from accelkd.training.current import current_models, participants_when_trained
 from assets.embeddings import accel_student_embeddings, ppg_teacher_embeddings
 from assets.partitions import arrival_batches
 from assets.recordings import landing_result, raw_recordings

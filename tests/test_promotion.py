@@ -9,10 +9,7 @@ import pytest
 
 from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import extend_split
-from accelkd.evaluation.embed import embed_batch
-from accelkd.lake import Lake
-from accelkd.promotion import consider, fill_tables, roll_back
-from accelkd.training.current import (
+from accelkd.current import (
     Models,
     current_models,
     decide,
@@ -21,6 +18,9 @@ from accelkd.training.current import (
     participants_when_trained,
     previous_models,
 )
+from accelkd.evaluation.embed import embed_batch
+from accelkd.lake import Lake
+from accelkd.promotion import consider, fill_tables, roll_back
 from accelkd.warehouse.load import load_batch, load_model, load_split, models_in_use
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.staging import staging

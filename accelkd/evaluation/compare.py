@@ -13,6 +13,7 @@ import torch
 
 from accelkd.cohort.curation import segmented_batches
 from accelkd.cohort.split import participants_on
+from accelkd.current import STUDENT, TEACHER, EncoderName, Models
 from accelkd.evaluation.collapse import effective_rank
 from accelkd.evaluation.extract import embed
 from accelkd.evaluation.probes import TARGETS, LabelledEmbeddings, probe_segments
@@ -20,7 +21,6 @@ from accelkd.evaluation.retrieval import RetrievalResult, retrieve
 from accelkd.lake import Lake
 from accelkd.segments.store import SegmentStore
 from accelkd.training.checkpoint import load_encoder, load_heads
-from accelkd.training.current import STUDENT, TEACHER, EncoderName, Models
 
 Check = Literal["finite", "not_collapsed", "probes", "retrieval"]
 CHECKS: tuple[Check, ...] = ("finite", "not_collapsed", "probes", "retrieval")

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from accelkd.cohort.curation import segmented_batches
 from accelkd.cohort.split import participants_on
+from accelkd.current import EncoderName
 from accelkd.lake import Lake
-from accelkd.training.current import EncoderName
 from accelkd.warehouse.inspect import batch_embeddings, trained_on
 
 Floats = npt.NDArray[np.float64]

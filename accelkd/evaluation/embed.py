@@ -9,12 +9,12 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
+from accelkd.current import EncoderName, current_checkpoint, current_models
 from accelkd.evaluation.extract import embed
 from accelkd.lake import Lake
 from accelkd.segments.segment import intact_segments
 from accelkd.segments.store import SegmentStore
 from accelkd.training.checkpoint import load_encoder
-from accelkd.training.current import EncoderName, current_checkpoint, current_models
 from accelkd.warehouse.load import load_embeddings
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from accelkd.current import EncoderName
 from accelkd.evaluation.collapse import effective_rank
 from accelkd.lake import Lake
-from accelkd.training.current import EncoderName
 from accelkd.warehouse.inspect import batch_embeddings
 
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import torch
 
 from accelkd.cohort.split import read_split
+from accelkd.current import EncoderName
 from accelkd.evaluation.collapse import effective_rank
 from accelkd.evaluation.embed import Embeddings, read_embeddings
 from accelkd.evaluation.figures import (
@@ -41,7 +42,6 @@ from accelkd.evaluation.retrieval import POOL_PARTICIPANTS, RetrievalResult, ran
 from accelkd.files import atomic_path, code_version, sha256_file, sha256_json, write_text
 from accelkd.lake import Lake
 from accelkd.training.checkpoint import CURVE, load_heads, read_config
-from accelkd.training.current import EncoderName
 from accelkd.warehouse.load import models_in_use
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
 from accelkd.warehouse.staging import staging

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow.parquet as pq
 
+from accelkd.current import EncoderName, candidate_checkpoint
 from accelkd.lake import Lake
-from accelkd.training.current import EncoderName, candidate_checkpoint
 
 _PART = 10  # first and last tenth of the steps: a single step is one batch of segments
 

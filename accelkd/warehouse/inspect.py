@@ -10,8 +10,8 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from accelkd.current import EncoderName, current_checkpoint
 from accelkd.lake import Lake
-from accelkd.training.current import EncoderName, current_checkpoint
 from accelkd.warehouse.load import ASIDE, NEXT, models_in_use
 from accelkd.warehouse.staging import SCHEMA_SQL, staging
 

@@ -19,13 +19,13 @@ import pyarrow.parquet as pq
 from accelkd.cohort.split import read_split, split_version
 from accelkd.cohort.survey import known_answers, survey_targets
 from accelkd.cohort.trained import read_trained_on
+from accelkd.current import history
 from accelkd.files import code_version, sha256_file, sha256_json
 from accelkd.lake import Lake
 from accelkd.recordings.arrivals import Retirement, refuse, retire, retired
 from accelkd.recordings.batches import MANIFEST, Manifest, read_manifest, read_small_table
 from accelkd.segments.schema import METADATA
 from accelkd.segments.segment import intact_segments
-from accelkd.training.current import history
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
 from accelkd.warehouse.staging import staging
 

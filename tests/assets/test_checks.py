@@ -14,12 +14,12 @@ import pytest
 
 from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import extend_split
+from accelkd.current import decide, make_candidate
 from accelkd.files import seal
 from accelkd.lake import Lake
 from accelkd.segments.schema import METADATA
 from accelkd.settings import Settings
 from accelkd.training.checkpoint import CURVE
-from accelkd.training.current import decide, make_candidate
 from accelkd.warehouse.load import load_batch, load_embeddings, load_model, load_split
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.staging import staging

@@ -20,7 +20,7 @@ import torch
 
 from accelkd.cohort.curation import training_set
 from accelkd.cohort.split import participants_on
-from accelkd.training.current import current_checkpoint
+from accelkd.current import current_checkpoint
 from accelkd.training.data import MIN_SEGMENTS
 from tests.e2e.conftest import REPOSITORY, Home
 

@@ -13,10 +13,10 @@ import dagster as dg
 import duckdb
 import pytest
 
+from accelkd.current import decide
 from accelkd.lake import Lake
 from accelkd.recordings.arrivals import STALLED_S, Retirement, accept, refuse, retire
 from accelkd.recordings.batches import MANIFEST
-from accelkd.training.current import decide
 from assets.partitions import arrival_batches
 from orchestration.catch_up import UNFINISHED
 from orchestration.sensors import arrivals

@@ -11,9 +11,9 @@ import pytest
 from dagster._core.definitions.data_version import DATA_VERSION_TAG, extract_data_version_from_entry
 from dagster._core.execution.backfill import PartitionBackfill
 
+from accelkd.current import current_models, decide
 from accelkd.lake import Lake
 from accelkd.recordings.arrivals import refuse
-from accelkd.training.current import current_models, decide
 from assets.encoders import Training
 from assets.partitions import arrival_batches
 from orchestration.definitions import build_defs

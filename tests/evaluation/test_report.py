@@ -12,12 +12,12 @@ import torch
 
 from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import extend_split, participants_on
+from accelkd.current import current_checkpoint, decide
 from accelkd.evaluation.embed import embed_batch
 from accelkd.evaluation.report import map_embeddings, probe_encoder, retrieve_pairs, write_report
 from accelkd.lake import Lake
 from accelkd.segments.store import SegmentStore
 from accelkd.training.checkpoint import load_encoder
-from accelkd.training.current import current_checkpoint, decide
 from accelkd.warehouse.load import embedding_table, load_batch, load_embeddings, load_model, load_split
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.staging import staging

@@ -9,9 +9,9 @@ import pytest
 
 from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import extend_split
+from accelkd.current import current_models, decide
 from accelkd.evaluation.embed import embed_batch
 from accelkd.lake import Lake
-from accelkd.training.current import current_models, decide
 from accelkd.warehouse.load import load_batch, load_model, load_split
 from accelkd.warehouse.publish import publish
 from tests.lakes import checkpoint, land

@@ -8,10 +8,10 @@ import duckdb
 import pytest
 
 from accelkd.cohort.curation import segmented_batches
+from accelkd.current import decide
 from accelkd.evaluation.embed import embed_batch
 from accelkd.lake import Lake
 from accelkd.recordings.arrivals import arrived_batches, refused_unchanged, retired
-from accelkd.training.current import decide
 from accelkd.warehouse.load import load_batch, load_decisions, load_model
 from accelkd.warehouse.publish import publish
 from tests.lakes import checkpoint, land
