@@ -1,8 +1,11 @@
 """Embeddings: one DuckDB table per encoder, one model per table, filled batch by batch."""
 
+import sys
+
 import dagster as dg
 import pyarrow as pa
 
+from accelkd.apart import call_apart
 from accelkd.current import EncoderName
 from accelkd.lake import Lake
 from assets.encoders import encoders_in_use
@@ -47,7 +50,10 @@ def _embeddings(encoder: EncoderName, signal: str) -> dg.AssetsDefinition:
     def embeddings(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
         from accelkd.evaluation.embed import embed_batch
 
-        done = embed_batch(lake, encoder, context.partition_key)
+        if "torch" in sys.modules:
+            done = embed_batch(lake, encoder, context.partition_key)
+        else:  # PyTorch would stay in the memory of this run, which is one of many, until its end
+            done = call_apart(embed_batch, lake, encoder, context.partition_key)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(done.content_version),
             metadata={

@@ -10,11 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from accelkd.current import EncoderName, current_checkpoint, current_models
-from accelkd.evaluation.extract import embed
 from accelkd.lake import Lake
 from accelkd.segments.segment import intact_segments
 from accelkd.segments.store import SegmentStore
-from accelkd.training.checkpoint import load_encoder
 from accelkd.warehouse.load import load_embeddings
 
 
@@ -35,6 +33,9 @@ def embed_batch(lake: Lake, encoder: EncoderName, batch_id: str, device: str = "
     A PPG encoder passes over a batch whose devices have another number of PPG channels. Raises FileNotFoundError if
     the encoder has no checkpoint in use, LookupError if its model or the batch was not loaded into the warehouse.
     """
+    from accelkd.evaluation.extract import embed  # imports torch: what an embedding was, is known without
+    from accelkd.training.checkpoint import load_encoder
+
     module, info = load_encoder(current_checkpoint(lake, encoder))
     intact_segments(lake, batch_id)
     store = SegmentStore([lake.segments(batch_id)])

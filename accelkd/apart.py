@@ -1,0 +1,58 @@
+"""A call in a process of its own: what it loads and allocates ends with it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def call_apart(function: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
+    """Call a function of a module in a new process; returns what it returns, which must be plain data.
+
+    Raises RuntimeError with type and text of what it raises, its traceback in a note, and ChildProcessError if the
+    process dies. It is killed when this call is interrupted, and dies when this process does.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(sender, function, arguments, named), daemon=True)
+    process.start()
+    sender.close()  # so that a dead process is seen as the end of the stream
+    try:
+        result, error, where = receiver.recv()
+    except EOFError:
+        process.join()
+        raise ChildProcessError(f"{function.__name__}: its process died with exit code {process.exitcode}") from None
+    finally:
+        process.kill()
+        process.join()
+        receiver.close()
+    if error is not None:
+        failed = RuntimeError(error)
+        failed.add_note(where)
+        raise failed
+    return result  # type: ignore[no-any-return]  # what `function` returned
+
+
+def _answer(
+    sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]
+) -> None:
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    try:
+        sender.send((function(*arguments, **named), None, ""))
+    except Exception as error:
+        sender.send((None, f"{type(error).__name__}: {error}", traceback.format_exc()))
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this is the child
+    parent.join()
+    os._exit(1)

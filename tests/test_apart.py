@@ -1,0 +1,90 @@
+"""A call in a process of its own: what comes back, and what becomes of the process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from accelkd.apart import call_apart
+from accelkd.files import DamagedFileError
+
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def load_torch(threads: int) -> tuple[int, bool]:
+    import torch
+
+    torch.set_num_threads(threads)
+    return os.getpid(), "torch" in sys.modules
+
+
+def refuse(name: str) -> None:
+    raise DamagedFileError(f"{name} is damaged")
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def write_down_and_wait(path: Path) -> None:
+    path.with_suffix(".part").write_text(str(os.getpid()))
+    path.with_suffix(".part").rename(path)
+    time.sleep(600)
+
+
+def test_what_is_loaded_stays_in_the_other_process() -> None:
+    program = (
+        "import os, sys; from accelkd.apart import call_apart; from tests.test_apart import load_torch\n"
+        "pid, loaded = call_apart(load_torch, threads=1)\n"
+        "sys.exit(pid == os.getpid() or not loaded or 'torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=REPOSITORY, timeout=300)
+
+
+def test_an_error_is_told_with_its_type_and_place() -> None:
+    with pytest.raises(RuntimeError, match=r"DamagedFileError: model\.safetensors is damaged") as caught:
+        call_apart(refuse, "model.safetensors")
+    assert "in refuse" in caught.value.__notes__[0]
+
+
+def test_a_dead_process_is_told() -> None:
+    with pytest.raises(ChildProcessError, match="exit code -9"):
+        call_apart(die)
+
+
+def test_the_process_dies_with_the_one_that_called(tmp_path: Path) -> None:
+    written = tmp_path / "pid"
+    program = (
+        "import sys, pathlib; from accelkd.apart import call_apart; from tests.test_apart import write_down_and_wait\n"
+        "call_apart(write_down_and_wait, pathlib.Path(sys.argv[1]))"
+    )
+    caller = subprocess.Popen([sys.executable, "-c", program, str(written)], cwd=REPOSITORY)
+    until(written.exists)
+    child = int(written.read_text())
+    assert is_alive(child)
+    caller.kill()
+    caller.wait()
+    until(lambda: not is_alive(child))
+
+
+def until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"  # what nobody has waited for
