@@ -15,7 +15,6 @@ import pytest
 from accelkd.apart import call_apart
 from accelkd.files import DamagedFileError
 
-
 REPOSITORY = Path(__file__).parents[1]
 
 
