@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -108,7 +108,7 @@ def shown_in(names: Iterable[str]) -> dict[str, list[str]]:
     probed = ["ppg-mae", "ppg-cl", "accel-mae", "accel-cl", "accel-kd-mae", "accel-kd-cl"]
     pretrained = ["accel-kd-mae", "accel-kd-cl", "accel-mae", "accel-cl"]
     contrastive = ["accel-cl", "ppg-cl", "accel-kd-cl"]
-    return {
+    shown = {
         "table-1": list(MAPPED),
         "table-2": pretrained,
         "table-3": ["accel-kd-mae", "simultaneous-random-lambda-1"],
@@ -129,6 +129,7 @@ def shown_in(names: Iterable[str]) -> dict[str, list[str]]:
         "figure-3": list(MAPPED),
         "figure-4": ["accel-mae", "accel-cl", "accel-kd-mae", *starting("kd-size-")],
     }
+    return {table: [name for name in listed if name in names] for table, listed in shown.items()}
 
 
 @dataclass(frozen=True)
@@ -255,12 +256,72 @@ def as_data(config: EncoderConfig) -> dict[str, Any]:
     return {"kind": type(config).__name__, **asdict(config)}
 
 
-def _preset(name: str, cohort: CohortPlan, seeds: tuple[int, ...], pools: int, scale: _Scale) -> Preset:
-    return Preset(name, cohort, _experiments(scale), seeds, scale.label_fractions, pools)
+def _preset(
+    name: str, cohort: CohortPlan, seeds: tuple[int, ...], pools: int, scale: _Scale, names: Sequence[str] | None = None
+) -> Preset:
+    """A preset of all experiments, or of those that are named."""
+    experiments = _experiments(scale)
+    chosen = {one: experiments[one] for one in (names if names is not None else experiments)}
+    return Preset(name, cohort, chosen, seeds, scale.label_fractions, pools)
 
 
 _SMOKE = _Length(steps=4, batch_size=8, learning_rate=1e-3)
 _FRACTIONS = (0.001, 0.01, 0.1, 1.0)  # figure 2
+# Two CPU cores: the encoder of the pipeline's `demo`, and table 7 scaled down alike
+_SMALL = _Scale(
+    sizes={
+        "XS": TransformerShape(32, 1, 1, 128),
+        "S": TransformerShape(32, 2, 1, 128),
+        "M": TransformerShape(48, 2, 2, 256),
+        "L": TransformerShape(64, 2, 2, 256),
+        "XL": TransformerShape(64, 3, 2, 256),
+    },
+    decoder=TransformerShape(64, 1, 2, 256),
+    efficientnet=EfficientNetShape(width=64, width_multiplier=0.125),
+    masked=_Length(steps=1600, batch_size=16, learning_rate=2e-3),
+    contrastive=_Length(steps=400, batch_size=32, learning_rate=2e-3),
+    contrastive_efficientnet=_Length(steps=500, batch_size=32, learning_rate=2e-3),
+    distillation=_Length(steps=800, batch_size=32, learning_rate=2e-3),
+    distillation_efficientnet=_Length(steps=500, batch_size=32, learning_rate=2e-3),
+    supervised=_Length(steps=600, batch_size=16, learning_rate=1e-3),
+    label_fractions=_FRACTIONS,
+    precision="fp32",
+    log_every=20,
+)
+# What `longer` trains, in this order: claims that three times as many steps could decide
+_LONGER = (
+    "ppg-mae",
+    "accel-kd-mae",
+    "accel-mae",
+    "accel-cl",
+    "ppg-cl",
+    "accel-kd-cl",
+    "accel-cl-transformer",
+    "ppg-cl-transformer",
+    "accel-kd-cl-transformer",
+    "simultaneous-random-lambda-1",
+    "kd-augment-none",
+    "ppg-cl-participant",
+    "accel-kd-cl-participant",
+    "kd-size-s",
+    "kd-lambda-0",
+    "simultaneous-pretrained-lambda-1",
+)
+
+
+def _longer(scale: _Scale, times: int) -> _Scale:
+    """The same encoders, trained for `times` as many steps."""
+    stages = (
+        "masked",
+        "contrastive",
+        "contrastive_efficientnet",
+        "distillation",
+        "distillation_efficientnet",
+        "supervised",
+    )
+    lengths = {stage: getattr(scale, stage) for stage in stages}
+    return replace(scale, **{name: replace(length, steps=times * length.steps) for name, length in lengths.items()})
+
 
 PRESETS = {
     # Minutes: proves that everything runs
@@ -290,32 +351,16 @@ PRESETS = {
             log_every=2,
         ),
     ),
-    # Two CPU cores and about an hour: the encoder of the pipeline's `demo`, and table 7 scaled down alike
-    "small": _preset(
-        "small",
-        CohortPlan("easy", participants=480, segments=8),
-        seeds=(0, 1),
+    # All experiments on two CPU cores: an hour and a half
+    "small": _preset("small", CohortPlan("easy", participants=480, segments=8), (0, 1), pools=100, scale=_SMALL),
+    # What `small` leaves open: the same encoders, longer, with two and a half times as many people to test on
+    "longer": _preset(
+        "longer",
+        CohortPlan("easy", participants=1_200, segments=8),
+        (0, 1),
         pools=100,
-        scale=_Scale(
-            sizes={
-                "XS": TransformerShape(32, 1, 1, 128),
-                "S": TransformerShape(32, 2, 1, 128),
-                "M": TransformerShape(48, 2, 2, 256),
-                "L": TransformerShape(64, 2, 2, 256),
-                "XL": TransformerShape(64, 3, 2, 256),
-            },
-            decoder=TransformerShape(64, 1, 2, 256),
-            efficientnet=EfficientNetShape(width=64, width_multiplier=0.125),
-            masked=_Length(steps=1600, batch_size=16, learning_rate=2e-3),
-            contrastive=_Length(steps=400, batch_size=32, learning_rate=2e-3),
-            contrastive_efficientnet=_Length(steps=500, batch_size=32, learning_rate=2e-3),
-            distillation=_Length(steps=800, batch_size=32, learning_rate=2e-3),
-            distillation_efficientnet=_Length(steps=500, batch_size=32, learning_rate=2e-3),
-            supervised=_Length(steps=600, batch_size=16, learning_rate=1e-3),
-            label_fractions=_FRACTIONS,
-            precision="fp32",
-            log_every=20,
-        ),
+        scale=replace(_longer(_SMALL, 3), precision="bf16", log_every=60),
+        names=_LONGER,
     ),
     # The paper's sizes on one data-centre GPU
     "gpu": _preset(

@@ -24,10 +24,11 @@ kd-size-xs kd-size-s kd-size-m kd-size-l
 EXPERIMENTS = _NAMES.split()
 
 every_preset = pytest.mark.parametrize("chosen", PRESETS.values(), ids=list(PRESETS))
+whole_preset = pytest.mark.parametrize("chosen", [preset(name) for name in ("smoke", "small", "gpu")])
 
 
-@every_preset
-def test_every_experiment_is_in_every_preset(chosen: Preset) -> None:
+@whole_preset
+def test_every_experiment_is_in_every_whole_preset(chosen: Preset) -> None:
     supervised = [
         f"supervised-{target}-{fraction:g}"
         for target in ("hr_bpm", "sdnn_ms", "rmssd_ms")
@@ -59,7 +60,7 @@ def test_every_encoder_can_be_built_and_fits_its_teacher(chosen: Preset) -> None
         assert (experiment.label_fraction is not None) == isinstance(config, SupervisedConfig)
 
 
-@every_preset
+@whole_preset
 def test_ablations_differ_from_the_main_student_in_one_thing(chosen: Preset) -> None:
     main = asdict(chosen.experiments["accel-kd-mae"].config)
 
@@ -84,7 +85,7 @@ def test_ablations_differ_from_the_main_student_in_one_thing(chosen: Preset) -> 
         }
 
 
-@every_preset
+@whole_preset
 def test_sizes_shrink_from_xl_to_xs(chosen: Preset) -> None:
     names = ["accel-kd-mae", "kd-size-l", "kd-size-m", "kd-size-s", "kd-size-xs"]
     parameters = [
@@ -101,6 +102,15 @@ def test_the_gpu_preset_has_the_papers_sizes() -> None:
         SIZES[size] for size in ("L", "M", "S", "XS")
     ]
     assert experiments["ppg-mae-16-layers"].config.encoder.layers == 16
+
+
+def test_longer_trains_what_small_trains_for_three_times_as_many_steps() -> None:
+    small, longer = preset("small").experiments, preset("longer").experiments
+    for name, experiment in longer.items():
+        before, after = small[name].config, experiment.config
+        assert after.optimisation.steps == 3 * before.optimisation.steps
+        assert (after.encoder, after.modality) == (before.encoder, before.modality)
+        assert experiment.needs == small[name].needs
 
 
 def test_more_seeds_come_last_and_only_for_the_main_comparison() -> None:
@@ -133,7 +143,7 @@ def test_every_experiment_is_shown_somewhere() -> None:
 
 
 def test_unknown_presets_are_told_apart() -> None:
-    with pytest.raises(ValueError, match="smoke, small, gpu"):
+    with pytest.raises(ValueError, match="smoke, small, longer, gpu"):
         preset("huge")
 
 
