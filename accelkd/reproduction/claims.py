@@ -102,6 +102,12 @@ def judge_claim(claim: Claim, results: Results) -> Judgement:
     )
 
 
+def verdict_on(judgement: Judgement, target: str) -> Verdict | None:
+    """What the claim's rule says of its comparisons on one target alone; None where it has none."""
+    findings = [finding for finding in judgement.findings if finding.target == target]
+    return _verdict(judgement.claim, findings) if findings else None
+
+
 def claims_table(judgements: Sequence[Judgement]) -> pa.Table:
     """One row for each claim, with its comparisons as a list of records."""
     rows = [

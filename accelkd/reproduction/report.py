@@ -10,16 +10,30 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from accelkd.files import atomic_path, write_text
-from accelkd.reproduction.claims import Judgement, claims_table, effect_text, judge, target_name, value_text
+from accelkd.reproduction.claims import (
+    Judgement,
+    claims_table,
+    effect_text,
+    judge,
+    target_name,
+    value_text,
+    verdict_on,
+)
 from accelkd.reproduction.comparison import FEWEST_PARTICIPANTS, Finding
 from accelkd.reproduction.figures import draw_figures
-from accelkd.reproduction.paper import INCONSISTENCIES
+from accelkd.reproduction.paper import INCONSISTENCIES, SEGMENT_TARGETS
 from accelkd.reproduction.results import Results, read_results
 from accelkd.reproduction.tables import ABSENT, ResultTable, all_tables, parameters_text
 
 DOCUMENT = "REPRODUCTION.md"
 INVESTIGATION = "investigation.md"  # written by hand: why a claim does not hold
 _MARK = {"holds": "**holds**", "does not hold": "**does not hold**", "not decidable": "not decidable"}
+_SHORT: Mapping[str | None, str] = {
+    "holds": "holds",
+    "does not hold": "fails",
+    "not decidable": "open",
+    None: ABSENT,
+}
 _FACTS = {  # of cohort.json, in this order; whatever else it holds follows
     "preset": "Preset",
     "profile": "Profile of the simulation",
@@ -103,6 +117,7 @@ def _counted(name: str, value: Any) -> str:
 
 
 def _claims(judgements: Sequence[Judgement]) -> str:
+    targets = [target_name(target) for target in SEGMENT_TARGETS]
     count = {verdict: sum(j.verdict == verdict for j in judgements) for verdict in _MARK}
     rows = [
         (
@@ -111,6 +126,7 @@ def _claims(judgements: Sequence[Judgement]) -> str:
             j.paper,
             j.ours,
             _MARK[j.verdict],
+            *(_SHORT[verdict_on(j, target)] for target in SEGMENT_TARGETS),
             str(j.seeds or ABSENT),
         )
         for j in judgements
@@ -119,7 +135,7 @@ def _claims(judgements: Sequence[Judgement]) -> str:
         [
             "## Claims",
             f"Of {len(judgements)} comparative claims: **hold {count['holds']}, do not hold {count['does not hold']}, "
-            f"not decidable {count['not decidable']}**.",
+            f"not decidable {count['not decidable']}**. On one target alone: {_by_target(judgements)}.",
             "A claim is a set of comparisons between two encoders. Each is decided by the 95 % interval of its effect: "
             "the relative difference of two errors (`−20 %`: a fifth less error), or the difference of two areas under "
             "the ROC curve. The interval is the hull of two: over the seeds (Welch's where both encoders have several; "
@@ -129,11 +145,22 @@ def _claims(judgements: Sequence[Judgement]) -> str:
             f"if something was not run, with fewer than {FEWEST_PARTICIPANTS} test participants, or if neither encoder "
             "beats a constant. With one seed and no encoder that has "
             "several, a verdict is about these two models alone. A claim holds if every comparison holds and does not "
-            "hold if any fails, unless its rule says otherwise. The rules and all comparisons are "
-            "[below](#every-comparison) and in `claims.parquet`.",
-            _markdown(("claim", "in the paper", "paper", "ours", "verdict", "seeds"), rows),
+            "hold if any fails, unless its rule says otherwise; the columns HR, SDNN and RMSSD say what becomes "
+            "of it on one target alone. The rules and all comparisons are [below](#every-comparison) and in "
+            "`claims.parquet`.",
+            _markdown(("claim", "in the paper", "paper", "ours", "verdict", *targets, "seeds"), rows),
         ]
     )
+
+
+def _by_target(judgements: Sequence[Judgement]) -> str:
+    """How many claims hold, fail or stay open on heart rate, on SDNN and on RMSSD."""
+    texts = []
+    for target in SEGMENT_TARGETS:
+        verdicts = [verdict for j in judgements if (verdict := verdict_on(j, target))]
+        counts = [f"{sum(found == verdict for found in verdicts)} {_SHORT[verdict]}" for verdict in _MARK]
+        texts.append(f"{target_name(target)} {', '.join(counts)} of {len(verdicts)}")
+    return "; ".join(texts)
 
 
 def _reading(judgements: Sequence[Judgement], investigation: str) -> str:

@@ -56,9 +56,19 @@ def test_it_says_first_that_the_numbers_are_of_a_simulated_cohort(document: str)
 def test_each_claim_has_a_row_with_its_verdict_that_leads_to_its_comparisons(document: str) -> None:
     rows = [line for line in section(document, "Claims").splitlines() if line.startswith("| [")]
     assert len(rows) == len(CLAIMS)
-    assert all(re.search(r"\| (\*\*holds\*\*|\*\*does not hold\*\*|not decidable) \| (\d+|–) \|$", row) for row in rows)
+    verdict = r"\| (\*\*holds\*\*|\*\*does not hold\*\*|not decidable) "
+    assert all(re.search(verdict + r"(\| (holds|fails|open|–) ){3}\| (\d+|–) \|$", row) for row in rows)
     for anchor in re.findall(r"\(#([\w-]+)\)", "\n".join(rows)):
         assert f'<a id="{anchor}"></a>' in document
+
+
+def test_claims_are_judged_by_target_too(document: str) -> None:
+    claims = section(document, "Claims")
+    rows = {line.split("#claim-")[1].split(")")[0]: line for line in claims.splitlines() if line.startswith("| [")}
+    assert "| **holds** | holds | holds | holds |" in rows["distilled-beats-unimodal-mae"]
+    assert "| **does not hold** | – | – | – |" in rows["demographics-cl"]
+    on_heart_rate = [row.split(" | ")[5] for row in rows.values()]
+    assert f"HR {on_heart_rate.count('holds')} holds, {on_heart_rate.count('fails')} fails" in claims
 
 
 def test_tables_are_whole(document: str) -> None:
