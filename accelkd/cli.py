@@ -7,10 +7,12 @@ import os
 import shlex
 import signal
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+from accelkd.at_work import at_work
 from accelkd.lake import Lake
 from accelkd.recordings.batches import MAX_PARTICIPANTS, batch_ids
 from accelkd.settings import MotionGate, PresetName, Settings
@@ -26,7 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.home:
         os.environ["ACCELKD_HOME"] = arguments.home
     try:
-        return int(arguments.run(arguments))
+        with at_work(Lake.from_environment()) if arguments.run in _AT_WORK else nullcontext():
+            return int(arguments.run(arguments))
     except (ValueError, LookupError, OSError) as error:
         print(f"accelkd: {error}", file=sys.stderr)
         return 2
@@ -42,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--segments", type=int, required=True, metavar="K", help="one-minute recordings of each")
     simulate.add_argument("--seed", type=int, required=True)
     simulate.add_argument("--batch", required=True, metavar="ID")
-    simulate.add_argument("--profile", default="realistic", help="difficulty: easy, realistic or hard")
+    simulate.add_argument("--profile", default="realistic", help="difficulty: easy, realistic, hard or varied")
     simulate.add_argument("--rate-hz", type=int, default=64, choices=(64, 256))
     simulate.add_argument("--first-participant", type=int, default=0, metavar="N", help="number of the first person")
     simulate.add_argument("--max-participants", type=int, default=MAX_PARTICIPANTS, metavar="N", help=_CUT)
@@ -258,6 +261,9 @@ def _rebuild_warehouse(_: argparse.Namespace) -> int:
     published = rebuild_warehouse(Lake.from_environment())
     print(f"{published.path}: {sum(published.rows.values()):,} rows in {len(published.rows)} tables")
     return 0
+
+
+_AT_WORK = (_ingest, _train, _promote, _rollback, _rebuild_warehouse)  # what a withdrawal cannot go on beside
 
 
 if __name__ == "__main__":

@@ -295,17 +295,12 @@ _LONGER = (
     "accel-mae",
     "accel-cl",
     "ppg-cl",
-    "accel-kd-cl",
     "accel-cl-transformer",
+    "accel-kd-cl",
     "ppg-cl-transformer",
-    "accel-kd-cl-transformer",
     "simultaneous-random-lambda-1",
     "kd-augment-none",
-    "ppg-cl-participant",
-    "accel-kd-cl-participant",
-    "kd-size-s",
-    "kd-lambda-0",
-    "simultaneous-pretrained-lambda-1",
+    "accel-kd-cl-transformer",
 )
 
 
@@ -361,6 +356,15 @@ PRESETS = {
         pools=100,
         scale=replace(_longer(_SMALL, 3), precision="bf16", log_every=60),
         names=_LONGER,
+    ),
+    # Whether pairs of one segment or of one participant are better, where people vary more
+    "varied": _preset(
+        "varied",
+        CohortPlan("varied", participants=480, segments=8),
+        (0,),
+        pools=100,
+        scale=_SMALL,
+        names=("ppg-cl", "ppg-cl-participant", "accel-kd-cl", "accel-kd-cl-participant"),
     ),
     # The paper's sizes on one data-centre GPU
     "gpu": _preset(
