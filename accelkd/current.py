@@ -87,6 +87,16 @@ def candidate_checkpoint(lake: Lake, encoder: EncoderName) -> Path:
     return lake.checkpoint(encoder, _candidate(lake, encoder)["model_id"])
 
 
+def is_damaged(lake: Lake, encoder: EncoderName) -> bool:
+    """Whether a checkpoint was trained and is not there any more with the bytes that were written."""
+    from accelkd.training.checkpoint import is_complete  # imports torch
+
+    try:
+        return not is_complete(candidate_checkpoint(lake, encoder))
+    except FileNotFoundError:
+        return False
+
+
 def participants_when_trained(lake: Lake) -> int:
     """Participants in the split when the last student was trained; 0 before the first."""
     try:

@@ -34,11 +34,12 @@ def consider(lake: Lake, *, force: str | None = None) -> Outcome:
     """Compare the pair that was trained last with the one in use, and put it into use if every criterion passes.
 
     What was decided about a pair stays decided, so that going back is not undone by the next run; `force`, a reason,
-    overrides that and every criterion. Tables follow: new embeddings are made beside the old ones and swapped in when
+    overrides that and every criterion. With a pair in use that is damaged nothing can be compared: a candidate then
+    passes as the first pair does. Tables follow: new embeddings are made beside the old ones and swapped in when
     complete. Raises FileNotFoundError without a trained pair, ValueError if the student learned from another teacher.
     """
     from accelkd.evaluation.compare import compare  # imports torch
-    from accelkd.training.checkpoint import read_config
+    from accelkd.training.checkpoint import is_complete, read_config
 
     candidate: Models = {encoder: candidate_checkpoint(lake, encoder).name for encoder in (TEACHER, STUDENT)}
     learned_from = read_config(lake.checkpoint(STUDENT, candidate[STUDENT]))["teacher"]
@@ -52,7 +53,8 @@ def consider(lake: Lake, *, force: str | None = None) -> Outcome:
     if known is not None and (candidate == in_use or not force):
         load_decisions(lake)  # a warehouse that was built anew learns of it too
         return Outcome(in_use, known)
-    criteria = compare(lake, candidate, in_use)
+    comparable = in_use if all(is_complete(lake.checkpoint(*one)) for one in in_use.items()) else {}
+    criteria = compare(lake, candidate, comparable)
     missed = [one for one in criteria if not one.passed]
     if force:
         reason = f"forced: {force}"
@@ -61,7 +63,8 @@ def consider(lake: Lake, *, force: str | None = None) -> Outcome:
         reason = f"{first.what} is {first.measured:.4g}, {_bounds(first.at_least, first.at_most)}"
         reason += f" (and {len(missed) - 1} more)" if len(missed) > 1 else ""
     else:
-        reason = "no worse than the pair in use" if in_use else "the first pair: finite and not collapsed"
+        alone = "the pair in use is damaged" if in_use else "the first pair"
+        reason = "no worse than the pair in use" if comparable else f"{alone}: finite and not collapsed"
     rows: list[dict[str, Any]] = [{**asdict(one), "passed": one.passed} for one in criteria]
     rows = [{name: value if value == value else None for name, value in row.items()} for row in rows]  # NaN is no JSON
     decision = decide(lake, "rejected" if missed and not force else "promoted", candidate, reason, rows)

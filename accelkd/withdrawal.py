@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from accelkd.at_work import alone
 from accelkd.cohort.split import read_split, write_split
 from accelkd.cohort.trained import forget_trained_on
 from accelkd.files import DamagedFileError, atomic_path, sha256_file, sweep, write_json
@@ -62,24 +63,32 @@ class Withdrawal:
 def withdraw(lake: Lake, participant_id: str | None = None) -> Withdrawal:
     """Remove a participant from landing zone, segments, quarantine, split, warehouse and reports; search for traces.
 
-    Without a name, finishes the withdrawal that was interrupted. Stop Dagster first: a run that has read the old
-    batch would write it back. The landed batches are written anew with the rows of everybody else, so everything
-    derived from them is stale afterwards and the next catch-up makes it again. Checkpoints stay and are listed. What
-    is found after all is in `left`; the withdrawal then counts as interrupted.
+    Without a name, finishes the withdrawal that was interrupted. It is refused while a run is in progress, which would
+    write back what it has read; runs that start meanwhile wait. The landed batches are written anew with the rows of
+    everybody else, so everything derived from them is stale afterwards and the next catch-up makes it again.
+    Checkpoints stay and are listed. What is found after all is in `left`; the withdrawal then counts as interrupted.
 
     Raises ValueError for a bad name, for none where nothing was interrupted, and while another one's withdrawal is
-    unfinished, DamagedFileError for a batch whose files are not those that it lists.
+    unfinished, BlockingIOError while a run is in progress, DamagedFileError for a batch whose files are not those that
+    it lists.
     """
-    journal = lake.root / "withdrawal.json"
-    if journal.exists():
-        going_on = Withdrawal(**json.loads(journal.read_text(encoding="utf-8")))
-        if participant_id not in (None, going_on.participant_id):
-            raise ValueError("another withdrawal was interrupted: finish it first by `accelkd withdraw` without a name")
-    elif participant_id is None:
-        raise ValueError("no withdrawal was interrupted: name a participant")
-    else:
-        going_on = _look_up(lake, check_identifier("participant_id", participant_id))
-        _note(journal, going_on)
+    with alone(lake):
+        journal = lake.root / "withdrawal.json"
+        if journal.exists():
+            going_on = Withdrawal(**json.loads(journal.read_text(encoding="utf-8")))
+            if participant_id not in (None, going_on.participant_id):
+                raise ValueError("another withdrawal was interrupted: finish it by `accelkd withdraw` without a name")
+        elif participant_id is None:
+            raise ValueError("no withdrawal was interrupted: name a participant")
+        else:
+            going_on = _look_up(lake, check_identifier("participant_id", participant_id))
+            _note(journal, going_on)
+        _remove(lake, going_on, journal)
+    return going_on
+
+
+def _remove(lake: Lake, going_on: Withdrawal, journal: Path) -> None:
+    """Every step of a withdrawal: each does nothing where it has been done before."""
     who = going_on.participant_id
     enrol(lake.landing, who)
     sweep(lake.root)
@@ -107,7 +116,6 @@ def withdraw(lake: Lake, participant_id: str | None = None) -> Withdrawal:
     _note(journal, going_on)
     if not going_on.left:
         journal.unlink()
-    return going_on
 
 
 def _note(journal: Path, going_on: Withdrawal) -> None:

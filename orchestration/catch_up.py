@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
+from accelkd.at_work import at_work
 from accelkd.files import sweep
 from accelkd.lake import Lake
 from accelkd.recordings.arrivals import arrived_batches, refused, refused_unchanged
@@ -45,17 +46,24 @@ def catch_up(lake: Lake, instance: dg.DagsterInstance, *, retrain: bool = True) 
 
     With `retrain` off, encoders that exist stay as they are: an arriving batch is embedded by the current ones. A
     batch that was refused is left alone until its files change. Waits for another catch-up of the same home; what one
-    that was killed left unfinished is done again.
+    that was killed left unfinished is done again. After one that failed or was killed the whole staging file is read,
+    and made anew if it is damaged.
     """
     with _alone(lake):
         _bury_the_dead(instance)
         sweep(lake.root)
-        if lake.published.exists() and not readable(lake):
+        unfinished = lake.root / ".catch_up.unfinished"  # until an end without a failure
+        if lake.published.exists() and not (readable(lake) if unfinished.exists() else lake.staging.exists()):
             from accelkd.rebuild import rebuild_warehouse  # imports torch
 
             print(f"  {lake.staging.name} is damaged or gone: the warehouse is made anew", flush=True)
-            rebuild_warehouse(lake)
-        return _catch_up(lake, instance, retrain)
+            with at_work(lake):
+                rebuild_warehouse(lake)
+        unfinished.touch()
+        outcome = _catch_up(lake, instance, retrain)
+        if not outcome.failed:
+            unfinished.unlink()
+        return outcome
 
 
 def _catch_up(lake: Lake, instance: dg.DagsterInstance, retrain: bool) -> Outcome:
@@ -75,7 +83,7 @@ def _catch_up(lake: Lake, instance: dg.DagsterInstance, retrain: bool) -> Outcom
         for partition in batches if asset.is_partitioned else [None]:
             if partition is not None and not instance.has_dynamic_partition(name, partition):
                 continue  # a correction has just replaced it
-            if not Freshness(instance, graph).is_due(key, partition, retrain=retrain):
+            if not Freshness(lake, instance, graph).is_due(key, partition, retrain=retrain):
                 continue
             step = (key.to_user_string(), partition)
             broken = {parent for parent, where in _broken(outcome) if where is None or where == partition}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 
 import dagster as dg
 
+from accelkd.at_work import at_work
 from accelkd.files import sha256_json
 from accelkd.lake import Lake
 from accelkd.settings import Settings
@@ -28,8 +30,12 @@ def build_defs(lake: Lake) -> dg.Definitions:
         return spec.replace_attributes(code_version=f"{spec.code_version}+{sha256_json(used)[:8]}") if used else spec
 
     @dg.resource
-    def of_run(context: dg.InitResourceContext) -> Lake:
-        return replace(lake, run_id=context.run.run_id if context.run else None)
+    def of_run(context: dg.InitResourceContext) -> Iterator[Lake]:
+        if context.run is None:  # a sensor's tick
+            yield lake
+            return
+        with at_work(lake):
+            yield replace(lake, run_id=context.run.run_id)
 
     stages = [asset for asset in dg.load_assets_from_modules(STAGES) if isinstance(asset, dg.AssetsDefinition)]
     return dg.Definitions(

@@ -15,21 +15,27 @@ from dagster._core.definitions.data_version import (
     extract_data_provenance_from_entry,
     extract_data_version_from_entry,
 )
+from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.loader import LoadingContextForTest
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+
+from accelkd.current import STUDENT, TEACHER, is_damaged
+from accelkd.lake import Lake
 
 Step = tuple[dg.AssetKey, str | None]  # an asset, and its partition if it has partitions
-TRAINING = frozenset({"ppg_teacher", "accel_student"})  # has a schedule of its own
+TRAINING = frozenset({TEACHER, STUDENT})  # has a schedule of its own
 
 
 @dataclass(frozen=True)
 class Freshness:
-    """Looks at one state of an instance; a new one is needed after every run, because it remembers."""
+    """Looks at one state of a home and its instance; a new one is needed after every run, because it remembers."""
 
+    lake: Lake
     instance: dg.DagsterInstance
     graph: BaseAssetGraph[Any]
 
     def due(self, batches: list[str], *, retrain: bool) -> Iterator[Step]:
-        """Everything to materialize, upstream first; with `retrain` off, encoders that exist are not trained again."""
+        """Everything to materialize, upstream first; with `retrain` off, encoders that are whole stay as they are."""
         resolver = CachingStaleStatusResolver(self.instance, self.graph, LoadingContextForTest(self.instance))
         for key in self.graph.toposorted_asset_keys:
             for partition in batches if self.graph.get(key).is_partitioned else [None]:
@@ -44,7 +50,7 @@ class Freshness:
         retrain: bool,
         resolver: CachingStaleStatusResolver | None = None,
     ) -> bool:
-        """Whether an asset is missing, stale, or failed a blocking check, which Dagster counts as materialized."""
+        """Whether an asset is missing, damaged or stale, or failed; what else happened in its run does not matter."""
         # Dagster's own notion of stale (code version or upstream data version changed), as its UI shows it; it has no
         # public door yet.
         if self.graph.get(key).tags.get("cadence") == "by-hand":
@@ -55,10 +61,15 @@ class Freshness:
         status = resolver.get_status(key, partition)
         if status is StaleStatus.MISSING:
             return True
-        if key.to_user_string() in TRAINING and not retrain:
-            return False
         stale = status is StaleStatus.STALE or (partition is None and self._read_something_else(key))
-        return stale or self._last_run_failed(key, partition)
+        name = key.to_user_string()
+        if name in TRAINING:
+            damaged = {encoder for encoder in (TEACHER, STUDENT) if is_damaged(self.lake, encoder)}
+            if name in damaged:
+                return True
+            if not retrain:  # unless the other one will come back as another model
+                return stale and bool(damaged)
+        return stale or self._failed(key, partition)
 
     def _read_something_else(self, key: dg.AssetKey) -> bool:
         """Whether a partition that an asset without partitions read has changed since.
@@ -92,9 +103,23 @@ class Freshness:
                 cursor = page.cursor
         return False
 
-    def _last_run_failed(self, key: dg.AssetKey, partition: str | None) -> bool:
-        records = self.instance.fetch_materializations(
+    def _failed(self, key: dg.AssetKey, partition: str | None) -> bool:
+        """Whether the last run that was to make it failed before that, or a blocking check of what was made."""
+        storage = self.instance.event_log_storage
+        made = self.instance.fetch_materializations(
             dg.AssetRecordsFilter(key, asset_partitions=None if partition is None else [partition]), limit=1
         ).records
-        run = self.instance.get_run_by_id(records[0].run_id) if records else None
+        planned = storage.get_latest_planned_materialization_info(key, partition)
+        if planned and not (made and made[0].storage_id > planned.storage_id) and self._run_failed(planned.run_id):
+            return True
+        blocking = [one for one in self.graph.get_check_keys_for_assets({key}) if self.graph.get(one).blocking]
+        latest = storage.get_latest_asset_check_execution_by_key(blocking, PartitionKeyFilter(key=partition))
+        return any(
+            record.status is AssetCheckExecutionRecordStatus.FAILED
+            or (record.status is AssetCheckExecutionRecordStatus.PLANNED and self._run_failed(record.run_id))
+            for record in latest.values()
+        )
+
+    def _run_failed(self, run_id: str) -> bool:
+        run = self.instance.get_run_by_id(run_id)
         return run is not None and run.status is dg.DagsterRunStatus.FAILURE

@@ -59,7 +59,7 @@ def request_catch_up(lake: Lake, instance: dg.DagsterInstance, graph: BaseAssetG
     running = instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES))
     elsewhere = {run.tags.get(PARTITION_NAME_TAG) for run in running} | refused_unchanged(lake)
     known = instance.get_dynamic_partitions(str(arrival_batches.name))
-    due = set(Freshness(instance, graph).due([name for name in known if name not in elsewhere], retrain=False))
+    due = set(Freshness(lake, instance, graph).due([name for name in known if name not in elsewhere], retrain=False))
     if not current_models(lake):  # what needs encoders waits for the first training
         due = {(key, partition) for key, partition in due if graph.get(key).group_name in WITHOUT_ENCODERS}
     if not due:

@@ -21,6 +21,7 @@ from accelkd.current import (
 from accelkd.evaluation.embed import embed_batch
 from accelkd.lake import Lake
 from accelkd.promotion import consider, fill_tables, roll_back
+from accelkd.training.checkpoint import WEIGHTS
 from accelkd.warehouse.load import load_batch, load_model, load_split, models_in_use
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.staging import staging
@@ -103,6 +104,16 @@ def test_a_worse_pair_is_turned_down_unless_forced(lake: Lake, monkeypatch: pyte
     forced = consider(lake, force="a trial")
     assert forced.models == other
     assert forced.decision.reason == "forced: a trial"
+
+
+def test_a_damaged_pair_in_use_gives_way_to_one_that_stands_alone(lake: Lake) -> None:
+    good = train(lake, 0)
+    consider(lake)
+    (lake.checkpoint("ppg_teacher", good["ppg_teacher"]) / WEIGHTS).unlink()
+    other = train(lake, 1)
+    outcome = consider(lake)
+    assert outcome.models == other
+    assert "damaged" in outcome.decision.reason
 
 
 def test_teacher_and_student_are_swapped_together(lake: Lake) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -11,16 +11,21 @@ import pytest
 from dagster._core.definitions.data_version import DATA_VERSION_TAG, extract_data_version_from_entry
 from dagster._core.execution.backfill import PartitionBackfill
 
-from accelkd.current import current_models, decide
+from accelkd.current import current_checkpoint, current_models, decide
 from accelkd.lake import Lake
 from accelkd.recordings.arrivals import refuse
+from accelkd.training.checkpoint import WEIGHTS
+from accelkd.warehouse.staging import staging
 from assets.encoders import Training
 from assets.partitions import arrival_batches
+from orchestration.catch_up import catch_up as materialize_missing
 from orchestration.definitions import build_defs
+from orchestration.freshness import Freshness
 from orchestration.jobs import request_catch_up
 from orchestration.promotions import tell_of_promotions
 from tests.e2e.conftest import REPOSITORY, Home, simulate_small
 from tests.lakes import land
+from tests.reliability.test_damage import flip
 
 NAME = str(arrival_batches.name)
 
@@ -92,6 +97,82 @@ def test_going_back_makes_embeddings_due(lake: Lake, instance: dg.DagsterInstanc
     assert told is not None
     tell_of_promotions(lake, instance)  # nothing new to tell
     assert instance.get_latest_materialization_event(dg.AssetKey("encoders_in_use")) == told
+
+
+@pytest.mark.parametrize("damage", [flip, Path.unlink])
+def test_a_damaged_checkpoint_in_use_is_trained_again_and_nothing_else(
+    lake: Lake, instance: dg.DagsterInstance, damage: Callable[[Path], None]
+) -> None:
+    weights = current_checkpoint(lake, "ppg_teacher") / WEIGHTS
+    before = weights.read_bytes()
+    damage(weights)
+    assert due(catch_up(lake, instance)) == {"ppg_teacher": set()}
+    assert materialize_missing(lake, instance, retrain=False).materialized == [("ppg_teacher", None)]
+    assert weights.read_bytes() == before
+    assert materialize_missing(lake, instance).materialized == []
+
+
+def test_with_new_data_a_damaged_teacher_is_trained_again_with_its_student(
+    lake: Lake, instance: dg.DagsterInstance
+) -> None:
+    split = dg.AssetMaterialization("participant_split", tags={DATA_VERSION_TAG: "another"})
+    instance.report_runless_asset_event(split)
+    encoders = {"ppg_teacher", "accel_student"}
+    graph = build_defs(lake).resolve_asset_graph()
+    assert not encoders & {key.to_user_string() for key, _ in Freshness(lake, instance, graph).due([], retrain=False)}
+    flip(current_checkpoint(lake, "ppg_teacher") / WEIGHTS)
+    assert encoders <= {key.to_user_string() for key, _ in Freshness(lake, instance, graph).due([], retrain=False)}
+
+
+def land_late(lake: Lake, instance: dg.DagsterInstance) -> None:
+    simulate_small(lake, "late", 40, participants=2)
+    instance.add_dynamic_partitions(NAME, ["late"])
+
+
+def due_of_late(lake: Lake, instance: dg.DagsterInstance) -> set[str]:
+    """Assets that are to be made again for the late batch, and for no other one."""
+    partitions = {name: batches for name, batches in due(catch_up(lake, instance)).items() if batches}
+    assert set(map(frozenset, partitions.values())) == {frozenset({"late"})}
+    return set(partitions)
+
+
+def run(lake: Lake, instance: dg.DagsterInstance, batch_id: str, *assets: str) -> dg.ExecuteInProcessResult:
+    """One run for one batch, of the job `per_batch` or of some assets."""
+    defs = build_defs(lake)
+    job = defs.resolve_implicit_global_asset_job_def() if assets else defs.resolve_job_def("per_batch")
+    selection = [dg.AssetKey(name) for name in assets] or None
+    return job.execute_in_process(
+        instance=instance, partition_key=batch_id, asset_selection=selection, raise_on_error=False
+    )
+
+
+def test_only_what_failed_is_made_again_and_what_lies_below_it(lake: Lake, instance: dg.DagsterInstance) -> None:
+    land_late(lake, instance)
+    student = current_checkpoint(lake, "accel_student")
+    away = student.rename(student.with_name("away"))
+    assert not run(lake, instance, "late").success
+    away.rename(student)
+    assert due_of_late(lake, instance) == {"accel_student_embeddings"}
+
+
+def test_what_a_failed_run_was_to_make_again_is_made_again(lake: Lake, instance: dg.DagsterInstance) -> None:
+    land_late(lake, instance)
+    assert run(lake, instance, "late").success
+    store = lake.batch("late") / "participants.parquet"
+    away = store.rename(lake.root / "away")
+    assert not run(lake, instance, "late", "segment_tables", "accel_student_embeddings").success
+    away.rename(store)
+    assert due_of_late(lake, instance) == {"segment_tables", "accel_student_embeddings"}
+
+
+def test_what_fails_a_blocking_check_is_made_again(lake: Lake, instance: dg.DagsterInstance) -> None:
+    with staging(lake) as connection:
+        connection.execute("DELETE FROM segments WHERE batch_id = 'sim-a' AND offset_s = 0")
+    check = dg.AssetCheckKey(dg.AssetKey("segment_tables"), "tables_hold_the_batch")
+    job = build_defs(lake).resolve_implicit_global_asset_job_def()
+    subset = job.get_subset(asset_selection=set(), asset_check_selection={check})
+    subset.execute_in_process(instance=instance, partition_key="sim-a", raise_on_error=False)
+    assert due(catch_up(lake, instance)) == {"segment_tables": {"sim-a"}}
 
 
 def requests(result: dg.EvaluateAutomationConditionsResult) -> set[str]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import dagster as dg
 import duckdb
 import numpy as np
 import pyarrow as pa
@@ -13,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import accelkd.withdrawal
+from accelkd.at_work import alone, at_work
 from accelkd.cli import main
 from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import extend_split, participants_on
@@ -26,7 +30,9 @@ from accelkd.segments.store import SegmentStore
 from accelkd.traces import traces
 from accelkd.warehouse.load import load_batch, load_embeddings, load_model, load_split
 from accelkd.warehouse.publish import publish
+from accelkd.warehouse.staging import staging, staging_lock
 from accelkd.withdrawal import withdraw
+from orchestration.definitions import build_defs
 from tests.lakes import checkpoint
 
 WHO = "sim5-000001"
@@ -57,18 +63,24 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Lake:
         load_batch(lake, batch_id)
     extend_split(lake.split, segmented_participants(lake, ["b1", "b2"]))
     load_split(lake)
-    model_id = checkpoint(lake, "accel_student")
-    load_model(lake, "accel_student", model_id, ["b1", "b2"])
-    for batch_id in ("b1", "b2"):
-        facts = SegmentStore([lake.segments(batch_id)]).metadata
-        names = [facts.column(name).to_pylist() for name in ("segment_id", "participant_id")]
-        matrix = np.random.default_rng(0).standard_normal((facts.num_rows, 16)).astype(np.float32)
-        load_embeddings(lake, "accel_student", model_id, batch_id, *names, matrix)
+    embed(lake, checkpoint(lake, "accel_student", seed=0), ["b1", "b2"])
+    embed(lake, checkpoint(lake, "accel_student", seed=1), ["b1", "b2"])  # takes the place of the first one's table
+    embed(lake, checkpoint(lake, "accel_student", seed=2), ["b1"])  # waits for the other batch
     publish(lake)
     lake.reports.mkdir()
     (lake.reports / "named.md").write_text(f"| {WHO} | 61 bpm |\n", encoding="utf-8")
     (lake.reports / "report.md").write_text("nobody is named\n", encoding="utf-8")
     return lake
+
+
+def embed(lake: Lake, model_id: str, batch_ids: list[str]) -> None:
+    """Noise as the embeddings of batches by a checkpoint."""
+    load_model(lake, "accel_student", model_id, ["b1", "b2"])
+    for batch_id in batch_ids:
+        facts = SegmentStore([lake.segments(batch_id)]).metadata
+        names = [facts.column(name).to_pylist() for name in ("segment_id", "participant_id")]
+        matrix = np.random.default_rng(0).standard_normal((facts.num_rows, 16)).astype(np.float32)
+        load_embeddings(lake, "accel_student", model_id, batch_id, *names, matrix)
 
 
 def rename_recordings(lake: Lake, batch_id: str, path: Path) -> None:
@@ -132,6 +144,77 @@ def test_nothing_is_left_and_everybody_else_stays(lake: Lake) -> None:
         )
         uncommented = "SELECT count(*) FROM duckdb_tables() WHERE comment IS NULL AND NOT internal"
         assert connection.execute(uncommented).fetchall() == [(0,)]
+
+
+def aside(lake: Lake, whose: str) -> dict[str, int]:
+    """Rows of the participant, or of everybody else, in every table of embeddings."""
+    with staging(lake) as connection:
+        tables = connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'embeddings'")
+        return {
+            table: connection.execute(
+                f"SELECT count(*) FROM embeddings.{table} WHERE participant_id {whose} ?", [WHO]
+            ).fetchall()[0][0]
+            for (table,) in tables.fetchall()
+        }
+
+
+def test_tables_that_wait_and_that_were_replaced_are_cleared_too(lake: Lake) -> None:
+    names = {"accel_student", "accel_student__next", "accel_student__previous"}
+    theirs, kept = aside(lake, "="), aside(lake, "<>")
+    assert theirs.keys() == names
+    assert all(theirs.values())
+    withdraw(lake, WHO)
+    assert aside(lake, "=") == dict.fromkeys(names, 0)
+    assert aside(lake, "<>") == kept
+
+
+def load_again(lake: Lake) -> bool:
+    """A run of Dagster for the first batch; whether it ended well."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("arrival_batch", ["b1"])
+        job = build_defs(lake).resolve_implicit_global_asset_job_def()
+        keys = [dg.AssetKey("segment_tables")]
+        return job.execute_in_process(instance=instance, asset_selection=keys, partition_key="b1").success
+
+
+def is_worked_on(lake: Lake) -> bool:
+    try:
+        with alone(lake):
+            return False
+    except BlockingIOError:
+        return True
+
+
+def test_it_is_refused_while_a_run_is_in_progress(lake: Lake, capsys: pytest.CaptureFixture[str]) -> None:
+    names = names_of(lake)
+    command = ["--home", str(lake.root), "withdraw", WHO]
+    with ThreadPoolExecutor(1) as pool:
+        with staging_lock(lake):  # so that the run waits in its middle
+            run = pool.submit(load_again, lake)
+            deadline = time.monotonic() + 120
+            while not is_worked_on(lake):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            assert main(command) == 2
+        assert "runs are in progress" in capsys.readouterr().err
+        assert run.result()
+    assert names_of(lake) == names
+    assert not (lake.root / "withdrawal.json").exists()
+    assert main(command) == 0
+
+
+def started_s(lake: Lake) -> float:
+    with at_work(lake):
+        return time.monotonic()
+
+
+def test_work_that_starts_during_a_withdrawal_waits_for_its_end(lake: Lake) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with alone(lake):
+            started = pool.submit(started_s, lake)
+            time.sleep(0.5)
+            ended_s = time.monotonic()
+        assert started.result() > ended_s
 
 
 def test_a_second_delivery_is_refused_until_they_are_taken_out(
