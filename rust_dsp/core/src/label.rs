@@ -1,10 +1,11 @@
 //! Labels of a segment: beats, heart rate, variability and quality.
 
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::OUTPUT_SAMPLES;
-use crate::beats::{multi_scale_peaks, polarity, slope, two_moving_averages, upslope_times};
+use crate::beats::{Signal, multi_scale_peaks, polarity, slope, two_moving_averages, upslope_times};
 use crate::intervals::variability;
 use crate::lanes::{InstructionSet, Kernel, Lanes};
 use crate::quality::{agreement, template_correlation};
@@ -56,12 +57,23 @@ pub enum SegmentSamples<'a> {
 }
 
 impl SegmentSamples<'_> {
+    /// In double precision.
     #[inline(always)]
-    fn upright(self, polarity: f64) -> Vec<f64> {
+    fn read(self) -> Signal {
+        let mut signal = [0.0; OUTPUT_SAMPLES];
         match self {
-            Self::F16(samples) => samples.iter().map(|&y| f64::from(y) * polarity).collect(),
-            Self::F32(samples) => samples.iter().map(|&y| f64::from(y) * polarity).collect(),
-            Self::F64(samples) => samples.iter().map(|&y| y * polarity).collect(),
+            Self::F16(samples) => samples.convert_to_f64_slice(&mut signal),
+            Self::F32(samples) => signal.iter_mut().zip(samples).for_each(|(y, &sample)| *y = sample.into()),
+            Self::F64(samples) => signal.copy_from_slice(samples),
+        }
+        signal
+    }
+
+    fn len(self) -> usize {
+        match self {
+            Self::F16(samples) => samples.len(),
+            Self::F32(samples) => samples.len(),
+            Self::F64(samples) => samples.len(),
         }
     }
 }
@@ -85,20 +97,23 @@ impl Kernel for OneLabel<'_> {
     type Output = Label;
 
     #[inline(always)]
-    fn run<L: Lanes>(self, _lanes: L) -> Label {
-        label_one(self.segment, self.known)
+    fn run<L: Lanes>(self, lanes: L) -> Label {
+        label_one(lanes, self.segment, self.known)
     }
 }
 
 #[inline(always)]
-fn label_one(segment: SegmentSamples<'_>, known: Option<f64>) -> Label {
-    let mut signal = segment.upright(1.0);
-    assert_eq!(signal.len(), OUTPUT_SAMPLES, "a segment has 3840 samples");
-    let finite = signal.iter().all(|y| y.is_finite());
+fn label_one<L: Lanes>(lanes: L, segment: SegmentSamples<'_>, known: Option<f64>) -> Label {
+    assert_eq!(segment.len(), OUTPUT_SAMPLES, "a segment has 3840 samples");
+    let mut signal = segment.read();
+    let finite = signal.iter().fold(true, |finite, y| finite & y.is_finite());
     let polarity = known.unwrap_or_else(|| polarity(&signal));
     signal.iter_mut().for_each(|y| *y *= polarity);
-    let (beats, others) =
-        if finite { (two_moving_averages(&signal), multi_scale_peaks(&signal)) } else { (Vec::new(), Vec::new()) };
+    let (beats, others) = if finite {
+        (two_moving_averages(lanes, &signal), multi_scale_peaks(lanes, &signal))
+    } else {
+        (Vec::new(), Vec::new())
+    };
     let slope = slope(&signal);
     let times = upslope_times(&signal, &slope, &beats);
     let found = variability(&times);
@@ -130,4 +145,37 @@ pub fn label_batch(
         None => segments.iter().map(|&segment| label(segment, known)).collect(),
         Some(pool) => pool.install(|| segments.par_iter().map(|&segment| label(segment, known)).collect()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Pulses of about `period_s` with as much `noise`; `levels` makes neighbours equal.
+    fn segment(period_s: f64, noise: f64, levels: f64, seed: u64) -> Vec<f64> {
+        let (mut phase, mut random) = (0.0, seed | 1);
+        let pulse = |_| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let unit = (random >> 11) as f64 / (1_u64 << 53) as f64;
+            phase += (1.0 + 0.2 * unit) * std::f64::consts::TAU / (64.0 * period_s);
+            ((-phase.sin() - 0.4 * (2.0 * phase).sin() + noise * (unit - 0.5)) * levels).round() / levels
+        };
+        (0..OUTPUT_SAMPLES).map(pulse).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn labels_are_the_same_with_all_instructions(
+            period_s in 0.4..1.6_f64, noise in 0.0..6.0_f64, levels in prop_oneof![Just(2.0), Just(1e9)], seed: u64,
+        ) {
+            let samples = segment(period_s, noise, levels, seed);
+            let label = |set: InstructionSet| set.run(OneLabel { segment: SegmentSamples::F64(&samples), known: None });
+            let portable = label(InstructionSet::Portable);
+            for set in InstructionSet::available() {
+                // As text, where NaN equals NaN
+                prop_assert_eq!(format!("{:?}", label(set)), format!("{portable:?}"));
+            }
+        }
+    }
 }

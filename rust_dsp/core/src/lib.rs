@@ -18,6 +18,7 @@ mod preprocess;
 mod quality;
 mod resample;
 mod samples;
+mod sums;
 mod threads;
 mod validity;
 mod windows;

@@ -1,6 +1,8 @@
 //! Quality of a labelled window: do two finders agree, and do the beats look alike?
 
 use crate::intervals::median;
+use crate::lanes::LANES;
+use crate::sums::sum_by;
 
 /// Share of the beats of either finder that have one of the other within 0.1 s.
 #[inline(always)]
@@ -36,26 +38,33 @@ pub(crate) fn template_correlation(signal: &[f64], peaks: &[usize]) -> f64 {
     let mut intervals: Vec<f64> = peaks.windows(2).map(|pair| (pair[1] - pair[0]) as f64).collect();
     let half = (median(&mut intervals) / 2.0).round_ties_even() as usize;
     let width = 2 * half + 1;
-    let mut beats: Vec<f64> = Vec::with_capacity(peaks.len() * width); // one after the other, without their means
+    let room = width.next_multiple_of(LANES);
+    // One beat after the other, without their means, each filled up with zeros to a whole number of registers
+    let mut beats = Vec::with_capacity(peaks.len() * room);
     for &peak in peaks.iter().filter(|&&peak| peak >= half && peak + half < signal.len()) {
-        let beat = &signal[peak - half..=peak + half];
-        let mean = beat.iter().sum::<f64>() / width as f64;
-        beats.extend(beat.iter().map(|y| y - mean));
+        let start = beats.len();
+        beats.extend_from_slice(&signal[peak - half..=peak + half]);
+        beats.resize(start + room, 0.0);
+        let beat = &mut beats[start..];
+        let mean = sum_by(beat, beat, |y, _| y) / width as f64;
+        beat[..width].iter_mut().for_each(|y| *y -= mean);
     }
-    let count = beats.len() / width;
+    let count = beats.len() / room;
     if count < 5 || half < 6 {
         return 0.0;
     }
-    let mut template = vec![0.0; width];
-    for beat in beats.chunks_exact(width) {
-        template.iter_mut().zip(beat).for_each(|(mean, y)| *mean += y / count as f64);
+    let mut template = vec![0.0; room];
+    for beat in beats.chunks_exact(room) {
+        template.iter_mut().zip(beat).for_each(|(mean, y)| *mean += y);
     }
-    let energy: f64 = template.iter().map(|t| t * t).sum();
-    let correlations = beats.chunks_exact(width).map(|beat| {
-        let (product, own) = beat.iter().zip(&template).fold((0.0, 0.0), |(p, o), (y, t)| (p + y * t, o + y * y));
-        product / ((own * energy).sqrt() + 1e-30)
-    });
-    correlations.sum::<f64>() / count as f64
+    template.iter_mut().for_each(|mean| *mean /= count as f64);
+    let product = |a: &[f64], b: &[f64]| sum_by(a, b, |a, b| a * b);
+    let energy = product(&template, &template);
+    let mut total = 0.0;
+    for beat in beats.chunks_exact(room) {
+        total += product(beat, &template) / ((product(beat, beat) * energy).sqrt() + 1e-30);
+    }
+    total / count as f64
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Frame, Kernel, Lanes, TILE, Tile};
+use super::{Frame, Kernel, LANES, Lanes, TILE, Tile};
 
 /// Proof that the processor has AVX2 and FMA: only [`Avx2::detect`] makes one.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +104,19 @@ impl Lanes for Avx2 {
     fn max_magnitude(self, a: Self::V, b: Self::V) -> Self::V {
         // SAFETY: as above. The instruction returns its second operand where one is NaN.
         unsafe { _mm256_max_pd(_mm256_andnot_pd(_mm256_set1_pd(-0.0), b), a) }
+    }
+
+    #[inline(always)]
+    fn greater(self, a: &[f64; LANES], b: &[f64; LANES]) -> u8 {
+        let half = |a: &[f64; WIDTH], b: &[f64; WIDTH]| {
+            // SAFETY: as above.
+            unsafe {
+                let greater = _mm256_cmp_pd::<_CMP_GT_OQ>(_mm256_loadu_pd(a.as_ptr()), _mm256_loadu_pd(b.as_ptr()));
+                _mm256_movemask_pd(greater) as u8
+            }
+        };
+        let (a, b) = (a.as_chunks().0, b.as_chunks().0);
+        half(&a[0], &b[0]) | half(&a[1], &b[1]) << WIDTH
     }
 
     #[inline(always)]

@@ -111,6 +111,12 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn greater(self, a: &[f64; LANES], b: &[f64; LANES]) -> u8 {
+        // SAFETY: as above.
+        unsafe { _mm512_cmp_pd_mask::<_CMP_GT_OQ>(_mm512_loadu_pd(a.as_ptr()), _mm512_loadu_pd(b.as_ptr())) }
+    }
+
+    #[inline(always)]
     fn sub_product_scalar(self, c: f64, a: f64, b: f64) -> f64 {
         (-a).mul_add(b, c)
     }

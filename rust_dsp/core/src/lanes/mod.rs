@@ -53,6 +53,8 @@ pub(crate) trait Lanes: Copy {
     fn sub_product(self, c: Self::V, a: Self::V, b: Self::V) -> Self::V;
     /// `max(a, |b|)`; `a` where `b` is NaN.
     fn max_magnitude(self, a: Self::V, b: Self::V) -> Self::V;
+    /// One bit per number: whether `a > b`.
+    fn greater(self, a: &[f64; LANES], b: &[f64; LANES]) -> u8;
     /// `c - a * b` of single numbers, rounded as the lanes are.
     fn sub_product_scalar(self, c: f64, a: f64, b: f64) -> f64;
     /// Hint that `count` values will be read soon; the address need not be one.

@@ -2,7 +2,7 @@
 
 use std::array::from_fn;
 
-use super::{Frame, Lanes, TILE, Tile};
+use super::{Frame, LANES, Lanes, TILE, Tile};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Portable;
@@ -62,6 +62,11 @@ impl Lanes for Portable {
     #[inline(always)]
     fn max_magnitude(self, a: Self::V, b: Self::V) -> Self::V {
         from_fn(|lane| if b[lane].abs() > a[lane] { b[lane].abs() } else { a[lane] })
+    }
+
+    #[inline(always)]
+    fn greater(self, a: &[f64; LANES], b: &[f64; LANES]) -> u8 {
+        (0..LANES).fold(0, |bits, lane| bits | u8::from(a[lane] > b[lane]) << lane)
     }
 
     #[inline(always)]
