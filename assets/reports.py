@@ -14,18 +14,34 @@ from assets.metadata import figure, markdown_table, table, tags, warehouse_colum
 
 _SPLIT = ["participant_split.participant_id", "participant_split.split"]
 _LABELS = [f"segment_tables.segments.{label}" for label in ("hr_bpm", "sdnn_ms", "rmssd_ms")]
+_TRAITS = [
+    *(f"segment_tables.demographics.{trait}" for trait in ("age_years", "bmi_kg_m2", "sex")),
+    "segment_tables.survey_targets.value",
+]
 _ERRORS = ("mae", "rmse", "pearson_r", "constant_mae", "constant_rmse", "ridge_alpha")
+_PEOPLE = ("train_participants", "test_participants")
+_ANSWERS = ("train_yes", "train_no", "test_yes", "test_no")
 _MODELS = ["ppg_teacher_embeddings.model_id", "accel_student_embeddings.model_id"]
 _EMBEDDINGS = ["ppg_teacher_embeddings.embedding", "accel_student_embeddings.embedding"]
 _RANKS = ("top1_percent", "mean_rank", "top1_percent_sd", "mean_rank_sd")
 
 
 def _probes(encoder: EncoderName, embeddings: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    model, embedding = [f"{encoder}_embeddings.model_id"], f"{encoder}_embeddings.embedding"
+    segments = {
+        "model_id": model,
+        **dict.fromkeys(("split_version", *_PEOPLE, "train_segments", "test_segments"), _SPLIT),
+        **{name: [embedding, *_LABELS, *_SPLIT] for name in _ERRORS},
+    }
+    participants = {
+        "model_id": model,
+        **dict.fromkeys(("split_version", *_PEOPLE), _SPLIT),
+        **{name: [*_TRAITS, *_SPLIT] for name in (*_ANSWERS, "not_decidable")},
+        **{name: [embedding, *_TRAITS, *_SPLIT] for name in (*_ERRORS, "auc", "auc_low", "auc_high")},
+    }
     made_from = {
-        "model_id": [f"{encoder}_embeddings.model_id"],
-        "split_version": _SPLIT,
-        **dict.fromkeys(("train_participants", "train_segments", "test_participants", "test_segments"), _SPLIT),
-        **{name: [f"{encoder}_embeddings.embedding", *_LABELS, *_SPLIT] for name in _ERRORS},
+        **{f"probe_results.{name}": sources for name, sources in segments.items()},
+        **{f"participant_probe_results.{name}": sources for name, sources in participants.items()},
     }
 
     @dg.asset(
@@ -41,7 +57,7 @@ def _probes(encoder: EncoderName, embeddings: dg.AssetsDefinition) -> dg.AssetsD
         tags=tags("summaries", "each-report"),
         metadata={
             "dagster/table_name": "probe_results",
-            **table(warehouse_columns(documented_columns(), ["probe_results"]), made_from),
+            **table(warehouse_columns(documented_columns(), ("probe_results", "participant_probe_results")), made_from),
         },
         pool="duckdb_writer",
         code_version="2",

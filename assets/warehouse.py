@@ -64,7 +64,10 @@ def _published_from(published: Sequence[Column]) -> dict[str, list[str]]:
         "split": ["participant_split."],
         "embeddings.ppg_teacher": ["ppg_teacher_embeddings."],
         "embeddings.accel_student": ["accel_student_embeddings."],
-        "probe_results": ["ppg_teacher_probes.", "accel_student_probes."],
+        **{
+            name: [f"{encoder}_probes.{name}." for encoder in ("ppg_teacher", "accel_student")]
+            for name in ("probe_results", "participant_probe_results")
+        },
         "retrieval_results": ["retrieval."],
     }
     return {

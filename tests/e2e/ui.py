@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import socket
@@ -34,7 +36,10 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 @contextmanager
 def dagster_dev(lake: Lake, dagster_home: Path) -> Iterator[str]:
-    """Address of a `dagster dev` (webserver, daemon and code server) that serves the home until the block ends."""
+    """What `make ui` starts (webserver, daemon and code server) on a home and another port, until the block ends.
+
+    Yields its address.
+    """
     address = f"http://127.0.0.1:{(port := _free_port())}"
     environment = {
         **os.environ,
@@ -43,8 +48,9 @@ def dagster_dev(lake: Lake, dagster_home: Path) -> Iterator[str]:
         "DAGSTER_GRPC_TIMEOUT_SECONDS": "300",  # a busy machine starts runs slowly
     }
     log = (dagster_home / "dagster-dev.log").open("w")
+    (arguments,) = re.findall(r"bin/dagster (dev .*)--port 3000", (REPOSITORY / "Makefile").read_text(encoding="utf-8"))
     process = subprocess.Popen(
-        [sys.executable, "-m", "dagster", "dev", "--workspace", "workspace.yaml", "--port", str(port)],
+        [sys.executable, "-m", "dagster", *shlex.split(arguments), "--port", str(port)],
         cwd=REPOSITORY,
         env=environment,
         start_new_session=True,
