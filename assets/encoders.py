@@ -8,10 +8,10 @@ import dagster as dg
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from accelkd.cohort.curation import TrainingSet, training_set
+from accelkd.cohort.curation import training_set
 from accelkd.cohort.split import read_split
 from accelkd.cohort.trained import whose_segments, write_trained_on
-from accelkd.current import EncoderName, Models, candidate_checkpoint, make_candidate
+from accelkd.current import STUDENT, TEACHER, EncoderName, Models, candidate_checkpoint, make_candidate
 from accelkd.files import sha256_file
 from accelkd.lake import Lake
 from accelkd.promotion import consider
@@ -78,26 +78,7 @@ def ppg_teacher(
     The checkpoint's name is a hash of configuration, code, data and split: with nothing changed the one that is there
     is used again, and an interrupted training continues.
     """
-    from accelkd.training.presets import adjusted, preset
-    from accelkd.training.runs import train_encoder
-
-    curated = training_set(lake)
-    folder = train_encoder(
-        curated.store,
-        curated.rows,
-        adjusted(
-            preset(_preset(config, settings)).teacher,
-            steps=config.steps,
-            learning_rate=config.learning_rate,
-            seed=config.seed,
-        ),
-        lake.encoder("ppg_teacher"),
-        name="ppg_teacher",
-        data_version=curated.data_version,
-        split_version=curated.split_version,
-        device=config.device,
-    )
-    return _trained(lake, "ppg_teacher", folder, curated, config)
+    return _train(lake, TEACHER, config, settings)
 
 
 @dg.asset(
@@ -117,27 +98,7 @@ def accel_student(
 
     Reuses and resumes like the teacher. A loss of ln(batch size) is chance.
     """
-    from accelkd.training.presets import adjusted, preset
-    from accelkd.training.runs import train_encoder
-
-    curated = training_set(lake)
-    folder = train_encoder(
-        curated.store,
-        curated.rows,
-        adjusted(
-            preset(_preset(config, settings)).student,
-            steps=config.steps,
-            learning_rate=config.learning_rate,
-            seed=config.seed,
-        ),
-        lake.encoder("accel_student"),
-        name="accel_student",
-        data_version=curated.data_version,
-        split_version=curated.split_version,
-        teacher=candidate_checkpoint(lake, "ppg_teacher"),
-        device=config.device,
-    )
-    return _trained(lake, "accel_student", folder, curated, config)
+    return _train(lake, STUDENT, config, settings, teacher=candidate_checkpoint(lake, TEACHER))
 
 
 @dg.asset(
@@ -192,16 +153,33 @@ def in_use_version(models: Models) -> str:
     return ":".join(model_id for _, model_id in sorted(models.items()))
 
 
-def _preset(config: Training, settings: Settings) -> str:
-    return settings.preset if config.preset is PresetChoice.settings else config.preset.value
-
-
-def _trained(
-    lake: Lake, encoder: EncoderName, folder: Path, curated: TrainingSet, config: Training
+def _train(
+    lake: Lake, encoder: EncoderName, config: Training, settings: Settings, teacher: Path | None = None
 ) -> dg.MaterializeResult[None]:
+    """Train on what there is, write down on whom, and note the checkpoint as the one trained last."""
     from accelkd.evaluation.figures import loss_figure
     from accelkd.training.checkpoint import CARD, CURVE, METRICS, WEIGHTS
+    from accelkd.training.presets import adjusted, preset
+    from accelkd.training.runs import train_encoder
 
+    curated = training_set(lake)
+    chosen = preset(settings.preset if config.preset is PresetChoice.settings else config.preset.value)
+    folder = train_encoder(
+        curated.store,
+        curated.rows,
+        adjusted(  # type: ignore[type-var]  # takes the one or the other
+            chosen.teacher if encoder == TEACHER else chosen.student,
+            steps=config.steps,
+            learning_rate=config.learning_rate,
+            seed=config.seed,
+        ),
+        lake.encoder(encoder),
+        name=encoder,
+        data_version=curated.data_version,
+        split_version=curated.split_version,
+        teacher=teacher,
+        device=config.device,
+    )
     make_candidate(lake, encoder, folder.name, read_split(lake.split).num_rows)
     write_trained_on(lake, encoder, folder.name, whose_segments(curated), curated.batch_ids)
     load_model(lake, encoder, folder.name, curated.batch_ids)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from accelkd.current import EncoderName, current_checkpoint
 from accelkd.lake import Lake
 from accelkd.warehouse.load import ASIDE, NEXT, models_in_use
-from accelkd.warehouse.staging import SCHEMA_SQL, staging
+from accelkd.warehouse.staging import SCHEMA_SQL, contents, staging, tables
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,6 @@ def coverage(lake: Lake, encoder: EncoderName, batch_id: str) -> Coverage:
     """
     model_id = current_checkpoint(lake, encoder).name
     with staging(lake) as connection:
-        tables = connection.execute(
-            "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'embeddings' AND table_name IN (?, ?)",
-            [encoder, encoder + NEXT],
-        ).fetchall()
         ((segments, passed_over),) = connection.execute(
             "SELECT count(*) FILTER (takes), count(*) FILTER (NOT takes) FROM ("
             "SELECT modality = 'accel' OR channels = len(ppg_status) AS takes FROM segments, models "
@@ -45,15 +41,20 @@ def coverage(lake: Lake, encoder: EncoderName, batch_id: str) -> Coverage:
             [batch_id, encoder, model_id],
         ).fetchall()
         rows, distinct, not_finite = 0, 0, 0
-        for (table,) in tables:
+        for table in _tables_of(connection, encoder):
             counts = connection.execute(
                 "SELECT count(*), count(DISTINCT segment_id), "
                 "count(*) FILTER (NOT isfinite(list_sum(embedding::FLOAT[]))) "
-                f"FROM embeddings.{table} WHERE batch_id = ? AND model_id = ?",
+                f"FROM {table} WHERE batch_id = ? AND model_id = ?",
                 [batch_id, model_id],
             ).fetchall()[0]
             rows, distinct, not_finite = rows + counts[0], distinct + counts[1], not_finite + counts[2]
     return Coverage(segments, passed_over, distinct, not_finite, rows - distinct)
+
+
+def _tables_of(connection: duckdb.DuckDBPyConnection, encoder: EncoderName) -> list[str]:
+    """The table of an encoder's embeddings and the one that will replace it, where they are there."""
+    return sorted({f"embeddings.{encoder}", f"embeddings.{encoder}{NEXT}"} & tables(connection).keys())
 
 
 @dataclass(frozen=True)
@@ -84,17 +85,13 @@ def batch_embeddings(lake: Lake, encoder: EncoderName, batch_ids: Sequence[str])
     """
     model_id = current_checkpoint(lake, encoder).name
     with staging(lake) as connection:
-        tables = connection.execute(
-            "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'embeddings' AND table_name IN (?, ?)",
-            [encoder, encoder + NEXT],
-        ).fetchall()
         found: list[pa.Table] = [
             connection.sql(
-                f"SELECT participant_id, embedding FROM embeddings.{table} "
+                f"SELECT participant_id, embedding FROM {table} "
                 "WHERE model_id = ? AND list_contains(?, batch_id) ORDER BY segment_id",
                 params=[model_id, list(batch_ids)],
             ).to_arrow_table()
-            for (table,) in tables
+            for table in _tables_of(connection, encoder)
         ]
     schema = pa.schema({"participant_id": pa.string(), "embedding": pa.list_(pa.float32())})
     rows = [table for table in found if table.num_rows]
@@ -166,14 +163,7 @@ def columns(path: Path) -> tuple[Column, ...]:
 def table_contents(path: Path) -> dict[str, tuple[int, int | None]]:
     """Rows of every table of a DuckDB file but those that stand aside, and the sum of the rows' hashes."""
     with duckdb.connect(str(path), read_only=True) as connection:
-        tables = connection.execute("SELECT schema_name, table_name FROM duckdb_tables() WHERE NOT internal").fetchall()
-        return {
-            f"{schema}.{table}": connection.execute(
-                f"SELECT count(*), sum(hash(t)) FROM {schema}.{table} t"
-            ).fetchall()[0]
-            for schema, table in tables
-            if not table.endswith(ASIDE)
-        }
+        return contents(connection, besides=ASIDE)
 
 
 def _columns(connection: duckdb.DuckDBPyConnection) -> tuple[Column, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,11 +9,11 @@ from pathlib import Path
 
 import duckdb
 
-from accelkd.files import atomic_path
+from accelkd.files import atomic_path, sha256_json
 from accelkd.lake import Lake
 from accelkd.recordings.arrivals import retired
 from accelkd.warehouse.load import ASIDE
-from accelkd.warehouse.staging import READABLE_BY_OLDER, staging, staging_lock
+from accelkd.warehouse.staging import READABLE_BY_OLDER, contents, staging, staging_lock, tables
 
 RUNS = "provenance.runs"  # which run wrote what, and when: differs when the same is made again
 WASTE = 0.2  # of the file in free blocks, above which it is written anew
@@ -47,16 +46,21 @@ def publish(lake: Lake) -> PublishedInfo:
         shutil.copyfile(lake.staging, part)
         with duckdb.connect(str(part)) as connection:
             _refuse_loss(lake, connection)
-            for schema, table in _tables(connection):
+            for table in tables(connection):
                 if table.endswith(ASIDE):
-                    connection.execute(f"DROP TABLE {schema}.{table}")
+                    connection.execute(f"DROP TABLE {table}")
             connection.execute("FORCE CHECKPOINT")
             wasteful = _free_share(connection) > WASTE
         if wasteful:
             compact(part)
         with duckdb.connect(str(part)) as connection:
-            rows, content_version = _contents(connection)
-    return PublishedInfo(lake.published, lake.published.stat().st_size, rows, content_version)
+            found = contents(connection)
+    return PublishedInfo(
+        lake.published,
+        lake.published.stat().st_size,
+        {table: rows for table, (rows, _) in found.items()},
+        sha256_json({table: [rows, total] for table, (rows, total) in found.items() if table != RUNS}),
+    )
 
 
 def _refuse_loss(lake: Lake, connection: duckdb.DuckDBPyConnection) -> None:
@@ -73,7 +77,7 @@ def _refuse_loss(lake: Lake, connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _batches(connection: duckdb.DuckDBPyConnection) -> set[str]:
-    if ("main", "batches") not in _tables(connection):
+    if "batches" not in tables(connection):
         return set()
     return {batch_id for (batch_id,) in connection.execute("SELECT batch_id FROM main.batches").fetchall()}
 
@@ -91,21 +95,3 @@ def compact(file: Path) -> None:
         connection.execute("COPY FROM DATABASE whole TO small")
         connection.execute("FORCE CHECKPOINT")  # on a full disk it raises; closing would leave the rows in the log
     small.replace(file)
-
-
-def _tables(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
-    return connection.execute(
-        "SELECT schema_name, table_name FROM duckdb_tables() WHERE NOT internal ORDER BY ALL"
-    ).fetchall()
-
-
-def _contents(connection: duckdb.DuckDBPyConnection) -> tuple[dict[str, int], str]:
-    """Rows of every table, and a hash of their contents."""
-    rows, digest = {}, hashlib.sha256()
-    for schema, table in _tables(connection):
-        name = table if schema == "main" else f"{schema}.{table}"
-        count, content = connection.execute(f"SELECT count(*), sum(hash(t)) FROM {schema}.{table} t").fetchall()[0]
-        rows[name] = int(count)
-        if name != RUNS:
-            digest.update(f"{name} {count} {content}\n".encode())
-    return rows, digest.hexdigest()

@@ -53,21 +53,41 @@ def readable(lake: Lake) -> bool:
         return False
     try:
         with staging_lock(lake), duckdb.connect(str(lake.staging)) as connection:
-            for table in _tables(connection):
-                connection.execute(f"SELECT sum(hash(t)) FROM {table} t").fetchall()
+            contents(connection)
     except duckdb.Error:
         return False
     return True
 
 
+def tables(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """Every table, with the statement that would make it; named with its schema where that is not the main one."""
+    rows = connection.execute(
+        "SELECT if(schema_name = 'main', table_name, schema_name || '.' || table_name), sql "
+        "FROM duckdb_tables() WHERE NOT internal AND NOT temporary"
+    ).fetchall()
+    return dict(rows)
+
+
+def contents(connection: duckdb.DuckDBPyConnection, besides: tuple[str, ...] = ()) -> dict[str, tuple[int, int | None]]:
+    """Number of rows of every table, and the sum of their hashes, which is the same in any order of the rows.
+
+    Tables whose names end with one of `besides` are left out.
+    """
+    return {
+        table: connection.execute(f"SELECT count(*), sum(hash(t)) FROM {table} t").fetchall()[0]
+        for table in sorted(tables(connection))
+        if not table.endswith(besides)
+    }
+
+
 def _ensure_schema(lake: Lake, connection: duckdb.DuckDBPyConnection) -> None:
-    tables = _tables(connection)
-    if "schema_version" not in tables:
+    found = tables(connection)
+    if "schema_version" not in found:
         connection.execute(SCHEMA_SQL)
     elif connection.execute("FROM schema_version").fetchall() == [(_SCHEMA_SHA256,)]:
         return
     else:
-        _migrate(lake, connection, tables)
+        _migrate(lake, connection, found)
     connection.execute("DELETE FROM schema_version")
     connection.execute("INSERT INTO schema_version VALUES (?)", [_SCHEMA_SHA256])
 
@@ -76,7 +96,7 @@ def _migrate(lake: Lake, connection: duckdb.DuckDBPyConnection, found: dict[str,
     """Bring an older file to the schema: views, macros and comments anew, tables that differ made anew and refilled."""
     with duckdb.connect(":memory:") as fresh:
         fresh.execute(SCHEMA_SQL)
-        wanted = _tables(fresh)
+        wanted = tables(fresh)
     views = "SELECT view_name FROM duckdb_views() WHERE NOT internal AND schema_name = 'main'"
     for (view,) in connection.execute(views).fetchall():
         connection.execute(f"DROP VIEW {view}")
@@ -113,15 +133,6 @@ def _refill(lake: Lake, connection: duckdb.DuckDBPyConnection, table: str, creat
             "files"
         ) from error
     connection.execute("DROP TABLE old")
-
-
-def _tables(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
-    """Every table, with the statement that would make it."""
-    rows = connection.execute(
-        "SELECT if(schema_name = 'main', table_name, schema_name || '.' || table_name), sql "
-        "FROM duckdb_tables() WHERE NOT internal AND NOT temporary"
-    ).fetchall()
-    return dict(rows)
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> list[str]:
