@@ -48,11 +48,12 @@ lint: setup
 	$(VENV)/bin/mypy
 	$(PYTHON) -m mypy.stubtest rust_dsp
 	cargo fmt --all --check --manifest-path rust_dsp/Cargo.toml
-	cargo clippy --quiet --manifest-path rust_dsp/Cargo.toml --all-targets -- -D warnings
+	cargo clippy --quiet --manifest-path rust_dsp/Cargo.toml --all-targets --all-features -- -D warnings
 
 bench-dsp: setup  ## time the signal processing against SciPy and NeuroKit2
 	$(UV) pip install --quiet --python $(PYTHON) --constraints constraints.txt --editable '.[bench]'
 	$(PYTHON) benches/dsp.py
+	cargo bench --quiet --manifest-path rust_dsp/Cargo.toml --package rust_dsp_core --features stages --bench stages
 
 clean:  ## remove the home with all its data, and the environment
 	rm -rf $(ACCELKD_HOME) $(VENV)

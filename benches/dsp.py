@@ -1,6 +1,6 @@
 """Speed of rust_dsp against careful NumPy/SciPy and against NeuroKit2: `make bench-dsp`.
 
-Everything is timed in this process on one thread, the contestants in turn, by CPU time; the table has the medians.
+Everything is timed in this process on one thread, the contestants in turn, by CPU time; the tables have the medians.
 A recording is 60 s of 4 PPG channels, 1 dark slot and 3 accelerometer axes at one rate.
 """
 
@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import platform
 import resource
+import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import neurokit2  # type: ignore[import-untyped]  # it has no types
 import numpy as np
@@ -29,8 +30,10 @@ RATE_HZ = 256
 FULL_SCALE = (-1.0, float(1 << 22))
 RECORDINGS = 64
 SCIPY_RECORDINGS = 32
+LONG_BATCH = 1024
 ROUNDS = 9
 
+Name = TypeVar("Name")
 Batch = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.float32]]
 
 
@@ -97,18 +100,20 @@ class SciPyBaseline:
         return z
 
 
-def medians_s(
-    contestants: dict[str, tuple[Callable[[], object], int]], clock: Callable[[], float] = time.process_time
-) -> dict[str, float]:
-    """Median time per item of each (function, items it works on), taken in turn after one round to warm up."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
+def times_s(
+    contestants: dict[Name, tuple[Callable[[], object], int]],
+    clock: Callable[[], float] = time.process_time,
+    summary: Callable[[list[float]], float] = statistics.median,
+) -> dict[Name, float]:
+    """Time per item of each (function, items it works on), taken in turn after one round to warm up."""
+    times: dict[Name, list[float]] = {name: [] for name in contestants}
     for warm in [False] + [True] * ROUNDS:
         for name, (function, items) in contestants.items():
             start = clock()
             function()
             if warm:
                 times[name].append((clock() - start) / items)
-    return {name: float(np.median(values)) for name, values in times.items()}
+    return {name: summary(values) for name, values in times.items()}
 
 
 def plan_at(rate_hz: float, instruction_set: Any = None) -> rust_dsp.Plan:
@@ -163,13 +168,13 @@ def whole_preprocessing(streams: Batch) -> None:
     best = plan_at(RATE_HZ, sets[0])
     singles = [tuple(stream[i : i + 1] for stream in streams) for i in range(RECORDINGS)]
     contestants["one recording a call"] = (lambda: [best.preprocess(*one, threads=1) for one in singles], RECORDINGS)
-    medians = medians_s(contestants)
+    medians = times_s(contestants)
 
     read_bytes = sum(stream[0].nbytes for stream in streams)
     moved_bytes = read_bytes + 7 * OUTPUT_SAMPLES * 4
     big = np.ones(1 << 24)
     other = np.empty_like(big)
-    copy_s = medians_s({"copy": (lambda: np.copyto(other, big), 1)})["copy"]
+    copy_s = times_s({"copy": (lambda: np.copyto(other, big), 1)})["copy"]
     bandwidth = 2 * big.nbytes / copy_s
     table(
         f"`preprocess`, {RATE_HZ} Hz (largest difference from SciPy: {difference:.1e})",
@@ -188,55 +193,44 @@ def whole_preprocessing(streams: Batch) -> None:
     )
     print(f"\nMemory bandwidth (copy of {big.nbytes / 1e6:.0f} MB): {bandwidth / 1e9:.1f} GB/s.")
 
-    block = bytes(1 << 23)
-    with ThreadPoolExecutor(2) as pool:  # hashing needs no memory to speak of and no interpreter lock
-        wall = medians_s(
-            {
-                "1 thread": (lambda: best.preprocess(*streams, threads=1), RECORDINGS),
-                "2 threads": (lambda: best.preprocess(*streams, threads=2), RECORDINGS),
-                "1 hash after the other": (lambda: [hashlib.sha256(block) for _ in range(2)], 2),
-                "2 hashes": (lambda: list(pool.map(hashlib.sha256, [block] * 2)), 2),
-            },
-            time.perf_counter,
-        )
-    print(
-        f"Two threads: {wall['1 thread'] / wall['2 threads']:.2f}× in wall time;"
-        f" two threads that only hash: {wall['1 hash after the other'] / wall['2 hashes']:.2f}×."
-    )
 
+def two_threads_and_memory(streams: Batch) -> None:
+    """On a batch that takes a tenth of a second: shorter ones end before the second thread has a core of its own."""
+    plan = plan_at(RATE_HZ)
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    size = np.zeros((RECORDINGS * 16, 1, 1), np.int8).size
-    many: Any = [np.concatenate([stream] * 16) for stream in streams]
+    many: Any = [np.concatenate([stream] * (LONG_BATCH // RECORDINGS)) for stream in streams]
     with_input_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = best.preprocess(*many, threads=1)
+    found = plan.preprocess(*many, threads=1)
     extra_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - with_input_kb
     output_kb = (found.ppg.nbytes + found.accel.nbytes) / 1024
-    if with_input_kb > before_kb:  # else an earlier peak hides this one
-        print(f"Peak memory of {size} recordings beyond input and output: {(extra_kb - output_kb) / 1024:.1f} MB.")
 
-
-def stages(streams: Batch) -> None:
-    """By leaving things out: what remains at 64 Hz without a dark slot is reading, band-pass, z-score and writing."""
-    ppg, dark, accel = streams
-    slow_ppg, _, slow_accel = recordings(RECORDINGS, OUTPUT_RATE_HZ)
-    plan, slow = plan_at(RATE_HZ), plan_at(OUTPUT_RATE_HZ)
-    medians = medians_s(
-        {
-            "all": (lambda: plan.preprocess(ppg, dark, accel, threads=1), RECORDINGS),
-            "no dark": (lambda: plan.preprocess(ppg, None, accel, threads=1), RECORDINGS),
-            "64 Hz": (lambda: slow.preprocess(slow_ppg, None, slow_accel, threads=1), RECORDINGS),
+    block = bytes(1 << 26)  # hashing needs little memory bandwidth and no interpreter lock
+    with ThreadPoolExecutor(2) as pool:
+        contenders: dict[str, list[Callable[[], object]]] = {
+            "`preprocess`, output given by the caller": [
+                partial(plan.preprocess, *many, threads=threads, ppg_out=found.ppg, accel_out=found.accel)
+                for threads in (1, 2)
+            ],
+            "`preprocess`, output allocated": [partial(plan.preprocess, *many, threads=threads) for threads in (1, 2)],
+            "only hashing: what the machine allows": [
+                lambda: [hashlib.sha256(block) for _ in range(2)],
+                lambda: list(pool.map(hashlib.sha256, [block] * 2)),
+            ],
         }
-    )
-    parts = {
-        "dark subtraction": medians["all"] - medians["no dark"],
-        "reading, validity and line at 256 instead of 64 Hz, and resampling": medians["no dark"] - medians["64 Hz"],
-        "reading at 64 Hz, band-pass, z-score, writing": medians["64 Hz"],
-    }
+        functions = {(name, threads): (pair[threads - 1], 1) for name, pair in contenders.items() for threads in (1, 2)}
+        best = times_s(functions, time.perf_counter, min)
     table(
-        "Stages of `preprocess` at 256 Hz, by difference",
-        ("", "µs", "share"),
-        [(name, f"{s * 1e6:.0f}", f"{s / medians['all']:.0%}") for name, s in parts.items()],
+        f"Two threads: {LONG_BATCH} recordings, wall time, fastest of {ROUNDS} rounds",
+        ("", "1 thread (ms)", "2 threads (ms)", "ratio"),
+        [
+            (name, f"{one * 1e3:.0f}", f"{two * 1e3:.0f}", f"{one / two:.2f}×")
+            for name in contenders
+            for one, two in [(best[name, 1], best[name, 2])]
+        ],
     )
+    if with_input_kb > before_kb:  # else an earlier peak hides this one
+        extra_mb = (extra_kb - output_kb) / 1024
+        print(f"\nPeak memory of {LONG_BATCH} recordings beyond input and output: {extra_mb:.1f} MB.")
 
 
 def other_rates() -> None:
@@ -249,7 +243,7 @@ def other_rates() -> None:
     table(
         "`preprocess` at other rates",
         ("", "µs per recording", "recordings/s"),
-        [(name, f"{s * 1e6:.0f}", f"{1 / s:.0f}") for name, s in medians_s(contestants).items()],
+        [(name, f"{s * 1e6:.0f}", f"{1 / s:.0f}") for name, s in times_s(contestants).items()],
     )
 
 
@@ -262,7 +256,7 @@ def labels(streams: Batch) -> None:
             _, found = neurokit2.ppg_peaks(channel, sampling_rate=OUTPUT_RATE_HZ)
             neurokit2.hrv_time(found["PPG_Peaks"], sampling_rate=OUTPUT_RATE_HZ)
 
-    medians = medians_s(
+    medians = times_s(
         {
             "NeuroKit2 `ppg_peaks` + `hrv_time`": (neurokit, len(few)),
             "`label`": (lambda: rust_dsp.label(z, threads=1), len(z)),
@@ -281,7 +275,7 @@ def main() -> None:
     with threadpool_limits(1):
         streams = recordings(RECORDINGS, RATE_HZ)
         whole_preprocessing(streams)
-        stages(streams)
+        two_threads_and_memory(streams)
         other_rates()
         labels(streams)
 

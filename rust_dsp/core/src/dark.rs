@@ -151,6 +151,12 @@ impl<'a> Dark<'a> {
         Self { slots, frames, schedule, recording }
     }
 
+    /// The dark samples.
+    #[cfg(feature = "stages")]
+    pub(crate) fn slots(self) -> &'a [Samples<'a>] {
+        self.slots
+    }
+
     /// The LED samples of `channel` whose ambient light is surely known if all dark samples are valid.
     ///
     /// Surely: half as far from the ends of the dark recording as is allowed. Near the limit `repair` decides.

@@ -2,7 +2,7 @@
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 use crate::OUTPUT_SAMPLES;
 use crate::beats::{Signal, multi_scale_peaks, polarity, slope, two_moving_averages, upslope_times};
@@ -143,7 +143,9 @@ pub fn label_batch(
 ) -> Result<Vec<Label>, rayon::ThreadPoolBuildError> {
     Ok(match threads::pool(threads, segments.len())? {
         None => segments.iter().map(|&segment| label(segment, known)).collect(),
-        Some(pool) => pool.install(|| segments.par_iter().map(|&segment| label(segment, known)).collect()),
+        Some(pool) => {
+            pool.install(|| segments.par_iter().with_max_len(8).map(|&segment| label(segment, known)).collect())
+        }
     })
 }
 

@@ -27,6 +27,9 @@ mod zscore;
 pub use label::{Label, SegmentSamples, label, label_batch};
 pub use lanes::InstructionSet;
 pub use plan::{Device, Plan, PlanError};
+#[cfg(feature = "stages")]
+#[doc(hidden)]
+pub use preprocess::stages::time_stages;
 pub use preprocess::{Channel, Destination, PreprocessError, Recording};
 pub use samples::Samples;
 pub use validity::Status;

@@ -3,10 +3,13 @@
 //! Rows of one sampling rate are taken eight at a time, whatever recordings they belong to, and stream in blocks from
 //! memory through dark subtraction and resampling; the filters then run over the 64 Hz signal.
 
+#[cfg(feature = "stages")]
+pub(crate) mod stages;
+
 use std::cell::RefCell;
 use std::ops::Range;
 
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 use thiserror::Error;
 
 use crate::bandpass::{BUFFER, LaneFilters, filter};
@@ -130,10 +133,31 @@ impl Plan {
         let mut ppg_channels = vec![unknown; recordings.len() * ppg.rows];
         let mut accel_channels = vec![unknown; recordings.len() * accel.rows];
 
-        // Rows in the order of the recordings, each list of one sampling rate
+        let [mut first, mut second] = self.rows(recordings, (ppg, &mut ppg_channels), (accel, &mut accel_channels));
+        let mut groups = Vec::new();
+        for (resampler, rows) in [(&self.ppg_resampler, &mut first), (&self.accel_resampler, &mut second)] {
+            if let Some(resampler) = resampler {
+                groups.extend(rows.chunks_mut(LANES).map(|rows| Group { resampler, rows }));
+            }
+        }
+        match threads::pool(threads, groups.len())? {
+            None => groups.into_iter().for_each(|group| self.process(group)),
+            // One by one, so that no thread is left with many when the others have none
+            Some(pool) => pool.install(|| groups.into_par_iter().with_max_len(1).for_each(|group| self.process(group))),
+        }
+        Ok((ppg_channels, accel_channels))
+    }
+
+    /// Rows with their places in the output, in the order of the recordings; each list has one sampling rate.
+    fn rows<'a, T>(
+        &'a self,
+        recordings: &'a [Recording<'a>],
+        ppg: (Destination<'a, T>, &'a mut [Channel]),
+        accel: (Destination<'a, T>, &'a mut [Channel]),
+    ) -> [Vec<Row<'a, T>>; 2] {
         let (mut first, mut second) = (Vec::new(), Vec::new());
-        let mut ppg_places = ppg.samples.chunks_exact_mut(OUTPUT_SAMPLES).zip(&mut ppg_channels);
-        let mut accel_places = accel.samples.chunks_exact_mut(OUTPUT_SAMPLES).zip(&mut accel_channels);
+        let mut ppg_places = ppg.0.samples.chunks_exact_mut(OUTPUT_SAMPLES).zip(ppg.1);
+        let mut accel_places = accel.0.samples.chunks_exact_mut(OUTPUT_SAMPLES).zip(accel.1);
         for (number, recording) in recordings.iter().enumerate() {
             let dark = match &self.dark {
                 Some(schedule) if !recording.dark.is_empty() => Some(Dark::new(&recording.dark, schedule, number)),
@@ -152,18 +176,7 @@ impl Plan {
                 }
             }
         }
-
-        let mut groups = Vec::new();
-        for (resampler, rows) in [(&self.ppg_resampler, &mut first), (&self.accel_resampler, &mut second)] {
-            if let Some(resampler) = resampler {
-                groups.extend(rows.chunks_mut(LANES).map(|rows| Group { resampler, rows }));
-            }
-        }
-        match threads::pool(threads, groups.len())? {
-            None => groups.into_iter().for_each(|group| self.process(group)),
-            Some(pool) => pool.install(|| groups.into_par_iter().for_each(|group| self.process(group))),
-        }
-        Ok((ppg_channels, accel_channels))
+        [first, second]
     }
 
     fn check<T>(
@@ -310,48 +323,73 @@ fn ingest<L: Lanes, T>(
     workspace.dark.clear();
     workspace.rows = Tile::default();
     let (samples, block) = (resampler.samples, resampler.block());
-    let plain = rows.iter().map(Row::plain).reduce(|a, b| a.start.max(b.start)..a.end.min(b.end)).unwrap_or_default();
+    let plain = plain(rows);
     for start in (0..samples).step_by(block) {
         let end = (start + block).min(samples);
         for from in (start..end).step_by(TILE) {
             let count = TILE.min(end - from);
-            if plain.start <= from && from + TILE <= plain.end {
-                let mut lane = 0;
-                for rows in rows.chunk_by(Row::is_like) {
-                    let tiles = &mut workspace.rows.0[lane..lane + rows.len()];
-                    let repairs = repairs.map(|repairs| (repairs, lane));
-                    lane += rows.len();
-                    let valid = with_slice!(rows[0].samples, slice => {
-                        bring_plain(lanes, slice, rows, from, repairs, tiles, &mut workspace.dark)
-                    });
-                    if !valid {
-                        return Err(Invalid);
-                    }
-                }
-            } else {
-                for (lane, row) in rows.iter().enumerate() {
-                    row.prefetch(lanes, from);
-                    let tile = &mut workspace.rows.0[lane][..count];
-                    let gaps = repairs.map(|repairs| &repairs.rows[lane]);
-                    if gaps.is_some_and(|gaps| gaps.status != Status::GOOD) {
-                        continue; // rejected: the lane stays zero
-                    }
-                    if !row.bring(lanes, from, repairs, tile, &mut workspace.dark) {
-                        return Err(Invalid);
-                    }
-                    for patch in gaps.iter().flat_map(|gaps| &gaps.patches) {
-                        patch.apply(from, tile);
-                    }
-                }
-            }
-            if count < TILE {
-                workspace.rows.0.iter_mut().for_each(|row| row[count..].fill(0.0));
+            if !bring_tile(lanes, rows, &plain, from..from + count, repairs, &mut workspace.rows, &mut workspace.dark) {
+                return Err(Invalid);
             }
             sums.transpose(lanes, &workspace.rows, workspace.stream.push(count), from, samples);
         }
         workspace.stream.resample(lanes, resampler, &mut workspace.signal[..OUTPUT_SAMPLES], end == samples);
     }
     Ok(sums)
+}
+
+/// Samples that are plain in all rows.
+fn plain<T>(rows: &[Row<'_, T>]) -> Range<usize> {
+    rows.iter().map(Row::plain).reduce(|a, b| a.start.max(b.start)..a.end.min(b.end)).unwrap_or_default()
+}
+
+/// Bring the samples `span` of the rows, at most a tile; `plain` are those whose dark samples are the same in every frame.
+///
+/// False if one is invalid; with repairs always true.
+#[inline(always)]
+fn bring_tile<L: Lanes, T>(
+    lanes: L,
+    rows: &[Row<'_, T>],
+    plain: &Range<usize>,
+    span: Range<usize>,
+    repairs: Option<&Repairs>,
+    tiles: &mut Tile<f64>,
+    dark_tile: &mut DarkTile,
+) -> bool {
+    let (from, count) = (span.start, span.len());
+    if plain.start <= from && from + TILE <= plain.end {
+        let mut lane = 0;
+        for rows in rows.chunk_by(Row::is_like) {
+            let tiles = &mut tiles.0[lane..lane + rows.len()];
+            let repairs = repairs.map(|repairs| (repairs, lane));
+            lane += rows.len();
+            let valid = with_slice!(rows[0].samples, slice => {
+                bring_plain(lanes, slice, rows, from, repairs, tiles, dark_tile)
+            });
+            if !valid {
+                return false;
+            }
+        }
+    } else {
+        for (lane, row) in rows.iter().enumerate() {
+            row.prefetch(lanes, from);
+            let tile = &mut tiles.0[lane][..count];
+            let gaps = repairs.map(|repairs| &repairs.rows[lane]);
+            if gaps.is_some_and(|gaps| gaps.status != Status::GOOD) {
+                continue; // rejected: the lane stays zero
+            }
+            if !row.bring(lanes, from, repairs, tile, dark_tile) {
+                return false;
+            }
+            for patch in gaps.iter().flat_map(|gaps| &gaps.patches) {
+                patch.apply(from, tile);
+            }
+        }
+    }
+    if count < TILE {
+        tiles.0.iter_mut().for_each(|row| row[count..].fill(0.0));
+    }
+    true
 }
 
 /// A tile of rows that are alike, where nothing has to be looked at but the samples themselves.
