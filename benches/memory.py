@@ -1,0 +1,112 @@
+"""Memory of eight batches that arrive at once, each in a run of its own: `make demo && python -m benches.memory`.
+
+Lands them in a copy of the demo's home, starts Dagster with its daemon as `make ui` does, with room for eight runs, and
+adds up, several times a second, what the processes of the runs hold, until all are embedded. The first run to write has
+to wait until all batches are cut, so that all runs are there together however slowly they start. Anonymous memory is
+what nobody else shares; proportional memory counts mapped files too, those that several share in parts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+
+from accelkd.lake import Lake
+from accelkd.recordings.simulator import simulate_batch
+from accelkd.warehouse.staging import staging_lock
+from tests.e2e.ui import dagster_dev
+
+LIMIT_S = 3600
+PAUSE_S = 0.2
+
+
+@dataclass(frozen=True)
+class Held:
+    """What processes hold at one moment."""
+
+    processes: int
+    anonymous_mb: float
+    proportional_mb: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batches", type=int, default=8)
+    parser.add_argument("--participants", type=int, default=96, help="of a batch, with eight minutes each")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        lake = Lake(Path(shutil.copytree(Lake.from_environment().root, Path(scratch) / "home")))
+        settings = lake.root / "dagster" / "dagster.yaml"
+        text = settings.read_text(encoding="utf-8")
+        settings.write_text(
+            re.sub(r"max_concurrent_runs: \d+", f"max_concurrent_runs: {arguments.batches}", text), encoding="utf-8"
+        )
+        names = [f"memory-{number}" for number in range(arguments.batches)]
+        waiting = Lake(Path(scratch) / "waiting")
+        for number, name in enumerate(names):
+            simulate_batch(
+                waiting.landing,
+                name,
+                participants=arguments.participants,
+                segments=8,
+                seed=11,
+                profile="easy",
+                first_participant=1000 + number * arguments.participants,
+                processes=2,
+            )
+        with dagster_dev(lake, lake.root / "dagster"):
+            for name in names:  # all at once
+                waiting.batch(name).rename(lake.batch(name))
+            with staging_lock(lake):
+                samples = watch(lake, names, "segments")
+            samples += watch(lake, names, "accel_student_embeddings")
+    print("| | processes | anonymous (MB) | proportional (MB) |", "|---|---|---|---|", sep="\n")
+    for what, key in (("most anonymous", "anonymous_mb"), ("most proportional", "proportional_mb")):
+        most = max(samples, key=lambda held: getattr(held, key))
+        print(f"| {what} | {most.processes} | {most.anonymous_mb:.0f} | {most.proportional_mb:.0f} |")
+    print(f"\nThe most of {len(samples)} samples. Processes are runs, and those that they embed in.")
+
+
+def watch(lake: Lake, names: list[str], asset: str) -> list[Held]:
+    """Samples until every batch has the asset."""
+    samples: list[Held] = []
+    deadline = time.monotonic() + LIMIT_S
+    with dg.DagsterInstance.from_config(str(lake.root / "dagster")) as instance:
+        while not set(names) <= instance.get_materialized_partitions(dg.AssetKey(asset)):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the batches did not get {asset} in time")
+            asked = time.monotonic()
+            while time.monotonic() - asked < 5:  # asking costs time of the cores that the runs need
+                samples.append(held_by_runs(lake))
+                time.sleep(PAUSE_S)
+    return samples
+
+
+def held_by_runs(lake: Lake) -> Held:
+    """What the processes that work on the home's runs hold now, with the processes that they started."""
+    home = f"DAGSTER_HOME={lake.root / 'dagster'}".encode()
+    processes, anonymous_kb, proportional_kb = 0, 0, 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"spawn_main" not in (folder / "cmdline").read_bytes():
+                continue
+            if home not in (folder / "environ").read_bytes().split(b"\0"):
+                continue
+            found = dict(re.findall(r"^(\w+): +(\d+) kB", (folder / "smaps_rollup").read_text(), re.MULTILINE))
+        except (FileNotFoundError, ProcessLookupError):  # it has just ended
+            continue
+        processes += 1
+        anonymous_kb += int(found["Anonymous"])
+        proportional_kb += int(found["Pss"])
+    return Held(processes, anonymous_kb / 1e3, proportional_kb / 1e3)
+
+
+if __name__ == "__main__":
+    main()
