@@ -1,4 +1,4 @@
-"""Take the pictures of docs/operations.md anew, on a copy of a home on which the whole pipeline has run.
+"""Take the pictures of docs/operations.md and README.md anew, on a copy of a home on which the whole pipeline has run.
 
     ACCELKD_HOME=some/home python -m tests.e2e.screenshots docs/images
 
@@ -74,6 +74,13 @@ def promotion(page: Page) -> None:
     page.get_by_text("Show Markdown").first.click()
 
 
+def probe_report(page: Page) -> None:
+    page.set_viewport_size({"width": 1840, "height": 800})  # the figure is as wide as four fifths of it
+    page.goto("/assets/accel_student_probes")
+    page.locator("tr", has_text="predicted_against_measured").get_by_text("Show Markdown").first.click()
+    page.locator("img[src^='data:image/png']").first.wait_for()
+
+
 def automation(page: Page) -> None:
     page.goto("/automation")
     page.get_by_text("weekly_retraining").first.wait_for()
@@ -88,6 +95,7 @@ PICTURES: dict[str, Callable[[Page], None]] = {
     "columns": columns,
     "backfill": backfill,
     "promotion": promotion,
+    "probe-report": probe_report,
     "automation": automation,
 }
 

@@ -15,6 +15,7 @@ from accelkd.current import current_checkpoint, current_models, decide
 from accelkd.lake import Lake
 from accelkd.recordings.arrivals import refuse
 from accelkd.training.checkpoint import WEIGHTS
+from accelkd.warehouse.inspect import table_contents
 from accelkd.warehouse.staging import staging
 from assets.encoders import Training
 from assets.partitions import arrival_batches
@@ -25,7 +26,7 @@ from orchestration.jobs import request_catch_up
 from orchestration.promotions import tell_of_promotions
 from tests.e2e.conftest import Home, simulate_small
 from tests.lakes import land
-from tests.reliability.test_damage import flip
+from tests.reliability.test_damage import flip, flip_all
 
 NAME = str(arrival_batches.name)
 
@@ -127,6 +128,21 @@ def test_with_new_data_a_damaged_teacher_is_trained_again_with_its_student(
 def land_late(lake: Lake, instance: dg.DagsterInstance) -> None:
     simulate_small(lake, "late", 40, participants=2)
     instance.add_dynamic_partitions(NAME, ["late"])
+
+
+def test_a_damaged_staging_file_is_made_anew_after_a_catch_up_that_failed(
+    lake: Lake, instance: dg.DagsterInstance, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = table_contents(lake.published)
+    flip_all(lake.staging)
+    assert materialize_missing(lake, instance).materialized == []  # nothing needs the file
+    simulate_small(lake, "late", 40, participants=2)
+    assert ("segment_tables", "late") in materialize_missing(lake, instance, retrain=False).failed
+    assert not materialize_missing(lake, instance, retrain=False).failed
+    assert "staging.duckdb is damaged or gone" in capsys.readouterr().out
+    after = table_contents(lake.published)
+    assert after["batches"][0] == before["batches"][0] + 1
+    assert after["models"] == before["models"]
 
 
 def due_of_late(lake: Lake, instance: dg.DagsterInstance) -> set[str]:
