@@ -303,7 +303,8 @@ def transformer_cl(results: Results) -> ResultTable:
     for target in SEGMENT_TARGETS:
         header += [f"{UNITS[target]} paper", "ours"]
     rows = []
-    for experiment in (*names, *(f"{name}-transformer" for name in names), CONSTANT):
+    twins = (f"{name}-transformer" for name in names)
+    for experiment in (*names, *twins, "accel-kd-mae-efficientnet", "accel-kd-mae", CONSTANT):
         row = [_name(experiment)]
         for target in SEGMENT_TARGETS:
             theirs = [_printed(13, experiment, target, "mae", fraction) for fraction in (1.0, LOW_FRACTION)]
@@ -315,7 +316,11 @@ def transformer_cl(results: Results) -> ResultTable:
             )
         rows.append((*row, _test_n(results, experiment, SEGMENT_TARGETS), _seeds(results, experiment, "hr_bpm")))
     title = "Contrastive learning with EfficientNets and with Transformers: MAE with 100 % (0.1 %) of the labels"
-    return ResultTable(13, title, (*header, "N test", "seeds"), tuple(rows))
+    note = (
+        "The paper's table ends with the Transformer twins. The student of PPG-MAE is ours to add, in both "
+        "architectures: `accel-kd-mae-efficientnet` has that of `accel-cl` and `accel-kd-cl`."
+    )
+    return ResultTable(13, title, (*header, "N test", "seeds"), tuple(rows), (note,))
 
 
 _SIMULTANEOUS = tuple(
