@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from urllib.parse import urlencode
 
 import dagster as dg
 from PIL import Image
@@ -30,14 +29,8 @@ SHORTEN = """home => {
 }"""
 
 
-ALL_GREEN = """() => {
-    const boxes = [...document.querySelectorAll("[class*=minimalAssetNodeBox]")];
-    return boxes.length && boxes.every(box => box.style.getPropertyValue("--minimal-bg").includes("green"));
-}"""
-
-
 def graph(page: Page) -> None:
-    page.goto("/asset-groups?" + urlencode({"asset-selection": 'not tag:"cadence"="by-hand"'}))
+    page.goto("/asset-groups")
     nodes = page.locator("svg foreignObject")
     for group in ("recordings", "segments", "cohort", "encoders", "embeddings", "reports", "warehouse"):
         nodes.get_by_text(group, exact=True).first.click()
@@ -45,7 +38,7 @@ def graph(page: Page) -> None:
     page.set_viewport_size({"width": 1600, "height": 800})
     page.reload()  # which fits what is unfolded into the page
     nodes.get_by_text("publish").first.wait_for()
-    page.wait_for_function(ALL_GREEN)  # everything is materialized, and the page knows
+    page.wait_for_timeout(60_000)  # for the colours of what is materialized: on a busy machine they come one by one
 
 
 def landing(page: Page) -> None:
