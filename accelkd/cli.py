@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--segments", type=int, required=True, metavar="K", help="one-minute recordings of each")
     simulate.add_argument("--seed", type=int, required=True)
     simulate.add_argument("--batch", required=True, metavar="ID")
-    simulate.add_argument("--profile", default="realistic", help="difficulty: easy, realistic, hard or varied")
+    simulate.add_argument("--profile", default="realistic", help="difficulty: easy, realistic or hard")
     simulate.add_argument("--rate-hz", type=int, default=64, choices=(64, 256))
     simulate.add_argument("--first-participant", type=int, default=0, metavar="N", help="number of the first person")
     simulate.add_argument("--max-participants", type=int, default=MAX_PARTICIPANTS, metavar="N", help=_CUT)

@@ -32,7 +32,7 @@ SEGMENT_TARGETS: tuple[Literal["hr_bpm", "sdnn_ms", "rmssd_ms"], ...] = ("hr_bpm
 class CohortPlan:
     """What is simulated."""
 
-    profile: str  # of the simulator: easy, realistic, hard or varied
+    profile: str  # difficulty: easy, realistic or hard
     participants: int
     segments: int  # one-minute recordings of each participant
     seed: int = 7

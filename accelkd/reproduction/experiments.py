@@ -359,15 +359,6 @@ PRESETS = {
         scale=replace(_longer(_SMALL, 3), precision="bf16", log_every=60),
         names=_LONGER,
     ),
-    # Whether pairs of one segment or of one participant are better, where people vary more
-    "varied": _preset(
-        "varied",
-        CohortPlan("varied", participants=480, segments=8),
-        (0,),
-        pools=100,
-        scale=_SMALL,
-        names=("ppg-cl", "ppg-cl-participant", "accel-kd-cl", "accel-kd-cl-participant"),
-    ),
     # The paper's sizes on one data-centre GPU
     "gpu": _preset(
         "gpu",

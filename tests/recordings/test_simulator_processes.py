@@ -165,18 +165,6 @@ def test_sensor_noise_has_the_density_of_its_profile(people: Traits, rate_hz: in
     assert noise_g == pytest.approx(0.001 * np.sqrt(rate_hz / 64.0), rel=0.15)
 
 
-def test_a_minutes_spread_moves_the_variance_of_heart_rates_from_between_people_to_within(people: Traits) -> None:
-    who = np.repeat(np.arange(500), 8)
-
-    def share_between(minute_spread: float) -> float:
-        rhythm = draw_rhythm(participant_stream(3, 0, 0), people.rows(who), 1.15, minute_spread)
-        rates = rhythm.heart_rate_bpm.reshape(500, 8)
-        return 1.0 - float(rates.var(axis=1, ddof=1).mean() / rates.var())
-
-    assert share_between(PROFILES["easy"].minute_spread) == pytest.approx(0.66, abs=0.05)
-    assert share_between(PROFILES["varied"].minute_spread) == pytest.approx(0.33, abs=0.05)
-
-
 # Arithmetic
 
 

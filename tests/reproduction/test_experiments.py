@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import pytest
 
@@ -113,12 +113,6 @@ def test_longer_trains_what_small_trains_for_three_times_as_many_steps() -> None
         assert experiment.needs == small[name].needs
 
 
-def test_varied_trains_what_small_trains_on_another_cohort() -> None:
-    small, varied = preset("small"), preset("varied")
-    assert all(experiment == small.experiments[name] for name, experiment in varied.experiments.items())
-    assert replace(varied.cohort, profile="easy") == small.cohort
-
-
 def test_more_seeds_come_last_and_only_for_the_main_comparison() -> None:
     chosen = preset("small")
     runs = chosen.runs()
@@ -149,7 +143,7 @@ def test_every_experiment_is_shown_somewhere() -> None:
 
 
 def test_unknown_presets_are_told_apart() -> None:
-    with pytest.raises(ValueError, match="smoke, small, longer, varied, gpu"):
+    with pytest.raises(ValueError, match="smoke, small, longer, gpu"):
         preset("huge")
 
 

@@ -38,9 +38,7 @@ class Rhythm:
     atrial_fibrillation: npt.NDArray[np.bool_]
 
 
-def draw_rhythm(
-    rng: np.random.Generator, people: Traits, heart_rate_spread: float, minute_spread: float = 1.0
-) -> Rhythm:
+def draw_rhythm(rng: np.random.Generator, people: Traits, heart_rate_spread: float) -> Rhythm:
     """One minute for each of `people`."""
     n = len(people.age_years)
     hour = 24.0 * rng.random(n)
@@ -49,16 +47,14 @@ def draw_rhythm(
     # Heart rate peaks in the afternoon (Vandewalle et al., J Sleep Res 2007, 16:148)
     rate_bpm = (
         people.heart_rate_bpm
-        + 4.0 * minute_spread * arousal
-        + 3.0 * minute_spread * np.cos(2.0 * np.pi * (hour - 15.0) / 24.0)
-        + 2.0 * minute_spread * rng.standard_normal(n)
+        + 4.0 * arousal
+        + 3.0 * np.cos(2.0 * np.pi * (hour - 15.0) / 24.0)
+        + 2.0 * rng.standard_normal(n)
     )
     rate_bpm = _MEAN_HEART_RATE_BPM + heart_rate_spread * (rate_bpm - _MEAN_HEART_RATE_BPM)
     rate_bpm = np.clip(rate_bpm + 10.0 * afib, 40.0, 140.0)
     mean_s = 60.0 / rate_bpm
-    ln_rmssd = np.clip(
-        people.ln_rmssd + minute_spread * 0.28 * rng.standard_normal(n) - minute_spread * 0.07 * arousal, 1.2, 5.0
-    )
+    ln_rmssd = np.clip(people.ln_rmssd + 0.28 * rng.standard_normal(n) - 0.07 * arousal, 1.2, 5.0)
     lf_hf = people.lf_hf * np.exp(0.35 * rng.standard_normal(n) + 0.10 * arousal)
     respiratory_share = np.clip(0.62 + 0.15 * rng.standard_normal(n), 0.2, 0.95)
     breathing_hz = np.clip(people.breathing_hz + 0.025 * rng.standard_normal(n) + 0.012 * arousal, 0.12, 0.45)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,6 @@ class Profile:
     ppg_artefact: float  # how much of a movement reaches the optical channels, relative to the pulse
     ambient_counts: float  # ambient light
     heart_rate_spread: float  # widens (above 1) the heart rates between and within people
-    minute_spread: float  # widens how much the minutes of one person differ in heart rate and variability
     fault_share: float  # share of recordings with a fault of the device or its wearing
 
 
@@ -48,7 +47,6 @@ PROFILES = {
         ppg_artefact=0.15,
         ambient_counts=6_000.0,
         heart_rate_spread=1.15,
-        minute_spread=1.0,
         fault_share=0.015,
     ),
     "realistic": Profile(
@@ -68,7 +66,6 @@ PROFILES = {
         ppg_artefact=0.25,
         ambient_counts=9_000.0,
         heart_rate_spread=1.0,
-        minute_spread=1.0,
         fault_share=0.02,
     ),
     "hard": Profile(
@@ -88,9 +85,6 @@ PROFILES = {
         ppg_artefact=0.25,
         ambient_counts=12_000.0,
         heart_rate_spread=1.0,
-        minute_spread=1.0,
         fault_share=0.03,
     ),
 }
-# In `easy` two thirds of the variance of heart rates lie between people; here who somebody is tells less of the minute.
-PROFILES["varied"] = replace(PROFILES["easy"], minute_spread=2.0)

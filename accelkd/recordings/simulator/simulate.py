@@ -187,7 +187,7 @@ def _minutes(job: _Job, person: int, people: Traits, start: int) -> _Minutes:
     rng = participant_stream(job.seed, number, start // _BLOCK)
     n = len(people.age_years)
     # What happens comes before how it is sampled: both rates see the same minutes
-    rhythm = draw_rhythm(rng, people, profile.heart_rate_spread, profile.minute_spread)
+    rhythm = draw_rhythm(rng, people, profile.heart_rate_spread)
     movements = draw_movements(rng, n, profile.movements_per_min, profile.movement_mg)
     faults = draw_faults(rng, n, profile.fault_share)
     duration_s = draw_duration(rng, faults)
