@@ -166,6 +166,9 @@ def whole_preprocessing(streams: Batch) -> None:
         plan = plan_at(RATE_HZ, name)
         contestants[name] = (partial(plan.preprocess, *streams, threads=1), RECORDINGS)
     best = plan_at(RATE_HZ, sets[0])
+    out = best.preprocess(*streams, threads=1)
+    given = partial(best.preprocess, *streams, threads=1, ppg_out=out.ppg, accel_out=out.accel)
+    contestants[f"{sets[0]}, output given by the caller"] = (given, RECORDINGS)  # the kernel has no new pages to clear
     singles = [tuple(stream[i : i + 1] for stream in streams) for i in range(RECORDINGS)]
     contestants["one recording a call"] = (lambda: [best.preprocess(*one, threads=1) for one in singles], RECORDINGS)
     medians = times_s(contestants)
