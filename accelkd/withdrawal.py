@@ -72,6 +72,8 @@ def withdraw(lake: Lake, participant_id: str | None = None) -> Withdrawal:
     unfinished, BlockingIOError while a run is in progress, DamagedFileError for a batch whose files are not those that
     it lists.
     """
+    if participant_id is not None:
+        check_identifier("participant_id", participant_id)  # before the lock's file is made
     with alone(lake):
         journal = lake.root / "withdrawal.json"
         if journal.exists():
@@ -81,7 +83,7 @@ def withdraw(lake: Lake, participant_id: str | None = None) -> Withdrawal:
         elif participant_id is None:
             raise ValueError("no withdrawal was interrupted: name a participant")
         else:
-            going_on = _look_up(lake, check_identifier("participant_id", participant_id))
+            going_on = _look_up(lake, participant_id)
             _note(journal, going_on)
         _remove(lake, going_on, journal)
     return going_on
