@@ -15,6 +15,7 @@ from typing import get_args
 from accelkd.at_work import at_work
 from accelkd.lake import Lake
 from accelkd.recordings.batches import MAX_PARTICIPANTS, batch_ids
+from accelkd.recordings.identifiers import check_identifier
 from accelkd.settings import MotionGate, PresetName, Settings
 
 _CUT = "of one batch; a larger delivery is cut into several, named <ID>-001 and so on"
@@ -135,15 +136,17 @@ def _simulate(arguments: argparse.Namespace) -> int:
 def _ingest(arguments: argparse.Namespace) -> int:
     from accelkd.recordings.ingest import ingest
 
+    check_identifier("batch_id", arguments.batch)  # before the lock's file is made
     lake = Lake.from_environment()
-    summary = ingest(
-        arguments.device,
-        arguments.folder,
-        lake.landing,
-        arguments.batch,
-        replaces=arguments.replaces,
-        max_participants=arguments.max_participants,
-    )
+    with at_work(lake):
+        summary = ingest(
+            arguments.device,
+            arguments.folder,
+            lake.landing,
+            arguments.batch,
+            replaces=arguments.replaces,
+            max_participants=arguments.max_participants,
+        )
     print(summary)
     return 0 if summary.read else 1
 
@@ -263,7 +266,7 @@ def _rebuild_warehouse(_: argparse.Namespace) -> int:
     return 0
 
 
-_AT_WORK = (_ingest, _train, _promote, _rollback, _rebuild_warehouse)  # what a withdrawal cannot go on beside
+_AT_WORK = (_train, _promote, _rollback, _rebuild_warehouse)  # what a withdrawal cannot go on beside, with _ingest
 
 
 if __name__ == "__main__":
