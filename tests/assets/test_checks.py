@@ -160,7 +160,7 @@ BROKEN = {
     "published_equals_staging": (
         "published_warehouse",
         in_warehouse("UPDATE segments SET motion_median_g = motion_median_g + 1"),  # as many rows as before
-        {"tables_that_differ": "main.segments"},
+        {"tables_that_differ": "segments"},
     ),
     "split_is_disjoint": (
         "participant_split",
