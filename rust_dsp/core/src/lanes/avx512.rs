@@ -106,8 +106,8 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     fn max_magnitude(self, a: Self::V, b: Self::V) -> Self::V {
-        // SAFETY: as above. The instruction returns its second operand where one is NaN.
-        unsafe { _mm512_max_pd(_mm512_abs_pd(b), a) }
+        // SAFETY: as above. The larger magnitude, without its sign; the other operand where one is NaN.
+        unsafe { _mm512_range_pd::<0b1011>(b, a) }
     }
 
     #[inline(always)]
