@@ -87,14 +87,31 @@ def candidate_checkpoint(lake: Lake, encoder: EncoderName) -> Path:
     return lake.checkpoint(encoder, _candidate(lake, encoder)["model_id"])
 
 
-def is_damaged(lake: Lake, encoder: EncoderName) -> bool:
-    """Whether a checkpoint was trained and is not there any more with the bytes that were written."""
+def candidate_is_damaged(lake: Lake, encoder: EncoderName) -> bool:
+    """Whether a checkpoint was trained last and is not there any more with the bytes that were written."""
     from accelkd.training.checkpoint import is_complete  # imports torch
 
     try:
         return not is_complete(candidate_checkpoint(lake, encoder))
     except FileNotFoundError:
         return False
+
+
+def in_use_is_damaged(lake: Lake) -> bool:
+    """Whether one of the checkpoints in use is not there any more with the bytes that were written."""
+    from accelkd.training.checkpoint import is_complete  # imports torch
+
+    return not all(is_complete(lake.checkpoint(*one)) for one in current_models(lake).items())
+
+
+def can_replace_what_is_in_use(lake: Lake) -> bool:
+    """Whether the pair in use is damaged and another one was trained since."""
+    models = current_models(lake)
+    return (
+        bool(models)
+        and any(candidate_checkpoint(lake, encoder).name != models.get(encoder) for encoder in (TEACHER, STUDENT))
+        and in_use_is_damaged(lake)
+    )
 
 
 def participants_when_trained(lake: Lake) -> int:

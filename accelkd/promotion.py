@@ -14,6 +14,7 @@ from accelkd.current import (
     current_models,
     decide,
     history,
+    in_use_is_damaged,
     previous_models,
 )
 from accelkd.lake import Lake
@@ -34,12 +35,13 @@ def consider(lake: Lake, *, force: str | None = None) -> Outcome:
     """Compare the pair that was trained last with the one in use, and put it into use if every criterion passes.
 
     What was decided about a pair stays decided, so that going back is not undone by the next run; `force`, a reason,
-    overrides that and every criterion. With a pair in use that is damaged nothing can be compared: a candidate then
-    passes as the first pair does. Tables follow: new embeddings are made beside the old ones and swapped in when
-    complete. Raises FileNotFoundError without a trained pair, ValueError if the student learned from another teacher.
+    overrides that and every criterion. With a pair in use that is damaged nothing can be compared: a candidate, also
+    one that was turned down, then passes as the first pair does. Tables follow: new embeddings are made beside the old
+    ones and swapped in when complete. Raises FileNotFoundError without a trained pair, ValueError if the student
+    learned from another teacher.
     """
     from accelkd.evaluation.compare import compare  # imports torch
-    from accelkd.training.checkpoint import is_complete, read_config
+    from accelkd.training.checkpoint import read_config
 
     candidate: Models = {encoder: candidate_checkpoint(lake, encoder).name for encoder in (TEACHER, STUDENT)}
     learned_from = read_config(lake.checkpoint(STUDENT, candidate[STUDENT]))["teacher"]
@@ -48,12 +50,12 @@ def consider(lake: Lake, *, force: str | None = None) -> Outcome:
             f"student {candidate[STUDENT]} learned from teacher {learned_from}, not from {candidate[TEACHER]}: "
             "train the student again"
         )
-    in_use = current_models(lake)
+    in_use, damaged = current_models(lake), in_use_is_damaged(lake)
     known = _known(lake, candidate, in_use)
-    if known is not None and (candidate == in_use or not force):
+    if known is not None and (candidate == in_use or not (force or damaged)):
         load_decisions(lake)  # a warehouse that was built anew learns of it too
         return Outcome(in_use, known)
-    comparable = in_use if all(is_complete(lake.checkpoint(*one)) for one in in_use.items()) else {}
+    comparable = {} if damaged else in_use
     criteria = compare(lake, candidate, comparable)
     missed = [one for one in criteria if not one.passed]
     if force:

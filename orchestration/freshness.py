@@ -19,7 +19,7 @@ from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.loader import LoadingContextForTest
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
-from accelkd.current import STUDENT, TEACHER, is_damaged
+from accelkd.current import STUDENT, TEACHER, can_replace_what_is_in_use, candidate_is_damaged
 from accelkd.lake import Lake
 
 Step = tuple[dg.AssetKey, str | None]  # an asset, and its partition if it has partitions
@@ -64,11 +64,13 @@ class Freshness:
         stale = status is StaleStatus.STALE or (partition is None and self._read_something_else(key))
         name = key.to_user_string()
         if name in TRAINING:
-            damaged = {encoder for encoder in (TEACHER, STUDENT) if is_damaged(self.lake, encoder)}
+            damaged = {encoder for encoder in (TEACHER, STUDENT) if candidate_is_damaged(self.lake, encoder)}
             if name in damaged:
                 return True
             if not retrain:  # unless the other one will come back as another model
                 return stale and bool(damaged)
+        if name == "encoders_in_use" and can_replace_what_is_in_use(self.lake):
+            return True
         return stale or self._failed(key, partition)
 
     def _read_something_else(self, key: dg.AssetKey) -> bool:

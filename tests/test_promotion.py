@@ -11,6 +11,7 @@ from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import extend_split
 from accelkd.current import (
     Models,
+    can_replace_what_is_in_use,
     current_models,
     decide,
     history,
@@ -114,6 +115,23 @@ def test_a_damaged_pair_in_use_gives_way_to_one_that_stands_alone(lake: Lake) ->
     outcome = consider(lake)
     assert outcome.models == other
     assert "damaged" in outcome.decision.reason
+
+
+def test_a_pair_that_was_turned_down_takes_the_place_of_a_damaged_one(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = train(lake, 0)
+    consider(lake)
+    with monkeypatch.context() as demanding:
+        demanding.setattr("accelkd.evaluation.compare.TOLERANCE", -0.5)
+        other = train(lake, 1)
+        assert consider(lake).decision.action == "rejected"
+    assert consider(lake).models == good
+    assert not can_replace_what_is_in_use(lake)
+    (lake.checkpoint("ppg_teacher", good["ppg_teacher"]) / WEIGHTS).unlink()
+    assert can_replace_what_is_in_use(lake)
+    assert consider(lake).models == other
+    assert not can_replace_what_is_in_use(lake)
 
 
 def test_teacher_and_student_are_swapped_together(lake: Lake) -> None:

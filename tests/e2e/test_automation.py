@@ -90,6 +90,8 @@ def test_a_late_batch_is_one_backfill_and_a_refused_one_is_none(lake: Lake, inst
 
 
 def test_going_back_makes_embeddings_due(lake: Lake, instance: dg.DagsterInstance) -> None:
+    student = current_checkpoint(lake, "accel_student")
+    shutil.copytree(student, student.with_name("another"))
     decide(lake, "promoted", {**current_models(lake), "accel_student": "another"}, "test")
     assert due(catch_up(lake, instance)) == {
         name: {"sim-a", "sim-b"} for name in ("ppg_teacher_embeddings", "accel_student_embeddings")
@@ -110,6 +112,16 @@ def test_a_damaged_checkpoint_in_use_is_trained_again_and_nothing_else(
     assert due(catch_up(lake, instance)) == {"ppg_teacher": set()}
     assert materialize_missing(lake, instance, retrain=False).materialized == [("ppg_teacher", None)]
     assert weights.read_bytes() == before
+    assert materialize_missing(lake, instance).materialized == []
+
+
+def test_a_damaged_pair_in_use_gives_way_to_the_one_that_was_trained_last(
+    lake: Lake, instance: dg.DagsterInstance
+) -> None:
+    decide(lake, "promoted", {**current_models(lake), "accel_student": "lost"}, "test")
+    assert "encoders_in_use" in due(catch_up(lake, instance))
+    assert ("encoders_in_use", None) in materialize_missing(lake, instance, retrain=False).materialized
+    assert current_checkpoint(lake, "accel_student").name != "lost"
     assert materialize_missing(lake, instance).materialized == []
 
 

@@ -184,7 +184,10 @@ def test_the_asset_shows_the_claims_and_loads_the_rows(smoke: tuple[Lake, str]) 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [(["--preset", "huge"], "smoke, small, longer, gpu"), (["--preset", "smoke", "--only", "table-99"], "table-1, table-2")],
+    [
+        (["--preset", "huge"], "smoke, small, longer, gpu"),
+        (["--preset", "smoke", "--only", "table-99"], "table-1, table-2"),
+    ],
 )
 def test_the_command_names_what_it_does_not_know(
     arguments: list[str],
