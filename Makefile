@@ -40,7 +40,7 @@ ui: setup  ## open the Dagster UI on the same home: http://127.0.0.1:3000
 
 test: setup lint  ## all tests and linters
 	cargo test --quiet --manifest-path rust_dsp/Cargo.toml
-	$(PYTHON) -m pytest --numprocesses auto --dist loadfile
+	$(PYTHON) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(VENV)/bin/ruff format --check .

@@ -7,9 +7,11 @@ A recording is 60 s of 4 PPG channels, 1 dark slot and 3 accelerometer axes at o
 from __future__ import annotations
 
 import hashlib
+import importlib
 import platform
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +33,7 @@ FULL_SCALE = (-1.0, float(1 << 22))
 RECORDINGS = 64
 SCIPY_RECORDINGS = 32
 LONG_BATCH = 1024
+REFERENCE = Path(__file__).parents[2] / "shared" / "reference"
 ROUNDS = 9
 
 Name = TypeVar("Name")
@@ -162,6 +165,10 @@ def whole_preprocessing(streams: Batch) -> None:
     contestants: dict[str, tuple[Callable[[], object], int]] = {
         "SciPy float64": (lambda: baseline(*few), SCIPY_RECORDINGS)
     }
+    if (REFERENCE / "baseline_scipy.py").exists():
+        sys.path.append(str(REFERENCE))
+        specified = importlib.import_module("baseline_scipy")
+        contestants["SciPy float64, the specification's"] = (lambda: specified.process(*few), SCIPY_RECORDINGS)
     for name in sets:
         plan = plan_at(RATE_HZ, name)
         contestants[name] = (partial(plan.preprocess, *streams, threads=1), RECORDINGS)

@@ -155,7 +155,7 @@ def main() -> None:
     print("| | seconds |\n|---|---|")
     for what, value in rows:
         print(f"| {what} | {value:.3f} |")
-    print("\n| a reader beside | opens, opening (median, longest ms) | asking (median, longest ms) | refused |")
+    print("\n| a reader beside | opens: opening (median, longest ms) | asking (median, longest ms) | refused |")
     print("|---|---|---|---|")
     for what, (opening, asking, failed) in (("nothing", alone), ("loading", beside), ("publishing", publishing)):
         numbers = (f"{1e3 * statistics.median(one):.1f}, {1e3 * max(one):.1f}" for one in (opening, asking))
