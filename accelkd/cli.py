@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     validate.set_defaults(run=_validate)
 
     reproduce = commands.add_parser("reproduce", help="run the paper's experiments on a simulated cohort")
-    reproduce.add_argument("--preset", required=True, help="smoke, small or gpu (docs/reproduction.md)")
+    reproduce.add_argument("--preset", required=True, help="smoke, small, longer or gpu (docs/reproduction.md)")
     reproduce.add_argument("--only", nargs="+", default=[], metavar="TABLE", help="such as table-3 figure-4")
     reproduce.add_argument("--workers", type=int, metavar="N", help="processes (default: cores, or 1 on a GPU)")
     reproduce.add_argument("--budget-min", type=float, metavar="M", help="minutes after which no new run starts")

@@ -38,7 +38,8 @@ class Augmentations:
 def augment(x: Tensor, keys: Tensor, config: Augmentations) -> Tensor:
     """Return `x` `[batch, channels, samples]` with each segment put through the cascade; `x` itself is unchanged.
 
-    `keys` `[batch]` (int64, on the CPU) decide everything that is random, one per segment.
+    `keys` `[batch]` (int64, on the CPU) decide everything that is random, one per segment. Computed in float32 also
+    under autocast: in bfloat16 a warp would be a staircase.
     """
     cascade: list[tuple[float, Callable[[Tensor, Tensor], Tensor]]] = [
         (config.cut_out, lambda part, key: cut_out(part, key, config.cut_out_share)),
@@ -55,7 +56,8 @@ def augment(x: Tensor, keys: Tensor, config: Augmentations) -> Tensor:
         if len(chosen):
             rows = chosen.to(x.device, non_blocking=True)
             subkeys = derive(keys[chosen], number + 1).to(x.device, non_blocking=True)
-            x[rows] = transform(x[rows], subkeys)
+            with torch.autocast(x.device.type, enabled=False):
+                x[rows] = transform(x[rows], subkeys)
     return x
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -96,7 +97,10 @@ class TrainingData:
 
         With two views, `size` pairs of segments of one participant: `[batch, 2, channels, 3840]`.
         """
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as ahead:
+        # A new thread works on the first GPU, whichever this one works on
+        on_gpu = self._device.type == "cuda"
+        here = partial(torch.cuda.set_device, torch.cuda.current_device()) if on_gpu else None
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches", initializer=here) as ahead:
             waiting = [ahead.submit(self._batch, seed, step, size, views) for step in steps[:1]]
             for step in steps:
                 if step + steps.step in steps:

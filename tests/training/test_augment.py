@@ -90,6 +90,13 @@ def test_a_segment_s_augmentation_depends_on_its_key_alone() -> None:
     assert changed(whole, augment(x, step_keys(5, 10, 6), config)).any()
 
 
+def test_autocast_changes_nothing() -> None:
+    x, keys, config = signal(6, 3, 640), step_keys(5, 9, 6), Augmentations(*[1.0] * 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        under = augment(x, keys, config)
+    assert torch.equal(under, augment(x, keys, config))
+
+
 def test_cut_out_zeroes_one_window_of_all_channels() -> None:
     x = torch.ones(500, 3, 3840)
     y = cut_out(x, step_keys(0, 0, 500), longest=0.25)
