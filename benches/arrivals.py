@@ -13,6 +13,8 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import dagster as dg
@@ -38,62 +40,67 @@ BATCH_ASSETS = ("raw_recordings", "segments", "segment_tables", "ppg_teacher_emb
 WHOLE = ("participant_split", "published_warehouse")
 
 
+@dataclass(frozen=True)
+class Home:
+    """A home with batches, and what was measured in it: CPU seconds, one number for each batch that arrived."""
+
+    lake: Lake
+    instance: dg.DagsterInstance
+    tick_s: list[float] = field(default_factory=list)  # of the sensor
+    run_s: list[float] = field(default_factory=list)  # of the new batch
+    whole_s: list[float] = field(default_factory=list)  # of the assets over all batches
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--present", type=int, nargs="+", default=[10, 100], help="batches that are there before")
-    parser.add_argument("--rounds", type=int, default=3, help="batches that arrive in each home")
+    parser.add_argument("--rounds", type=int, default=5, help="batches that arrive in each home")
     arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as opened:
+        homes = [prepare(Path(folder) / str(present), present, opened) for present in arguments.present]
+        for number in range(arguments.rounds + 1):
+            for home in homes:  # in turn, so that a busy machine disturbs all alike
+                arrive(home, number)
     print("| batches present | tick (s) | run of the batch (s) | split and publishing, over all (s) |")
     print("|---|---|---|---|")
     own = []
-    for present in arguments.present:
-        with tempfile.TemporaryDirectory() as root:
-            tick_s, run_s, whole_s = measure(Path(root), present, arguments.rounds)
+    for present, home in zip(arguments.present, homes, strict=True):
+        # The first imports
+        tick_s, run_s, whole_s = (statistics.median(times[1:]) for times in (home.tick_s, home.run_s, home.whole_s))
         own.append(tick_s + run_s)
-        print(f"| {present} | {tick_s:.2f} | {run_s:.2f} | {whole_s:.2f} |", flush=True)
+        print(f"| {present} | {tick_s:.2f} | {run_s:.2f} | {whole_s:.2f} |")
     print(f"\nTick and run with the most present: {own[-1] / own[0]:.2f} × those with the fewest.")
 
 
-def measure(root: Path, present: int, rounds: int) -> tuple[float, float, float]:
-    """Median CPU seconds of the sensor's tick, the run of a new batch, and the assets over all batches."""
+def prepare(root: Path, present: int, opened: ExitStack) -> Home:
+    """A home with so many batches, its instance open."""
     lake = Lake(root)
-    (root / "dagster").mkdir()
+    (root / "dagster").mkdir(parents=True)
     shutil.copy(REPOSITORY / "dagster.yaml", root / "dagster")
     Settings(preset="smoke").save(lake)
-    with dg.DagsterInstance.from_config(str(root / "dagster")) as instance:
-        fill(lake, instance, present)
-        defs = build_defs(lake)
-        job, whole = defs.resolve_job_def("per_batch"), defs.resolve_implicit_global_asset_job_def()
-        ticks, runs, wholes = [], [], []
-        for number in range(rounds + 1):
-            simulate_batch(
-                lake.landing,
-                f"new-{number}",
-                participants=12,
-                segments=4,
-                seed=3,
-                profile="easy",
-                first_participant=12 * number,
-            )
-            context = dg.build_sensor_context(instance, resources={"lake": lake})
-            ticks.append(cpu_s(lambda context=context: arrivals(context)))
-            instance.add_dynamic_partitions(str(arrival_batches.name), [f"new-{number}"])
-            runs.append(
-                cpu_s(
-                    lambda number=number: job.execute_in_process(
-                        instance=instance, partition_key=f"new-{number}", run_config=QUIET
-                    )
-                )
-            )
-            keys = [dg.AssetKey(name) for name in WHOLE]
-            wholes.append(
-                cpu_s(
-                    lambda keys=keys: whole.execute_in_process(
-                        instance=instance, asset_selection=keys, run_config=QUIET
-                    )
-                )
-            )
-    return statistics.median(ticks[1:]), statistics.median(runs[1:]), statistics.median(wholes[1:])  # the first imports
+    instance = opened.enter_context(dg.DagsterInstance.from_config(str(root / "dagster")))
+    fill(lake, instance, present)
+    return Home(lake, instance)
+
+
+def arrive(home: Home, number: int) -> None:
+    """Land one more batch and do what follows from it."""
+    defs = build_defs(home.lake)
+    job, whole = defs.resolve_job_def("per_batch"), defs.resolve_implicit_global_asset_job_def()
+    name = f"new-{number}"
+    simulate_batch(
+        home.lake.landing, name, participants=12, segments=4, seed=3, profile="easy", first_participant=12 * number
+    )
+    context = dg.build_sensor_context(home.instance, resources={"lake": home.lake})
+    home.tick_s.append(cpu_s(lambda: arrivals(context)))
+    home.instance.add_dynamic_partitions(str(arrival_batches.name), [name])
+    home.run_s.append(
+        cpu_s(lambda: job.execute_in_process(instance=home.instance, partition_key=name, run_config=QUIET))
+    )
+    keys = [dg.AssetKey(asset) for asset in WHOLE]
+    home.whole_s.append(
+        cpu_s(lambda: whole.execute_in_process(instance=home.instance, asset_selection=keys, run_config=QUIET))
+    )
 
 
 def fill(lake: Lake, instance: dg.DagsterInstance, present: int) -> None:
