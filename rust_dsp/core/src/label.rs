@@ -2,7 +2,6 @@
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 use crate::OUTPUT_SAMPLES;
 use crate::beats::{Signal, multi_scale_peaks, polarity, slope, two_moving_averages, upslope_times};
@@ -141,12 +140,10 @@ pub fn label_batch(
     known: Option<f64>,
     threads: usize,
 ) -> Result<Vec<Label>, rayon::ThreadPoolBuildError> {
-    Ok(match threads::pool(threads, segments.len())? {
-        None => segments.iter().map(|&segment| label(segment, known)).collect(),
-        Some(pool) => {
-            pool.install(|| segments.par_iter().with_max_len(8).map(|&segment| label(segment, known)).collect())
-        }
-    })
+    let mut labels = vec![None; segments.len()];
+    let places = segments.iter().zip(&mut labels).collect();
+    threads::for_each(places, threads, |(&segment, place)| *place = Some(label(segment, known)))?;
+    Ok(labels.into_iter().flatten().collect())
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ pub(crate) mod stages;
 use std::cell::RefCell;
 use std::ops::Range;
 
-use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 use thiserror::Error;
 
 use crate::bandpass::{BUFFER, LaneFilters, filter};
@@ -140,11 +139,7 @@ impl Plan {
                 groups.extend(rows.chunks_mut(LANES).map(|rows| Group { resampler, rows }));
             }
         }
-        match threads::pool(threads, groups.len())? {
-            None => groups.into_iter().for_each(|group| self.process(group)),
-            // One by one, so that no thread is left with many when the others have none
-            Some(pool) => pool.install(|| groups.into_par_iter().with_max_len(1).for_each(|group| self.process(group))),
-        }
+        threads::for_each(groups, threads, |group| self.process(group))?;
         Ok((ppg_channels, accel_channels))
     }
 
