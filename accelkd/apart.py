@@ -25,8 +25,9 @@ def call_apart(function: Callable[P, R], *arguments: P.args, **named: P.kwargs) 
     process = context.Process(target=_answer, args=(sender, function, arguments, named), daemon=True)
     process.start()
     sender.close()  # so that a dead process is seen as the end of the stream
+    answer: tuple[R, str | None, str]
     try:
-        result, error, where = receiver.recv()
+        answer = receiver.recv()
     except EOFError:
         process.join()
         raise ChildProcessError(f"{function.__name__}: its process died with exit code {process.exitcode}") from None
@@ -34,11 +35,12 @@ def call_apart(function: Callable[P, R], *arguments: P.args, **named: P.kwargs) 
         process.kill()
         process.join()
         receiver.close()
+    result, error, where = answer
     if error is not None:
         failed = RuntimeError(error)
         failed.add_note(where)
         raise failed
-    return result  # type: ignore[no-any-return]  # what `function` returned
+    return result
 
 
 def _answer(

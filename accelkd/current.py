@@ -106,12 +106,11 @@ def in_use_is_damaged(lake: Lake) -> bool:
 
 def can_replace_what_is_in_use(lake: Lake) -> bool:
     """Whether the pair in use is damaged and another one was trained since."""
-    models = current_models(lake)
-    return (
-        bool(models)
-        and any(candidate_checkpoint(lake, encoder).name != models.get(encoder) for encoder in (TEACHER, STUDENT))
-        and in_use_is_damaged(lake)
-    )
+    try:
+        candidate = {encoder: candidate_checkpoint(lake, encoder).name for encoder in (TEACHER, STUDENT)}
+    except FileNotFoundError:
+        return False
+    return candidate != current_models(lake) and in_use_is_damaged(lake)
 
 
 def participants_when_trained(lake: Lake) -> int:

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import neurokit2  # type: ignore[import-untyped]  # it has no types
+import neurokit2
 import numpy as np
 import numpy.typing as npt
 from scipy import signal

@@ -15,6 +15,7 @@ from accelkd.current import (
     current_models,
     decide,
     history,
+    in_use_is_damaged,
     make_candidate,
     participants_when_trained,
     previous_models,
@@ -131,6 +132,13 @@ def test_a_pair_that_was_turned_down_takes_the_place_of_a_damaged_one(
     (lake.checkpoint("ppg_teacher", good["ppg_teacher"]) / WEIGHTS).unlink()
     assert can_replace_what_is_in_use(lake)
     assert consider(lake).models == other
+    assert not can_replace_what_is_in_use(lake)
+
+
+def test_without_a_trained_pair_a_damaged_one_is_only_told_of(lake: Lake) -> None:
+    assert not can_replace_what_is_in_use(lake)
+    decide(lake, "promoted", {"ppg_teacher": "lost", "accel_student": "lost"}, "test")
+    assert in_use_is_damaged(lake)
     assert not can_replace_what_is_in_use(lake)
 
 

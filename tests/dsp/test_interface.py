@@ -127,9 +127,14 @@ def test_a_bad_input_is_named(plan: rust_dsp.Plan, change: Any, message: str) ->
 
 def test_bad_places_for_the_output_are_refused(plan: rust_dsp.Plan) -> None:
     ppg, dark, accel = batch()
-    for bad in (np.zeros((3, 2, 3840)), np.zeros((3, 2, 3841), np.float32), np.zeros((2, 3, 3840), np.float32).T):
+    wrong: list[Any] = [
+        np.zeros((3, 2, 3840)),
+        np.zeros((3, 2, 3841), np.float32),
+        np.zeros((2, 3, 3840), np.float32).T,
+    ]
+    for bad in wrong:
         with pytest.raises(ValueError, match="ppg_out must be a C-contiguous array"):
-            plan.preprocess(ppg, dark, accel, ppg_out=bad)  # type: ignore[arg-type]  # that is the point
+            plan.preprocess(ppg, dark, accel, ppg_out=bad)
     itself = np.zeros((3, 2, 3840), np.float32)
     with pytest.raises(ValueError, match="ppg_out overlaps an input"):
         plan.preprocess(itself, dark, accel, ppg_out=itself)

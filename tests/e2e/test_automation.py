@@ -249,8 +249,7 @@ def test_the_shipped_instance_limits_writers_and_retries_only_dead_runs(home: Ho
         assert not instance.run_retries_retry_on_asset_or_op_failure
     graph = build_defs(home.lake)
     for name in ("ppg_teacher_embeddings", "segment_tables", "participant_split", "published_warehouse"):
-        (asset,) = [one for one in graph.assets or [] if dg.AssetKey(name) in one.keys]  # type: ignore[union-attr]  # no specs among them
-        assert asset.op.pool == "duckdb_writer"  # type: ignore[union-attr]  # likewise
+        assert graph.get_assets_def(name).op.pool == "duckdb_writer"
 
 
 def test_a_run_may_ask_for_another_training(home: Home) -> None:

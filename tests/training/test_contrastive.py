@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -21,9 +22,9 @@ STEPS = Optimisation(steps=1, batch_size=6, learning_rate=0.1)
 SHAPES = [TransformerShape(width=16, layers=1, heads=2, mlp=32), EfficientNetShape(width=16, width_multiplier=0.1)]
 
 
-def contrastive(shape: EncoderShape = SHAPES[0], **options: object) -> Contrastive:
+def contrastive(shape: EncoderShape = SHAPES[0], **options: Any) -> Contrastive:
     torch.manual_seed(0)
-    config = replace(ContrastiveConfig("accel", shape, STEPS, augmentations=OFF), **options)  # type: ignore[arg-type]  # any field
+    config = replace(ContrastiveConfig("accel", shape, STEPS, augmentations=OFF), **options)
     return Contrastive(build_encoder(3, shape), config)
 
 
