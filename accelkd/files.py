@@ -10,8 +10,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -108,16 +106,6 @@ def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@cache
-def code_version(package: str) -> str:
-    """A package's name and the hash of its modules' source text, such as `accelkd.segments@0123456789ab`."""
-    digest = hashlib.sha256()
-    for source in sorted(files(package).iterdir(), key=lambda source: source.name):
-        if source.name.endswith(".py"):
-            digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
-    return f"{package}@{digest.hexdigest()[:12]}"
 
 
 def seal(path: Path) -> None:

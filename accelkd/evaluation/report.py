@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 import torch
 
+from accelkd.behaviour import code_stamp
 from accelkd.cohort.split import read_split
 from accelkd.current import EncoderName
 from accelkd.evaluation.collapse import effective_rank
@@ -39,7 +40,7 @@ from accelkd.evaluation.participant_probes import (
 from accelkd.evaluation.probes import TARGETS, LabelledEmbeddings, ProbeResult, probe_segments
 from accelkd.evaluation.projection import tsne
 from accelkd.evaluation.retrieval import POOL_PARTICIPANTS, RetrievalResult, ranks, retrieve
-from accelkd.files import atomic_path, code_version, sha256_file, sha256_json, write_text
+from accelkd.files import atomic_path, sha256_file, sha256_json, write_text
 from accelkd.lake import Lake
 from accelkd.training.checkpoint import CURVE, load_heads, read_config
 from accelkd.warehouse.load import models_in_use
@@ -426,7 +427,7 @@ def _embedding_artifacts(connection: duckdb.DuckDBPyConnection, encoder: str, mo
 
 
 def _artifact(lake: Lake, kind: str, name: str, version: str, path: Path) -> Artifact:
-    return Artifact(kind, name, version, _relative(lake, path), code_version("accelkd.evaluation"))
+    return Artifact(kind, name, version, _relative(lake, path), code_stamp("accelkd.evaluation"))
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Mapping[str, object]]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import math
 import os
@@ -19,7 +18,6 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -28,40 +26,35 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from accelkd.evaluation import (
-    collapse,
-    extract,
-    participant_probes,
-    probes,
-    procrustes,
-    projection,
-    retrieval,
-    significance,
-)
+from accelkd.behaviour import code_version
 from accelkd.files import atomic_path, sha256_json, write_json, write_text
 from accelkd.lake import Lake
-from accelkd.reproduction import evaluate as evaluation
 from accelkd.reproduction.cohort import Cohort, CohortPlan, Versions, cohort_lake, describe, make_cohort, read_cohort
 from accelkd.reproduction.evaluate import constant_rows, evaluate, training_rows
 from accelkd.reproduction.experiments import Preset, Run, as_data
 from accelkd.reproduction.report import write_reproduction
 from accelkd.reproduction.results import SCHEMAS
-from accelkd.training.checkpoint import code_version
+from accelkd.training.checkpoint import training_version
 from accelkd.training.runs import train_encoder
 
 COHORT = "cohort.json"
 _RECORD, _EMBEDDINGS = "run.json", "embeddings.npy"
-# A changed line in one of these makes every evaluation stale, but no training
-_EVALUATION_CODE: tuple[ModuleType, ...] = (
-    collapse,
-    evaluation,
-    extract,
-    participant_probes,
-    probes,
-    procrustes,
-    projection,
-    retrieval,
-    significance,
+# What these do makes every evaluation stale when it changes, but no training
+_EVALUATION_CODE = (
+    *(
+        f"accelkd.evaluation.{name}"
+        for name in (
+            "collapse",
+            "extract",
+            "participant_probes",
+            "probes",
+            "procrustes",
+            "projection",
+            "retrieval",
+            "significance",
+        )
+    ),
+    "accelkd.reproduction.evaluate",
 )
 
 
@@ -178,7 +171,7 @@ def _alone(folder: Path) -> Iterator[None]:
 def _tasks(preset: Preset, runs: Sequence[Run], versions: Versions) -> list[_Task]:
     """The runs with their keys; parents have the run's own seed, or the first where they were not trained with it."""
     names = {run.name for run in runs}
-    code = [code_version(), _evaluation_version()]
+    code = [training_version(), code_version(*_EVALUATION_CODE)]
     keys: dict[str, str] = {}
     tasks = []
     for run in runs:  # parents come first
@@ -199,13 +192,6 @@ def _tasks(preset: Preset, runs: Sequence[Run], versions: Versions) -> list[_Tas
         )
         tasks.append(_Task(run, keys[run.name], needs))
     return tasks
-
-
-def _evaluation_version() -> str:
-    digest = hashlib.sha256()
-    for module in _EVALUATION_CODE:
-        digest.update(Path(str(module.__file__)).read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
 
 
 def _run_all(work: _Work, tasks: Sequence[_Task], workers: int, deadline: float) -> Outcome:

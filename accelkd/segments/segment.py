@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import rust_dsp
-from accelkd.files import DamagedFileError, atomic_path, code_version, seal, sealed_sha256
+from accelkd.behaviour import code_stamp
+from accelkd.files import DamagedFileError, atomic_path, seal, sealed_sha256
 from accelkd.lake import Lake
 from accelkd.progress import progress
 from accelkd.recordings.batches import Manifest, read_manifest, read_small_table
@@ -90,7 +91,7 @@ def segment_batch(lake: Lake, batch_id: str, *, gate: MotionGate = "strict", hop
     channels = _ppg_channels(manifest)
     write_segments(lake.segments(batch_id), channels, cutting.run(folder, manifest, channels))
     quarantine = pa.Table.from_pylist(cutting.quarantined, QUARANTINE)
-    code = f"{code_version('accelkd.segments')} rust_dsp@{version('rust_dsp')}"
+    code = f"{code_stamp('accelkd.segments')} rust_dsp@{version('rust_dsp')}"
     settings = {"seen": str(cutting.seen), "gate": gate, "hop_s": repr(float(hop_s)), "code": code}
     with atomic_path(lake.quarantine(batch_id)) as part:
         pq.write_table(quarantine.replace_schema_metadata(settings), part, compression="zstd")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,8 +13,7 @@ import pyarrow.parquet as pq
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-import accelkd.models
-import accelkd.training
+from accelkd.behaviour import code_version
 from accelkd.files import atomic_path, is_intact, seal, sealed_sha256, sha256_json, write_json
 from accelkd.models.encoders import AnyEncoder, build_encoder, read_shape
 from accelkd.models.heads import ProjectionHead
@@ -27,6 +25,8 @@ CONFIG = "config.json"
 METRICS = "metrics.json"
 CURVE = "training.parquet"
 CARD = "CARD.md"
+# Presets choose configurations, which are part of an identity; the other counts what a step costs
+_NO_INFLUENCE = ("accelkd.training.presets", "accelkd.training.throughput")
 
 Method = Literal["masked_autoencoding", "contrastive", "distillation", "simultaneous", "supervised"]
 
@@ -63,13 +63,9 @@ class EncoderInfo:
     teacher: str | None
 
 
-def code_version() -> str:
-    """Hash of the source text of accelkd.models and accelkd.training."""
-    digest = hashlib.sha256()
-    for package in (accelkd.models, accelkd.training):
-        for source in sorted(Path(package.__path__[0]).glob("*.py")):
-            digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
+def training_version() -> str:
+    """Code version of what decides a checkpoint's weights beside its configuration and its data."""
+    return code_version("accelkd.models", "accelkd.training", without=_NO_INFLUENCE)
 
 
 def write_checkpoint(

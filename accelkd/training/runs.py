@@ -25,9 +25,9 @@ from accelkd.training.checkpoint import (
     EncoderInfo,
     Identity,
     Method,
-    code_version,
     is_complete,
     load_encoder,
+    training_version,
     write_checkpoint,
 )
 from accelkd.training.configs import (
@@ -78,7 +78,7 @@ def train_encoder(
         channels=_channels(config, store),
         teacher=loaded[1].model_id if loaded else None,
         config=asdict(config),
-        code_version=code_version(),
+        code_version=training_version(),
         data_version=data_version,
         split_version=split_version,
         segments=_segments_hash(store, rows),

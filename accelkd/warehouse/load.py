@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from accelkd.behaviour import code_stamp
 from accelkd.cohort.split import read_split, split_version
 from accelkd.cohort.survey import known_answers, survey_targets
 from accelkd.cohort.trained import read_trained_on
 from accelkd.current import history
-from accelkd.files import code_version, sha256_file, sha256_json
+from accelkd.files import sha256_file, sha256_json
 from accelkd.lake import Lake
 from accelkd.recordings.arrivals import Retirement, refuse, retire, retired
 from accelkd.recordings.batches import MANIFEST, Manifest, read_manifest, read_small_table
@@ -168,7 +169,7 @@ def load_split(lake: Lake) -> int:
                 "ledger",
                 split_version(ledger),
                 _relative(lake, lake.split),
-                code_version("accelkd.cohort"),
+                code_stamp("accelkd.cohort"),
                 _settings(lake.split),
             ),
             known,
@@ -378,7 +379,7 @@ def embeddings_artifact(encoder: str, model_id: str, batch_id: str, segments_ver
         "embeddings",
         f"{encoder}/{model_id}/{batch_id}",
         f"{model_id}:{segments_version[:16]}",
-        code_version=code_version("accelkd.evaluation"),
+        code_version=code_stamp("accelkd.evaluation"),
     )
 
 
@@ -416,7 +417,7 @@ def _record_batch(lake: Lake, connection: duckdb.DuckDBPyConnection, batch_id: s
         record(connection, artifact, [landed])
     parts = [landed, cut, lost]
     version = sha256_json([part.version for part in parts])
-    tables = Artifact("tables", batch_id, version, code_version=code_version("accelkd.warehouse"))
+    tables = Artifact("tables", batch_id, version, code_version=code_stamp("accelkd.warehouse"))
     record(connection, tables, parts)
 
 

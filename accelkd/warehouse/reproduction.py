@@ -6,7 +6,8 @@ import json
 
 import pyarrow.parquet as pq
 
-from accelkd.files import code_version, sha256_file, sha256_json
+from accelkd.behaviour import code_stamp
+from accelkd.files import sha256_file, sha256_json
 from accelkd.lake import Lake
 from accelkd.warehouse.provenance import Artifact, record
 from accelkd.warehouse.staging import staging
@@ -42,7 +43,7 @@ def load_reproduction(lake: Lake) -> dict[str, int]:
             "reproduction",
             sha256_json([file.version for file in files]),
             "reproduction",
-            code_version("accelkd.reproduction"),
+            code_stamp("accelkd.reproduction"),
             {name: facts[name] for name in ("preset", "profile", "seeds", "data_version", "split_version")},
         )
         record(connection, made, files)
