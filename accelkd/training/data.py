@@ -15,7 +15,7 @@ from accelkd.segments.schema import SAMPLES
 from accelkd.segments.store import Modality, SegmentStore
 from accelkd.training.objective import Batch
 from accelkd.training.parallel import my_share
-from accelkd.training.randomness import bits, derive, step_keys, uniform
+from accelkd.training.randomness import derive, permuted, step_keys, uniform
 
 MIN_SEGMENTS = 4  # per participant (section 4.1)
 Floats = npt.NDArray[np.floating]
@@ -51,17 +51,21 @@ class ParticipantSampler:
         return int(self._count.sum())
 
     def draw(self, seed: int, step: int, size: int, views: int = 1) -> npt.NDArray[np.intp]:
-        """Rows `[size, views]` of the training set for one step: `views` different segments of each participant."""
-        keys = step_keys(seed, step, self.participants)
-        rounds = -(-size // self.participants)
-        order = np.argsort(bits(derive(keys, 0), rounds).numpy(), axis=0)  # in each column a permutation of all
-        start = (uniform(derive(keys, 1), 1)[:, 0].double().numpy() * self._count).astype(np.intp)
-        drawn = []
-        for number in range(rounds):
-            who = order[: size - number * self.participants, number]
-            turn = start[who, None] + number * views + np.arange(views)
-            drawn.append(self._rows[self._first[who, None] + turn % self._count[who, None]])
-        return np.concatenate(drawn)
+        """Rows `[size, views]` of the training set for one step: `views` different segments of each participant.
+
+        Takes time proportional to `size`, however many participants there are.
+        """
+        keys = derive(step_keys(seed, step, 1), torch.arange(2))
+        turn, position = np.divmod(np.arange(size), self.participants)
+        who = np.empty(size, np.intp)
+        for number in range(int(turn[-1]) + 1):  # more than one only where a batch is larger than the cohort
+            part = turn == number
+            order = int(derive(keys[:1], number))
+            who[part] = permuted(torch.from_numpy(position[part]), self.participants, order).numpy()
+        start = uniform(derive(keys[1:], torch.from_numpy(who)), 1)[:, 0].double().numpy() * self._count[who]
+        segment = start.astype(np.intp)[:, None] + turn[:, None] * views + np.arange(views)
+        drawn: npt.NDArray[np.intp] = self._rows[self._first[who, None] + segment % self._count[who, None]]
+        return drawn
 
 
 class TrainingData:

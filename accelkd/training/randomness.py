@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 _GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer, likewise below
+_FEISTEL_ROUNDS = 6
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
 
@@ -57,3 +58,24 @@ def normal(keys: Tensor, count: int) -> Tensor:
     radius = torch.sqrt(-2 * torch.log((((pairs >> 40) & 0xFF_FFFF).float() + 1) * 2**-24))
     angle = (pairs & 0xFF_FFFF).float() * (2 * math.pi * 2**-24)
     return torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)[:, :count]
+
+
+def permuted(positions: Tensor, size: int, key: int) -> Tensor:
+    """What stands at the given positions (int64, in [0, size)) of a random permutation of 0 to size − 1.
+
+    A Feistel network over a grid just larger than the range, walked again while it leads out of it (Black and Rogaway,
+    2002, "Ciphers with arbitrary finite domains"): each position costs the same, however large the permutation is.
+    """
+    rows = math.isqrt(size - 1) + 1
+    columns = -(-size // rows)
+    rounds = derive(torch.tensor(key), torch.arange(_FEISTEL_ROUNDS))
+    out = positions.clone()
+    outside = torch.ones_like(out, dtype=torch.bool)
+    while bool(outside.any()):
+        row, column = out[outside] // columns, out[outside] % columns
+        for number in range(0, _FEISTEL_ROUNDS, 2):
+            row = (row + derive(rounds[number], column) % rows) % rows
+            column = (column + derive(rounds[number + 1], row) % columns) % columns
+        out[outside] = row * columns + column
+        outside = out >= size
+    return out

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from accelkd.training.randomness import bits, derive, normal, step_keys, uniform
+from accelkd.training.randomness import bits, derive, normal, permuted, step_keys, uniform
 
 
 def test_bits_are_splitmix64() -> None:
@@ -38,3 +39,29 @@ def test_uniform_and_normal_have_their_moments() -> None:
     assert abs((bell**4).mean() - 3) < 0.15
     neighbours = torch.corrcoef(torch.stack([bell[:, :-1].flatten(), bell[:, 1:].flatten()]))
     assert abs(neighbours[0, 1]) < 0.01
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 16, 17, 300])
+def test_a_permutation_holds_every_number_once(size: int) -> None:
+    for key in (0, 1, -(2**62)):
+        assert sorted(permuted(torch.arange(size), size, key).tolist()) == list(range(size))
+
+
+def test_a_permutation_is_uniform_and_another_for_every_key() -> None:
+    size, keys = 7, 7_000
+    drawn = torch.stack([permuted(torch.arange(size), size, key) for key in range(keys)])
+    counts = torch.stack([torch.bincount(column, minlength=size) for column in drawn.T])
+    # A standard deviation is 29: how often each number stands at each position
+    assert (counts - keys / size).abs().max() < 120
+    pairs = torch.bincount(size * drawn[:, 0] + drawn[:, 1], minlength=size * size).view(size, size)
+    off_diagonal = pairs[~torch.eye(size, dtype=torch.bool)]
+    assert (off_diagonal - keys / (size * (size - 1))).abs().max() < 65  # likewise, 13
+
+
+def test_a_position_of_a_huge_permutation_costs_no_more_than_of_a_small_one() -> None:
+    positions = torch.arange(256)
+    drawn = permuted(positions, 10**12, 5)
+    assert len(drawn.unique()) == 256
+    assert drawn.min() >= 0
+    assert drawn.max() < 10**12
+    assert torch.equal(permuted(positions[100:], 10**12, 5), drawn[100:])
