@@ -24,6 +24,8 @@ class MaskedAutoencoder(Objective):
             raise ValueError(f"kept tokens must be between 1 and {TOKENS - 1}, not {kept}")
         if decoder.width != encoder.shape.width:
             raise ValueError(f"decoder width {decoder.width} differs from encoder width {encoder.shape.width}")
+        if encoder.stem is not None:  # its convolutions reach over the borders of the patches
+            raise ValueError("a convolutional stem shows kept tokens what was dropped: masked autoencoding needs none")
         self.modality = modality
         self.kept = kept
         self.encoder: Encoder = encoder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -120,3 +121,23 @@ def test_position_belongs_to_the_token_and_not_to_its_place_in_the_list() -> Non
 def test_heads_must_divide_the_width() -> None:
     with pytest.raises(ValueError, match="width 18 does not divide into 4 heads"):
         Encoder(3, TransformerShape(width=18, layers=1, heads=4, mlp=8))
+
+
+def test_a_convolutional_stem_gives_the_same_tokens_of_the_same_width() -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(3, replace(SMALL, stem="convolutional"))
+    x = torch.randn(4, 3, 3840, requires_grad=True)
+    tokens = encoder.tokenize(x)
+    assert tokens.shape == (4, TOKENS, 16)
+    assert encoder(x).shape == (4, 16)
+    # A token sees its own third of a second and at most a few samples on either side
+    (gradient,) = torch.autograd.grad(encoder.eval().tokenize(x)[0, 100].sum(), x)
+    seen = gradient[0].abs().sum(dim=0).nonzero()[:, 0]
+    assert 100 * PATCH_SAMPLES - 12 <= seen.min() < 100 * PATCH_SAMPLES
+    assert 101 * PATCH_SAMPLES <= seen.max() < 101 * PATCH_SAMPLES + 12
+    assert not gradient[1:].any()
+
+
+def test_a_segment_of_another_length_is_refused_behind_a_stem_too() -> None:
+    with pytest.raises(ValueError, match="samples per channel"):
+        Encoder(3, replace(SMALL, stem="convolutional"))(torch.zeros(2, 3, 1920))

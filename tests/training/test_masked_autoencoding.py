@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -82,3 +84,8 @@ def test_kept_tokens_must_leave_something_to_do(kept: int) -> None:
 def test_decoder_has_the_encoder_s_width() -> None:
     with pytest.raises(ValueError, match="decoder width 8 differs from encoder width 16"):
         MaskedAutoencoder(Encoder(2, SHAPE), TransformerShape(width=8, layers=1, heads=2, mlp=8), 38, "ppg")
+
+
+def test_a_convolutional_stem_is_refused() -> None:
+    with pytest.raises(ValueError, match="shows kept tokens what was dropped"):
+        MaskedAutoencoder(Encoder(2, replace(SHAPE, stem="convolutional")), SHAPE, kept=38, modality="ppg")
