@@ -191,7 +191,6 @@ def _train(arguments: argparse.Namespace) -> int:
     lake = Lake.from_environment()
     chosen = preset(arguments.preset or Settings.load(lake).preset)
     curated = training_set(lake)
-    versions = {"data_version": curated.data_version, "split_version": curated.split_version}
     teacher: Path | None = None
     with process_group(pick_device(arguments.device)):
         for name, config in (("ppg_teacher", chosen.teacher), ("accel_student", chosen.student)):
@@ -201,7 +200,8 @@ def _train(arguments: argparse.Namespace) -> int:
                 config,
                 lake.encoder(name),
                 name=name,
-                **versions,
+                data_version=curated.data_version,
+                split_version=curated.split_version,
                 teacher=teacher,
                 device=arguments.device,
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
@@ -39,26 +39,57 @@ def augment(x: Tensor, keys: Tensor, config: Augmentations) -> Tensor:
     """Return `x` `[batch, channels, samples]` with each segment put through the cascade; `x` itself is unchanged.
 
     `keys` `[batch]` (int64, on the CPU) decide everything that is random, one per segment. Computed in float32 also
-    under autocast: in bfloat16 a warp would be a staircase.
+    under autocast: in bfloat16 a warp would be a staircase. Where the trainer compiles, so is the cascade.
     """
-    cascade: list[tuple[float, Callable[[Tensor, Tensor], Tensor]]] = [
-        (config.cut_out, lambda part, key: cut_out(part, key, config.cut_out_share)),
-        (config.magnitude_warp, lambda part, key: magnitude_warp(part, key, config.magnitude_warp_sd)),
-        (config.gaussian_noise, lambda part, key: gaussian_noise(part, key, config.gaussian_noise_sd)),
-        (config.channel_permute, channel_permute),
-        (config.time_warp, lambda part, key: time_warp(part, key, config.time_warp_sd)),
-    ]
-    # Who gets what is decided on the CPU, where the keys are: the device never has to wait for a count.
-    drawn = uniform(derive(keys, 0), len(cascade))
+    smooth = spline(x.shape[-1], x.device)
+    with torch.autocast(x.device.type, enabled=False):
+        if x.device.type == "cpu":
+            return only_the_chosen(x, keys, config, smooth)
+        return _compiled()(x.float(), keys.to(x.device, non_blocking=True), config, smooth)
+
+
+def only_the_chosen(x: Tensor, keys: Tensor, config: Augmentations, smooth: Tensor) -> Tensor:
+    """The cascade for a processor that pays for each segment: what is not chosen is not computed."""
+    drawn = uniform(derive(keys, 0), _AUGMENTATIONS)
     x = x.clone()
-    for number, (probability, transform) in enumerate(cascade):
+    for number, (probability, transform) in enumerate(_cascade(config, smooth)):
         chosen = (drawn[:, number] < probability).nonzero()[:, 0]
         if len(chosen):
-            rows = chosen.to(x.device, non_blocking=True)
-            subkeys = derive(keys[chosen], number + 1).to(x.device, non_blocking=True)
-            with torch.autocast(x.device.type, enabled=False):
-                x[rows] = transform(x[rows], subkeys)
+            x[chosen] = transform(x[chosen], derive(keys[chosen], number + 1))
     return x
+
+
+def whole_batch(x: Tensor, keys: Tensor, config: Augmentations, smooth: Tensor) -> Tensor:
+    """The same for a processor that waits for counts and for launches: every step has the same shapes.
+
+    Everything is computed for every segment, and kept where it was chosen.
+    """
+    drawn = uniform(derive(keys, 0), _AUGMENTATIONS)
+    for number, (probability, transform) in enumerate(_cascade(config, smooth)):
+        if probability > 0:
+            chosen = drawn[:, number] < probability
+            x = torch.where(chosen[:, None, None], transform(x, derive(keys, number + 1)), x)
+    return x
+
+
+@cache
+def _compiled() -> Callable[[Tensor, Tensor, Augmentations, Tensor], Tensor]:
+    """`whole_batch`, compiled unless the trainer asks for eager execution."""
+    return torch.compile(whole_batch, dynamic=False)
+
+
+_AUGMENTATIONS = 5
+
+
+def _cascade(config: Augmentations, smooth: Tensor) -> list[tuple[float, Callable[[Tensor, Tensor], Tensor]]]:
+    """Probability and transformation of each, in their order; `smooth` is `spline`."""
+    return [
+        (config.cut_out, lambda x, keys: cut_out(x, keys, config.cut_out_share)),
+        (config.magnitude_warp, lambda x, keys: magnitude_warp(x, keys, config.magnitude_warp_sd, smooth)),
+        (config.gaussian_noise, lambda x, keys: gaussian_noise(x, keys, config.gaussian_noise_sd)),
+        (config.channel_permute, channel_permute),
+        (config.time_warp, lambda x, keys: time_warp(x, keys, config.time_warp_sd, smooth)),
+    ]
 
 
 def cut_out(x: Tensor, keys: Tensor, longest: float) -> Tensor:
@@ -72,11 +103,11 @@ def cut_out(x: Tensor, keys: Tensor, longest: float) -> Tensor:
     return x.masked_fill(inside[:, None], 0.0)
 
 
-def magnitude_warp(x: Tensor, keys: Tensor, sd: float) -> Tensor:
-    """Multiply each channel by its own smooth gain around 1."""
-    batch, channels, samples = x.shape
+def magnitude_warp(x: Tensor, keys: Tensor, sd: float, smooth: Tensor) -> Tensor:
+    """Multiply each channel by its own smooth gain around 1; `smooth` is `spline`."""
+    batch, channels, _ = x.shape
     knots = normal(keys, channels * _KNOTS).view(batch, channels, _KNOTS)
-    return x * (1 + sd * knots @ _spline(samples, x.device))
+    return x * (1 + sd * knots @ smooth)
 
 
 def gaussian_noise(x: Tensor, keys: Tensor, sd: float) -> Tensor:
@@ -90,10 +121,10 @@ def channel_permute(x: Tensor, keys: Tensor) -> Tensor:
     return x.gather(1, order[:, :, None].expand_as(x))
 
 
-def time_warp(x: Tensor, keys: Tensor, sd: float) -> Tensor:
+def time_warp(x: Tensor, keys: Tensor, sd: float, smooth: Tensor) -> Tensor:
     """Play all channels at one smoothly varying speed, scaled so that the segment keeps its first and last sample."""
     batch, channels, samples = x.shape
-    speed = torch.exp(sd * normal(keys, _KNOTS) @ _spline(samples, x.device)).double()
+    speed = torch.exp(sd * normal(keys, _KNOTS) @ smooth).double()
     instant = speed.cumsum(dim=1) - speed[:, :1]
     instant = instant * ((samples - 1) / instant[:, -1:])
     before = instant.long().clamp(0, samples - 2)
@@ -103,7 +134,7 @@ def time_warp(x: Tensor, keys: Tensor, sd: float) -> Tensor:
 
 
 @lru_cache(maxsize=4)
-def _spline(samples: int, device: torch.device) -> Tensor:
+def spline(samples: int, device: torch.device) -> Tensor:
     """`[knots, samples]`: values times this is the cubic spline through the values at evenly spaced knots."""
     basis = CubicSpline(np.linspace(0, 1, _KNOTS), np.eye(_KNOTS))(np.linspace(0, 1, samples))
     return torch.from_numpy(basis.T.astype(np.float32)).to(device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from accelkd.models.encoders import EncoderShape
@@ -40,6 +40,12 @@ class Optimisation:
         if step < self.warmup_steps:
             return self.learning_rate * (step + 1) / self.warmup_steps
         return float(self.learning_rate * self.decay ** ((step - self.warmup_steps) // self.decay_steps))
+
+    def lasting(self, steps: int) -> Optimisation:
+        """The same with another number of steps: warm-up and decay keep their share of the whole."""
+        times = steps / self.steps
+        warmup_steps = max(1, round(times * self.warmup_steps)) if self.warmup_steps else 0
+        return replace(self, steps=steps, warmup_steps=warmup_steps, decay_steps=times * self.decay_steps)
 
 
 def scaled_schedule(steps: int) -> tuple[int, float]:

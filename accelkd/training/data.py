@@ -9,13 +9,12 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from accelkd.segments.schema import SAMPLES
 from accelkd.segments.store import Modality, SegmentStore
 from accelkd.training.objective import Batch
 from accelkd.training.parallel import my_share
 from accelkd.training.randomness import derive, permuted, step_keys, uniform
+from accelkd.training.signals import ResidentSignals, to_device
 
 MIN_SEGMENTS = 4  # per participant (section 4.1)
 Floats = npt.NDArray[np.floating]
@@ -71,9 +70,8 @@ class ParticipantSampler:
 class TrainingData:
     """The training rows of a store, in batches on the device: signals `[batch, channels, 3840]` float32 by modality.
 
-    With `targets` `[rows]`, batches hold those of their segments as 'target'. On a GPU the signals move there whole, as
-    float16, where they fit into half of its free memory. Otherwise they are read from the mapped file, one step ahead
-    of the training.
+    With `targets` `[rows]`, batches hold those of their segments as 'target'. Signals come from `resident`, where it is
+    given. Otherwise they are read from the mapped file, one step ahead of the training.
     """
 
     def __init__(
@@ -84,17 +82,15 @@ class TrainingData:
         device: torch.device,
         targets: Floats | None = None,
         min_segments: int = MIN_SEGMENTS,
+        resident: ResidentSignals | None = None,
     ) -> None:
         self.sampler = ParticipantSampler(store.metadata.column("participant_id").take(rows).to_pylist(), min_segments)
         self._store = store
         self._rows = rows
         self._modalities = tuple(modalities)
         self._device = device
-        self._targets = None if targets is None else torch.from_numpy(targets.astype(np.float32))
-        size = 2 * SAMPLES * len(rows) * sum(store.channels(modality) for modality in modalities)
-        self._resident: Batch | None = None
-        if device.type == "cuda" and size < torch.cuda.mem_get_info(device)[0] / 2:
-            self._resident = self._read(np.arange(len(rows)))
+        self._targets = None if targets is None else targets.astype(np.float32)
+        self._resident = resident
 
     def batches(self, seed: int, steps: range, size: int, views: int = 1) -> Iterator[Batch]:
         """One batch for each step: this process's share of `size` segments.
@@ -105,31 +101,33 @@ class TrainingData:
         on_gpu = self._device.type == "cuda"
         here = partial(torch.cuda.set_device, torch.cuda.current_device()) if on_gpu else None
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches", initializer=here) as ahead:
-            waiting = [ahead.submit(self._batch, seed, step, size, views) for step in steps[:1]]
+            waiting = [ahead.submit(self._on_host, seed, step, size, views) for step in steps[:1]]
             for step in steps:
                 if step + steps.step in steps:
-                    waiting.append(ahead.submit(self._batch, seed, step + steps.step, size, views))
-                yield {name: value.float() for name, value in waiting.pop(0).result().items()}
+                    waiting.append(ahead.submit(self._on_host, seed, step + steps.step, size, views))
+                yield self._on_device(*waiting.pop(0).result())
 
-    def _batch(self, seed: int, step: int, size: int, views: int) -> Batch:
+    def _on_host(
+        self, seed: int, step: int, size: int, views: int
+    ) -> tuple[tuple[int, ...], dict[str, npt.NDArray[np.generic]]]:
+        """The shape of a batch, and what has to travel to the device: signals, or where they stand there."""
         drawn = self.sampler.draw(seed, step, size, views)[my_share(size)]
         flat = drawn.reshape(-1)
+        host: dict[str, npt.NDArray[np.generic]] = {}
         if self._resident is None:
-            batch = dict(self._read(flat))
+            host |= {modality: self._store.signals(modality, self._rows[flat]) for modality in self._modalities}
         else:
-            index = torch.from_numpy(flat).to(self._device)
-            batch = {name: signal[index] for name, signal in self._resident.items()}
-        if views > 1:
-            batch = {name: signal.view(*drawn.shape, *signal.shape[1:]) for name, signal in batch.items()}
+            host["rows"] = self._rows[flat].astype(np.int64)
         if self._targets is not None:
-            batch["target"] = self._targets[flat].to(self._device, non_blocking=True)
-        return batch
+            host["target"] = self._targets[flat]
+        return (drawn.shape if views > 1 else drawn.shape[:1]), host
 
-    def _read(self, drawn: npt.NDArray[np.intp]) -> Batch:
-        signals: dict[str, Tensor] = {}
-        for modality in self._modalities:
-            host = torch.from_numpy(self._store.signals(modality, self._rows[drawn]))
-            if self._device.type == "cuda":
-                host = host.pin_memory()
-            signals[modality] = host.to(self._device, non_blocking=True)
-        return signals
+    def _on_device(self, shape: tuple[int, ...], host: dict[str, npt.NDArray[np.generic]]) -> Batch:
+        batch = {name: to_device(values, self._device) for name, values in host.items()}
+        if self._resident is not None:
+            rows = batch.pop("rows")
+            batch |= {modality: self._resident.take(modality, rows) for modality in self._modalities}
+        return {
+            name: (value if name == "target" else value.view(*shape, *value.shape[1:])).float()
+            for name, value in batch.items()
+        }

@@ -97,8 +97,7 @@ def adjusted(config: C, *, steps: int | None = None, learning_rate: float | None
     """A configuration with another length, rate or seed; the schedule keeps its shape."""
     optimisation = config.optimisation
     if steps is not None:
-        warmup_steps, decay_steps = scaled_schedule(steps)
-        optimisation = replace(optimisation, steps=steps, warmup_steps=warmup_steps, decay_steps=decay_steps)
+        optimisation = optimisation.lasting(steps)
     if learning_rate is not None:
         optimisation = replace(optimisation, learning_rate=learning_rate)
     if seed is not None:

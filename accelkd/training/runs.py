@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 import statistics
+import sys
+import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +46,14 @@ from accelkd.training.masked_autoencoding import MaskedAutoencoder
 from accelkd.training.objective import Objective
 from accelkd.training.parallel import barrier, rank
 from accelkd.training.randomness import bits, derive
+from accelkd.training.signals import DeviceMemoryError, ResidentSignals, to_device
 from accelkd.training.supervised import Supervised
 from accelkd.training.throughput import peak_flop_per_s
-from accelkd.training.trainer import Training, Validation, compile_encoders, has_bf16, pick_device, train
+from accelkd.training.trainer import Training, Validation, compile_encoders, compiles, has_bf16, pick_device, train
 
 _EVALUATED = 256  # segments at a time
+_MAX_VALIDATED = 8_192  # segments that early stopping looks at: a row of the curve costs the same on any cohort
+_TIMED_STEPS = 5
 
 
 def train_encoder(
@@ -62,13 +67,17 @@ def train_encoder(
     split_version: str,
     teacher: Path | None = None,
     device: str = "auto",
+    resident: ResidentSignals | None = None,
+    stop_at: float = math.inf,
 ) -> Path:
     """Train the encoder `name` on the given rows of the store; `out` is the folder of its checkpoints.
 
     A student needs the checkpoint folder of its `teacher`. Returns the checkpoint's folder, at once where the same run
     is there already; continues where one was cut off. Inside `process_group`, all processes train the one encoder.
-    Raises ValueError if teacher, data and configuration do not fit together or no participant has enough segments,
-    and NonFiniteLossError if the loss diverges.
+    `resident` is a copy of the store on the device, for runs that share one; a GPU makes its own where there is none.
+    After `stop_at` (`time.monotonic()`) training ends with what was reached. Raises ValueError if teacher, data and
+    configuration do not fit together or no participant has enough segments, and NonFiniteLossError if the loss
+    diverges.
     """
     loaded = _teacher(config, teacher, store)
     identity = Identity(
@@ -89,16 +98,37 @@ def train_encoder(
     where = pick_device(device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.optimisation.seed)
-        objective, data, validation = _prepare(store, rows, config, identity, loaded, where)
+        objective, data, validation = _prepare(store, rows, config, loaded, where, resident)
     state = folder.parent / f".{folder.name}.state.safetensors"
     started = time.perf_counter()
-    training = train(objective, data, config.optimisation, where, state, name, validation)
+    training = train(objective, data, config.optimisation, where, state, name, validation, stop_at)
     if rank() == 0:
         metrics = _metrics(training, data, config, identity, where, time.perf_counter() - started)
         write_checkpoint(folder, identity, objective, _curve_table(training, metrics), metrics)
         remove_sealed(state)
     barrier()
     return folder
+
+
+def measure_speed(
+    store: SegmentStore,
+    rows: npt.NDArray[np.intp],
+    config: EncoderConfig,
+    *,
+    teacher: Path | None = None,
+    device: str = "auto",
+    resident: ResidentSignals | None = None,
+) -> float:
+    """Segments per second that training with this configuration would take, from a few steps that leave nothing behind.
+
+    What has to be compiled is compiled in the first ones, which do not count. Raises like `train_encoder`.
+    """
+    where = pick_device(device)
+    timed = replace(config.optimisation.lasting(3 * _TIMED_STEPS), log_every=_TIMED_STEPS, save_every=10**9)
+    with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:
+        objective, data, _ = _prepare(store, rows, config, _teacher(config, teacher, store), where, resident)
+        training = train(objective, data, timed, where, Path(folder) / "state", "measuring")
+    return statistics.median(training.curve.segments_per_s[1:])
 
 
 def _method(config: EncoderConfig) -> Method:
@@ -142,41 +172,52 @@ def _prepare(
     store: SegmentStore,
     rows: npt.NDArray[np.intp],
     config: EncoderConfig,
-    identity: Identity,
     loaded: tuple[AnyEncoder, EncoderInfo] | None,
     device: torch.device,
+    resident: ResidentSignals | None,
 ) -> tuple[Objective, TrainingData, Validation | None]:
     """The objective with its fresh weights, the data that it is trained on, and how to stop early."""
-    modalities: list[Modality] = [config.modality]
+    modalities: list[Modality] = ["ppg", "accel"] if isinstance(config, DistillationConfig) else [config.modality]
+    channels = _channels(config, store)
+    if resident is None and device.type == "cuda":
+        resident = _resident(store, device, modalities)
     match config:
         case MaskedAutoencodingConfig():
-            encoder = Encoder(identity.channels, config.encoder)
+            encoder = Encoder(channels, config.encoder)
             objective: Objective = MaskedAutoencoder(encoder, config.decoder, config.kept_tokens, config.modality)
         case ContrastiveConfig():
-            objective = Contrastive(build_encoder(identity.channels, config.encoder), config)
+            objective = Contrastive(build_encoder(channels, config.encoder), config)
         case DistillationConfig():
-            modalities = ["ppg", "accel"]
             student = build_encoder(ACCEL_AXES, config.encoder)
             if loaded is not None:
                 teacher = loaded[0].to(device)
             else:
                 assert config.teacher_encoder is not None  # _teacher has seen to it
                 teacher = build_encoder(store.ppg_channels, config.teacher_encoder)
-            if config.teacher == "frozen" and device.type == "cuda" and config.optimisation.compile:
+            if config.teacher == "frozen" and compiles(device, config.optimisation):
                 compile_encoders(teacher)
             function = frozen(teacher) if config.teacher == "frozen" else teacher.train()
             objective = Distillation(function, teacher.shape.width, student, config)
         case SupervisedConfig():
-            return _prepare_supervised(store, rows, config, identity, device)
-    return objective, TrainingData(store, rows, modalities, device), None
+            return _prepare_supervised(store, rows, config, device, resident)
+    return objective, TrainingData(store, rows, modalities, device, resident=resident), None
+
+
+def _resident(store: SegmentStore, device: torch.device, modalities: Sequence[Modality]) -> ResidentSignals | None:
+    """A copy on the device, or None, said aloud, where it does not fit: then each batch is read from the disk."""
+    try:
+        return ResidentSignals(store, device, modalities)
+    except DeviceMemoryError as error:
+        print(f"reading batches from the disk: {error}", file=sys.stderr, flush=True)
+        return None
 
 
 def _prepare_supervised(
     store: SegmentStore,
     rows: npt.NDArray[np.intp],
     config: SupervisedConfig,
-    identity: Identity,
     device: torch.device,
+    resident: ResidentSignals | None,
 ) -> tuple[Objective, TrainingData, Validation]:
     targets = store.metadata.column(config.target).to_numpy()[rows].astype(np.float64)
     if not np.isfinite(targets).all():
@@ -185,25 +226,28 @@ def _prepare_supervised(
     held_out = _held_out(people, config.validation_share, config.optimisation.seed)
     fitted = targets[~held_out]
     objective = Supervised(
-        build_encoder(identity.channels, config.encoder),
+        build_encoder(_channels(config, store), config.encoder),
         config.modality,
         mean=float(fitted.mean()),
         sd=float(fitted.std()) or 1.0,
     )
-    data = TrainingData(store, rows[~held_out], [config.modality], device, fitted, min_segments=1)
+    data = TrainingData(store, rows[~held_out], [config.modality], device, fitted, min_segments=1, resident=resident)
+    validated, expected = rows[held_out][:_MAX_VALIDATED], targets[held_out][:_MAX_VALIDATED]
 
     def error() -> float:
         """Mean absolute error over the held-out training participants."""
         regressor = objective.regressor.eval()
-        total = 0.0
+        parts = []
         with torch.inference_mode():
-            for start in range(0, int(held_out.sum()), _EVALUATED):
-                part = rows[held_out][start : start + _EVALUATED]
-                signals = torch.from_numpy(store.signals(config.modality, part)).to(device).float()
-                expected = targets[held_out][start : start + _EVALUATED]
-                total += float(np.abs(regressor(signals).double().cpu().numpy() - expected).sum())
+            for start in range(0, len(validated), _EVALUATED):
+                part = validated[start : start + _EVALUATED]
+                if resident is None:
+                    signals = to_device(store.signals(config.modality, part), device)
+                else:
+                    signals = resident.take(config.modality, to_device(part.astype(np.int64), device))
+                parts.append(regressor(signals.float()).double())
         objective.train()
-        return total / int(held_out.sum())
+        return float(np.abs(torch.cat(parts).cpu().numpy() - expected).mean())
 
     return objective, data, Validation(error, config.patience)
 
@@ -241,6 +285,7 @@ def _metrics(
         "device": name,
         "precision": "bf16" if config.optimisation.precision == "bf16" and has_bf16(device) else "fp32",
         "torch": torch.__version__,
+        "notes": "; ".join(training.notes),
     }
     if training.flop_per_segment is not None:
         metrics["flop_per_segment"] = training.flop_per_segment

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -16,16 +18,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from accelkd.files import atomic_path, is_intact, seal
 from accelkd.models.efficientnet import EfficientNet
-from accelkd.models.transformer import Transformer
+from accelkd.models.transformer import Block
 from accelkd.progress import progress
 from accelkd.training.configs import Optimisation
 from accelkd.training.data import TrainingData
-from accelkd.training.objective import Objective
+from accelkd.training.objective import Batch, Objective
 from accelkd.training.parallel import barrier, mean_over_processes, my_share, rank, world_size
 from accelkd.training.randomness import derive, step_keys
 from accelkd.training.throughput import flop_per_segment
 
 _OBJECTIVE_KEYS = 2  # 0 and 1 are the sampler's
+_MIN_PART = 2  # segments in a part of a batch: one alone has nothing to be compared with
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -57,6 +60,7 @@ class Training:
 
     curve: Curve
     flop_per_segment: float | None  # of forward and backward; None where the run had been finished before
+    notes: tuple[str, ...] = ()  # what could not be done as it was asked for
 
 
 def pick_device(name: str) -> torch.device:
@@ -73,11 +77,20 @@ def has_bf16(device: torch.device) -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def compiles(device: torch.device, config: Optimisation) -> bool:
+    """Whether a training run compiles its encoders."""
+    return device.type == "cuda" and config.compile
+
+
 def compile_encoders(module: nn.Module) -> None:
-    """Have torch compile the parts where the arithmetic is; everything else stays as it is written."""
+    """Have torch compile the parts where the arithmetic is, in fixed shapes; everything else stays as it is written.
+
+    The blocks of a Transformer are alike: one is compiled, and serves for all.
+    """
+    torch._dynamo.config.recompile_limit = 64  # one graph for each width, number of tokens and mode
     for part in module.modules():
-        if isinstance(part, Transformer | EfficientNet):
-            part.compile()
+        if isinstance(part, Block | EfficientNet):
+            part.compile(dynamic=False)
 
 
 def train(
@@ -88,13 +101,16 @@ def train(
     state: Path,
     what: str,
     validation: Validation | None = None,
+    stop_at: float = math.inf,
 ) -> Training:
     """Train `objective` in place on `device` and return its curve.
 
     The run continues from the file `state` if it is there with the bytes that were written (every `save_every` steps;
     removed by the caller once the result is safe). What a step does depends on the configuration and the step's number
     alone, so a resumed run ends as an unbroken one: on a CPU with the same number of threads, with the same bytes.
-    Under `torchrun` each process takes its share of every batch. Raises NonFiniteLossError.
+    Under `torchrun` each process takes its share of every batch. Once `time.monotonic()` has passed `stop_at`, training
+    ends with the next row of the curve. A batch that does not fit into the memory of the device is taken in parts, and
+    what cannot be compiled runs as it is written: the notes say so. Raises NonFiniteLossError.
     """
     objective.to(device).train()
     if world_size() > 1 and device.type == "cuda":
@@ -104,58 +120,129 @@ def train(
     curve = Curve()
     best: dict[str, Tensor] = {}
     start = _restore(state, objective, optimizer, curve, best) if is_intact(state) else 0
-    bf16 = config.precision == "bf16" and has_bf16(device)
     share = my_share(config.batch_size)
-    step_of: nn.Module = objective
-    if world_size() > 1:
-        step_of = DistributedDataParallel(objective, forward_sync_buffers=False)
+    step_of = _Step(objective, config, device)
     flop: float | None = None
     steps = range(start, config.steps)
     losses = torch.zeros(config.log_every, device=device)
     since = time.perf_counter()
     batches = data.batches(config.seed, steps, config.batch_size, objective.views)
-    for step, batch in progress(zip(steps, batches, strict=True), what, len(steps)):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate_at(step)
-        keys = derive(step_keys(config.seed, step, config.batch_size), _OBJECTIVE_KEYS)[share]
-        if flop is None:
-            flop = flop_per_segment(objective, batch, keys)
-            if device.type == "cuda" and config.compile:
-                compile_encoders(objective)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            loss: Tensor = step_of(batch, keys)
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        if config.clip_norm is not None:
-            nn.utils.clip_grad_norm_(trained, config.clip_norm)
-        optimizer.step()
-        objective.after_step()
-        # The loss stays on the device until the row is due: reading it at every step would make the GPU wait.
-        losses[step % config.log_every] = loss.detach()
-        done = step + 1
-        if done % config.log_every == 0 or done == config.steps:
-            first = curve.step[-1] if curve.step else 0
-            recent = mean_over_processes(losses[: done - first]).tolist()
-            for offset, value in enumerate(recent):
-                if not math.isfinite(value):
-                    raise NonFiniteLossError(f"{what}: the loss is {value} at step {first + offset}")
-            now = time.perf_counter()
-            curve.step.append(done)
-            curve.loss.append(math.fsum(recent) / len(recent))
-            curve.learning_rate.append(config.learning_rate_at(step))
-            curve.segments_per_s.append(len(recent) * config.batch_size / (now - since))
-            if validation is not None:
-                curve.validation_error.append(validation.error())
-                if curve.validation_error[-1] <= min(curve.validation_error):
-                    best = {name: tensor.clone() for name, tensor in objective.state_dict().items()}
-                elif len(curve.step) - 1 - _best_row(curve) >= validation.patience:
+    with step_of.as_compiled():
+        for step, batch in progress(zip(steps, batches, strict=True), what, len(steps)):
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate_at(step)
+            keys = derive(step_keys(config.seed, step, config.batch_size), _OBJECTIVE_KEYS)[share]
+            if flop is None:
+                flop = flop_per_segment(objective, batch, keys)
+                if compiles(device, config):
+                    compile_encoders(objective)
+            optimizer.zero_grad(set_to_none=True)
+            # The loss stays on the device until the row is due: reading it at every step would make the GPU wait.
+            losses[step % config.log_every] = step_of(batch, keys)
+            if config.clip_norm is not None:
+                nn.utils.clip_grad_norm_(trained, config.clip_norm)
+            optimizer.step()
+            objective.after_step()
+            done = step + 1
+            if done % config.log_every == 0 or done == config.steps:
+                first = curve.step[-1] if curve.step else 0
+                recent = mean_over_processes(losses[: done - first]).tolist()
+                for offset, value in enumerate(recent):
+                    if not math.isfinite(value):
+                        raise NonFiniteLossError(f"{what}: the loss is {value} at step {first + offset}")
+                now = time.perf_counter()
+                curve.step.append(done)
+                curve.loss.append(math.fsum(recent) / len(recent))
+                curve.learning_rate.append(config.learning_rate_at(step))
+                curve.segments_per_s.append(len(recent) * config.batch_size / (now - since))
+                if validation is not None:
+                    curve.validation_error.append(validation.error())
+                    if curve.validation_error[-1] <= min(curve.validation_error):
+                        best = {name: tensor.clone() for name, tensor in objective.state_dict().items()}
+                    elif len(curve.step) - 1 - _best_row(curve) >= validation.patience:
+                        break
+                if time.monotonic() > stop_at and done < config.steps:
+                    step_of.notes.append(f"the time was over after {done} of {config.steps} steps")
                     break
-            since = time.perf_counter()
-            if done // config.save_every > first // config.save_every and done < config.steps:
-                _save(state, objective, optimizer, curve, best)
+                since = time.perf_counter()
+                if done // config.save_every > first // config.save_every and done < config.steps:
+                    _save(state, objective, optimizer, curve, best)
     if best:
         objective.load_state_dict(best)
-    return Training(curve, flop)
+    return Training(curve, flop, tuple(step_of.notes))
+
+
+class _Step:
+    """Loss and gradient of one batch: in as many parts as its memory asks for, compiled where that works."""
+
+    def __init__(self, objective: Objective, config: Optimisation, device: torch.device) -> None:
+        self.notes: list[str] = []
+        self._module: nn.Module = objective
+        if world_size() > 1:
+            self._module = DistributedDataParallel(objective, forward_sync_buffers=False)
+        self._bf16 = config.precision == "bf16" and has_bf16(device)
+        self._device = device
+        self._compiling = compiles(device, config)
+        self._parts = 1
+        self._steps = 0
+        self._stance = ExitStack()
+
+    @contextmanager
+    def as_compiled(self) -> Iterator[None]:
+        """What torch has compiled runs compiled in this block, or as it is written where the run does not compile."""
+        with self._stance:
+            if self._device.type != "cpu" and not self._compiling:
+                self._stance.enter_context(torch.compiler.set_stance("force_eager"))
+            yield
+
+    def __call__(self, batch: Batch, keys: Tensor) -> Tensor:
+        """The loss of the batch, detached; its gradient has been added to the parameters'."""
+        while True:
+            failed = ""
+            try:
+                loss = self._attempt(batch, keys)
+            except torch.OutOfMemoryError:
+                if world_size() > 1 or 2 * self._parts > len(keys) // _MIN_PART:
+                    raise
+                failed = "memory"
+            except Exception as error:
+                if not self._compiling or self._steps > 0:
+                    raise
+                failed = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            if not failed:
+                self._steps += 1
+                return loss
+            # Outside of the handler: a traceback would keep the tensors of the failed attempt
+            for parameter in self._module.parameters():
+                parameter.grad = None
+            if failed == "memory":
+                self._parts *= 2
+                if self._device.type == "cuda":
+                    torch.cuda.empty_cache()
+                self._note(
+                    f"out of memory: batches of {len(keys)} are taken in {self._parts} parts of "
+                    f"{-(-len(keys) // self._parts)}, and contrastive losses compare within a part"
+                )
+            else:
+                self._compiling = False
+                self._stance.enter_context(torch.compiler.set_stance("force_eager"))
+                self._note(f"not compiled: {failed}")
+
+    def _attempt(self, batch: Batch, keys: Tensor) -> Tensor:
+        total = torch.zeros((), device=self._device)
+        bounds = [number * len(keys) // self._parts for number in range(self._parts + 1)]
+        for rows in map(slice, bounds[:-1], bounds[1:]):
+            part = {name: value[rows] for name, value in batch.items()} if self._parts > 1 else batch
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+                loss: Tensor = self._module(part, keys[rows])
+            loss = loss * (len(keys[rows]) / len(keys)) if self._parts > 1 else loss
+            torch.autograd.backward(loss)
+            total = total + loss.detach()
+        return total
+
+    def _note(self, text: str) -> None:
+        self.notes.append(text)
+        print(text, file=sys.stderr, flush=True)
 
 
 def _best_row(curve: Curve) -> int:

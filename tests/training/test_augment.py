@@ -16,10 +16,14 @@ from accelkd.training.augment import (
     cut_out,
     gaussian_noise,
     magnitude_warp,
+    only_the_chosen,
+    spline,
     time_warp,
+    whole_batch,
 )
 from accelkd.training.randomness import step_keys
 
+SMOOTH = spline(3840, torch.device("cpu"))
 OFF = Augmentations(cut_out=0, magnitude_warp=0, gaussian_noise=0, channel_permute=0, time_warp=0)
 NAMES = [field.name for field in fields(Augmentations)][:5]
 
@@ -109,7 +113,7 @@ def test_cut_out_zeroes_one_window_of_all_channels() -> None:
 
 
 def test_magnitude_warp_is_a_smooth_gain_of_each_channel() -> None:
-    gain = magnitude_warp(torch.ones(400, 2, 3840), step_keys(0, 0, 400), sd=0.2)
+    gain = magnitude_warp(torch.ones(400, 2, 3840), step_keys(0, 0, 400), sd=0.2, smooth=SMOOTH)
     assert gain.diff(dim=2).abs().max() < 0.01
     assert abs(gain[:, :, ::768].std().item() - 0.2) < 0.02
     assert abs(gain.mean().item() - 1) < 0.02
@@ -133,10 +137,20 @@ def test_channel_permute_reorders_whole_channels_evenly() -> None:
 
 def test_time_warp_moves_the_inside_and_keeps_order_and_ends() -> None:
     ramp = torch.linspace(0, 1, 3840).expand(50, 2, 3840)
-    y = time_warp(ramp, step_keys(0, 0, 50), sd=0.05)
+    y = time_warp(ramp, step_keys(0, 0, 50), sd=0.05, smooth=SMOOTH)
     assert (y.diff(dim=2) > 0).all()
     torch.testing.assert_close(y[:, :, [0, -1]], ramp[:, :, [0, -1]], atol=1e-4, rtol=0)
     assert torch.equal(y[:, 0], y[:, 1])
     shift_s = ((y - ramp) * 60).abs().amax(dim=(1, 2))
     assert 0.1 < shift_s.median() < 5
-    torch.testing.assert_close(time_warp(ramp, step_keys(0, 0, 50), sd=0.0), ramp, atol=1e-5, rtol=0)
+    torch.testing.assert_close(time_warp(ramp, step_keys(0, 0, 50), sd=0.0, smooth=SMOOTH), ramp, atol=1e-5, rtol=0)
+
+
+def test_a_gpu_s_way_through_the_cascade_gives_the_same() -> None:
+    """The whole batch at once, in fixed shapes, as one graph without a break; against the chosen segments alone."""
+    x, keys = torch.randn(64, 3, 3840), step_keys(5, 3, 64)
+    captured = torch.compile(whole_batch, backend="aot_eager", fullgraph=True, dynamic=False)
+    for config in (Augmentations(), replace(OFF, gaussian_noise=1.0), OFF):
+        expected = only_the_chosen(x, keys, config, SMOOTH)
+        torch.testing.assert_close(whole_batch(x, keys, config, SMOOTH), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(captured(x, keys, config, SMOOTH), expected, rtol=1e-5, atol=1e-5)

@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from accelkd.segments.store import SegmentStore
+from accelkd.training import data, signals
 from accelkd.training.data import ParticipantSampler, TrainingData
+from accelkd.training.randomness import permuted, uniform
+from accelkd.training.signals import DeviceMemoryError, ResidentSignals, resident_bytes
+
+CPU = torch.device("cpu")
 
 # 30 participants with 4 to 33 segments, in mixed order, and one with three.
 PARTICIPANTS = np.random.default_rng(0).permutation(
@@ -54,13 +59,51 @@ def test_nobody_with_enough_segments_is_an_error() -> None:
 
 def test_batches_hold_the_signals_of_the_rows_drawn(store: SegmentStore) -> None:
     rows = np.arange(len(store))[::-1].copy()
-    data = TrainingData(store, rows, ["ppg", "accel"], torch.device("cpu"))
-    batches = list(data.batches(7, range(2, 5), 6))
+    training = TrainingData(store, rows, ["ppg", "accel"], CPU)
+    batches = list(training.batches(7, range(2, 5), 6))
     assert len(batches) == 3
     for step, batch in zip(range(2, 5), batches, strict=True):
-        drawn = rows[data.sampler.draw(7, step, 6)[:, 0]]
+        drawn = rows[training.sampler.draw(7, step, 6)[:, 0]]
         for modality, channels in (("ppg", 2), ("accel", 3)):
             assert batch[modality].shape == (6, channels, 3840)
             assert batch[modality].dtype == torch.float32
             np.testing.assert_array_equal(batch[modality].numpy(), store.signals(modality, drawn))
-    assert list(data.batches(7, range(3, 3), 6)) == []
+    assert list(training.batches(7, range(3, 3), 6)) == []
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_a_copy_on_the_device_gives_the_same_batches(store: SegmentStore, views: int) -> None:
+    rows = np.arange(len(store))[::-1].copy()
+    targets = np.linspace(0, 1, len(rows))
+    resident = ResidentSignals(store, CPU)
+    mapped, copied = (
+        TrainingData(store, rows, ["ppg", "accel"], CPU, targets, resident=where) for where in (None, resident)
+    )
+    for expected, batch in zip(
+        mapped.batches(7, range(3), 6, views), copied.batches(7, range(3), 6, views), strict=True
+    ):
+        assert set(batch) == {"ppg", "accel", "target"}
+        for name in batch:
+            assert torch.equal(batch[name], expected[name]), name
+            assert batch[name].dtype == torch.float32
+
+
+def test_a_copy_that_does_not_fit_is_refused_before_it_is_made(
+    store: SegmentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = resident_bytes(store, ["ppg", "accel"])
+    assert needed == 2 * 3840 * 5 * len(store)
+    monkeypatch.setattr(signals, "free_bytes", lambda _: 2 * needed - 1)
+    monkeypatch.setattr(torch, "empty", lambda *_, **__: pytest.fail("memory was taken"))
+    with pytest.raises(DeviceMemoryError, match=r"22 segments take 0.00 GB as float16; .* on cpu 50% may be taken"):
+        ResidentSignals(store, CPU)
+
+
+def test_work_of_a_step_does_not_grow_with_the_cohort(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted, not timed: how many random numbers a step draws."""
+    drawn = []
+    monkeypatch.setattr(data, "uniform", lambda keys, count: drawn.append(len(keys)) or uniform(keys, count))
+    monkeypatch.setattr(data, "permuted", lambda at, size, key: drawn.append(len(at)) or permuted(at, size, key))
+    for participants in (100, 100_000):
+        ParticipantSampler([f"{number}" for number in range(participants)], min_segments=1).draw(0, 0, 32)
+    assert drawn == [32, 32, 32, 32]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +12,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from accelkd.models.transformer import Encoder, TransformerShape
 from accelkd.segments.store import SegmentStore
+from accelkd.training import trainer
 from accelkd.training.configs import Optimisation, scaled_schedule
 from accelkd.training.data import TrainingData
 from accelkd.training.objective import Objective
 from accelkd.training.trainer import Curve, NonFiniteLossError, has_bf16, pick_device, train
 
 CPU = torch.device("cpu")
+_COMPILE_MODULE = nn.Module.compile
 CONFIG = Optimisation(
     steps=12, batch_size=4, learning_rate=0.01, warmup_steps=2, decay_steps=0.5, log_every=3, save_every=3
 )
@@ -152,3 +156,107 @@ def test_precision_is_what_the_processor_has(data: TrainingData, tmp_path: Path)
 def test_auto_device_is_the_gpu_where_there_is_one() -> None:
     assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert pick_device("cpu") == CPU
+
+
+class Comparing(Objective):
+    """Compares the segments of a batch; refuses more than `fits` at once, as a full memory does."""
+
+    def __init__(self, fits: int = 1_000) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(3840, 2)
+        self.fits = fits
+
+    def forward(self, signals: Mapping[str, Tensor], keys: Tensor) -> Tensor:
+        if len(keys) > self.fits:
+            raise torch.OutOfMemoryError(f"{len(keys)} segments")
+        return (self.linear(signals["accel"])[..., 0] - 1).square().mean()
+
+
+def test_a_batch_that_does_not_fit_is_taken_in_parts_with_the_same_gradient(
+    data: TrainingData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = replace(CONFIG, batch_size=9, precision="fp32")
+    whole, parts = Comparing(), Comparing(fits=4)
+    expected = train(whole, data, config, CPU, tmp_path / "a", "whole")
+    training = train(parts, data, config, CPU, tmp_path / "b", "parts")
+    assert expected.notes == ()
+    assert [note for note in training.notes if "4 parts" in note]
+    assert "out of memory: batches of 9 are taken in 4 parts" in capsys.readouterr().err
+    np.testing.assert_allclose(training.curve.loss, expected.curve.loss, rtol=1e-4)
+    torch.testing.assert_close(parts.linear.weight, whole.linear.weight, rtol=1e-3, atol=1e-4)
+
+
+def test_a_batch_of_which_not_even_two_segments_fit_is_an_error(data: TrainingData, tmp_path: Path) -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        train(Comparing(fits=1), data, CONFIG, CPU, tmp_path / "state", "test")
+
+
+class Compiled(Objective):
+    """An encoder of which the trainer compiles the blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder = Encoder(3, TransformerShape(width=8, layers=2, heads=1, mlp=8))
+
+    def forward(self, signals: Mapping[str, Tensor], keys: Tensor) -> Tensor:  # noqa: ARG002
+        return self.encoder(signals["accel"]).square().mean()
+
+
+def _compiling_with(backend: str | Callable[..., object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the CPU compile as a GPU would, with another compiler."""
+
+    def compile_module(module: nn.Module, *, dynamic: bool) -> None:
+        _COMPILE_MODULE(module, backend=backend, dynamic=dynamic)
+
+    monkeypatch.setattr(trainer, "compiles", lambda _, config: config.compile)
+    monkeypatch.setattr(nn.Module, "compile", compile_module)
+
+
+def test_compiled_blocks_train_as_they_are_written(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, compiled = Compiled(), Compiled()
+    expected = train(plain, data, CONFIG, CPU, tmp_path / "a", "plain")
+    _compiling_with("aot_eager", monkeypatch)
+    training = train(compiled, data, CONFIG, CPU, tmp_path / "b", "compiled")
+    assert training.notes == ()
+    np.testing.assert_allclose(training.curve.loss, expected.curve.loss, rtol=1e-4)
+
+
+def test_what_cannot_be_compiled_runs_as_it_is_written_and_says_so(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_graph: object, _inputs: object) -> Callable[..., object]:
+        raise RuntimeError("no compiler here")
+
+    expected = train(Compiled(), data, CONFIG, CPU, tmp_path / "a", "plain")
+    _compiling_with(broken, monkeypatch)
+    training = train(Compiled(), data, CONFIG, CPU, tmp_path / "b", "broken")
+    (note,) = training.notes
+    assert note.startswith("not compiled: BackendCompilerFailed")
+    assert note in capsys.readouterr().err
+    assert training.curve.loss == expected.curve.loss
+    # The next run tries again
+    assert torch.compiler.is_compiling() is False
+    _compiling_with("aot_eager", monkeypatch)
+    assert train(Compiled(), data, CONFIG, CPU, tmp_path / "c", "again").notes == ()
+
+
+def test_an_error_that_has_nothing_to_do_with_compiling_is_raised(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(Compiled):
+        def forward(self, signals: Mapping[str, Tensor], keys: Tensor) -> Tensor:  # noqa: ARG002
+            raise KeyError("ecg")
+
+    _compiling_with("aot_eager", monkeypatch)
+    with pytest.raises(KeyError, match="ecg"):
+        train(Broken(), data, CONFIG, CPU, tmp_path / "state", "test")
+
+
+def test_when_the_time_is_over_training_ends_with_the_next_row_of_the_curve(data: TrainingData, tmp_path: Path) -> None:
+    training = train(Comparing(), data, CONFIG, CPU, tmp_path / "state", "test", stop_at=time.monotonic() - 1)
+    assert training.curve.step == [3]
+    assert training.notes == ("the time was over after 3 of 12 steps",)
