@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +74,8 @@ def training_set(lake: Lake) -> TrainingSet:
         per_count[count] += len(SegmentStore([lake.segments(batch_id)]))
     chosen, _ = max(per_count.items(), key=lambda item: (item[1], item[0]))
     batch_ids = tuple(batch_id for batch_id, count in channels.items() if count == chosen)
-    hashes = [intact_segments(lake, batch_id) for batch_id in batch_ids]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing lets go of the interpreter
+        hashes = list(pool.map(partial(intact_segments, lake), batch_ids))
     store = SegmentStore([lake.segments(batch_id) for batch_id in batch_ids])
     in_training = pc.is_in(
         store.metadata.column("participant_id"), value_set=pa.array(sorted(participants_on(lake.split, "train")))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -9,6 +12,7 @@ from torch import nn
 
 from accelkd.progress import progress
 from accelkd.segments.store import Modality, SegmentStore
+from accelkd.training.signals import ResidentSignals, to_device
 from accelkd.training.trainer import pick_device
 
 BATCH_SIZE = 256
@@ -20,19 +24,34 @@ def embed(
     modality: Modality,
     device: str = "auto",
     rows: npt.NDArray[np.intp] | None = None,
+    resident: ResidentSignals | None = None,
 ) -> npt.NDArray[np.float32]:
     """Embeddings `[rows, width]` of the given rows of a store, or of all of them, in float32 and in that order.
 
-    An encoder of fewer PPG channels than the segments have sees the first ones.
+    An encoder of fewer PPG channels than the segments have sees the first ones. `resident` is a copy of the store on
+    the device. GPUs multiply with TF32's mantissa of ten bits.
     """
     where = pick_device(device)
     encoder = encoder.eval().to(where)
     rows = np.arange(len(store)) if rows is None else rows
     channels = int(getattr(encoder, "channels", store.channels(modality)))
     parts = []
-    with torch.inference_mode():
+    with torch.inference_mode(), _matmul_precision("high") if where.type == "cuda" else nullcontext():
         for start in progress(range(0, len(rows), BATCH_SIZE), f"embedding {modality}"):
-            some = store.signals(modality, rows[start : start + BATCH_SIZE])
-            signals = torch.from_numpy(some[:, :channels]).to(where).float()
-            parts.append(encoder(signals).float().cpu().numpy())
-    return np.concatenate(parts)
+            some = rows[start : start + BATCH_SIZE]
+            if resident is None:
+                signals = to_device(store.signals(modality, some), where)
+            else:
+                signals = resident.take(modality, to_device(some.astype(np.int64), where))
+            parts.append(encoder(signals[:, :channels].float()).float())
+    return torch.cat(parts).cpu().numpy()
+
+
+@contextmanager
+def _matmul_precision(precision: str) -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

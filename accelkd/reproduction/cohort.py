@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
-from functools import partial
+import math
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from typing import Any, Literal
 
@@ -38,6 +40,7 @@ class CohortPlan:
     seed: int = 7
     participants_per_batch: int = 200
     test_fraction: float = 0.2  # of the participants (section 4.1)
+    keep_recordings: bool = True  # else they go once they are segments: half of the space, and simulated again at will
 
     def batches(self) -> dict[str, tuple[int, int]]:
         """First participant and number of participants of every batch, by the batch's name."""
@@ -58,10 +61,11 @@ class Versions:
 
 @dataclass(frozen=True)
 class Cohort:
-    """The segments of a cohort with all that is known of them. Arrays are row by row of the store."""
+    """The segments of a cohort with all that is known of them. Arrays are one by one of its segments."""
 
     store: SegmentStore
     versions: Versions
+    rows: npt.NDArray[np.intp]  # where each segment stands in the store
     participants: npt.NDArray[np.str_]  # of each segment
     in_test: npt.NDArray[np.bool_]
     labels: Mapping[str, npt.NDArray[np.float64]]  # SEGMENT_TARGETS; NaN where a label is not good
@@ -76,39 +80,80 @@ class Cohort:
     def test_rows(self) -> npt.NDArray[np.intp]:
         return np.flatnonzero(self.in_test)
 
+    def with_at_most(self, segments: int | None) -> Cohort:
+        """The cohort that is embedded: of each training participant the first so many segments; None: all."""
+        if segments is None:
+            return self
+        order = np.argsort(self.participants, kind="stable")
+        _, first, code = np.unique(self.participants[order], return_index=True, return_inverse=True)
+        number = np.empty(len(order), np.intp)
+        number[order] = np.arange(len(order)) - first[code]
+        kept = np.flatnonzero(self.in_test | (number < segments))
+        return replace(
+            self,
+            rows=self.rows[kept],
+            participants=self.participants[kept],
+            in_test=self.in_test[kept],
+            labels={name: values[kept] for name, values in self.labels.items()},
+        )
+
 
 def cohort_lake(home: Lake, plan: CohortPlan) -> Lake:
     """Where a plan's cohort lies: a lake of its own inside the home, so that it never mixes with arrived recordings."""
     return Lake(home.root / "reproduction" / "cohorts" / f"{plan.profile}-{sha256_json(asdict(plan))[:8]}")
 
 
-def make_cohort(lake: Lake, plan: CohortPlan, processes: int) -> Versions:
-    """Simulate, segment and split what is not there yet; batches that are there are left as they are."""
-    for batch_id, (first, count) in plan.batches().items():
-        if not lake.batch(batch_id).exists():
-            simulate_batch(
-                lake.landing,
-                batch_id,
-                participants=count,
-                segments=plan.segments,
-                seed=plan.seed,
-                profile=plan.profile,
-                first_participant=first,
-                processes=processes,
-            )
+def make_cohort(lake: Lake, plan: CohortPlan, processes: int, stop_at: float = math.inf) -> Versions:
+    """Simulate, segment and split what is not there yet; batches that are there are left as they are.
+
+    Raises TimeoutError once `time.monotonic()` has passed `stop_at`: what is made until then is used again.
+    """
     # The quarantine is written last: without it a batch was cut only half
     missing = [batch_id for batch_id in plan.batches() if not lake.quarantine(batch_id).exists()]
     if min(processes, len(missing)) > 1:
-        with ProcessPoolExecutor(min(processes, len(missing)), mp_context=get_context("spawn")) as pool:
-            list(pool.map(partial(segment_batch, lake), missing))
+        _make_together(lake, plan, missing, processes, stop_at)
     else:
         for batch_id in missing:
-            segment_batch(lake, batch_id)
+            _make_batch(lake, plan, processes, batch_id)
     extend_split(
         lake.split, segmented_participants(lake, list(plan.batches())), seed=0, test_fraction=plan.test_fraction
     )
     curated = training_set(lake)
     return Versions(curated.data_version, curated.split_version)
+
+
+def _make_together(lake: Lake, plan: CohortPlan, missing: Sequence[str], processes: int, stop_at: float) -> None:
+    with ProcessPoolExecutor(min(processes, len(missing)), mp_context=get_context("spawn")) as pool:
+        made = [pool.submit(_make_batch, lake, plan, 1, batch_id) for batch_id in missing]
+        try:
+            left = None if stop_at == math.inf else max(0.0, stop_at - time.monotonic())
+            for future in as_completed(made, timeout=left):
+                future.result()
+        except TimeoutError:
+            done = sum(future.done() for future in made)
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list((pool._processes or {}).values()):  # no public way to end those that are at work
+                process.terminate()
+            raise TimeoutError(f"the time was over after {done} of {len(missing)} batches of the cohort") from None
+
+
+def _make_batch(lake: Lake, plan: CohortPlan, processes: int, batch_id: str) -> None:
+    """Simulate and segment one batch."""
+    first, count = plan.batches()[batch_id]
+    if not lake.batch(batch_id).exists():
+        simulate_batch(
+            lake.landing,
+            batch_id,
+            participants=count,
+            segments=plan.segments,
+            seed=plan.seed,
+            profile=plan.profile,
+            first_participant=first,
+            processes=processes,
+        )
+    segment_batch(lake, batch_id)
+    if not plan.keep_recordings:
+        shutil.rmtree(lake.batch(batch_id) / "recordings")
 
 
 def read_cohort(lake: Lake, plan: CohortPlan, versions: Versions) -> Cohort:
@@ -126,6 +171,7 @@ def read_cohort(lake: Lake, plan: CohortPlan, versions: Versions) -> Cohort:
     return Cohort(
         store=store,
         versions=versions,
+        rows=np.arange(len(store)),
         participants=participants,
         in_test=np.isin(participants, sorted(test)),
         labels={name: store.metadata.column(name).to_numpy() for name in SEGMENT_TARGETS},
@@ -138,7 +184,8 @@ def describe(cohort: Cohort) -> dict[str, Any]:
     """Sizes of the cohort and the days that it covers, as table 6 of the paper has them."""
     day = cohort.store.metadata.column("started_at").to_numpy().astype("datetime64[D]")
     known = ~np.isnat(day)
-    person_days = np.unique(np.stack([cohort.participants[known], day[known].astype(str)]), axis=1)
+    who = np.unique(cohort.participants[known], return_inverse=True)[1]
+    person_days = np.unique(np.stack([who, day[known].astype(np.int64)]), axis=1)
     sides = {"train": cohort.training_rows, "test": cohort.test_rows}
     return {
         **{

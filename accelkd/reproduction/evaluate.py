@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from accelkd.reproduction.experiments import MAPPED, Run
 from accelkd.reproduction.results import CONSTANT, SCHEMAS
 from accelkd.training.checkpoint import CURVE, load_encoder, load_heads, load_regressor, read_config, read_metrics
 from accelkd.training.configs import DistillationConfig, SupervisedConfig
+from accelkd.training.signals import ResidentSignals
 
 MAP_PARTICIPANTS, MAP_SEGMENTS = 10, 20  # section 5.1
 _LABEL_SEED = 0  # of the draws of labelled segments: the same for every experiment and seed
@@ -40,49 +41,70 @@ Floats = npt.NDArray[np.floating]
 Rows = list[dict[str, Any]]
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """All of an evaluation that needs the encoder, and so the GPU where there is one."""
+
+    embeddings: npt.NDArray[np.float32]  # of the segments of the cohort, [segments, width]
+    retrieval: Rows
+    predicted: npt.NDArray[np.float64] | None  # of a supervised encoder, on the test segments that have the label
+
+
 def training_rows(run: Run, cohort: Cohort) -> npt.NDArray[np.intp]:
-    """The rows to train on: the training side, or of a supervised encoder its labelled part of it.
+    """The rows of the store to train on: the training side, or of a supervised encoder its labelled part of it.
 
     These are the rows that probes get at the same label fraction.
     """
     rows = cohort.training_rows
-    config = run.config
-    if not isinstance(config, SupervisedConfig):
-        return rows
-    labelled = rows[np.isfinite(cohort.labels[config.target][rows])]
-    fraction = run.experiment.label_fraction
-    assert fraction is not None  # of every supervised experiment
-    return labelled[labelled_subsets(cohort.participants[labelled], [fraction], seed=_LABEL_SEED)[fraction]]
+    if isinstance(run.config, SupervisedConfig):
+        rows = rows[np.isfinite(cohort.labels[run.config.target][rows])]
+        fraction = run.experiment.label_fraction
+        assert fraction is not None  # of every supervised experiment
+        rows = rows[labelled_subsets(cohort.participants[rows], [fraction], seed=_LABEL_SEED)[fraction]]
+    return cohort.rows[rows]
 
 
-def evaluate(
+def encode(
     run: Run,
     cohort: Cohort,
     checkpoint: Path,
     partners: Mapping[str, npt.NDArray[np.float32]],
-    label_fractions: Sequence[float],
     pools: int,
-) -> tuple[dict[str, pa.Table], npt.NDArray[np.float32]]:
-    """Tables of one trained run by their name in SCHEMAS, and its embeddings of all segments of the cohort.
+    device: str = "auto",
+    resident: ResidentSignals | None = None,
+) -> Encoded:
+    """What a trained encoder makes of the segments of the cohort; `resident` is a copy of its store on the device.
 
     `partners` are the embeddings of the experiments that it needs: its teacher's, or those to align with.
     """
     encoder, info = load_encoder(checkpoint)
-    embeddings = embed(encoder, cohort.store, info.modality)
+    embeddings = embed(encoder, cohort.store, info.modality, device, cohort.rows, resident)
+    predicted = None
+    if isinstance(run.config, SupervisedConfig):
+        rows = cohort.rows[_labelled_test_rows(run.config, cohort)]
+        regressor = load_regressor(checkpoint)
+        predicted = embed(regressor, cohort.store, info.modality, device, rows, resident).astype(np.float64)
+    retrieval = list(_retrieval(run, cohort, checkpoint, embeddings, partners, pools, device))
+    return Encoded(embeddings, retrieval, predicted)
+
+
+def evaluate(
+    run: Run, cohort: Cohort, checkpoint: Path, encoded: Encoded, label_fractions: Sequence[float]
+) -> dict[str, pa.Table]:
+    """Tables of one trained run by their name in SCHEMAS; all that is left to do after `encode`, on the processor."""
     found: dict[str, Rows] = {name: [] for name in SCHEMAS}
     if isinstance(run.config, SupervisedConfig):
-        _evaluate_regressor(run, cohort, checkpoint, found)
+        _evaluate_regressor(run, cohort, encoded, found)
     else:
-        _probe_segments(run, cohort, embeddings, label_fractions, found)
-        _probe_participants(run, cohort, embeddings, found)
-    found["retrieval"] = list(_retrieval(run, cohort, checkpoint, embeddings, partners, pools))
-    parameters = sum(parameter.numel() for parameter in encoder.parameters())
-    found["models"] = [_model_row(run, checkpoint, parameters, embeddings[cohort.test_rows])]
+        _probe_segments(run, cohort, encoded.embeddings, label_fractions, found)
+        _probe_participants(run, cohort, encoded.embeddings, found)
+    found["retrieval"] = encoded.retrieval
+    found["models"] = [_model_row(run, checkpoint, encoded.embeddings[cohort.test_rows])]
     curve = pq.read_table(checkpoint / CURVE, columns=["step", "loss", "learning_rate"]).to_pylist()
     found["curves"] = [{"experiment": run.experiment.name, "seed": run.seed, **row} for row in curve]
     if run.experiment.name in MAPPED:
-        found["map"] = _map_rows(run, cohort, embeddings)
-    return {name: pa.Table.from_pylist(rows, SCHEMAS[name]) for name, rows in found.items()}, embeddings
+        found["map"] = _map_rows(run, cohort, encoded.embeddings)
+    return {name: pa.Table.from_pylist(rows, SCHEMAS[name]) for name, rows in found.items()}
 
 
 def constant_rows(cohort: Cohort, label_fractions: Sequence[float], seed: int) -> pa.Table:
@@ -178,15 +200,18 @@ def _probe_participants(run: Run, cohort: Cohort, embeddings: npt.NDArray[np.flo
         ]
 
 
-def _evaluate_regressor(run: Run, cohort: Cohort, checkpoint: Path, found: dict[str, Rows]) -> None:
+def _labelled_test_rows(config: SupervisedConfig, cohort: Cohort) -> npt.NDArray[np.intp]:
+    return cohort.test_rows[np.isfinite(cohort.labels[config.target][cohort.test_rows])]
+
+
+def _evaluate_regressor(run: Run, cohort: Cohort, encoded: Encoded, found: dict[str, Rows]) -> None:
     """A supervised encoder's own predictions on the test segments."""
-    config, fraction = run.config, run.experiment.label_fraction
+    config, fraction, predicted = run.config, run.experiment.label_fraction, encoded.predicted
     assert isinstance(config, SupervisedConfig)
     assert fraction is not None
-    values = cohort.labels[config.target]
-    rows = cohort.test_rows[np.isfinite(values[cohort.test_rows])]
-    predicted = embed(load_regressor(checkpoint), cohort.store, config.modality, rows=rows).astype(np.float64)
-    measured = values[rows]
+    assert predicted is not None  # of every supervised encoder
+    rows = _labelled_test_rows(config, cohort)
+    measured = cohort.labels[config.target][rows]
     trained_on = len(training_rows(run, cohort))
     key = (run.experiment.reported_as, run.seed, config.target, "segment", fraction, trained_on, len(rows))
     found["results"] += _metric_rows(
@@ -206,6 +231,7 @@ def _retrieval(
     embeddings: npt.NDArray[np.float32],
     partners: Mapping[str, npt.NDArray[np.float32]],
     pools: int,
+    device: str,
 ) -> Iterator[dict[str, Any]]:
     """Retrieval on the test segments, both ways: of a student in every space it has, of an aligned encoder in one.
 
@@ -237,11 +263,11 @@ def _retrieval(
                 "seed": run.seed,
                 "space": space,
                 "direction": direction,
-                **asdict(retrieve(queries, keys, people, pools=pools)),
+                **asdict(retrieve(queries, keys, people, pools=pools, device=device)),
             }
 
 
-def _model_row(run: Run, checkpoint: Path, parameters: int, test_embeddings: Floats) -> dict[str, Any]:
+def _model_row(run: Run, checkpoint: Path, test_embeddings: Floats) -> dict[str, Any]:
     config, metrics = read_config(checkpoint), read_metrics(checkpoint)
     measured = ("steps", "batch_size", "loss", "chance_loss", "wall_s", "segments_per_s", "mfu", "device", "precision")
     return {
@@ -252,7 +278,7 @@ def _model_row(run: Run, checkpoint: Path, parameters: int, test_embeddings: Flo
         "method": config["method"],
         "modality": config["modality"],
         "architecture": config["config"]["encoder"]["architecture"],
-        "parameters": parameters,
+        "parameters": sum(parameter.numel() for parameter in load_encoder(checkpoint)[0].parameters()),
         "width": test_embeddings.shape[1],
         **{name: metrics.get(name) for name in measured},
         "effective_rank": effective_rank(test_embeddings),

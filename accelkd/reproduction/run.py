@@ -30,7 +30,7 @@ from accelkd.behaviour import code_version
 from accelkd.files import atomic_path, sha256_json, write_json, write_text
 from accelkd.lake import Lake
 from accelkd.reproduction.cohort import Cohort, CohortPlan, Versions, cohort_lake, describe, make_cohort, read_cohort
-from accelkd.reproduction.evaluate import constant_rows, evaluate, training_rows
+from accelkd.reproduction.evaluate import constant_rows, encode, evaluate, training_rows
 from accelkd.reproduction.experiments import Preset, Run, as_data
 from accelkd.reproduction.report import write_reproduction
 from accelkd.reproduction.results import SCHEMAS
@@ -324,12 +324,13 @@ def _execute(work: _Work, task: _Task, cohort: Cohort) -> str:
     )
     trained = time.monotonic()
     partners: dict[str, npt.NDArray[np.float32]] = {name: np.load(at / _EMBEDDINGS) for name, at in parents.items()}
-    tables, embeddings = evaluate(run, cohort, checkpoint, partners, work.label_fractions, work.pools)
+    encoded = encode(run, cohort, checkpoint, partners, work.pools)
+    tables = evaluate(run, cohort, checkpoint, encoded, work.label_fractions)
     with atomic_path(_folder(work.folder, run)) as part:
         part.mkdir()
         for name, table in tables.items():
             pq.write_table(table, part / f"{name}.parquet", compression="zstd")
-        np.save(part / _EMBEDDINGS, embeddings)
+        np.save(part / _EMBEDDINGS, encoded.embeddings)
         record = {
             "key": task.key,
             "checkpoint": checkpoint.relative_to(work.lake.root).as_posix(),

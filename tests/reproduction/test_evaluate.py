@@ -15,7 +15,7 @@ from accelkd.cohort.survey import TARGETS
 from accelkd.evaluation.extract import embed
 from accelkd.evaluation.significance import auc
 from accelkd.reproduction.cohort import SEGMENT_TARGETS, Cohort
-from accelkd.reproduction.evaluate import constant_rows, evaluate, training_rows
+from accelkd.reproduction.evaluate import constant_rows, encode, evaluate, training_rows
 from accelkd.reproduction.experiments import Run, preset
 from accelkd.training.checkpoint import load_encoder, load_regressor
 from accelkd.training.runs import train_encoder
@@ -44,7 +44,8 @@ def evaluated(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> dict[
             teacher=None if teacher is None else found[teacher][2],
         )
         partners = {parent: found[parent][1] for parent in run.experiment.needs}
-        found[name] = (*evaluate(run, cohort, checkpoint, partners, FRACTIONS, pools=3), checkpoint)
+        encoded = encode(run, cohort, checkpoint, partners, pools=3)
+        found[name] = (evaluate(run, cohort, checkpoint, encoded, FRACTIONS), encoded.embeddings, checkpoint)
     return found
 
 
