@@ -8,6 +8,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -46,15 +47,20 @@ def call_apart(function: Callable[P, R], *arguments: P.args, **named: P.kwargs) 
 def _answer(
     sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]
 ) -> None:
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    end_with_parent()
     try:
         sender.send((function(*arguments, **named), None, ""))
     except Exception as error:
         sender.send((None, f"{type(error).__name__}: {error}", traceback.format_exc()))
 
 
-def _die_with_parent() -> None:
+def end_with_parent() -> None:
+    """Have this process end as soon as the one that started it has: a pool's workers would wait for it forever."""
     parent = multiprocessing.parent_process()
-    assert parent is not None  # this is the child
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent,), name="end-with-parent", daemon=True).start()
+
+
+def _end_after(parent: BaseProcess) -> None:
     parent.join()
     os._exit(1)

@@ -20,6 +20,8 @@ from accelkd.settings import MotionGate, PresetName, Settings
 
 _CUT = "of one batch; a larger delivery is cut into several, named <ID>-001 and so on"
 
+_DEVICE_LOST = 75  # exit status: the same command in a new process goes on (EX_TEMPFAIL of sysexits.h)
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run one subcommand; returns the exit status. Bad input ends with one clear line on stderr and status 2."""
@@ -66,10 +68,17 @@ def _parser() -> argparse.ArgumentParser:
     validate.set_defaults(run=_validate)
 
     reproduce = commands.add_parser("reproduce", help="run the paper's experiments on a simulated cohort")
-    reproduce.add_argument("--preset", required=True, help="smoke, small, longer or gpu (docs/reproduction.md)")
+    what = reproduce.add_mutually_exclusive_group(required=True)
+    what.add_argument("--preset", help="smoke, small, longer, gpu-miniature or gpu (docs/reproduction.md)")
+    what.add_argument("--merge", nargs="+", type=Path, metavar="DIR", help="one report of several folders of results")
     reproduce.add_argument("--only", nargs="+", default=[], metavar="TABLE", help="such as table-3 figure-4")
     reproduce.add_argument("--workers", type=int, metavar="N", help="processes (default: cores, or 1 on a GPU)")
-    reproduce.add_argument("--budget-min", type=float, metavar="M", help="minutes after which no new run starts")
+    reproduce.add_argument(
+        "--budget-min", type=float, metavar="M", help="minutes after which no new run starts; of gpu, all"
+    )
+    reproduce.add_argument("--out", type=Path, metavar="DIR", help="where the files that travel go: of gpu and --merge")
+    reproduce.add_argument("--weights", type=Path, metavar="DIR", help="the --out of an earlier call, to go on from")
+    reproduce.add_argument("--seeds", nargs="+", type=int, default=[], metavar="N", help="instead of the preset's")
     reproduce.set_defaults(run=_reproduce)
 
     configure = commands.add_parser("configure", help="show or change what this home is set to")
@@ -166,17 +175,47 @@ def _validate(arguments: argparse.Namespace) -> int:
 
 def _reproduce(arguments: argparse.Namespace) -> int:
     from accelkd.reproduction.experiments import preset
+    from accelkd.reproduction.packed import merge
     from accelkd.reproduction.run import reproduce
+    from accelkd.reproduction.timed import DeviceLostError, reproduce_in_time
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave in order: worker processes end too
-    outcome = reproduce(
-        Lake.from_environment(),
-        preset(arguments.preset),
-        only=arguments.only,
-        workers=arguments.workers,
-        budget_min=arguments.budget_min,
-        command=shlex.join(["accelkd", *arguments.typed]),
-    )
+    command = shlex.join(["accelkd", *arguments.typed])
+    if arguments.merge:
+        if arguments.out is None:
+            raise ValueError("--merge needs --out, the folder of the common report")
+        print(merge(arguments.merge, arguments.out))
+        return 0
+    chosen, home = preset(arguments.preset), Lake.from_environment()
+    if chosen.time_plan is None and (arguments.out or arguments.weights or arguments.seeds):
+        raise ValueError(
+            f"--out, --weights and --seeds are for presets of a given time; {chosen.name} has its own length"
+        )
+    if chosen.time_plan is not None:
+        if arguments.out is None or arguments.budget_min is None or arguments.only or arguments.workers:
+            raise ValueError(f"preset {chosen.name} needs --budget-min and --out, and takes no --only or --workers")
+        try:
+            outcome = reproduce_in_time(
+                home,
+                chosen,
+                arguments.budget_min,
+                arguments.out,
+                weights=arguments.weights,
+                seeds=arguments.seeds,
+                command=command,
+            )
+        except DeviceLostError as error:
+            print(f"accelkd: {error}", file=sys.stderr)
+            return _DEVICE_LOST
+    else:
+        outcome = reproduce(
+            home,
+            chosen,
+            only=arguments.only,
+            workers=arguments.workers,
+            budget_min=arguments.budget_min,
+            command=command,
+        )
     print(f"{len(outcome.done)} runs done, {len(outcome.failed)} failed, {len(outcome.left)} left: {outcome.report}")
     return 1 if outcome.failed else 0
 

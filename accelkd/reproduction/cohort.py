@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from accelkd.apart import end_with_parent
 from accelkd.cohort.curation import training_set
 from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import extend_split, participants_on
@@ -123,7 +124,7 @@ def make_cohort(lake: Lake, plan: CohortPlan, processes: int, stop_at: float = m
 
 
 def _make_together(lake: Lake, plan: CohortPlan, missing: Sequence[str], processes: int, stop_at: float) -> None:
-    with ProcessPoolExecutor(min(processes, len(missing)), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(min(processes, len(missing)), get_context("spawn"), end_with_parent) as pool:
         made = [pool.submit(_make_batch, lake, plan, 1, batch_id) for batch_id in missing]
         try:
             left = None if stop_at == math.inf else max(0.0, stop_at - time.monotonic())

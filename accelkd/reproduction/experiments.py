@@ -25,6 +25,20 @@ SUPERVISED = "accel-supervised"  # the name under which all supervised encoders 
 AUGMENTATIONS = ("cut_out", "gaussian_noise", "magnitude_warp", "channel_permute", "time_warp")
 MAIN = ("ppg-mae", "accel-mae", "accel-cl", "accel-kd-mae")  # trained with every seed of the preset
 MAPPED = ("ppg-mae", "accel-mae", "accel-kd-mae")  # figure 3
+# In a given time, in this order
+_ABLATIONS = (
+    *("table-17", "table-19", "table-3", "table-14", "table-18", "table-13", "table-15", "table-16", "figure-4"),
+)
+
+
+Stage = Literal[
+    "masked",
+    "contrastive",
+    "contrastive_efficientnet",
+    "distillation",
+    "distillation_efficientnet",
+    "supervised",
+]
 
 
 @dataclass(frozen=True)
@@ -36,6 +50,7 @@ class Experiment:
     teacher: str | None = None  # experiment whose encoder teaches, or from which a trainable teacher starts
     aligned_with: str | None = None  # PPG experiment that this one is aligned with after training (Procrustes)
     label_fraction: float | None = None  # of a supervised encoder
+    stage: Stage = "distillation"  # experiments of one stage are trained for the same number of steps
 
     @property
     def reported_as(self) -> str:
@@ -66,6 +81,17 @@ class Run:
 
 
 @dataclass(frozen=True)
+class TimePlan:
+    """How a given time is divided; lengths follow from measured speeds (accelkd.reproduction.timed)."""
+
+    first: tuple[
+        str, ...
+    ]  # experiments that get a share, in their order; then MAIN with the other seeds, then the rest
+    weights: Mapping[Stage, float]  # of one run's share
+    kept: tuple[str, ...]  # whose weights are brought back
+
+
+@dataclass(frozen=True)
 class Preset:
     """A cohort, and the experiments on it: most important first, but each after those that it needs."""
 
@@ -75,6 +101,8 @@ class Preset:
     seeds: tuple[int, ...]  # of MAIN; all others have the first
     label_fractions: tuple[float, ...]
     pools: int  # bootstrap candidate pools of the retrieval
+    embedded_segments: int | None = None  # of each training participant: what probes are fitted on; None: all
+    time_plan: TimePlan | None = None  # of a preset that is trained for a given time
 
     def runs(self, only: Iterable[str] = ()) -> list[Run]:
         """The runs in their order: all experiments with the first seed, then MAIN with the others.
@@ -86,6 +114,18 @@ class Preset:
         first = [Run(self.experiments[name], self.seeds[0]) for name in wanted]
         more = [Run(self.experiments[name], seed) for seed in self.seeds[1:] for name in wanted if name in MAIN]
         return first + more
+
+    def timed_runs(self) -> list[Run]:
+        """The runs in the order of the time plan, and of those without a share in the order of their tables."""
+        assert self.time_plan is not None  # of every preset that is asked
+        tables = shown_in(self.experiments)
+        ablations = [name for table in _ABLATIONS for name in tables[table]]
+        order = list(dict.fromkeys([*self.time_plan.first, *ablations, *self.experiments]))
+        first = [Run(self.experiments[name], self.seeds[0]) for name in order]
+        main = [name for name in order if name in MAIN]
+        more = [Run(self.experiments[name], seed) for seed in self.seeds[1:] for name in main]
+        with_share = len(self.time_plan.first)
+        return [*first[:with_share], *more, *first[with_share:]]
 
     def _needed(self, only: Iterable[str]) -> list[str]:
         tables = shown_in(self.experiments)
@@ -118,7 +158,12 @@ def shown_in(names: Iterable[str]) -> dict[str, list[str]]:
         "table-10": [*probed, *starting("supervised-sdnn_ms-")],
         "table-11": [*probed, *starting("supervised-rmssd_ms-")],
         "table-12": pretrained,
-        "table-13": [*contrastive, *(f"{one}-transformer" for one in contrastive), "accel-kd-mae-efficientnet"],
+        "table-13": [
+            *contrastive,
+            *(f"{one}-transformer" for one in contrastive),
+            "accel-kd-mae-efficientnet",
+            "accel-kd-mae-stem",
+        ],
         "table-14": ["ppg-cl", "ppg-cl-participant", "accel-kd-mae", "accel-kd-cl", "accel-kd-cl-participant"],
         "table-15": ["ppg-mae", "ppg-mae-1-channel"],
         "table-16": ["ppg-mae", "ppg-mae-16-layers"],
@@ -182,21 +227,23 @@ def _experiments(scale: _Scale) -> dict[str, Experiment]:
     kd_cl = DistillationConfig(efficientnet, scale.optimisation(scale.distillation_efficientnet, True))
     simultaneous = replace(kd, teacher="trainable")
     twice_as_deep = replace(encoder, layers=2 * encoder.layers)
+    with_stem = replace(encoder, stem="convolutional")
     none = Augmentations(**dict.fromkeys(AUGMENTATIONS, 0.0))
     weights = (0.0, 0.25, 0.5, 0.75)
 
     found = [
-        Experiment("ppg-mae", ppg_mae),
+        Experiment("ppg-mae", ppg_mae, stage="masked"),
         Experiment("accel-kd-mae", kd, teacher="ppg-mae"),
-        Experiment("accel-mae", replace(ppg_mae, modality="accel"), aligned_with="ppg-mae"),
-        Experiment("ppg-cl", ppg_cl),
-        Experiment("accel-cl", replace(ppg_cl, modality="accel")),
-        Experiment("accel-kd-cl", kd_cl, teacher="ppg-cl"),
+        Experiment("accel-mae", replace(ppg_mae, modality="accel"), aligned_with="ppg-mae", stage="masked"),
+        Experiment("ppg-cl", ppg_cl, stage="contrastive_efficientnet"),
+        Experiment("accel-cl", replace(ppg_cl, modality="accel"), stage="contrastive_efficientnet"),
+        Experiment("accel-kd-cl", kd_cl, teacher="ppg-cl", stage="distillation_efficientnet"),
         *(
             Experiment(
                 f"supervised-{target}-{fraction:g}",
                 SupervisedConfig("accel", encoder, target, supervised),
                 label_fraction=fraction,
+                stage="supervised",
             )
             for target in SEGMENT_TARGETS
             for fraction in scale.label_fractions
@@ -225,14 +272,16 @@ def _experiments(scale: _Scale) -> dict[str, Experiment]:
             Experiment(f"kd-size-{size.lower()}", replace(kd, encoder=scale.sizes[size]), teacher="ppg-mae")
             for size in ("XS", "S", "M", "L")
         ),
-        Experiment("ppg-mae-1-channel", replace(ppg_mae, ppg_channels=1)),
-        Experiment("ppg-mae-16-layers", replace(ppg_mae, encoder=twice_as_deep)),
-        Experiment("ppg-cl-participant", replace(ppg_cl, positives="participant")),
-        Experiment("accel-kd-cl-participant", kd_cl, teacher="ppg-cl-participant"),
-        Experiment("ppg-cl-transformer", ppg_cl_transformer),
-        Experiment("accel-cl-transformer", replace(ppg_cl_transformer, modality="accel")),
+        Experiment("ppg-mae-1-channel", replace(ppg_mae, ppg_channels=1), stage="masked"),
+        Experiment("ppg-mae-16-layers", replace(ppg_mae, encoder=twice_as_deep), stage="masked"),
+        Experiment("ppg-cl-participant", replace(ppg_cl, positives="participant"), stage="contrastive_efficientnet"),
+        Experiment("accel-kd-cl-participant", kd_cl, teacher="ppg-cl-participant", stage="distillation_efficientnet"),
+        Experiment("ppg-cl-transformer", ppg_cl_transformer, stage="contrastive"),
+        Experiment("accel-cl-transformer", replace(ppg_cl_transformer, modality="accel"), stage="contrastive"),
         Experiment("accel-kd-cl-transformer", kd, teacher="ppg-cl-transformer"),
-        Experiment("accel-kd-mae-efficientnet", kd_cl, teacher="ppg-mae"),  # not in the paper: accel-cl's architecture
+        # Not in the paper: the main student in accel-cl's architecture, and behind a convolutional stem
+        Experiment("accel-kd-mae-efficientnet", kd_cl, teacher="ppg-mae", stage="distillation_efficientnet"),
+        Experiment("accel-kd-mae-stem", replace(kd, encoder=with_stem), teacher="ppg-mae"),
         *(
             Experiment(
                 f"simultaneous-pretrained-lambda-{weight:g}",
@@ -258,12 +307,19 @@ def as_data(config: EncoderConfig) -> dict[str, Any]:
 
 
 def _preset(
-    name: str, cohort: CohortPlan, seeds: tuple[int, ...], pools: int, scale: _Scale, names: Sequence[str] | None = None
+    name: str,
+    cohort: CohortPlan,
+    seeds: tuple[int, ...],
+    pools: int,
+    scale: _Scale,
+    names: Sequence[str] | None = None,
+    embedded_segments: int | None = None,
+    time_plan: TimePlan | None = None,
 ) -> Preset:
     """A preset of all experiments, or of those that are named."""
     experiments = _experiments(scale)
     chosen = {one: experiments[one] for one in (names if names is not None else experiments)}
-    return Preset(name, cohort, chosen, seeds, scale.label_fractions, pools)
+    return Preset(name, cohort, chosen, seeds, scale.label_fractions, pools, embedded_segments, time_plan)
 
 
 _SMOKE = _Length(steps=4, batch_size=8, learning_rate=1e-3)
@@ -320,33 +376,56 @@ def _longer(scale: _Scale, times: int) -> _Scale:
     return replace(scale, **{name: replace(length, steps=times * length.steps) for name, length in lengths.items()})
 
 
+_TINY = _Scale(
+    sizes={
+        "XS": TransformerShape(8, 1, 1, 16),
+        "S": TransformerShape(8, 2, 1, 16),
+        "M": TransformerShape(12, 1, 1, 32),
+        "L": TransformerShape(14, 1, 1, 32),
+        "XL": TransformerShape(16, 1, 2, 32),
+    },
+    decoder=TransformerShape(16, 1, 2, 32),
+    efficientnet=EfficientNetShape(width=16, width_multiplier=0.125),
+    masked=_SMOKE,
+    contrastive=_SMOKE,
+    contrastive_efficientnet=replace(_SMOKE, steps=2),
+    distillation=_SMOKE,
+    distillation_efficientnet=replace(_SMOKE, steps=2),
+    supervised=_SMOKE,
+    label_fractions=(0.001, 1.0),
+    precision="fp32",
+    log_every=2,
+)
+# Supervised encoders at two label fractions, as tables 9 to 11 print them
+_TIME_PLAN = TimePlan(
+    first=(
+        *("ppg-mae", "accel-kd-mae", "accel-mae", "ppg-cl", "accel-cl", "accel-kd-cl"),
+        *(f"supervised-{target}-{fraction:g}" for fraction in (1.0, 0.001) for target in SEGMENT_TARGETS),
+        *("accel-kd-mae-stem", "accel-kd-mae-efficientnet"),
+    ),
+    weights={
+        "masked": 15,
+        "contrastive": 10,
+        "contrastive_efficientnet": 10,
+        "distillation": 17,
+        "distillation_efficientnet": 10,
+        "supervised": 2,
+    },
+    kept=("ppg-mae", "accel-kd-mae", "accel-kd-mae-efficientnet", "accel-kd-mae-stem"),
+)
+
 PRESETS = {
     # Minutes: proves that everything runs
-    "smoke": _preset(
-        "smoke",
-        CohortPlan("easy", participants=24, segments=6),
-        seeds=(0, 1),
+    "smoke": _preset("smoke", CohortPlan("easy", participants=24, segments=6), seeds=(0, 1), pools=5, scale=_TINY),
+    # What `gpu` does, in two minutes of two cores
+    "gpu-miniature": _preset(
+        "gpu-miniature",
+        CohortPlan("easy", participants=120, segments=6, participants_per_batch=30, keep_recordings=False),
+        seeds=(0, 1, 2),
         pools=5,
-        scale=_Scale(
-            sizes={
-                "XS": TransformerShape(8, 1, 1, 16),
-                "S": TransformerShape(8, 2, 1, 16),
-                "M": TransformerShape(12, 1, 1, 32),
-                "L": TransformerShape(14, 1, 1, 32),
-                "XL": TransformerShape(16, 1, 2, 32),
-            },
-            decoder=TransformerShape(16, 1, 2, 32),
-            efficientnet=EfficientNetShape(width=16, width_multiplier=0.125),
-            masked=_SMOKE,
-            contrastive=_SMOKE,
-            contrastive_efficientnet=replace(_SMOKE, steps=2),
-            distillation=_SMOKE,
-            distillation_efficientnet=replace(_SMOKE, steps=2),
-            supervised=_SMOKE,
-            label_fractions=(0.001, 1.0),
-            precision="fp32",
-            log_every=2,
-        ),
+        scale=_TINY,
+        embedded_segments=4,
+        time_plan=_TIME_PLAN,
     ),
     # All experiments on two CPU cores: about two hours
     "small": _preset("small", CohortPlan("easy", participants=480, segments=8), (0, 1, 2), pools=100, scale=_SMALL),
@@ -359,25 +438,27 @@ PRESETS = {
         scale=replace(_longer(_SMALL, 3), precision="bf16", log_every=60),
         names=_LONGER,
     ),
-    # The paper's sizes on one data-centre GPU
+    # The paper's sizes on one data-centre GPU, for as long as it is lent
     "gpu": _preset(
         "gpu",
-        CohortPlan("realistic", participants=6_000, segments=20, participants_per_batch=600),
+        CohortPlan("realistic", participants=20_000, segments=20, participants_per_batch=250, keep_recordings=False),
         seeds=(0, 1, 2),
         pools=100,
         scale=_Scale(
             sizes=SIZES,
             decoder=TransformerShape(256, 4, 8, 1024),
             efficientnet=EfficientNetShape(),
-            masked=_Length(steps=3_000, batch_size=512, learning_rate=5e-4),
-            contrastive=_Length(steps=1_500, batch_size=256, learning_rate=1e-3),
-            contrastive_efficientnet=_Length(steps=1_500, batch_size=256, learning_rate=1e-3),
-            distillation=_Length(steps=2_000, batch_size=256, learning_rate=1e-3),
+            masked=_Length(steps=4_000, batch_size=512, learning_rate=5e-4),
+            contrastive=_Length(steps=2_000, batch_size=256, learning_rate=1e-3),
+            contrastive_efficientnet=_Length(steps=2_000, batch_size=256, learning_rate=1e-3),
+            distillation=_Length(steps=4_000, batch_size=256, learning_rate=1e-3),
             distillation_efficientnet=_Length(steps=2_000, batch_size=256, learning_rate=1e-3),
             supervised=_Length(steps=600, batch_size=256, learning_rate=1e-3),
             label_fractions=_FRACTIONS,
             precision="bf16",
             log_every=20,
         ),
+        embedded_segments=6,
+        time_plan=_TIME_PLAN,
     ),
 }

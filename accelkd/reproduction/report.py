@@ -51,7 +51,10 @@ _FACTS = {  # of cohort.json, in this order; whatever else it holds follows
 }
 
 
-def write_reproduction(folder: Path) -> Path:
+_OWN_SECTION = ("sources", "stages", "ceilings")  # of cohort.json
+
+
+def write_reproduction(folder: Path, figures: bool = True) -> Path:
     """Write REPRODUCTION.md, `claims.parquet` and `figures/` from the result files in `folder`; returns the document.
 
     A result file that is not there means that its experiments were not run. Raises ValueError naming file and column
@@ -61,10 +64,12 @@ def write_reproduction(folder: Path) -> Path:
     judgements = judge(results)
     with atomic_path(folder / "claims.parquet") as part:
         pq.write_table(claims_table(judgements), part)
-    captions = draw_figures(results, folder / "figures")
+    captions = draw_figures(results, folder / "figures") if figures else None
     reading = folder / INVESTIGATION
     parts = [
         _head(results),
+        *_sources(results),
+        *_time(results),
         _claims(judgements),
         _reading(judgements, reading.read_text(encoding="utf-8") if reading.is_file() else ""),
         _tables(all_tables(results)),
@@ -82,6 +87,7 @@ def write_reproduction(folder: Path) -> Path:
 
 def _head(results: Results) -> str:
     known = {**dict.fromkeys(_FACTS), **results.cohort}
+    known = {name: value for name, value in known.items() if name not in _OWN_SECTION}
     rows = [(_FACTS.get(name, name.replace("_", " ")), _fact(value)) for name, value in known.items()]
     versions = sorted({row["code_version"] for row in results.models if row["code_version"]})
     rows.append(("Code", ", ".join(versions) or _fact(None)))
@@ -97,6 +103,57 @@ def _head(results: Results) -> str:
             _markdown(("", ""), rows),
         ]
     )
+
+
+def _sources(results: Results) -> list[str]:
+    """Where the numbers of a merged report come from."""
+    if not (sources := results.cohort.get("sources")):
+        return []
+    header = ("folder", "cohort", "device", "code", "seeds", "runs", "counted", "why not")
+    rows = [
+        (
+            one["folder"],
+            f"{one['preset']}, {one['profile']}, data {one['data_version']}, split {one['split_version']}",
+            f"{one['machine']}, torch {one['torch']}",
+            f"{one['code_version']}, evaluation {one['evaluation_version']}",
+            _fact(one["seeds"]),
+            str(one["runs"]),
+            str(one["counted"]),
+            one["why_not"] or ABSENT,
+        )
+        for one in sources
+    ]
+    text = (
+        "Runs count together that were measured on the same people by the same code; the table of the models trained "
+        "says which device and code each run comes from."
+    )
+    return ["## Sources", text, _markdown(header, rows)]
+
+
+def _time(results: Results) -> list[str]:
+    """How the given time was spent, and what the device can do at most."""
+    if not (stages := results.cohort.get("stages")):
+        return []
+    ceilings = results.cohort["ceilings"]
+    rows = [
+        (
+            f"`{one['run']}`",
+            _quantity(one["planned_s"]),
+            _quantity(one["training_s"]),
+            _quantity(one["evaluation_s"], digits=1),
+            _quantity(one["steps"]),
+            _quantity(one["segments_per_s"]),
+            _quantity(one["mfu"], 100, " %", 1),
+            one["notes"] or ABSENT,
+        )
+        for one in stages
+    ]
+    header = ("run", "planned (s)", "training (s)", "encoding (s)", "steps", "segments/s", "MFU", "notes")
+    text = (
+        f"In the order of training. The device multiplied bfloat16 matrices at {ceilings['matmul_tflop_per_s']:,.1f} "
+        f"TFLOP/s and copied at {ceilings['copy_gb_per_s']:,.0f} GB/s."
+    )
+    return ["## How the time was spent", text, _markdown(header, rows)]
 
 
 def _fact(value: Any) -> str:
@@ -181,7 +238,8 @@ def _tables(tables: Iterable[ResultTable]) -> str:
     parts = [
         "## Tables",
         "Ours: mean ± standard deviation over the seeds, one number where there is one seed. MAE: mean absolute "
-        "error. `not run`: the experiment has no result at all; `no result`: none of this kind. –: the paper prints no "
+        "error. `not run`: the experiment has no result at all; `not reached`: it was left when the time was over; "
+        "`no result`: none of this kind. –: the paper prints no "
         "number.",
     ]
     for table in tables:
@@ -194,7 +252,7 @@ def _tables(tables: Iterable[ResultTable]) -> str:
 def _figures(captions: Mapping[str, str] | None) -> str:
     parts = ["## Figures"]
     if captions is None:
-        parts.append("Left out: matplotlib is not installed on the machine that wrote this.")
+        parts.append("Left out on the machine that wrote this: without matplotlib, or for want of time.")
     elif not captions:
         parts.append("There are no results to draw.")
     else:
@@ -260,12 +318,13 @@ def _models(results: Results) -> str:
             _quantity(row["segments_per_s"]),
             _quantity(row["mfu"], 100, " %", 1),
             " ".join(str(row[name]) for name in ("device", "precision") if row[name]),
+            f"`{row['code_version']}`" if row["code_version"] else ABSENT,
         )
         for row in results.models
     ]
     header = [
         *("experiment", "seed", "model", "teacher", "method", "architecture", "parameters", "steps", "batch", "loss"),
-        *("chance", "effective rank", "time (s)", "segments/s", "MFU", "device"),
+        *("chance", "effective rank", "time (s)", "segments/s", "MFU", "device", "code"),
     ]
     text = "The effective rank of the test embeddings falls before probes show that an encoder collapses."
     return f"## Models trained\n\n{text}\n\n{_markdown(header, rows) if rows else 'None.'}"

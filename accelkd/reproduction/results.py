@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -162,7 +162,7 @@ class Results:
 def read_results(folder: Path) -> Results:
     """Read the result files of `folder`. Raises ValueError naming file and column for one that lacks a column."""
     cohort = folder / "cohort.json"
-    tables = {name: _read(folder / f"{name}.parquet", schema) for name, schema in SCHEMAS.items()}
+    tables = {name: read_table(folder / f"{name}.parquet", schema) for name, schema in SCHEMAS.items()}
     rows: dict[tuple[str, str, str, float], dict[int, Row]] = defaultdict(dict)
     for row in tables["results"].to_pylist():
         key = row["experiment"], row["target"], row["metric"], _rounded(row["label_fraction"])
@@ -191,13 +191,14 @@ def read_results(folder: Path) -> Results:
     )
 
 
-def _read(file: Path, schema: pa.Schema) -> pa.Table:
-    if not file.is_file():
+def read_table(source: Path | BinaryIO, schema: pa.Schema) -> pa.Table:
+    """One result file; empty where it is not there. Raises ValueError that names a column which it lacks."""
+    if isinstance(source, Path) and not source.is_file():
         return schema.empty_table()
-    table = pq.read_table(file)
+    table = pq.read_table(source)
     missing = set(schema.names) - set(table.column_names)
     if missing:
-        raise ValueError(f"{file}: no column {', '.join(sorted(missing))}")
+        raise ValueError(f"{source}: no column {', '.join(sorted(missing))}")
     return table.select(schema.names).cast(schema)
 
 

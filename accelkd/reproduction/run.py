@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 import math
 import os
-import platform
-import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,44 +14,33 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
-from accelkd.behaviour import code_version
-from accelkd.files import atomic_path, sha256_json, write_json, write_text
+from accelkd.files import write_json, write_text
 from accelkd.lake import Lake
 from accelkd.reproduction.cohort import Cohort, CohortPlan, Versions, cohort_lake, describe, make_cohort, read_cohort
-from accelkd.reproduction.evaluate import constant_rows, encode, evaluate, training_rows
-from accelkd.reproduction.experiments import Preset, Run, as_data
-from accelkd.reproduction.report import write_reproduction
-from accelkd.reproduction.results import SCHEMAS
-from accelkd.training.checkpoint import training_version
-from accelkd.training.runs import train_encoder
-
-COHORT = "cohort.json"
-_RECORD, _EMBEDDINGS = "run.json", "embeddings.npy"
-# What these do makes every evaluation stale when it changes, but no training
-_EVALUATION_CODE = (
-    *(
-        f"accelkd.evaluation.{name}"
-        for name in (
-            "collapse",
-            "extract",
-            "participant_probes",
-            "probes",
-            "procrustes",
-            "projection",
-            "retrieval",
-            "significance",
-        )
-    ),
-    "accelkd.reproduction.evaluate",
+from accelkd.reproduction.evaluate import encode, evaluate, training_rows
+from accelkd.reproduction.experiments import Preset, Run
+from accelkd.reproduction.records import (
+    COHORT,
+    Task,
+    Timing,
+    checkpoint_of,
+    embeddings_of,
+    error_log,
+    gather,
+    is_done,
+    machine,
+    make_task,
+    only_one,
+    parents,
+    say,
+    summarise,
+    write_run,
 )
+from accelkd.reproduction.report import write_reproduction
+from accelkd.training.runs import train_encoder
 
 
 @dataclass
@@ -81,20 +66,11 @@ class _Work:
     threads: int
 
 
-@dataclass(frozen=True)
-class _Task:
-    """A run with the key of its results, and the runs that it needs by the names of their experiments."""
-
-    run: Run
-    key: str
-    needs: Mapping[str, str]
-
-
 @dataclass
 class _Worker:
     process: BaseProcess
     connection: Connection
-    task: _Task | None = None
+    task: Task | None = None
     since: float = 0.0
 
 
@@ -117,7 +93,7 @@ def reproduce(
     wanted = {run.name for run in preset.runs(only)}
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
-    with _alone(home.root / "reproduction"):
+    with only_one(home.root / "reproduction"):
         return _reproduce(home, preset, wanted, workers, budget_min, command)
 
 
@@ -129,7 +105,7 @@ def _reproduce(
     folder, lake = home.root / "reproduction", cohort_lake(home, preset.cohort)
     cores = os.cpu_count() or 1
     workers = workers or (1 if torch.cuda.is_available() else cores)
-    _say(f"cohort of {preset.cohort.participants} × {preset.cohort.segments} segments, profile {preset.cohort.profile}")
+    say(f"cohort of {preset.cohort.participants} × {preset.cohort.segments} segments, profile {preset.cohort.profile}")
     versions = make_cohort(lake, preset.cohort, cores)
     cohort = read_cohort(lake, preset.cohort, versions)
     tasks = _tasks(preset, preset.runs(), versions)
@@ -142,7 +118,7 @@ def _reproduce(
         **describe(cohort),
         "seeds": list(preset.seeds),
         "command": command,
-        "machine": _machine(),
+        "machine": machine(),
         "cores": cores,
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -150,64 +126,36 @@ def _reproduce(
         "runs_failed": outcome.failed,
         "runs_left": outcome.left,
     }
-    _gather(folder, preset, cohort, [task for task in tasks if _is_done(folder, task)])
+    gather(folder, preset, cohort, [task.run for task in tasks if is_done(folder, task)])
     write_json(folder / COHORT, facts)
     outcome.report = write_reproduction(folder)
     return outcome
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the kernel lets go of it when the process dies."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another reproduction is at work in {folder}") from None
-        yield
-
-
-def _tasks(preset: Preset, runs: Sequence[Run], versions: Versions) -> list[_Task]:
-    """The runs with their keys; parents have the run's own seed, or the first where they were not trained with it."""
-    names = {run.name for run in runs}
-    code = [training_version(), code_version(*_EVALUATION_CODE)]
-    keys: dict[str, str] = {}
-    tasks = []
+def _tasks(preset: Preset, runs: Sequence[Run], versions: Versions) -> list[Task]:
+    """The runs with their keys."""
+    names = frozenset(run.name for run in runs)
+    tasks: dict[str, Task] = {}
     for run in runs:  # parents come first
-        needs = {}
-        for parent in run.experiment.needs:
-            same = Run(preset.experiments[parent], run.seed).name
-            needs[parent] = same if same in names else Run(preset.experiments[parent], preset.seeds[0]).name
-        keys[run.name] = sha256_json(
-            [
-                run.experiment.name,
-                as_data(run.config),
-                run.experiment.label_fraction,
-                [keys[name] for name in needs.values()],
-                [versions.data, versions.split],
-                [list(preset.label_fractions), preset.pools],
-                code,
-            ]
-        )
-        tasks.append(_Task(run, keys[run.name], needs))
-    return tasks
+        needs = {experiment: tasks[name] for experiment, name in parents(run, preset, names).items()}
+        tasks[run.name] = make_task(run, needs, preset, versions)
+    return list(tasks.values())
 
 
-def _run_all(work: _Work, tasks: Sequence[_Task], workers: int, deadline: float) -> Outcome:
+def _run_all(work: _Work, tasks: Sequence[Task], workers: int, deadline: float) -> Outcome:
     """Hand out tasks, most important first, to worker processes that live until there is nothing left."""
-    outcome = Outcome(done=[task.run.name for task in tasks if _is_done(work.folder, task)])
+    outcome = Outcome(done=[task.run.name for task in tasks if is_done(work.folder, task)])
     waiting = [task for task in tasks if task.run.name not in outcome.done]
     total = len(tasks)
     workers = min(workers, len(waiting)) if time.monotonic() < deadline else 0
-    _say(f"{total} runs, {len(outcome.done)} of them done before; {workers} processes")
+    say(f"{total} runs, {len(outcome.done)} of them done before; {workers} processes")
     crew = [_hire(work) for _ in range(workers)]
     try:
         while True:
             for worker in crew:
                 if worker.task is None and (task := _next(waiting, outcome, deadline)) is not None:
                     waiting.remove(task)
-                    _say(f"{len(outcome.done):>3} of {total} done; running {task.run.name}")
+                    say(f"{len(outcome.done):>3} of {total} done; running {task.run.name}")
                     worker.task, worker.since = task, time.monotonic()
                     with suppress(OSError):  # it has died: told when its answer is awaited
                         worker.connection.send(task)
@@ -224,18 +172,18 @@ def _run_all(work: _Work, tasks: Sequence[_Task], workers: int, deadline: float)
             worker.process.join()
     outcome.left = [task.run.name for task in waiting]
     if outcome.left:
-        _say(f"time is over: {len(outcome.left)} runs left; the same command goes on with them")
+        say(f"time is over: {len(outcome.left)} runs left; the same command goes on with them")
     return outcome
 
 
-def _next(waiting: list[_Task], outcome: Outcome, deadline: float) -> _Task | None:
+def _next(waiting: list[Task], outcome: Outcome, deadline: float) -> Task | None:
     """The first task whose parents are done; tasks whose parent failed fail with it."""
     for task in list(waiting):
         broken = [name for name in task.needs.values() if name in outcome.failed]
         if broken:
             waiting.remove(task)
             outcome.failed[task.run.name] = f"needs {broken[0]}, which failed"
-            _say(f"FAILED {task.run.name}: {outcome.failed[task.run.name]}")
+            say(f"FAILED {task.run.name}: {outcome.failed[task.run.name]}")
     if time.monotonic() >= deadline:
         return None
     return next((task for task in waiting if set(task.needs.values()) <= set(outcome.done)), None)
@@ -245,14 +193,14 @@ def _hire(work: _Work) -> _Worker:
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(work, theirs), daemon=True)
-    with _default_threads(work.threads):
+    with default_threads(work.threads):
         process.start()
     theirs.close()  # so that a dead worker is seen as the end of the stream
     return _Worker(process, ours)
 
 
 @contextmanager
-def _default_threads(threads: int) -> Iterator[None]:
+def default_threads(threads: int) -> Iterator[None]:
     """NumPy's linear algebra reads its number of threads when it is loaded, in the process to be started."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
@@ -280,15 +228,15 @@ def _collect(work: _Work, worker: _Worker, outcome: Outcome, crew: list[_Worker]
         crew[crew.index(worker)] = _hire(work)
     worker.task = None
     took = f"{time.monotonic() - worker.since:.0f} s"
-    log = work.folder / "experiments" / f"{name}.error.txt"
+    log = error_log(work.folder, name)
     if error is None:
         outcome.done.append(name)
         log.unlink(missing_ok=True)
-        _say(f"done {name} in {took}: {summary}")
+        say(f"done {name} in {took}: {summary}")
         return
     write_text(log, error + "\n")
     outcome.failed[name] = error.strip().splitlines()[-1]
-    _say(f"FAILED {name} after {took}: {outcome.failed[name]} (more in {log})")
+    say(f"FAILED {name} after {took}: {outcome.failed[name]} (more in {log})")
 
 
 def _work(work: _Work, connection: Connection) -> None:
@@ -306,11 +254,10 @@ def _work(work: _Work, connection: Connection) -> None:
             connection.send((traceback.format_exc(), ""))
 
 
-def _execute(work: _Work, task: _Task, cohort: Cohort) -> str:
-    """Train and evaluate one run, and say in a few words how it went; its folder appears whole."""
+def _execute(work: _Work, task: Task, cohort: Cohort) -> str:
+    """Train and evaluate one run, and say in a few words how it went."""
     run = task.run
     started = time.monotonic()
-    parents = {experiment: work.folder / "experiments" / name for experiment, name in task.needs.items()}
     teacher = run.experiment.teacher
     checkpoint = train_encoder(
         cohort.store,
@@ -320,70 +267,12 @@ def _execute(work: _Work, task: _Task, cohort: Cohort) -> str:
         name=run.experiment.name,
         data_version=work.versions.data,
         split_version=work.versions.split,
-        teacher=None if teacher is None else work.lake.root / _record(parents[teacher])["checkpoint"],
+        teacher=None if teacher is None else checkpoint_of(work.folder, work.lake, task.needs[teacher]),
     )
     trained = time.monotonic()
-    partners: dict[str, npt.NDArray[np.float32]] = {name: np.load(at / _EMBEDDINGS) for name, at in parents.items()}
+    partners = {experiment: embeddings_of(work.folder, name) for experiment, name in task.needs.items()}
     encoded = encode(run, cohort, checkpoint, partners, work.pools)
     tables = evaluate(run, cohort, checkpoint, encoded, work.label_fractions)
-    with atomic_path(_folder(work.folder, run)) as part:
-        part.mkdir()
-        for name, table in tables.items():
-            pq.write_table(table, part / f"{name}.parquet", compression="zstd")
-        np.save(part / _EMBEDDINGS, encoded.embeddings)
-        record = {
-            "key": task.key,
-            "checkpoint": checkpoint.relative_to(work.lake.root).as_posix(),
-            "training_s": trained - started,
-            "evaluation_s": time.monotonic() - trained,
-        }
-        write_json(part / _RECORD, record)
-    loss = tables["models"].column("loss")[0].as_py()
-    errors = [
-        f"{row['target']} {row['value']:.2f}"
-        for row in tables["results"].to_pylist()
-        if row["level"] == "segment" and row["metric"] == "mae" and row["label_fraction"] == work.label_fractions[-1]
-    ]
-    return ", ".join([f"loss {loss:.3f}", *errors])
-
-
-def _gather(folder: Path, preset: Preset, cohort: Cohort, tasks: Sequence[_Task]) -> None:
-    """Concatenate the runs' tables into the result files."""
-    for name, schema in SCHEMAS.items():
-        parts = [
-            pq.read_table(_folder(folder, task.run) / f"{name}.parquet", schema=schema)
-            for task in tasks
-            if name != "map" or task.run.seed == preset.seeds[0]
-        ]
-        if name == "results":
-            parts.append(constant_rows(cohort, preset.label_fractions, preset.seeds[0]))
-        with atomic_path(folder / f"{name}.parquet") as part:
-            pq.write_table(pa.concat_tables(parts or [schema.empty_table()]), part, compression="zstd")
-
-
-def _folder(folder: Path, run: Run) -> Path:
-    return folder / "experiments" / run.name
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-    return record
-
-
-def _is_done(folder: Path, task: _Task) -> bool:
-    at = _folder(folder, task.run)
-    return (at / _RECORD).exists() and _record(at)["key"] == task.key
-
-
-def _machine() -> str:
-    """Name of the GPU, or else of the processor."""
-    if torch.cuda.is_available():
-        return str(torch.cuda.get_device_name())
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def _say(text: str) -> None:
-    print(f"{datetime.now():%H:%M:%S} {text}", file=sys.stdout, flush=True)
+    timing = Timing(trained - started, time.monotonic() - trained)
+    write_run(work.folder, task, work.lake, checkpoint, tables, encoded, timing)
+    return summarise(tables, work.label_fractions[-1])

@@ -16,10 +16,12 @@ import numpy as np
 from accelkd.cohort.survey import TARGETS
 from accelkd.evaluation.significance import Comparison, compare_aucs
 from accelkd.reproduction import paper
+from accelkd.reproduction.experiments import SUPERVISED
 from accelkd.reproduction.paper import LOW_FRACTION, NAMES, NUMBERS, SEGMENT_TARGETS, Key
 from accelkd.reproduction.results import CONSTANT, Results, Row
 
 NOT_RUN = "not run"
+NOT_REACHED = "not reached"  # in the time that was given
 NO_RESULT = "no result"
 ABSENT = "–"  # the paper prints no number
 UNITS = {"hr_bpm": "HR (bpm)", "sdnn_ms": "SDNN (ms)", "rmssd_ms": "RMSSD (ms)", "age": "age (years)", "bmi": "BMI"}
@@ -52,8 +54,15 @@ def cell(
     if not values:
         if results.row(experiment, target, metric, label_fraction):
             return "undefined"
-        return NO_RESULT if experiment in results.experiments else NOT_RUN
+        return NO_RESULT if experiment in results.experiments else absence(results, experiment)
     return mean_sd(values, digits)
+
+
+def absence(results: Results, experiment: str) -> str:
+    """What stands where an experiment has no result: the time was over before it, or nobody asked for it."""
+    runs: list[str] = results.cohort.get("runs_left") or []
+    left = {SUPERVISED if run.startswith("supervised-") else run.rpartition("-")[0] for run in runs}
+    return NOT_REACHED if experiment in left else NOT_RUN
 
 
 def mean_sd(values: Sequence[float], digits: int = 2) -> str:
@@ -165,14 +174,14 @@ def retrieval(number: int, direction: str, title: str, results: Results) -> Resu
                 _name(experiment),
                 {"raw": "encoder's own", "projected": "projection heads", "procrustes": "Procrustes"}.get(space, space),
                 f"{theirs.top1_percent:.2f} ({theirs.top1_percent_sd:.2f})" if theirs else ABSENT,
-                _over_pools(found, "top1_percent"),
+                _over_pools(found, "top1_percent") or absence(results, experiment),
                 f"{theirs.mean_rank:.2f} ({theirs.mean_rank_sd:.2f})" if theirs else ABSENT,
-                _over_pools(found, "mean_rank"),
+                _over_pools(found, "mean_rank") or absence(results, experiment),
                 f"{np.mean([row['segments'] for row in found]):,.0f}" if found else ABSENT,
                 str(len(found) or ABSENT),
             )
         )
-    chance = [f"{np.mean([row[f'chance_{name}'] for row in ours]):.2f}" if ours else NOT_RUN for name in _RANKS]
+    chance = [f"{np.mean([row[f'chance_{name}'] for row in ours]):.2f}" if ours else ABSENT for name in _RANKS]
     theirs_chance = [f"{value:.2f}" for value in paper.RETRIEVAL_CHANCE]
     rows.append(("chance", ABSENT, theirs_chance[0], chance[0], theirs_chance[1], chance[1], ABSENT, ABSENT))
     header = ("embedding", "space", "top-1 (%) paper", "ours", "mean rank paper", "ours", "candidates", "seeds")
@@ -188,7 +197,7 @@ _RANKS = ("top1_percent", "mean_rank")
 
 def _over_pools(rows: Sequence[Row], name: str) -> str:
     if not rows:
-        return NOT_RUN
+        return ""
     return f"{np.mean([row[name] for row in rows]):.2f} ({np.mean([row[f'{name}_sd'] for row in rows]):.2f})"
 
 
@@ -227,7 +236,7 @@ def sizes(results: Results) -> ResultTable:
             (
                 f"{labels[experiment]} (`{experiment}`)" if experiment in labels else _name(experiment),
                 parameters_text(size.parameters) if size else ABSENT,
-                parameters_text(found) if found else ABSENT if experiment == CONSTANT else NOT_RUN,
+                parameters_text(found) if found else ABSENT if experiment == CONSTANT else absence(results, experiment),
                 *(cell(results, experiment, target) for target in SEGMENT_TARGETS),
                 _test_n(results, experiment, SEGMENT_TARGETS),
                 _seeds(results, experiment, "hr_bpm"),
@@ -304,7 +313,7 @@ def transformer_cl(results: Results) -> ResultTable:
         header += [f"{UNITS[target]} paper", "ours"]
     rows = []
     twins = (f"{name}-transformer" for name in names)
-    for experiment in (*names, *twins, "accel-kd-mae-efficientnet", "accel-kd-mae", CONSTANT):
+    for experiment in (*names, *twins, "accel-kd-mae-efficientnet", "accel-kd-mae-stem", "accel-kd-mae", CONSTANT):
         row = [_name(experiment)]
         for target in SEGMENT_TARGETS:
             theirs = [_printed(13, experiment, target, "mae", fraction) for fraction in (1.0, LOW_FRACTION)]
@@ -318,7 +327,8 @@ def transformer_cl(results: Results) -> ResultTable:
     title = "Contrastive learning with EfficientNets and with Transformers: MAE with 100 % (0.1 %) of the labels"
     note = (
         "The paper's table ends with the Transformer twins. The student of PPG-MAE is ours to add, in both "
-        "architectures: `accel-kd-mae-efficientnet` has that of `accel-cl` and `accel-kd-cl`."
+        "architectures: `accel-kd-mae-efficientnet` has that of `accel-cl` and `accel-kd-cl`. `accel-kd-mae-stem` is "
+        "our own too: the Transformer behind three convolutions."
     )
     return ResultTable(13, title, (*header, "N test", "seeds"), tuple(rows), (note,))
 

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -25,6 +27,7 @@ CONFIG = "config.json"
 METRICS = "metrics.json"
 CURVE = "training.parquet"
 CARD = "CARD.md"
+_EXPORTED = ("encoder.", "regressor.", "teacher_head.", "student_head.")
 # Presets choose configurations, which are part of an identity; the other counts what a step costs
 _NO_INFLUENCE = ("accelkd.training.presets", "accelkd.training.throughput")
 
@@ -76,18 +79,70 @@ def write_checkpoint(
     metrics: Mapping[str, Any],
 ) -> None:
     """Write the folder, all or nothing. `module` is the trained objective: the encoder and what trained it."""
-    weights: dict[str, Tensor] = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()
-    }
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    _write(folder, identity.model_id, identity, weights, curve, metrics)
+
+
+def _write(
+    folder: Path,
+    model_id: str,
+    identity: Identity,
+    weights: dict[str, Tensor],
+    curve: pa.Table,
+    metrics: Mapping[str, Any],
+) -> None:
     with atomic_path(folder) as part:
         part.mkdir()
         save_file(weights, part / WEIGHTS)
-        write_json(part / CONFIG, {"model_id": identity.model_id, **asdict(identity)})
+        write_json(part / CONFIG, {"model_id": model_id, **asdict(identity)})
         write_json(part / METRICS, dict(metrics))
         pq.write_table(curve, part / CURVE)
         (part / CARD).write_text(_card(identity, weights, metrics), encoding="utf-8")
         for name in (WEIGHTS, CONFIG, METRICS, CURVE):
             seal(part / name)
+
+
+def export_weights(checkpoint: Path, target: Path) -> None:
+    """Write a checkpoint as one small file: the encoder and its projection heads, rounded to float16.
+
+    Configuration and metrics go along as the file's metadata. Statistics of batch normalisation stay in float32.
+    """
+    weights = {
+        name: tensor.half() if tensor.dim() > 1 else tensor
+        for name, tensor in load_file(checkpoint / WEIGHTS).items()
+        if name.startswith(_EXPORTED)
+    }
+    about = {CONFIG: json.dumps(read_config(checkpoint)), METRICS: json.dumps(read_metrics(checkpoint))}
+    with atomic_path(target) as part:
+        save_file(weights, part, metadata=about)
+
+
+def import_weights(source: Path, out: Path) -> Path:
+    """A checkpoint from what `export_weights` wrote, in the folder `out` of its encoder's checkpoints; returns it.
+
+    It has the model id of the one that was exported, and says in its notes that its weights are rounded. Raises
+    ValueError for a file that holds no exported checkpoint.
+    """
+    try:
+        with safe_open(source, framework="pt") as file:
+            about = file.metadata() or {}
+            weights = {name: _whole(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  (no mapping)
+        config, metrics = json.loads(about[CONFIG]), json.loads(about[METRICS])
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(f"{source} holds no exported checkpoint: {error}") from None
+    identity = Identity(**{name: value for name, value in config.items() if name != "model_id"})
+    folder = out / str(config["model_id"])
+    if not is_complete(folder):
+        metrics["notes"] = "; ".join(
+            filter(None, [metrics.get("notes"), f"weights rounded to float16 in {source.name}"])
+        )
+        curve = pa.table({"step": [metrics["steps"]], "loss": [metrics["loss"]], "learning_rate": [0.0]})
+        _write(folder, str(config["model_id"]), identity, weights, curve, metrics)
+    return folder
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype == torch.float16 else tensor
 
 
 def is_complete(folder: Path) -> bool:

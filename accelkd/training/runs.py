@@ -53,7 +53,7 @@ from accelkd.training.trainer import Training, Validation, compile_encoders, com
 
 _EVALUATED = 256  # segments at a time
 _MAX_VALIDATED = 8_192  # segments that early stopping looks at: a row of the curve costs the same on any cohort
-_TIMED_STEPS = 5
+_TIMED_STEPS = 3
 
 
 def train_encoder(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,6 +26,47 @@ PEAK_BF16 = {
     "L40S": 362e12,
 }
 _COUNTED = 4  # segments
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What a device can do at most, measured."""
+
+    device: str
+    matmul_tflop_per_s: float  # bfloat16
+    copy_gb_per_s: float  # bytes read and bytes written, within its memory
+
+    def __str__(self) -> str:
+        return f"{self.matmul_tflop_per_s:,.1f} TFLOP/s bf16, {self.copy_gb_per_s:,.0f} GB/s on {self.device}"
+
+
+def measure_ceilings(device: str = "auto") -> Ceilings:
+    """A matrix product and a copy, as fast as torch makes them: the best of some, in about a second."""
+    where = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
+    on_gpu = where.type == "cuda"
+    size, elements = (8_192, 2**30) if on_gpu else (512, 2**24)
+    a = torch.randn(size, size, device=where).bfloat16()
+    source = torch.randint(0, 256, (elements,), dtype=torch.uint8, device=where)
+    target = torch.empty_like(source)
+    product = torch.empty_like(a)
+
+    def best(work: Callable[[], object]) -> float:
+        seconds = []
+        for _ in range(6):
+            if on_gpu:
+                torch.cuda.synchronize()
+            started = time.perf_counter()
+            work()
+            if on_gpu:
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - started)
+        return min(seconds[1:])
+
+    return Ceilings(
+        torch.cuda.get_device_name(where) if on_gpu else where.type,
+        2 * size**3 / best(lambda: torch.matmul(a, a, out=product)) / 1e12,
+        2 * elements / best(lambda: target.copy_(source)) / 1e9,
+    )
 
 
 def flop_per_segment(objective: Objective, batch: Batch, keys: Tensor) -> float:

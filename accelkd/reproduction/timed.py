@@ -1,0 +1,651 @@
+"""Experiments for a given time on one device: lengths follow from measured speeds, and what is reached is written down.
+
+One process trains, on the GPU where there is one; the others probe what it has trained. Each stage gets its share of
+the time that is left, so a slow one costs itself and not those after it. Seeds and ablations are trained for as long as
+the first experiment of their stage. The same command goes on where it was cut off.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from accelkd.apart import end_with_parent
+from accelkd.files import write_json, write_text
+from accelkd.lake import Lake
+from accelkd.reproduction.cohort import Cohort, CohortPlan, Versions, cohort_lake, describe, make_cohort, read_cohort
+from accelkd.reproduction.evaluate import Encoded, encode, evaluate, training_rows
+from accelkd.reproduction.experiments import Preset, Run, Stage, TimePlan
+from accelkd.reproduction.packed import MAX_FILE_BYTES, MERGE_COMMAND, pack, read_facts
+from accelkd.reproduction.records import (
+    COHORT,
+    Task,
+    Timing,
+    checkpoint_of,
+    embeddings_of,
+    error_log,
+    evaluation_version,
+    gather,
+    is_done,
+    machine,
+    make_task,
+    only_one,
+    parents,
+    say,
+    summarise,
+    write_run,
+)
+from accelkd.reproduction.report import DOCUMENT, write_reproduction
+from accelkd.reproduction.run import Outcome, default_threads
+from accelkd.training.checkpoint import export_weights, import_weights, read_metrics, training_version
+from accelkd.training.configs import SupervisedConfig
+from accelkd.training.runs import measure_speed, train_encoder
+from accelkd.training.signals import DeviceMemoryError, ResidentSignals
+from accelkd.training.throughput import measure_ceilings
+
+T = TypeVar("T")
+
+PLAN = "timed.json"
+_TRAINING_SHARE, _EVALUATION_SHARE = 0.9, 0.95  # of the time until these end; the rest is for the report
+_MIN_STEPS = 10  # of a training that is worth its start
+_OVERRUN = 1.5  # times its share, after which a training is cut off
+_MAX_EVALUATORS = 12
+
+
+class DeviceLostError(RuntimeError):
+    """The GPU does no more work for this process; a new one may go on."""
+
+
+@dataclass
+class _Plan:
+    """What was decided and measured, kept between calls so that a run that was cut off goes on as it began."""
+
+    path: Path
+    steps: dict[Stage, int] = field(default_factory=dict)
+    speed: dict[Stage, float] = field(default_factory=dict)  # segments per second
+    lost: dict[str, str] = field(
+        default_factory=dict
+    )  # why the device was lost, by the key of the run that was trained
+
+    @classmethod
+    def load(cls, path: Path) -> _Plan:
+        return cls(path, **json.loads(path.read_text(encoding="utf-8"))) if path.exists() else cls(path)
+
+    def save(self) -> None:
+        write_json(self.path, {"steps": self.steps, "speed": self.speed, "lost": self.lost})
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """Until when (`time.monotonic()`) is trained, evaluated, and written."""
+
+    train_until: float
+    evaluate_until: float
+    finish_until: float
+
+    @classmethod
+    def start(cls, budget_min: float) -> _Clock:
+        budget_s = 60 * budget_min
+        now = time.monotonic()
+        return cls(*(now + share * budget_s for share in (_TRAINING_SHARE, _EVALUATION_SHARE, 1.0)))
+
+    @property
+    def training_left_s(self) -> float:
+        return self.train_until - time.monotonic()
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A run whose encoder is there."""
+
+    task: Task
+    checkpoint: Path
+    embeddings: npt.NDArray[np.float32]
+
+
+@dataclass
+class _Call:
+    """One call at work."""
+
+    folder: Path  # <home>/reproduction
+    out: Path
+    lake: Lake
+    preset: Preset
+    time_plan: TimePlan
+    cohort: Cohort
+    embedded: Cohort
+    resident: ResidentSignals | None
+    plan: _Plan
+    earlier: Mapping[str, Path | None]  # runs that an earlier call has done, with the checkpoint where it came along
+    clock: _Clock
+    evaluators: ProcessPoolExecutor
+    facts: dict[str, Any]
+    outcome: Outcome = field(default_factory=Outcome)
+    trained: dict[str, _Trained] = field(default_factory=dict)
+    evaluations: dict[str, Future[str]] = field(default_factory=dict)
+    packing: Future[None] | None = None
+    overhead_s: float = 1.0  # of the last run, beside its training
+
+
+def reproduce_in_time(
+    home: Lake,
+    preset: Preset,
+    budget_min: float,
+    out: Path,
+    *,
+    weights: Path | None = None,
+    seeds: Sequence[int] = (),
+    command: str = "accelkd reproduce",
+) -> Outcome:
+    """Train and evaluate in `budget_min` minutes as much of a preset as they allow, and write it to the folder `out`.
+
+    `out` gets at most eight files: a report, the results, and the weights of the encoders that are kept. `weights` is
+    the `out` of an earlier call: its runs are not repeated, and its encoders teach. `seeds` replace the preset's. A run
+    that fails is told and recorded, and what does not need it goes on. Raises ValueError for a preset without a time
+    plan, weights of another cohort, or a home in which another reproduction is at work; and DeviceLostError where the
+    GPU failed for good, once what was reached is written.
+    """
+    if preset.time_plan is None:
+        raise ValueError(f"preset {preset.name} has lengths of its own, and no plan for a given time")
+    if not 0 < budget_min < math.inf:
+        raise ValueError(f"the time must be more than 0 minutes, not {budget_min}")
+    clock = _Clock.start(budget_min)
+    time_plan, preset = preset.time_plan, replace(preset, seeds=tuple(seeds) or preset.seeds)
+    facts: dict[str, Any] = {
+        "preset": preset.name,
+        "profile": preset.cohort.profile,
+        "seeds": list(preset.seeds),
+        "command": command,
+        "machine": machine(),
+        "cores": os.cpu_count() or 1,
+        "torch": torch.__version__,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "code_version": training_version(),
+        "evaluation_version": evaluation_version(),
+        "stages": [],
+    }
+    folder = home.root / "reproduction"
+    with only_one(folder):
+        out.mkdir(parents=True, exist_ok=True)
+        outcome, lost = _work(folder, home, preset, time_plan, out, weights, facts, clock)
+        outcome.report = _report(folder, out, clock.finish_until)
+    if lost is not None:
+        raise lost
+    return outcome
+
+
+def _work(
+    folder: Path,
+    home: Lake,
+    preset: Preset,
+    time_plan: TimePlan,
+    out: Path,
+    weights: Path | None,
+    facts: dict[str, Any],
+    clock: _Clock,
+) -> tuple[Outcome, DeviceLostError | None]:
+    """Make the cohort, train until the time is over, and leave the result files."""
+    began = time.monotonic()
+    ceilings = measure_ceilings()
+    facts |= {"ceilings": asdict(ceilings)}
+    say(f"{facts['machine']}, torch {torch.__version__}: {ceilings}")
+    lake, plan, cores = cohort_lake(home, preset.cohort), preset.cohort, os.cpu_count() or 1
+    say(f"cohort of {plan.participants:,} × {plan.segments} segments, profile {plan.profile}")
+    try:
+        versions = make_cohort(lake, plan, cores, stop_at=clock.train_until)
+    except TimeoutError as error:
+        say(str(error))
+        outcome = Outcome(left=[run.name for run in preset.timed_runs()])
+        write_json(folder / COHORT, facts | _state(outcome))
+        pack(folder, out)
+        return outcome, None
+    cohort = read_cohort(lake, plan, versions)
+    facts |= describe(cohort)
+    say(f"{len(cohort.store):,} segments after {time.monotonic() - began:.0f} s")
+    lengths = _Plan.load(folder / PLAN)
+    earlier = {} if weights is None else _earlier(weights, lake, facts, lengths)
+    lost: DeviceLostError | None = None
+    with _evaluators(lake, preset, versions, cores) as evaluators:
+        call = _Call(
+            folder,
+            out,
+            lake,
+            preset,
+            time_plan,
+            cohort,
+            cohort.with_at_most(preset.embedded_segments),
+            _resident(cohort),
+            lengths,
+            earlier,
+            clock,
+            evaluators,
+            facts,
+        )
+        try:
+            _run_all(call)
+        except DeviceLostError as error:
+            lost = error
+        _await_evaluations(call)
+        facts["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+        _write_results(folder, out, preset, call.embedded, _runs(call), _facts(call))
+    return call.outcome, lost
+
+
+def _earlier(weights: Path, lake: Lake, facts: Mapping[str, Any], lengths: _Plan) -> dict[str, Path | None]:
+    """What an earlier call has done; its lengths hold here too. Raises ValueError where its cohort is another."""
+    before = read_facts(weights)
+    for name in ("preset", "data_version", "split_version"):
+        if before.get(name) != facts[name]:
+            raise ValueError(f"{weights}: {name} is {before.get(name)}, here it is {facts[name]}")
+    if before["code_version"] != facts["code_version"]:
+        say(f"{weights} was trained by other code: {before['code_version']}, here it is {facts['code_version']}")
+    lengths.steps = {**before.get("steps", {}), **lengths.steps}
+    earlier: dict[str, Path | None] = dict.fromkeys(before["runs_done"])
+    for file in sorted(weights.glob("*.safetensors")):
+        earlier[file.stem] = import_weights(file, lake.root / "checkpoints" / file.stem.rpartition("-")[0])
+    known = ", ".join(name for name, checkpoint in earlier.items() if checkpoint is not None)
+    say(f"{weights}: {len(earlier)} runs are done there; weights of {known or 'none'}")
+    return earlier
+
+
+def _resident(cohort: Cohort) -> ResidentSignals | None:
+    """The cohort in the memory of the GPU, or None, said aloud, where it does not fit or there is none."""
+    if not torch.cuda.is_available():
+        return None
+    started = time.monotonic()
+    try:
+        resident = ResidentSignals(cohort.store, torch.device("cuda"))
+    except (DeviceMemoryError, torch.OutOfMemoryError) as error:
+        say(f"FAILED to hold the cohort in the memory of the GPU, batches are read from the disk: {error}")
+        return None
+    torch.cuda.synchronize()
+    say(f"cohort in the memory of the GPU after {time.monotonic() - started:.0f} s")
+    return resident
+
+
+def _run_all(call: _Call) -> None:
+    """Train in the order of the plan, as long as there is time."""
+    runs = {run.name: run for run in call.preset.timed_runs()}
+    todo = [run for run in runs.values() if run.name not in call.earlier]
+    for run in todo:
+        if run.name not in call.trained:  # else as a parent of one before
+            _attempt(call, run, runs, todo)
+        _collect(call)
+    if call.outcome.left:
+        say(f"time is over: {len(call.outcome.left)} of {len(todo)} runs left")
+
+
+def _attempt(call: _Call, run: Run, runs: Mapping[str, Run], todo: Sequence[Run]) -> None:
+    """Train one run, and its parents before it; tell where there is no time for it or it fails."""
+    outcome = call.outcome
+    needs: dict[str, _Trained] = {}
+    for experiment, name in parents(run, call.preset, frozenset(runs)).items():
+        if name not in call.trained and name not in outcome.failed and name not in outcome.left:
+            _attempt(call, runs[name], runs, todo)
+        if name in outcome.failed:
+            _failed(call, run.name, f"needs {name}, which failed")
+            return
+        if name not in call.trained:
+            outcome.left.append(run.name)
+            return
+        needs[experiment] = call.trained[name]
+    try:
+        imported = call.earlier.get(run.name)
+        if imported is not None:
+            task = Task(run, f"imported {imported.name}", {})
+            call.trained[run.name] = _Trained(task, imported, _encode(call, run, imported, needs).embeddings)
+            return
+        planned = _planned(call, run, needs, todo)
+        if planned is None:
+            outcome.left.append(run.name)
+        else:
+            _execute(call, *planned, needs)
+    except DeviceLostError:
+        raise
+    except Exception:
+        _failed(call, run.name, traceback.format_exc())
+
+
+def _planned(call: _Call, run: Run, needs: Mapping[str, _Trained], todo: Sequence[Run]) -> tuple[Task, float] | None:
+    """The run with its length, and the seconds that it may train; None where there is no time for it."""
+    stage, batch_size = run.experiment.stage, run.config.optimisation.batch_size
+    steps = call.plan.steps.get(stage)
+    if steps is not None:
+        task = _task(call, run, steps, needs)
+        if is_done(call.folder, task):
+            return task, 0.0
+        if stage not in call.plan.speed:
+            call.plan.speed[stage] = _speed(call, run, needs)
+        seconds = steps * batch_size / call.plan.speed[stage]
+        return (task, seconds) if seconds + call.overhead_s <= call.clock.training_left_s else None
+    if call.clock.training_left_s <= 0:
+        return None
+    speed = _speed(call, run, needs)  # what it takes, compilation above all, is shared by all that come
+    seconds = call.clock.training_left_s * _share(call, run, todo) - call.overhead_s
+    steps = int(seconds * speed / batch_size)
+    if steps < _MIN_STEPS:
+        return None
+    call.plan.steps[stage], call.plan.speed[stage] = steps, speed
+    call.plan.save()
+    return _task(call, run, steps, needs), seconds
+
+
+def _share(call: _Call, run: Run, todo: Sequence[Run]) -> float:
+    """The share of the time left that a run may take: its weight among those of the first round that are to come."""
+    weights = call.time_plan.weights
+    over = {*call.trained, *call.outcome.failed, *call.outcome.left, run.name}
+    to_come = [
+        other
+        for other in todo
+        if other.name not in over
+        and other.experiment.name in call.time_plan.first
+        and other.seed == call.preset.seeds[0]
+    ]
+    weight = weights[run.experiment.stage]
+    return weight / (weight + sum(weights[other.experiment.stage] for other in to_come))
+
+
+def _task(call: _Call, run: Run, steps: int, needs: Mapping[str, _Trained]) -> Task:
+    """The run trained for so many steps; its schedule keeps its shape."""
+    optimisation = run.experiment.config.optimisation.lasting(steps)
+    rows = max(1, min(optimisation.log_every, steps // 10))
+    optimisation = replace(optimisation, log_every=rows, save_every=max(rows, steps // 4))
+    config = replace(run.experiment.config, optimisation=optimisation)
+    longer = Run(replace(run.experiment, config=config), run.seed)
+    return make_task(longer, {name: one.task for name, one in needs.items()}, call.preset, call.cohort.versions)
+
+
+def _execute(call: _Call, task: Task, seconds: float, needs: Mapping[str, _Trained]) -> None:
+    """Train and encode one run, and have it evaluated."""
+    run, began = task.run, time.monotonic()
+    if is_done(call.folder, task):
+        call.trained[run.name] = _Trained(
+            task, checkpoint_of(call.folder, call.lake, run.name), embeddings_of(call.folder, run.name)
+        )
+        call.outcome.done.append(run.name)
+        return
+    if task.key in call.plan.lost:
+        raise RuntimeError(f"the device was lost when it was tried before: {call.plan.lost[task.key]}")
+    say(f"training {run.name}: {run.config.optimisation.steps:,} steps, about {seconds:.0f} s")
+    try:
+        checkpoint = _train(call, run, needs, min(call.clock.train_until - call.overhead_s, began + _OVERRUN * seconds))
+        trained = time.monotonic()
+        encoded = _encode(call, run, checkpoint, needs)
+    except Exception as error:
+        if _device_is_lost():
+            call.plan.lost[task.key] = str(error)
+            call.plan.save()
+            _failed(call, run.name, traceback.format_exc())
+            raise DeviceLostError(f"the GPU does no more work since {run.name}: {error}") from error
+        raise
+    timing = Timing(trained - began, time.monotonic() - trained)
+    call.trained[run.name] = _Trained(task, checkpoint, encoded.embeddings)
+    arguments = (call.folder, task, call.lake, checkpoint, encoded, timing, _cohort_key(call))
+    call.evaluations[run.name] = _submit(call, _evaluate, *arguments, call.preset.label_fractions)
+    _keep(call, run, checkpoint)
+    metrics = read_metrics(checkpoint)
+    call.plan.speed[run.experiment.stage] = metrics["segments_per_s"]
+    call.plan.save()
+    call.facts["stages"].append(
+        {
+            "run": run.name,
+            "planned_s": seconds,
+            **asdict(timing),
+            **{name: metrics.get(name) for name in ("steps", "segments_per_s", "mfu", "notes")},
+        }
+    )
+    call.overhead_s = time.monotonic() - trained
+    notes = f" ({metrics['notes']})" if metrics["notes"] else ""
+    say(
+        f"trained {run.name}: {metrics['steps']:,} steps in {timing.training_s:.0f} s, "
+        f"{metrics['segments_per_s']:,.0f} segments/s, loss {metrics['loss']:.3f}{notes}"
+    )
+
+
+def _train(call: _Call, run: Run, needs: Mapping[str, _Trained], stop_at: float) -> Path:
+    return train_encoder(
+        call.cohort.store,
+        _rows(call, run),
+        run.config,
+        call.lake.root / "checkpoints" / run.experiment.name,
+        name=run.experiment.name,
+        data_version=call.cohort.versions.data,
+        split_version=call.cohort.versions.split,
+        teacher=_teacher(run, needs),
+        resident=call.resident,
+        stop_at=stop_at,
+    )
+
+
+def _speed(call: _Call, run: Run, needs: Mapping[str, _Trained]) -> float:
+    return measure_speed(
+        call.cohort.store, _rows(call, run), run.config, teacher=_teacher(run, needs), resident=call.resident
+    )
+
+
+def _rows(call: _Call, run: Run) -> npt.NDArray[np.intp]:
+    """Pre-training sees everything; a supervised encoder what probes of the same label fraction see."""
+    return training_rows(run, call.embedded if isinstance(run.config, SupervisedConfig) else call.cohort)
+
+
+def _teacher(run: Run, needs: Mapping[str, _Trained]) -> Path | None:
+    return None if run.experiment.teacher is None else needs[run.experiment.teacher].checkpoint
+
+
+def _encode(call: _Call, run: Run, checkpoint: Path, needs: Mapping[str, _Trained]) -> Encoded:
+    partners = {name: one.embeddings for name, one in needs.items()}
+    return encode(run, call.embedded, checkpoint, partners, call.preset.pools, resident=call.resident)
+
+
+def _keep(call: _Call, run: Run, checkpoint: Path) -> None:
+    """Write the weights of an encoder that is to be brought back."""
+    if run.experiment.name in call.time_plan.kept and run.seed == call.preset.seeds[0]:
+        target = call.out / f"{run.name}.safetensors"
+        export_weights(checkpoint, target)
+        if target.stat().st_size > MAX_FILE_BYTES:
+            say(f"the weights of {run.name} take more than {MAX_FILE_BYTES:,} bytes and are left out")
+            target.unlink()
+
+
+def _device_is_lost() -> bool:
+    """Whether the GPU reports an error that stays: an illegal access, a failed assertion in a kernel."""
+    if not torch.cuda.is_available():
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
+
+
+def _failed(call: _Call, name: str, reason: str) -> None:
+    """Tell and record that a run failed."""
+    log = error_log(call.folder, name)
+    write_text(log, reason.strip() + "\n")
+    call.outcome.failed[name] = reason.strip().splitlines()[-1]
+    say(f"FAILED {name}: {call.outcome.failed[name]} (more in {log})")
+
+
+_CohortKey = tuple[Lake, CohortPlan, Versions, int | None]
+
+
+def _cohort_key(call: _Call) -> _CohortKey:
+    return call.lake, call.preset.cohort, call.cohort.versions, call.preset.embedded_segments
+
+
+@lru_cache(maxsize=1)
+def _embedded(key: _CohortKey) -> Cohort:
+    """The cohort that is embedded, read once in each process."""
+    lake, plan, versions, segments = key
+    return read_cohort(lake, plan, versions).with_at_most(segments)
+
+
+@contextmanager
+def _evaluators(lake: Lake, preset: Preset, versions: Versions, cores: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that evaluate, on the processor alone, with a thread each."""
+    number = min(max(1, cores - 1), _MAX_EVALUATORS)
+    key = (lake, preset.cohort, versions, preset.embedded_segments)
+    pool = ProcessPoolExecutor(number, get_context("spawn"), initializer=_start_evaluator, initargs=(key,))
+    try:
+        with default_threads(1):
+            for _ in range(number):
+                pool.submit(int)  # starts a process, which then reads the cohort
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in list((pool._processes or {}).values()):  # no public way to end those that are at work
+            process.terminate()
+
+
+def _start_evaluator(key: _CohortKey) -> None:
+    end_with_parent()
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before anything has asked for a GPU
+    torch.set_num_threads(1)
+    _embedded(key)
+
+
+def _submit(call: _Call, function: Callable[..., T], *arguments: Any) -> Future[T]:
+    """Have another process call the function; where one of them has died, this one does."""
+    try:
+        return call.evaluators.submit(function, *arguments)
+    except BrokenExecutor:
+        future = Future[T]()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def _evaluate(
+    folder: Path,
+    task: Task,
+    lake: Lake,
+    checkpoint: Path,
+    encoded: Encoded,
+    timing: Timing,
+    key: _CohortKey,
+    label_fractions: Sequence[float],
+) -> str:
+    """Probe an encoded run and write its results; says in a few words how it went."""
+    began = time.monotonic()
+    tables = evaluate(task.run, _embedded(key), checkpoint, encoded, label_fractions)
+    timing = replace(timing, evaluation_s=timing.evaluation_s + time.monotonic() - began)
+    write_run(folder, task, lake, checkpoint, tables, encoded, timing)
+    return summarise(tables, label_fractions[-1])
+
+
+def _collect(call: _Call) -> None:
+    """Take the evaluations that are ready; bring the result files up to date where there is anything new."""
+    for name, future in list(call.evaluations.items()):
+        if not future.done():
+            continue
+        del call.evaluations[name]
+        try:
+            say(f"evaluated {name}: {future.result()}")
+        except BrokenExecutor as error:
+            say(f"the evaluation of {name} died and is left for the next call: {error}")
+            call.outcome.left.append(name)
+        except Exception as error:
+            _failed(call, name, "".join(traceback.format_exception(error)))
+        else:
+            call.outcome.done.append(name)
+            error_log(call.folder, name).unlink(missing_ok=True)
+            if call.packing is None or call.packing.done():
+                arguments = (call.folder, call.out, call.preset, _cohort_key(call), _runs(call), _facts(call))
+                call.packing = _submit(call, _write_results_apart, *arguments)
+
+
+def _await_evaluations(call: _Call) -> None:
+    """Wait for what is being evaluated and written while the time for it lasts; the rest is left."""
+    _collect(call)
+    while call.evaluations and time.monotonic() < call.clock.evaluate_until:
+        time.sleep(0.05)
+        _collect(call)
+    call.outcome.left += list(call.evaluations)
+    call.evaluations.clear()
+    if call.packing is not None and not call.packing.cancel():  # else two would write the same files
+        wait([call.packing], timeout=max(0.0, call.clock.finish_until - time.monotonic()))
+
+
+def _facts(call: _Call) -> dict[str, Any]:
+    return call.facts | _state(call.outcome) | {"steps": dict(call.plan.steps)}
+
+
+def _runs(call: _Call) -> list[Run]:
+    """The runs that are done, in the order of the plan."""
+    runs = {name: one.task.run for name, one in call.trained.items()}
+    return [runs[run.name] for run in call.preset.timed_runs() if run.name in call.outcome.done]
+
+
+def _state(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "runs_done": list(outcome.done),
+        "runs_failed": dict(outcome.failed),
+        "runs_left": list(dict.fromkeys(outcome.left)),
+    }
+
+
+def _write_results_apart(
+    folder: Path, out: Path, preset: Preset, key: _CohortKey, runs: Sequence[Run], facts: Mapping[str, Any]
+) -> None:
+    _write_results(folder, out, preset, _embedded(key), runs, facts)
+
+
+def _write_results(
+    folder: Path, out: Path, preset: Preset, cohort: Cohort, runs: Sequence[Run], facts: Mapping[str, Any]
+) -> None:
+    """The result files of the home, and the same in `out`, packed."""
+    gather(folder, preset, cohort, runs)
+    write_json(folder / COHORT, dict(facts))
+    pack(folder, out)
+
+
+def _report(folder: Path, out: Path, finish_until: float) -> Path:
+    """Write the report and copy it to `out`; where the time is over before, `out` gets a note of how to make it."""
+    document = out / DOCUMENT
+    try:
+        with time_limit(max(1.0, finish_until - time.monotonic())):
+            shutil.copyfile(write_reproduction(folder, figures=False), document)
+    except TimeoutError:
+        say("time is over before the report was written")
+        write_text(document, f"The time was over before this report was written: `{MERGE_COMMAND}` makes it.\n")
+    return document
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in the block after so many seconds. Without effect outside of the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(*_: object) -> None:
+        raise TimeoutError(f"not finished after {seconds:.1f} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
