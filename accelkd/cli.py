@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -174,6 +175,7 @@ def _validate(arguments: argparse.Namespace) -> int:
 
 
 def _reproduce(arguments: argparse.Namespace) -> int:
+    began = time.monotonic()  # before torch is loaded
     from accelkd.reproduction.experiments import preset
     from accelkd.reproduction.packed import merge
     from accelkd.reproduction.run import reproduce
@@ -203,6 +205,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
                 weights=arguments.weights,
                 seeds=arguments.seeds,
                 command=command,
+                began=began,
             )
         except DeviceLostError as error:
             print(f"accelkd: {error}", file=sys.stderr)

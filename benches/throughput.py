@@ -10,20 +10,20 @@ of each run, in which a GPU's kernels are compiled, is left out. MFU is against 
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import torch
 
 from accelkd.models.efficientnet import EfficientNetShape
 from accelkd.models.transformer import SIZES, TransformerShape
 from accelkd.segments.schema import SAMPLES, segment_schema
 from accelkd.segments.store import SegmentStore, write_segments
-from accelkd.training.checkpoint import CURVE, read_metrics
 from accelkd.training.configs import (
     ContrastiveConfig,
     DistillationConfig,
@@ -32,12 +32,15 @@ from accelkd.training.configs import (
     Optimisation,
     efficientnet_optimisation,
 )
-from accelkd.training.runs import train_encoder
+from accelkd.training.runs import measure_speed, train_encoder
+from accelkd.training.signals import ResidentSignals
+from accelkd.training.throughput import measure_ceilings
 
 PPG_CHANNELS = 4
+METHODS = ("KD", "MAE", "CL", "KD-stem", "CL-EfficientNet")
 VARIANTS = {
-    "accelkd": {},
     "eager fp32": {"precision": "fp32", "compile": False},
+    "accelkd": {},
 }
 
 
@@ -67,67 +70,96 @@ def random_store(path: Path, participants: int, segments: int) -> SegmentStore:
     return SegmentStore([path])
 
 
-def methods(encoder: TransformerShape, efficientnet: EfficientNetShape, steps: int) -> dict[str, EncoderConfig]:
+def methods(encoder: TransformerShape, efficientnet: EfficientNetShape) -> dict[str, EncoderConfig]:
     """One configuration of each kind with the paper's batch sizes; the others of a kind cost the same."""
-
-    def optimisation(batch_size: int) -> Optimisation:
-        return Optimisation(steps, batch_size, 1e-4, log_every=max(1, steps // 10))
-
     decoder = replace(encoder, layers=max(1, encoder.layers // 2))
-    convolutional = replace(efficientnet_optimisation(steps, 256, 1e-4), log_every=max(1, steps // 10))
+    convolutional = efficientnet_optimisation(1_000, 256, 1e-4)
     return {
-        "MAE, Transformer": MaskedAutoencodingConfig("ppg", encoder, decoder, optimisation(512)),
-        "CL, Transformer": ContrastiveConfig("ppg", encoder, optimisation(256)),
-        "CL, EfficientNet": ContrastiveConfig("ppg", efficientnet, convolutional),
-        "KD, Transformer": DistillationConfig(encoder, optimisation(256)),
+        "KD": DistillationConfig(encoder, Optimisation(1_000, 256, 1e-4)),
+        "MAE": MaskedAutoencodingConfig("ppg", encoder, decoder, Optimisation(1_000, 512, 1e-4)),
+        "CL": ContrastiveConfig("ppg", encoder, Optimisation(1_000, 256, 1e-4)),
+        "KD-stem": DistillationConfig(replace(encoder, stem="convolutional"), Optimisation(1_000, 256, 1e-4)),
+        "CL-EfficientNet": ContrastiveConfig("ppg", efficientnet, convolutional),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--miniature", action="store_true")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--only", nargs="+", default=[], metavar="METHOD", help=", ".join(METHODS))
+    parser.add_argument("--steps", type=int, default=10, help="of which each takes three times as many")
+    parser.add_argument("--profile", action="store_true", help="also list the kernels that take most time")
     arguments = parser.parse_args()
-    chosen = methods(SIZES["XL"], EfficientNetShape(), arguments.steps)
+    chosen = methods(SIZES["XL"], EfficientNetShape())
     participants = 1_000
     if arguments.miniature:
-        small = methods(TransformerShape(64, 2, 2, 128), EfficientNetShape(64, 0.125), steps=10)
+        small = methods(TransformerShape(64, 2, 2, 128), EfficientNetShape(64, 0.125))
         chosen = {
             name: replace(config, optimisation=replace(config.optimisation, batch_size=16))
             for name, config in small.items()
         }
         participants = 32
+    if unknown := set(arguments.only) - set(chosen):
+        parser.error(f"there is no method {', '.join(sorted(unknown))}; there are {', '.join(chosen)}")
+    print(f"{measure_ceilings()}\n", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         store = random_store(Path(folder) / "noise.arrow", participants, segments=4)
-        rows = np.arange(len(store))
-        teacher = _train(store, rows, chosen["MAE, Transformer"], Path(folder) / "teacher")
+        on_gpu = torch.cuda.is_available()
+        resident = ResidentSignals(store, torch.device("cuda")) if on_gpu else None
+        teacher = untrained(store, replace_steps(chosen["MAE"], 1), Path(folder), resident)
         print("| method | batch | | segments/s | against eager fp32 | MFU | device |\n|---|---|---|---|---|---|---|")
-        for name, config in chosen.items():
-            speeds = {}
+        for name in arguments.only or chosen:
+            config = chosen[name]
+            measured = {}
             for variant, changes in VARIANTS.items():
                 changed = replace(config, optimisation=replace(config.optimisation, **changes))
-                distils = isinstance(config, DistillationConfig)
-                done = _train(store, rows, changed, Path(folder) / variant, teacher if distils else None)
-                speeds[variant] = (_steady_speed(done), read_metrics(done))
-            for variant, (speed, metrics) in speeds.items():
-                mfu = f"{metrics['mfu'] * speed / metrics['segments_per_s']:.1%}" if "mfu" in metrics else ""
-                ratio = speed / speeds["eager fp32"][0]
-                how = f"{variant} ({metrics['precision']})"
+                measure = partial(
+                    measure_speed,
+                    store,
+                    np.arange(len(store)),
+                    changed,
+                    teacher=teacher if isinstance(config, DistillationConfig) else None,
+                    resident=resident,
+                    steps=arguments.steps,
+                )
+                speed = measured[variant] = measure()
+                mfu = "" if speed.mfu is None else f"{speed.mfu:.1%}"
+                ratio = speed.segments_per_s / measured["eager fp32"].segments_per_s
                 size = config.optimisation.batch_size
-                print(f"| {name} | {size} | {how} | {speed:,.0f} | {ratio:.2f} | {mfu} | {metrics['device']} |")
+                device = torch.cuda.get_device_name() if on_gpu else "cpu"
+                how = "; ".join([variant, *speed.notes])
+                print(
+                    f"| {name} | {size} | {how} | {speed.segments_per_s:,.0f} | {ratio:.2f} | {mfu} | {device} |",
+                    flush=True,
+                )
+            if arguments.profile:
+                print(f"\n{profile(measure)}\n", flush=True)
 
 
-def _train(
-    store: SegmentStore, rows: np.ndarray, config: EncoderConfig, out: Path, teacher: Path | None = None
-) -> Path:
-    versions = {"data_version": "bench", "split_version": "bench"}
-    return train_encoder(store, rows, config, out, name="bench", **versions, teacher=teacher)
+def replace_steps(config: EncoderConfig, steps: int) -> EncoderConfig:
+    return replace(config, optimisation=config.optimisation.lasting(steps))
 
 
-def _steady_speed(checkpoint: Path) -> float:
-    """Segments per second, the median over the second half of the curve."""
-    rates = pq.read_table(checkpoint / CURVE).column("segments_per_s").to_pylist()
-    return statistics.median(rates[len(rates) // 2 :])
+def untrained(store: SegmentStore, config: EncoderConfig, out: Path, resident: ResidentSignals | None) -> Path:
+    """A teacher of one step: what it costs does not depend on what it has learned."""
+    return train_encoder(
+        store,
+        np.arange(len(store)),
+        config,
+        out,
+        name="teacher",
+        data_version="bench",
+        split_version="bench",
+        resident=resident,
+    )
+
+
+def profile(work: Callable[[], object]) -> str:
+    """The operations that take most time of the device."""
+    with torch.profiler.profile() as profiler:
+        work()
+    by = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
+    return profiler.key_averages().table(sort_by=by, row_limit=15, max_name_column_width=60)
 
 
 if __name__ == "__main__":

@@ -8,32 +8,34 @@ the first experiment of their stage. The same command goes on where it was cut o
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
-import signal
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from accelkd.apart import end_with_parent
 from accelkd.files import write_json, write_text
 from accelkd.lake import Lake
-from accelkd.reproduction.cohort import Cohort, CohortPlan, Versions, cohort_lake, describe, make_cohort, read_cohort
-from accelkd.reproduction.evaluate import Encoded, encode, evaluate, training_rows
+from accelkd.reproduction.clock import Clock, time_limit
+from accelkd.reproduction.cohort import Cohort, cohort_lake, describe, make_cohort, read_cohort
+from accelkd.reproduction.evaluate import Encoded, encode, training_rows
+from accelkd.reproduction.evaluators import (
+    CohortKey,
+    evaluate_run,
+    evaluators,
+    submit,
+    write_results,
+    write_results_apart,
+)
 from accelkd.reproduction.experiments import Preset, Run, Stage, TimePlan
 from accelkd.reproduction.packed import MAX_FILE_BYTES, MERGE_COMMAND, pack, read_facts
 from accelkd.reproduction.records import (
@@ -44,31 +46,24 @@ from accelkd.reproduction.records import (
     embeddings_of,
     error_log,
     evaluation_version,
-    gather,
     is_done,
     machine,
     make_task,
     only_one,
     parents,
     say,
-    summarise,
-    write_run,
 )
 from accelkd.reproduction.report import DOCUMENT, write_reproduction
-from accelkd.reproduction.run import Outcome, default_threads
+from accelkd.reproduction.run import Outcome
 from accelkd.training.checkpoint import export_weights, import_weights, read_metrics, training_version
 from accelkd.training.configs import SupervisedConfig
 from accelkd.training.runs import measure_speed, train_encoder
 from accelkd.training.signals import DeviceMemoryError, ResidentSignals
 from accelkd.training.throughput import measure_ceilings
 
-T = TypeVar("T")
-
 PLAN = "timed.json"
-_TRAINING_SHARE, _EVALUATION_SHARE = 0.9, 0.95  # of the time until these end; the rest is for the report
 _MIN_STEPS = 10  # of a training that is worth its start
-_OVERRUN = 1.5  # times its share, after which a training is cut off
-_MAX_EVALUATORS = 12
+_OVERRUN, _STARTUP_S = 1.5, 30  # times its share, and for compilation: after these a training is cut off
 
 
 class DeviceLostError(RuntimeError):
@@ -95,25 +90,6 @@ class _Plan:
 
 
 @dataclass(frozen=True)
-class _Clock:
-    """Until when (`time.monotonic()`) is trained, evaluated, and written."""
-
-    train_until: float
-    evaluate_until: float
-    finish_until: float
-
-    @classmethod
-    def start(cls, budget_min: float) -> _Clock:
-        budget_s = 60 * budget_min
-        now = time.monotonic()
-        return cls(*(now + share * budget_s for share in (_TRAINING_SHARE, _EVALUATION_SHARE, 1.0)))
-
-    @property
-    def training_left_s(self) -> float:
-        return self.train_until - time.monotonic()
-
-
-@dataclass(frozen=True)
 class _Trained:
     """A run whose encoder is there."""
 
@@ -136,14 +112,15 @@ class _Call:
     resident: ResidentSignals | None
     plan: _Plan
     earlier: Mapping[str, Path | None]  # runs that an earlier call has done, with the checkpoint where it came along
-    clock: _Clock
-    evaluators: ProcessPoolExecutor
+    clock: Clock
+    pool: ProcessPoolExecutor
+    cohort_key: CohortKey
     facts: dict[str, Any]
     outcome: Outcome = field(default_factory=Outcome)
     trained: dict[str, _Trained] = field(default_factory=dict)
     evaluations: dict[str, Future[str]] = field(default_factory=dict)
     packing: Future[None] | None = None
-    overhead_s: float = 1.0  # of the last run, beside its training
+    overhead_s: dict[Stage, float] = field(default_factory=dict)  # of the last run of a stage, beside its training
 
 
 def reproduce_in_time(
@@ -155,8 +132,11 @@ def reproduce_in_time(
     weights: Path | None = None,
     seeds: Sequence[int] = (),
     command: str = "accelkd reproduce",
+    began: float | None = None,
 ) -> Outcome:
     """Train and evaluate in `budget_min` minutes as much of a preset as they allow, and write it to the folder `out`.
+
+    The time counts from `began` (`time.monotonic()`), by default from now.
 
     `out` gets at most eight files: a report, the results, and the weights of the encoders that are kept. `weights` is
     the `out` of an earlier call: its runs are not repeated, and its encoders teach. `seeds` replace the preset's. A run
@@ -166,9 +146,7 @@ def reproduce_in_time(
     """
     if preset.time_plan is None:
         raise ValueError(f"preset {preset.name} has lengths of its own, and no plan for a given time")
-    if not 0 < budget_min < math.inf:
-        raise ValueError(f"the time must be more than 0 minutes, not {budget_min}")
-    clock = _Clock.start(budget_min)
+    clock = Clock.start(budget_min, time.monotonic() if began is None else began)
     time_plan, preset = preset.time_plan, replace(preset, seeds=tuple(seeds) or preset.seeds)
     facts: dict[str, Any] = {
         "preset": preset.name,
@@ -201,7 +179,7 @@ def _work(
     out: Path,
     weights: Path | None,
     facts: dict[str, Any],
-    clock: _Clock,
+    clock: Clock,
 ) -> tuple[Outcome, DeviceLostError | None]:
     """Make the cohort, train until the time is over, and leave the result files."""
     began = time.monotonic()
@@ -224,7 +202,8 @@ def _work(
     lengths = _Plan.load(folder / PLAN)
     earlier = {} if weights is None else _earlier(weights, lake, facts, lengths)
     lost: DeviceLostError | None = None
-    with _evaluators(lake, preset, versions, cores) as evaluators:
+    key = (lake, plan, versions, preset.embedded_segments)
+    with evaluators(key, cores) as pool:
         call = _Call(
             folder,
             out,
@@ -237,7 +216,8 @@ def _work(
             lengths,
             earlier,
             clock,
-            evaluators,
+            pool,
+            key,
             facts,
         )
         try:
@@ -246,7 +226,7 @@ def _work(
             lost = error
         _await_evaluations(call)
         facts["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
-        _write_results(folder, out, preset, call.embedded, _runs(call), _facts(call))
+        write_results(folder, out, preset, call.embedded, _runs(call), _facts(call))
     return call.outcome, lost
 
 
@@ -336,17 +316,23 @@ def _planned(call: _Call, run: Run, needs: Mapping[str, _Trained], todo: Sequenc
         if stage not in call.plan.speed:
             call.plan.speed[stage] = _speed(call, run, needs)
         seconds = steps * batch_size / call.plan.speed[stage]
-        return (task, seconds) if seconds + call.overhead_s <= call.clock.training_left_s else None
+        return (task, seconds) if seconds + _overhead_s(call, stage) <= call.clock.training_left_s else None
     if call.clock.training_left_s <= 0:
         return None
-    speed = _speed(call, run, needs)  # what it takes, compilation above all, is shared by all that come
-    seconds = call.clock.training_left_s * _share(call, run, todo) - call.overhead_s
+    # What measuring takes, compilation above all, is shared by all that come
+    speed = call.plan.speed[stage] = _speed(call, run, needs)
+    seconds = call.clock.training_left_s * _share(call, run, todo) - _overhead_s(call, stage)
     steps = int(seconds * speed / batch_size)
     if steps < _MIN_STEPS:
         return None
-    call.plan.steps[stage], call.plan.speed[stage] = steps, speed
+    call.plan.steps[stage] = steps
     call.plan.save()
     return _task(call, run, steps, needs), seconds
+
+
+def _overhead_s(call: _Call, stage: Stage) -> float:
+    """What a run takes beside its training; before the first of a stage, as if encoding were as slow as training."""
+    return call.overhead_s.get(stage, len(call.embedded.rows) / call.plan.speed[stage] + 0.5)
 
 
 def _share(call: _Call, run: Run, todo: Sequence[Run]) -> float:
@@ -386,8 +372,11 @@ def _execute(call: _Call, task: Task, seconds: float, needs: Mapping[str, _Train
     if task.key in call.plan.lost:
         raise RuntimeError(f"the device was lost when it was tried before: {call.plan.lost[task.key]}")
     say(f"training {run.name}: {run.config.optimisation.steps:,} steps, about {seconds:.0f} s")
+    stop_at = min(
+        call.clock.train_until - _overhead_s(call, run.experiment.stage), began + _OVERRUN * seconds + _STARTUP_S
+    )
     try:
-        checkpoint = _train(call, run, needs, min(call.clock.train_until - call.overhead_s, began + _OVERRUN * seconds))
+        checkpoint = _train(call, run, needs, stop_at)
         trained = time.monotonic()
         encoded = _encode(call, run, checkpoint, needs)
     except Exception as error:
@@ -399,8 +388,8 @@ def _execute(call: _Call, task: Task, seconds: float, needs: Mapping[str, _Train
         raise
     timing = Timing(trained - began, time.monotonic() - trained)
     call.trained[run.name] = _Trained(task, checkpoint, encoded.embeddings)
-    arguments = (call.folder, task, call.lake, checkpoint, encoded, timing, _cohort_key(call))
-    call.evaluations[run.name] = _submit(call, _evaluate, *arguments, call.preset.label_fractions)
+    arguments = (call.folder, task, call.lake, checkpoint, encoded, timing, call.cohort_key)
+    call.evaluations[run.name] = submit(call.pool, evaluate_run, *arguments, call.preset.label_fractions)
     _keep(call, run, checkpoint)
     metrics = read_metrics(checkpoint)
     call.plan.speed[run.experiment.stage] = metrics["segments_per_s"]
@@ -413,7 +402,7 @@ def _execute(call: _Call, task: Task, seconds: float, needs: Mapping[str, _Train
             **{name: metrics.get(name) for name in ("steps", "segments_per_s", "mfu", "notes")},
         }
     )
-    call.overhead_s = time.monotonic() - trained
+    call.overhead_s[run.experiment.stage] = time.monotonic() - trained
     notes = f" ({metrics['notes']})" if metrics["notes"] else ""
     say(
         f"trained {run.name}: {metrics['steps']:,} steps in {timing.training_s:.0f} s, "
@@ -437,9 +426,11 @@ def _train(call: _Call, run: Run, needs: Mapping[str, _Trained], stop_at: float)
 
 
 def _speed(call: _Call, run: Run, needs: Mapping[str, _Trained]) -> float:
-    return measure_speed(
+    """Segments per second."""
+    measured = measure_speed(
         call.cohort.store, _rows(call, run), run.config, teacher=_teacher(run, needs), resident=call.resident
     )
+    return measured.segments_per_s
 
 
 def _rows(call: _Call, run: Run) -> npt.NDArray[np.intp]:
@@ -485,75 +476,6 @@ def _failed(call: _Call, name: str, reason: str) -> None:
     say(f"FAILED {name}: {call.outcome.failed[name]} (more in {log})")
 
 
-_CohortKey = tuple[Lake, CohortPlan, Versions, int | None]
-
-
-def _cohort_key(call: _Call) -> _CohortKey:
-    return call.lake, call.preset.cohort, call.cohort.versions, call.preset.embedded_segments
-
-
-@lru_cache(maxsize=1)
-def _embedded(key: _CohortKey) -> Cohort:
-    """The cohort that is embedded, read once in each process."""
-    lake, plan, versions, segments = key
-    return read_cohort(lake, plan, versions).with_at_most(segments)
-
-
-@contextmanager
-def _evaluators(lake: Lake, preset: Preset, versions: Versions, cores: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that evaluate, on the processor alone, with a thread each."""
-    number = min(max(1, cores - 1), _MAX_EVALUATORS)
-    key = (lake, preset.cohort, versions, preset.embedded_segments)
-    pool = ProcessPoolExecutor(number, get_context("spawn"), initializer=_start_evaluator, initargs=(key,))
-    try:
-        with default_threads(1):
-            for _ in range(number):
-                pool.submit(int)  # starts a process, which then reads the cohort
-        yield pool
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in list((pool._processes or {}).values()):  # no public way to end those that are at work
-            process.terminate()
-
-
-def _start_evaluator(key: _CohortKey) -> None:
-    end_with_parent()
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before anything has asked for a GPU
-    torch.set_num_threads(1)
-    _embedded(key)
-
-
-def _submit(call: _Call, function: Callable[..., T], *arguments: Any) -> Future[T]:
-    """Have another process call the function; where one of them has died, this one does."""
-    try:
-        return call.evaluators.submit(function, *arguments)
-    except BrokenExecutor:
-        future = Future[T]()
-        try:
-            future.set_result(function(*arguments))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-
-def _evaluate(
-    folder: Path,
-    task: Task,
-    lake: Lake,
-    checkpoint: Path,
-    encoded: Encoded,
-    timing: Timing,
-    key: _CohortKey,
-    label_fractions: Sequence[float],
-) -> str:
-    """Probe an encoded run and write its results; says in a few words how it went."""
-    began = time.monotonic()
-    tables = evaluate(task.run, _embedded(key), checkpoint, encoded, label_fractions)
-    timing = replace(timing, evaluation_s=timing.evaluation_s + time.monotonic() - began)
-    write_run(folder, task, lake, checkpoint, tables, encoded, timing)
-    return summarise(tables, label_fractions[-1])
-
-
 def _collect(call: _Call) -> None:
     """Take the evaluations that are ready; bring the result files up to date where there is anything new."""
     for name, future in list(call.evaluations.items()):
@@ -571,8 +493,8 @@ def _collect(call: _Call) -> None:
             call.outcome.done.append(name)
             error_log(call.folder, name).unlink(missing_ok=True)
             if call.packing is None or call.packing.done():
-                arguments = (call.folder, call.out, call.preset, _cohort_key(call), _runs(call), _facts(call))
-                call.packing = _submit(call, _write_results_apart, *arguments)
+                arguments = (call.folder, call.out, call.preset, call.cohort_key, _runs(call), _facts(call))
+                call.packing = submit(call.pool, write_results_apart, *arguments)
 
 
 def _await_evaluations(call: _Call) -> None:
@@ -605,21 +527,6 @@ def _state(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _write_results_apart(
-    folder: Path, out: Path, preset: Preset, key: _CohortKey, runs: Sequence[Run], facts: Mapping[str, Any]
-) -> None:
-    _write_results(folder, out, preset, _embedded(key), runs, facts)
-
-
-def _write_results(
-    folder: Path, out: Path, preset: Preset, cohort: Cohort, runs: Sequence[Run], facts: Mapping[str, Any]
-) -> None:
-    """The result files of the home, and the same in `out`, packed."""
-    gather(folder, preset, cohort, runs)
-    write_json(folder / COHORT, dict(facts))
-    pack(folder, out)
-
-
 def _report(folder: Path, out: Path, finish_until: float) -> Path:
     """Write the report and copy it to `out`; where the time is over before, `out` gets a note of how to make it."""
     document = out / DOCUMENT
@@ -630,22 +537,3 @@ def _report(folder: Path, out: Path, finish_until: float) -> Path:
         say("time is over before the report was written")
         write_text(document, f"The time was over before this report was written: `{MERGE_COMMAND}` makes it.\n")
     return document
-
-
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in the block after so many seconds. Without effect outside of the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ring(*_: object) -> None:
-        raise TimeoutError(f"not finished after {seconds:.1f} s")
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,6 @@ from accelkd.training.trainer import Training, Validation, compile_encoders, com
 
 _EVALUATED = 256  # segments at a time
 _MAX_VALIDATED = 8_192  # segments that early stopping looks at: a row of the curve costs the same on any cohort
-_TIMED_STEPS = 3
 
 
 def train_encoder(
@@ -110,6 +109,16 @@ def train_encoder(
     return folder
 
 
+@dataclass(frozen=True)
+class Speed:
+    """How fast a configuration trains."""
+
+    segments_per_s: float
+    flop_per_segment: float  # of forward and backward
+    mfu: float | None  # share of the dense bfloat16 peak of one device; None for one that is not listed
+    notes: tuple[str, ...]  # what could not be done as it was asked for
+
+
 def measure_speed(
     store: SegmentStore,
     rows: npt.NDArray[np.intp],
@@ -118,17 +127,25 @@ def measure_speed(
     teacher: Path | None = None,
     device: str = "auto",
     resident: ResidentSignals | None = None,
-) -> float:
-    """Segments per second that training with this configuration would take, from a few steps that leave nothing behind.
+    steps: int = 3,
+) -> Speed:
+    """How fast this configuration trains, from three times `steps` that leave nothing behind.
 
-    What has to be compiled is compiled in the first ones, which do not count. Raises like `train_encoder`.
+    What has to be compiled is compiled in the first third, which does not count. Raises like `train_encoder`.
     """
     where = pick_device(device)
-    timed = replace(config.optimisation.lasting(3 * _TIMED_STEPS), log_every=_TIMED_STEPS, save_every=10**9)
+    timed = replace(config.optimisation.lasting(3 * steps), log_every=steps, save_every=10**9)
     with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:
         objective, data, _ = _prepare(store, rows, config, _teacher(config, teacher, store), where, resident)
         training = train(objective, data, timed, where, Path(folder) / "state", "measuring")
-    return statistics.median(training.curve.segments_per_s[1:])
+    speed = statistics.median(training.curve.segments_per_s[1:])
+    assert training.flop_per_segment is not None  # of every run that starts
+    return Speed(speed, training.flop_per_segment, _mfu(training.flop_per_segment, speed, where), training.notes)
+
+
+def _mfu(flop_per_segment: float, segments_per_s: float, device: torch.device) -> float | None:
+    peak = peak_flop_per_s(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+    return None if peak is None else flop_per_segment * segments_per_s / peak
 
 
 def _method(config: EncoderConfig) -> Method:
@@ -289,9 +306,9 @@ def _metrics(
     }
     if training.flop_per_segment is not None:
         metrics["flop_per_segment"] = training.flop_per_segment
-        peak = peak_flop_per_s(name)
-        if peak is not None:
-            metrics["mfu"] = training.flop_per_segment * speed / peak  # of one device's dense bfloat16 peak
+        mfu = _mfu(training.flop_per_segment, speed, device)
+        if mfu is not None:
+            metrics["mfu"] = mfu
     if identity.method in ("contrastive", "distillation", "simultaneous"):
         metrics["chance_loss"] = math.log(config.optimisation.batch_size)
     if curve.validation_error:

@@ -1,0 +1,107 @@
+"""Processes that evaluate, on the processor alone, what another one trains and encodes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from accelkd.apart import end_with_parent
+from accelkd.files import write_json
+from accelkd.lake import Lake
+from accelkd.reproduction.cohort import Cohort, CohortPlan, Versions, read_cohort
+from accelkd.reproduction.evaluate import Encoded, evaluate
+from accelkd.reproduction.experiments import Preset, Run
+from accelkd.reproduction.packed import pack
+from accelkd.reproduction.records import COHORT, Task, Timing, gather, summarise, write_run
+from accelkd.reproduction.run import default_threads
+
+T = TypeVar("T")
+
+_MAX_EVALUATORS = 12
+CohortKey = tuple[Lake, CohortPlan, Versions, int | None]
+
+
+@lru_cache(maxsize=1)
+def embedded_cohort(key: CohortKey) -> Cohort:
+    """The cohort that is embedded, read once in each process."""
+    lake, plan, versions, segments = key
+    return read_cohort(lake, plan, versions).with_at_most(segments)
+
+
+@contextmanager
+def evaluators(key: CohortKey, cores: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that evaluate, on the processor alone, with a thread each."""
+    number = min(max(1, cores - 1), _MAX_EVALUATORS)
+    pool = ProcessPoolExecutor(number, get_context("spawn"), initializer=_start, initargs=(key,))
+    try:
+        with default_threads(1):
+            for _ in range(number):
+                pool.submit(int)  # starts a process, which then reads the cohort
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in list((pool._processes or {}).values()):  # no public way to end those that are at work
+            process.terminate()
+
+
+def _start(key: CohortKey) -> None:
+    end_with_parent()
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before anything has asked for a GPU
+    torch.set_num_threads(1)
+    embedded_cohort(key)
+
+
+def submit(pool: ProcessPoolExecutor, function: Callable[..., T], *arguments: Any) -> Future[T]:
+    """Have another process call the function; where one of them has died, this one does."""
+    try:
+        return pool.submit(function, *arguments)
+    except BrokenExecutor:
+        future = Future[T]()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def evaluate_run(
+    folder: Path,
+    task: Task,
+    lake: Lake,
+    checkpoint: Path,
+    encoded: Encoded,
+    timing: Timing,
+    key: CohortKey,
+    label_fractions: Sequence[float],
+) -> str:
+    """Probe an encoded run and write its results; says in a few words how it went."""
+    began = time.monotonic()
+    tables = evaluate(task.run, embedded_cohort(key), checkpoint, encoded, label_fractions)
+    timing = replace(timing, evaluation_s=timing.evaluation_s + time.monotonic() - began)
+    write_run(folder, task, lake, checkpoint, tables, encoded, timing)
+    return summarise(tables, label_fractions[-1])
+
+
+def write_results_apart(
+    folder: Path, out: Path, preset: Preset, key: CohortKey, runs: Sequence[Run], facts: Mapping[str, Any]
+) -> None:
+    write_results(folder, out, preset, embedded_cohort(key), runs, facts)
+
+
+def write_results(
+    folder: Path, out: Path, preset: Preset, cohort: Cohort, runs: Sequence[Run], facts: Mapping[str, Any]
+) -> None:
+    """The result files of the home, and the same in `out`, packed."""
+    gather(folder, preset, cohort, runs)
+    write_json(folder / COHORT, dict(facts))
+    pack(folder, out)
