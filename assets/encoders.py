@@ -88,7 +88,7 @@ def ppg_teacher(
     owners=["team:research"],
     tags=tags("of-people", "each-training"),
     pool="training",
-    code_version="1",
+    code_version="2",
     metadata={"settings": "preset"},
 )
 def accel_student(

@@ -7,16 +7,17 @@ from dataclasses import asdict
 
 import pytest
 
+from accelkd.models.encoders import build_encoder
 from accelkd.models.transformer import SIZES, Encoder
 from accelkd.training.masked_autoencoding import MaskedAutoencoder
-from accelkd.training.presets import PRESETS, preset
+from accelkd.training.presets import PRESETS, adjusted, preset
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_every_preset_builds_and_is_plain_data(name: str) -> None:
     chosen = preset(name)
     MaskedAutoencoder(Encoder(4, chosen.teacher.encoder), chosen.teacher.decoder, chosen.teacher.kept_tokens, "ppg")
-    Encoder(3, chosen.student.encoder)
+    build_encoder(3, chosen.student.encoder)
     assert json.loads(json.dumps(asdict(chosen))) == asdict(chosen)
 
 
@@ -32,8 +33,23 @@ def test_every_preset_is_the_paper_s_method(name: str) -> None:
     assert teacher.kept_tokens == 38
     assert (student.temperature, student.teacher_weight) == (0.04, 1.0)
     assert (student.augmentations.cut_out, student.augmentations.time_warp) == (0.4, 0.15)
-    for optimisation in (teacher.optimisation, student.optimisation):
-        assert (optimisation.clip_norm, optimisation.weight_decay, optimisation.decay) == (3.0, 1e-5, 0.985)
+    transformer, efficientnet = ("adamw", 3.0, 1e-5, 0.985), ("adam", None, 1e-5, 0.5)  # tables 4 and 5
+    for config in (teacher, student):
+        one = config.optimisation
+        expected = transformer if config.encoder.architecture == "transformer" else efficientnet
+        assert (one.optimizer, one.clip_norm, one.weight_decay, one.decay) == expected
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_another_length_keeps_the_shape_of_the_schedule(name: str) -> None:
+    for config in (PRESETS[name].teacher, PRESETS[name].student):
+        before = config.optimisation
+        after = adjusted(config, steps=10 * before.steps).optimisation
+        assert after.steps == 10 * before.steps
+        assert (after.warmup_steps == 0) == (before.warmup_steps == 0)
+        for share in (0.2, 0.5, 0.9):
+            rates = [one.learning_rate_at(int(share * one.steps)) for one in (before, after)]
+            assert rates[1] == pytest.approx(rates[0], rel=0.25)
 
 
 def test_paper_has_the_paper_s_values() -> None:
