@@ -169,7 +169,11 @@ def compare_mean_auc(results: Results, comparisons: Sequence[Comparison], target
         with np.errstate(divide="ignore", invalid="ignore"):  # a draw without both classes has no area
             areas = weighted_aucs(first.labels, stacked, counts[:, np.searchsorted(people, first.participants)])
         differences.append(areas[: len(seeds)].mean(axis=0) - areas[len(seeds) :].mean(axis=0))
-    intervals = [interval(np.nanmean(differences, axis=0))]
+    drawn = np.array(differences)
+    drawn = drawn[:, np.isfinite(drawn).any(axis=0)]
+    if not drawn.size:
+        return replace(finding, why=f"only {len(people)} test participants")
+    intervals = [interval(np.nanmean(drawn, axis=0))]
     if len(seeds) > 1:
         intervals.append(_over_seeds(one, a, b))
     low, high = min(low for low, _ in intervals), max(high for _, high in intervals)

@@ -193,7 +193,7 @@ def _work(
     except TimeoutError as error:
         say(str(error))
         outcome = Outcome(left=[run.name for run in preset.timed_runs()])
-        write_json(folder / COHORT, facts | _state(outcome))
+        write_json(folder / COHORT, facts | _state(outcome) | {"time_was_over": str(error)})
         pack(folder, out)
         return outcome, None
     cohort = read_cohort(lake, plan, versions)
