@@ -45,35 +45,43 @@ def augment(x: Tensor, keys: Tensor, config: Augmentations) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
         if x.device.type == "cpu":
             return only_the_chosen(x, keys, config, smooth)
-        return _compiled()(x.float(), keys.to(x.device, non_blocking=True), config, smooth)
+        return _compiled()(
+            x.float(), keys.to(x.device, non_blocking=True), probabilities(config, x.device), config, smooth
+        )
 
 
 def only_the_chosen(x: Tensor, keys: Tensor, config: Augmentations, smooth: Tensor) -> Tensor:
     """The cascade for a processor that pays for each segment: what is not chosen is not computed."""
-    drawn = uniform(derive(keys, 0), _AUGMENTATIONS)
+    chosen = uniform(derive(keys, 0), _AUGMENTATIONS) < probabilities(config, x.device)
     x = x.clone()
-    for number, (probability, transform) in enumerate(_cascade(config, smooth)):
-        chosen = (drawn[:, number] < probability).nonzero()[:, 0]
-        if len(chosen):
-            x[chosen] = transform(x[chosen], derive(keys[chosen], number + 1))
+    for number, transform in enumerate(_cascade(config, smooth)):
+        rows = chosen[:, number].nonzero()[:, 0]
+        if len(rows):
+            x[rows] = transform(x[rows], derive(keys[rows], number + 1))
     return x
 
 
-def whole_batch(x: Tensor, keys: Tensor, config: Augmentations, smooth: Tensor) -> Tensor:
+def whole_batch(x: Tensor, keys: Tensor, probabilities: Tensor, config: Augmentations, smooth: Tensor) -> Tensor:
     """The same for a processor that waits for counts and for launches: every step has the same shapes.
 
-    Everything is computed for every segment, and kept where it was chosen.
+    Everything is computed for every segment, and kept where it was chosen. With the probabilities as a tensor, one
+    compiled graph serves for all of them.
     """
-    drawn = uniform(derive(keys, 0), _AUGMENTATIONS)
-    for number, (probability, transform) in enumerate(_cascade(config, smooth)):
-        if probability > 0:
-            chosen = drawn[:, number] < probability
-            x = torch.where(chosen[:, None, None], transform(x, derive(keys, number + 1)), x)
+    chosen = uniform(derive(keys, 0), _AUGMENTATIONS) < probabilities
+    for number, transform in enumerate(_cascade(config, smooth)):
+        x = torch.where(chosen[:, number, None, None], transform(x, derive(keys, number + 1)), x)
     return x
+
+
+@lru_cache(maxsize=16)
+def probabilities(config: Augmentations, device: torch.device) -> Tensor:
+    """The probability of each augmentation, `[5]`, in the order of the cascade."""
+    each = (config.cut_out, config.magnitude_warp, config.gaussian_noise, config.channel_permute, config.time_warp)
+    return torch.tensor(each, dtype=torch.float32, device=device)
 
 
 @cache
-def _compiled() -> Callable[[Tensor, Tensor, Augmentations, Tensor], Tensor]:
+def _compiled() -> Callable[[Tensor, Tensor, Tensor, Augmentations, Tensor], Tensor]:
     """`whole_batch`, compiled unless the trainer asks for eager execution."""
     return torch.compile(whole_batch, dynamic=False)
 
@@ -81,14 +89,14 @@ def _compiled() -> Callable[[Tensor, Tensor, Augmentations, Tensor], Tensor]:
 _AUGMENTATIONS = 5
 
 
-def _cascade(config: Augmentations, smooth: Tensor) -> list[tuple[float, Callable[[Tensor, Tensor], Tensor]]]:
-    """Probability and transformation of each, in their order; `smooth` is `spline`."""
+def _cascade(config: Augmentations, smooth: Tensor) -> list[Callable[[Tensor, Tensor], Tensor]]:
+    """The transformations in their order; `smooth` is `spline`."""
     return [
-        (config.cut_out, lambda x, keys: cut_out(x, keys, config.cut_out_share)),
-        (config.magnitude_warp, lambda x, keys: magnitude_warp(x, keys, config.magnitude_warp_sd, smooth)),
-        (config.gaussian_noise, lambda x, keys: gaussian_noise(x, keys, config.gaussian_noise_sd)),
-        (config.channel_permute, channel_permute),
-        (config.time_warp, lambda x, keys: time_warp(x, keys, config.time_warp_sd, smooth)),
+        lambda x, keys: cut_out(x, keys, config.cut_out_share),
+        lambda x, keys: magnitude_warp(x, keys, config.magnitude_warp_sd, smooth),
+        lambda x, keys: gaussian_noise(x, keys, config.gaussian_noise_sd),
+        channel_permute,
+        lambda x, keys: time_warp(x, keys, config.time_warp_sd, smooth),
     ]
 
 

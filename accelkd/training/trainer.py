@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -28,6 +30,9 @@ from accelkd.training.randomness import derive, step_keys
 from accelkd.training.throughput import flop_per_segment
 
 _OBJECTIVE_KEYS = 2  # 0 and 1 are the sampler's
+# Each process keeps its own buffers; torch renamed the option between 2.11 and 2.15
+_RENAMED = "forward_sync_buffers" in signature(DistributedDataParallel).parameters
+_OWN_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _RENAMED else "broadcast_buffers": False}
 _MIN_PART = 2  # segments in a part of a batch: one alone has nothing to be compared with
 
 
@@ -179,7 +184,7 @@ class _Step:
         self.notes: list[str] = []
         self._module: nn.Module = objective
         if world_size() > 1:
-            self._module = DistributedDataParallel(objective, forward_sync_buffers=False)
+            self._module = DistributedDataParallel(objective, **_OWN_BUFFERS)
         self._bf16 = config.precision == "bf16" and has_bf16(device)
         self._device = device
         self._compiling = compiles(device, config)

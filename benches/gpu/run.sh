@@ -26,7 +26,7 @@ fi
 SCRATCH=$SCRATCH/accelkd-gpu
 export TORCHINDUCTOR_CACHE_DIR=$SCRATCH/compiled PYTHONUNBUFFERED=1
 
-if ! "$PYTHON" -c 'import rust_dsp' 2>/dev/null; then
+if ! "$PYTHON" -c 'from rust_dsp import Plan' 2>/dev/null; then  # the sources' folder alone has none
   wheels=(benches/gpu/wheels/rust_dsp-*.whl)
   if [ ! -f "${wheels[0]}" ]; then
     echo "there is no wheel of rust_dsp: run benches/gpu/pack.sh first, and let benches/gpu/wheels travel" >&2

@@ -17,6 +17,7 @@ from accelkd.training.augment import (
     gaussian_noise,
     magnitude_warp,
     only_the_chosen,
+    probabilities,
     spline,
     time_warp,
     whole_batch,
@@ -147,10 +148,18 @@ def test_time_warp_moves_the_inside_and_keeps_order_and_ends() -> None:
 
 
 def test_a_gpu_s_way_through_the_cascade_gives_the_same() -> None:
-    """The whole batch at once, in fixed shapes, as one graph without a break; against the chosen segments alone."""
+    """The whole batch at once, in fixed shapes, as one graph for all probabilities; against the chosen alone."""
     x, keys = torch.randn(64, 3, 3840), step_keys(5, 3, 64)
-    captured = torch.compile(whole_batch, backend="aot_eager", fullgraph=True, dynamic=False)
+    graphs = []
+
+    def counted(graph: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    captured = torch.compile(whole_batch, backend=counted, fullgraph=True, dynamic=False)
     for config in (Augmentations(), replace(OFF, gaussian_noise=1.0), OFF):
         expected = only_the_chosen(x, keys, config, SMOOTH)
-        torch.testing.assert_close(whole_batch(x, keys, config, SMOOTH), expected, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(captured(x, keys, config, SMOOTH), expected, rtol=1e-5, atol=1e-5)
+        drawn = probabilities(config, torch.device("cpu"))
+        for way in (whole_batch, captured):
+            torch.testing.assert_close(way(x, keys, drawn, config, SMOOTH), expected, rtol=1e-5, atol=1e-5)
+    assert len(graphs) == 1
