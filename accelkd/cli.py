@@ -78,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
         "--budget-min", type=float, metavar="M", help="minutes after which no new run starts; of gpu, all"
     )
     reproduce.add_argument("--out", type=Path, metavar="DIR", help="where the files that travel go: of gpu and --merge")
-    reproduce.add_argument("--weights", type=Path, metavar="DIR", help="the --out of an earlier call, to go on from")
+    reproduce.add_argument(
+        "--weights", nargs="+", type=Path, default=[], metavar="DIR", help="the --out of earlier calls, to go on from"
+    )
     reproduce.add_argument("--seeds", nargs="+", type=int, default=[], metavar="N", help="instead of the preset's")
     reproduce.set_defaults(run=_reproduce)
 

@@ -24,6 +24,7 @@ from accelkd.models.efficientnet import EfficientNetShape
 from accelkd.models.transformer import SIZES, TransformerShape
 from accelkd.segments.schema import SAMPLES, segment_schema
 from accelkd.segments.store import SegmentStore, write_segments
+from accelkd.training.augment import Augmentations, augment
 from accelkd.training.configs import (
     ContrastiveConfig,
     DistillationConfig,
@@ -32,6 +33,7 @@ from accelkd.training.configs import (
     Optimisation,
     efficientnet_optimisation,
 )
+from accelkd.training.randomness import step_keys
 from accelkd.training.runs import measure_speed, train_encoder
 from accelkd.training.signals import ResidentSignals
 from accelkd.training.throughput import measure_ceilings
@@ -101,7 +103,7 @@ def main() -> None:
         participants = 32
     if unknown := set(arguments.only) - set(chosen):
         parser.error(f"there is no method {', '.join(sorted(unknown))}; there are {', '.join(chosen)}")
-    print(f"{measure_ceilings()}\n", flush=True)
+    print(f"{measure_ceilings()}\n{augmentations_agree()}\n", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         store = random_store(Path(folder) / "noise.arrow", participants, segments=4)
         on_gpu = torch.cuda.is_available()
@@ -134,6 +136,16 @@ def main() -> None:
                 )
             if arguments.profile:
                 print(f"\n{profile(measure)}\n", flush=True)
+
+
+def augmentations_agree() -> str:
+    """How far the device's augmentations, compiled there, are from the processor's: integers are hashed in both."""
+    if not torch.cuda.is_available():
+        return "augmentations: there is no GPU to compare with the processor"
+    x, keys = torch.randn(256, 4, SAMPLES), step_keys(0, 0, 256)
+    expected = augment(x, keys, Augmentations())
+    difference = (augment(x.cuda(), keys, Augmentations()).cpu() - expected).abs().max().item()
+    return f"augmentations: the GPU's differ from the processor's by at most {difference:.1e}"
 
 
 def replace_steps(config: EncoderConfig, steps: int) -> EncoderConfig:

@@ -141,7 +141,8 @@ def _make_together(lake: Lake, plan: CohortPlan, missing: Sequence[str], process
 def _make_batch(lake: Lake, plan: CohortPlan, processes: int, batch_id: str) -> None:
     """Simulate and segment one batch."""
     first, count = plan.batches()[batch_id]
-    if not lake.batch(batch_id).exists():
+    if not (lake.batch(batch_id) / "recordings").exists():
+        shutil.rmtree(lake.batch(batch_id), ignore_errors=True)  # of one whose recordings went: they come again
         simulate_batch(
             lake.landing,
             batch_id,

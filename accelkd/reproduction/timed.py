@@ -77,9 +77,7 @@ class _Plan:
     path: Path
     steps: dict[Stage, int] = field(default_factory=dict)
     speed: dict[Stage, float] = field(default_factory=dict)  # segments per second
-    lost: dict[str, str] = field(
-        default_factory=dict
-    )  # why the device was lost, by the key of the run that was trained
+    lost: dict[str, str] = field(default_factory=dict)  # runs during which the device was lost, with the reason
 
     @classmethod
     def load(cls, path: Path) -> _Plan:
@@ -129,20 +127,19 @@ def reproduce_in_time(
     budget_min: float,
     out: Path,
     *,
-    weights: Path | None = None,
+    weights: Sequence[Path] = (),
     seeds: Sequence[int] = (),
     command: str = "accelkd reproduce",
     began: float | None = None,
 ) -> Outcome:
     """Train and evaluate in `budget_min` minutes as much of a preset as they allow, and write it to the folder `out`.
 
-    The time counts from `began` (`time.monotonic()`), by default from now.
-
-    `out` gets at most eight files: a report, the results, and the weights of the encoders that are kept. `weights` is
-    the `out` of an earlier call: its runs are not repeated, and its encoders teach. `seeds` replace the preset's. A run
-    that fails is told and recorded, and what does not need it goes on. Raises ValueError for a preset without a time
-    plan, weights of another cohort, or a home in which another reproduction is at work; and DeviceLostError where the
-    GPU failed for good, once what was reached is written.
+    The time counts from `began` (`time.monotonic()`), else from now. `out` gets at most eight files: a report, the
+    results, and the weights of the encoders that are kept. `weights` are the `out` of earlier calls: their runs are not
+    repeated, and their encoders teach. `seeds` replace the preset's. A run that fails is told and recorded, and what
+    does not need it goes on. Raises ValueError for a preset without a time plan, weights of another cohort, or a home
+    in which another reproduction is at work; and DeviceLostError where the GPU failed for good, once what was reached
+    is written.
     """
     if preset.time_plan is None:
         raise ValueError(f"preset {preset.name} has lengths of its own, and no plan for a given time")
@@ -177,7 +174,7 @@ def _work(
     preset: Preset,
     time_plan: TimePlan,
     out: Path,
-    weights: Path | None,
+    weights: Sequence[Path],
     facts: dict[str, Any],
     clock: Clock,
 ) -> tuple[Outcome, DeviceLostError | None]:
@@ -200,7 +197,10 @@ def _work(
     facts |= describe(cohort)
     say(f"{len(cohort.store):,} segments after {time.monotonic() - began:.0f} s")
     lengths = _Plan.load(folder / PLAN)
-    earlier = {} if weights is None else _earlier(weights, lake, facts, lengths)
+    earlier: dict[str, Path | None] = {}
+    for one in weights:
+        for name, checkpoint in _earlier(one, lake, facts, lengths).items():
+            earlier[name] = earlier.get(name) or checkpoint
     lost: DeviceLostError | None = None
     key = (lake, plan, versions, preset.embedded_segments)
     with evaluators(key, cores) as pool:
@@ -288,6 +288,10 @@ def _attempt(call: _Call, run: Run, runs: Mapping[str, Run], todo: Sequence[Run]
             outcome.left.append(run.name)
             return
         needs[experiment] = call.trained[name]
+    this = f"{run.name} by {call.facts['code_version']}"
+    if this in call.plan.lost:
+        _failed(call, run.name, f"the device was lost when it was tried before: {call.plan.lost[this]}")
+        return
     try:
         imported = call.earlier.get(run.name)
         if imported is not None:
@@ -299,10 +303,12 @@ def _attempt(call: _Call, run: Run, runs: Mapping[str, Run], todo: Sequence[Run]
             outcome.left.append(run.name)
         else:
             _execute(call, *planned, needs)
-    except DeviceLostError:
-        raise
-    except Exception:
+    except Exception as error:
         _failed(call, run.name, traceback.format_exc())
+        if _device_is_lost():
+            call.plan.lost[this] = str(error)
+            call.plan.save()
+            raise DeviceLostError(f"the GPU does no more work since {run.name}: {error}") from error
 
 
 def _planned(call: _Call, run: Run, needs: Mapping[str, _Trained], todo: Sequence[Run]) -> tuple[Task, float] | None:
@@ -319,8 +325,9 @@ def _planned(call: _Call, run: Run, needs: Mapping[str, _Trained], todo: Sequenc
         return (task, seconds) if seconds + _overhead_s(call, stage) <= call.clock.training_left_s else None
     if call.clock.training_left_s <= 0:
         return None
-    # What measuring takes, compilation above all, is shared by all that come
-    speed = call.plan.speed[stage] = _speed(call, run, needs)
+    if stage not in call.plan.speed:  # what measuring takes, compilation above all, is shared by all that come
+        call.plan.speed[stage] = _speed(call, run, needs)
+    speed = call.plan.speed[stage]
     seconds = call.clock.training_left_s * _share(call, run, todo) - _overhead_s(call, stage)
     steps = int(seconds * speed / batch_size)
     if steps < _MIN_STEPS:
@@ -369,23 +376,13 @@ def _execute(call: _Call, task: Task, seconds: float, needs: Mapping[str, _Train
         )
         call.outcome.done.append(run.name)
         return
-    if task.key in call.plan.lost:
-        raise RuntimeError(f"the device was lost when it was tried before: {call.plan.lost[task.key]}")
     say(f"training {run.name}: {run.config.optimisation.steps:,} steps, about {seconds:.0f} s")
     stop_at = min(
         call.clock.train_until - _overhead_s(call, run.experiment.stage), began + _OVERRUN * seconds + _STARTUP_S
     )
-    try:
-        checkpoint = _train(call, run, needs, stop_at)
-        trained = time.monotonic()
-        encoded = _encode(call, run, checkpoint, needs)
-    except Exception as error:
-        if _device_is_lost():
-            call.plan.lost[task.key] = str(error)
-            call.plan.save()
-            _failed(call, run.name, traceback.format_exc())
-            raise DeviceLostError(f"the GPU does no more work since {run.name}: {error}") from error
-        raise
+    checkpoint = _train(call, run, needs, stop_at)
+    trained = time.monotonic()
+    encoded = _encode(call, run, checkpoint, needs)
     timing = Timing(trained - began, time.monotonic() - trained)
     call.trained[run.name] = _Trained(task, checkpoint, encoded.embeddings)
     arguments = (call.folder, task, call.lake, checkpoint, encoded, timing, call.cohort_key)
@@ -428,7 +425,12 @@ def _train(call: _Call, run: Run, needs: Mapping[str, _Trained], stop_at: float)
 def _speed(call: _Call, run: Run, needs: Mapping[str, _Trained]) -> float:
     """Segments per second."""
     measured = measure_speed(
-        call.cohort.store, _rows(call, run), run.config, teacher=_teacher(run, needs), resident=call.resident
+        call.cohort.store,
+        _rows(call, run),
+        run.config,
+        teacher=_teacher(run, needs),
+        resident=call.resident,
+        steps=3 if call.resident is None else 20,
     )
     return measured.segments_per_s
 

@@ -50,11 +50,14 @@ class Contrastive(Objective):
     @torch.no_grad()
     def after_step(self) -> None:
         """Move the averages towards the trained: parameters, and BatchNorm's running statistics alike."""
-        for average, trained in self._averages():
-            if average.is_floating_point():
-                average.lerp_(trained, 1 - self.config.momentum)
-            else:
-                average.copy_(trained)
+        floating: list[tuple[Tensor, Tensor]] = []
+        counts: list[tuple[Tensor, Tensor]] = []
+        for pair in self._averages():
+            (floating if pair[0].is_floating_point() else counts).append(pair)
+        # All at once: on a GPU a launch for each would take longer than the arithmetic
+        torch._foreach_lerp_([a for a, _ in floating], [t for _, t in floating], 1 - self.config.momentum)
+        for average, trained in counts:
+            average.copy_(trained)
 
     def _averages(self) -> Iterable[tuple[Tensor, Tensor]]:
         for average, trained in ((self.average_encoder, self.encoder), (self.average_head, self.head)):

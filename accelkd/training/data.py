@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 
 from accelkd.segments.store import Modality, SegmentStore
@@ -30,8 +31,11 @@ class ParticipantSampler:
     `participants` names the participant of each row of the training set. Raises ValueError if nobody has enough.
     """
 
-    def __init__(self, participants: Sequence[str], min_segments: int = MIN_SEGMENTS) -> None:
-        _, code, count = np.unique(np.asarray(participants), return_inverse=True, return_counts=True)
+    def __init__(self, participants: Sequence[str] | pa.StringArray, min_segments: int = MIN_SEGMENTS) -> None:
+        encoded = pa.array(participants, pa.string()).dictionary_encode()  # sorting some names, not all rows
+        names, rank = np.unique(np.asarray(encoded.dictionary.to_pylist(), np.str_), return_inverse=True)
+        code = rank[encoded.indices.to_numpy()]
+        count = np.bincount(code, minlength=len(names))
         eligible = np.flatnonzero(count >= min_segments)
         if len(eligible) == 0:
             raise ValueError(f"no participant has the {min_segments} segments that pre-training asks for")
@@ -84,7 +88,9 @@ class TrainingData:
         min_segments: int = MIN_SEGMENTS,
         resident: ResidentSignals | None = None,
     ) -> None:
-        self.sampler = ParticipantSampler(store.metadata.column("participant_id").take(rows).to_pylist(), min_segments)
+        self.sampler = ParticipantSampler(
+            store.metadata.column("participant_id").take(rows).combine_chunks(), min_segments
+        )
         self._store = store
         self._rows = rows
         self._modalities = tuple(modalities)

@@ -138,7 +138,8 @@ def train(
                 group["lr"] = config.learning_rate_at(step)
             keys = derive(step_keys(config.seed, step, config.batch_size), _OBJECTIVE_KEYS)[share]
             if flop is None:
-                flop = flop_per_segment(objective, batch, keys)
+                with step_of.as_written():
+                    flop = flop_per_segment(objective, batch, keys)
                 if compiles(device, config):
                     compile_encoders(objective)
             optimizer.zero_grad(set_to_none=True)
@@ -198,6 +199,15 @@ class _Step:
         with self._stance:
             if self._device.type != "cpu" and not self._compiling:
                 self._stance.enter_context(torch.compiler.set_stance("force_eager"))
+            yield
+
+    @contextmanager
+    def as_written(self) -> Iterator[None]:
+        """Nothing runs compiled in this block: what does cannot be counted, and would be compiled for its shapes."""
+        if self._compiling:
+            with torch.compiler.set_stance("force_eager"):
+                yield
+        else:
             yield
 
     def __call__(self, batch: Batch, keys: Tensor) -> Tensor:

@@ -141,7 +141,7 @@ class Planted:
                 }
             )
 
-    def model(self, experiment: str, parameters: int = 6_300_000, seed: int = 0) -> None:
+    def model(self, experiment: str, parameters: int = 6_300_000, seed: int = 0, steps: int = 300) -> None:
         """A trained encoder and its loss curve."""
         contrastive = "cl" in experiment or "kd" in experiment
         self.rows["models"].append(
@@ -155,7 +155,7 @@ class Planted:
                 "architecture": "transformer",
                 "parameters": parameters,
                 "width": 256,
-                "steps": 300,
+                "steps": steps,
                 "batch_size": 64,
                 "loss": 0.4,
                 "chance_loss": 4.16 if contrastive else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -59,3 +60,29 @@ def test_the_description_counts_people_segments_and_days(cohort: Cohort) -> None
     # The simulator records one minute a day
     assert facts["calendar_days_per_participant"] == facts["segments_per_participant"]
     assert facts["time_span_days"] >= facts["calendar_days_per_participant"]
+
+
+def test_recordings_may_go_once_they_are_segments(cohort: Cohort, tmp_path: Path) -> None:
+    plan = replace(PLAN, keep_recordings=False)
+    lake = Lake(tmp_path)
+    versions = make_cohort(lake, plan, processes=2)
+    assert versions == cohort.versions  # made by two processes, and in another home
+    assert not list(lake.landing.rglob("part-*.parquet"))
+    assert [path.parent.name for path in lake.landing.rglob("survey.parquet")]
+    made = {path: path.stat().st_mtime_ns for path in lake.root.rglob("*.arrow")}
+    assert make_cohort(lake, plan, processes=2) == versions
+    assert {path: path.stat().st_mtime_ns for path in lake.root.rglob("*.arrow")} == made
+    lake.quarantine("sim-0000").unlink()
+    assert make_cohort(lake, plan, processes=2) == versions
+
+
+def test_no_more_than_so_many_segments_of_a_training_participant_are_embedded(cohort: Cohort) -> None:
+    few = cohort.with_at_most(2)
+    assert set(few.rows[few.test_rows]) == set(cohort.test_rows)
+    people, counts = np.unique(few.participants[few.training_rows], return_counts=True)
+    assert set(people) == set(cohort.participants[cohort.training_rows])
+    assert set(counts) == {2}
+    for name, values in few.labels.items():
+        np.testing.assert_array_equal(values, cohort.labels[name][few.rows])
+    np.testing.assert_array_equal(few.participants, cohort.participants[few.rows])
+    assert cohort.with_at_most(None) is cohort

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
+import torch
 
 from accelkd.cohort.survey import TARGETS
 from accelkd.evaluation.extract import embed
@@ -19,6 +20,7 @@ from accelkd.reproduction.evaluate import constant_rows, encode, evaluate, train
 from accelkd.reproduction.experiments import Run, preset
 from accelkd.training.checkpoint import load_encoder, load_regressor
 from accelkd.training.runs import train_encoder
+from accelkd.training.signals import ResidentSignals
 
 FRACTIONS = (0.1, 1.0)
 SMOKE = preset("smoke").experiments
@@ -164,3 +166,35 @@ def test_constants_are_the_best_of_the_training_labels(cohort: Cohort) -> None:
     assert (row["train_n"], row["test_n"]) == (len(known), len(measured))
     assert rows["sex", 1.0, "auc"]["value"] == 0.5
     assert rows["hr_bpm", 0.1, "mae"]["train_n"] < len(known)
+
+
+def test_a_copy_of_the_cohort_is_embedded_to_the_same(evaluated: dict[str, Evaluated], cohort: Cohort) -> None:
+    few, resident = cohort.with_at_most(2), ResidentSignals(cohort.store, torch.device("cpu"))
+    _, embeddings, checkpoint = evaluated["ppg-mae-1-channel"]
+    encoded = encode(Run(SMOKE["ppg-mae-1-channel"], 0), few, checkpoint, {}, pools=3, resident=resident)
+    np.testing.assert_allclose(encoded.embeddings, embeddings[few.rows], rtol=1e-4, atol=1e-5)
+
+
+def test_of_a_cohort_that_is_embedded_in_part_everything_is_measured(
+    evaluated: dict[str, Evaluated], cohort: Cohort
+) -> None:
+    few = cohort.with_at_most(2)
+    for name in ("accel-kd-mae", "supervised-hr_bpm-1"):
+        run = Run(SMOKE[name], 0)
+        partners = {parent: evaluated[parent][1][few.rows] for parent in run.experiment.needs}
+        encoded = encode(run, few, evaluated[name][2], partners, pools=3)
+        tables = evaluate(run, few, evaluated[name][2], encoded, FRACTIONS)
+        expected = evaluated[name][0]
+        assert {key: table.num_rows for key, table in tables.items()} == {k: t.num_rows for k, t in expected.items()}
+        (row,) = [
+            r
+            for r in tables["results"].to_pylist()
+            if (r["target"], r["metric"], r["label_fraction"]) == ("hr_bpm", "mae", 1)
+        ]
+        (whole,) = [
+            r
+            for r in expected["results"].to_pylist()
+            if (r["target"], r["metric"], r["label_fraction"]) == ("hr_bpm", "mae", 1)
+        ]
+        assert row["test_n"] == whole["test_n"]
+        assert row["train_n"] < whole["train_n"]

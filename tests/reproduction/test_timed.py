@@ -191,7 +191,7 @@ def test_a_later_call_goes_on_from_the_weights_of_an_earlier_one(home: Lake, fre
 
     elsewhere = Lake(tmp_path / "elsewhere")
     shutil.copytree(home.root / "reproduction" / "cohorts", elsewhere.root / "reproduction" / "cohorts")
-    outcome = run(elsewhere, given, tmp_path / "second", weights=tmp_path / "first")
+    outcome = run(elsewhere, given, tmp_path / "second", weights=[tmp_path / "first"])
     assert names(outcome) == ({"kd-lambda-0-0", "kd-size-s-0"}, set(), set())
     first, second = read_facts(tmp_path / "first"), read_facts(tmp_path / "second")
     assert second["steps"] == first["steps"]
@@ -207,7 +207,7 @@ def test_weights_of_another_cohort_are_refused(fresh: Lake, tmp_path: Path) -> N
     run(fresh, given, tmp_path / "first")
     other = replace(given, cohort=replace(PLAN, participants=10))
     with pytest.raises(ValueError, match=r"first: data_version is \w+, here it is \w+"):
-        run(Lake(tmp_path / "other"), other, tmp_path / "second", weights=tmp_path / "first")
+        run(Lake(tmp_path / "other"), other, tmp_path / "second", weights=[tmp_path / "first"])
 
 
 def test_a_call_that_was_killed_goes_on_in_the_length_it_had(fresh: Lake, tmp_path: Path) -> None:

@@ -18,10 +18,19 @@ import torch
 
 from accelkd.models.transformer import TransformerShape
 from accelkd.segments.store import SegmentStore
-from accelkd.training.checkpoint import load_encoder, load_heads, read_config, read_metrics
+from accelkd.training import runs, signals
+from accelkd.training.checkpoint import (
+    export_weights,
+    import_weights,
+    load_encoder,
+    load_heads,
+    read_config,
+    read_metrics,
+)
 from accelkd.training.configs import EncoderConfig
 from accelkd.training.presets import PRESETS
-from accelkd.training.runs import train_encoder
+from accelkd.training.runs import measure_speed, train_encoder
+from accelkd.training.signals import ResidentSignals
 
 SMOKE = PRESETS["smoke"]
 
@@ -203,3 +212,73 @@ def test_killed_process_resumes_to_the_same_bytes(
     assert (resumed / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()
     curves = [pq.read_table(folder / "training.parquet", columns=["step", "loss"]) for folder in (resumed, unbroken)]
     assert curves[0].equals(curves[1])
+
+
+def test_weights_travel_as_one_small_file(
+    checkpoints: tuple[Path, Path], store: SegmentStore, rows: np.ndarray, tmp_path: Path
+) -> None:
+    for checkpoint in checkpoints:
+        file = tmp_path / f"{checkpoint.parent.name}.safetensors"
+        export_weights(checkpoint, file)
+        again = import_weights(file, tmp_path / checkpoint.parent.name)
+        assert again.name == checkpoint.name
+        assert read_config(again) == read_config(checkpoint)
+        assert "rounded to float16" in read_metrics(again)["notes"]
+        (encoder, info), (rounded, same) = load_encoder(checkpoint), load_encoder(again)
+        assert info == same
+        signals = torch.from_numpy(store.signals(info.modality, rows)).float()
+        with torch.inference_mode():
+            torch.testing.assert_close(rounded(signals), encoder(signals), rtol=1e-2, atol=1e-2)
+        before = (again / "model.safetensors").stat().st_mtime_ns
+        assert import_weights(file, tmp_path / checkpoint.parent.name) == again
+        assert (again / "model.safetensors").stat().st_mtime_ns == before
+    load_heads(again)
+    # It teaches
+    assert student(store, rows, tmp_path / "ppg_teacher" / checkpoints[0].name, tmp_path / "taught").exists()
+
+
+def test_a_file_that_is_no_exported_checkpoint_is_named(checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "noise.safetensors").write_bytes(b"noise")
+    for file in (tmp_path / "noise.safetensors", checkpoints[0] / "model.safetensors"):
+        with pytest.raises(ValueError, match=f"{file.name} holds no exported checkpoint"):
+            import_weights(file, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_measuring_the_speed_leaves_nothing_behind(store: SegmentStore, rows: np.ndarray) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    speed = measure_speed(store, rows, SMOKE.teacher, device="cpu")
+    assert torch.equal(torch.rand(1), expected)  # not even in the random state
+    assert speed.segments_per_s > 0
+    assert speed.flop_per_segment > 1e5
+    assert (speed.mfu, speed.notes) == (None, ())
+
+
+def test_a_copy_on_the_device_trains_to_the_same_bytes(store: SegmentStore, rows: np.ndarray, tmp_path: Path) -> None:
+    resident = ResidentSignals(store, torch.device("cpu"))
+    folders = [
+        train_encoder(
+            store,
+            rows,
+            SMOKE.teacher,
+            tmp_path / name,
+            name="ppg_teacher",
+            data_version="data-1",
+            split_version="split-1",
+            device="cpu",
+            resident=where,
+        )
+        for name, where in (("mapped", None), ("copied", resident))
+    ]
+    first, second = (folder / "model.safetensors" for folder in folders)
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_cohort_that_does_not_fit_is_read_from_the_disk_aloud(
+    store: SegmentStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(signals, "free_bytes", lambda _: 1_000)
+    assert runs._resident(store, torch.device("cpu"), ["ppg"]) is None
+    assert "reading batches from the disk: 22 segments take" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from accelkd.models.transformer import TOKENS, Encoder, TransformerShape
 from accelkd.training.configs import DistillationConfig, Optimisation
 from accelkd.training.distillation import Distillation, frozen
 from accelkd.training.randomness import step_keys
-from accelkd.training.throughput import flop_per_segment, peak_flop_per_s
+from accelkd.training.throughput import flop_per_segment, measure_ceilings, peak_flop_per_s
 
 SHAPE = TransformerShape(width=64, layers=2, heads=4, mlp=128)
 
@@ -47,3 +47,11 @@ def test_flop_of_a_distillation_step_are_those_of_its_matrix_products() -> None:
 )
 def test_peak_by_name(name: str, peak: float | None) -> None:
     assert peak_flop_per_s(name) == peak
+
+
+def test_ceilings_are_measured() -> None:
+    ceilings = measure_ceilings("cpu")
+    assert ceilings.device == "cpu"
+    assert ceilings.matmul_tflop_per_s > 1e-6
+    assert ceilings.copy_gb_per_s > 1e-3
+    assert "TFLOP/s bf16" in str(ceilings)

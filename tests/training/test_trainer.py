@@ -225,6 +225,24 @@ def test_compiled_blocks_train_as_they_are_written(
     np.testing.assert_allclose(training.curve.loss, expected.curve.loss, rtol=1e-4)
 
 
+def test_what_runs_compiled_is_counted_as_it_is_written(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = train(Compiled(), data, CONFIG, CPU, tmp_path / "a", "plain").flop_per_segment
+    graphs = []
+
+    def counting(graph: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    _compiling_with(counting, monkeypatch)
+    before = Compiled()
+    trainer.compile_encoders(before)  # as a teacher is, before training starts
+    torch.compiler.reset()
+    assert train(before, data, CONFIG, CPU, tmp_path / "b", "compiled").flop_per_segment == expected
+    assert len(graphs) == 1  # of one block, for the training's own batch alone
+
+
 def test_what_cannot_be_compiled_runs_as_it_is_written_and_says_so(
     data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
