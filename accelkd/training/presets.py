@@ -70,7 +70,7 @@ PRESETS = {
         student=DistillationConfig(
             encoder=EfficientNetShape(width=64, width_multiplier=0.125),
             optimisation=replace(
-                efficientnet_optimisation(steps=800, batch_size=16, learning_rate=4e-3),
+                efficientnet_optimisation(steps=600, batch_size=16, learning_rate=4e-3),
                 precision="fp32",
                 log_every=20,
                 save_every=200,
