@@ -59,7 +59,7 @@ while :; do
 done
 
 if [ "$mode" = smoke ]; then
-  timeout "${THROUGHPUT_S:-80}" "$PYTHON" benches/throughput.py "${throughput[@]}" || status=$?
+  timeout "${THROUGHPUT_S:-60}" "$PYTHON" benches/throughput.py "${throughput[@]}" || status=$?
 fi
 ls -l "$OUT"
 exit $status
