@@ -417,16 +417,6 @@ _TIME_PLAN = TimePlan(
 PRESETS = {
     # Minutes: proves that everything runs
     "smoke": _preset("smoke", CohortPlan("easy", participants=24, segments=6), seeds=(0, 1), pools=5, scale=_TINY),
-    # What `gpu` does, in two minutes of two cores
-    "gpu-miniature": _preset(
-        "gpu-miniature",
-        CohortPlan("easy", participants=120, segments=6, participants_per_batch=30, keep_recordings=False),
-        seeds=(0, 1, 2),
-        pools=5,
-        scale=_TINY,
-        embedded_segments=4,
-        time_plan=_TIME_PLAN,
-    ),
     # All experiments on two CPU cores: about two hours
     "small": _preset("small", CohortPlan("easy", participants=480, segments=8), (0, 1, 2), pools=100, scale=_SMALL),
     # What `small` leaves open: the same encoders, longer, with two and a half times as many people to test on
@@ -437,6 +427,16 @@ PRESETS = {
         pools=100,
         scale=replace(_longer(_SMALL, 3), precision="bf16", log_every=60),
         names=_LONGER,
+    ),
+    # What `gpu` does, in two minutes of two cores
+    "gpu-miniature": _preset(
+        "gpu-miniature",
+        CohortPlan("easy", participants=120, segments=6, participants_per_batch=30, keep_recordings=False),
+        seeds=(0, 1, 2),
+        pools=5,
+        scale=_TINY,
+        embedded_segments=4,
+        time_plan=_TIME_PLAN,
     ),
     # The paper's sizes on one data-centre GPU, for as long as it is lent
     "gpu": _preset(

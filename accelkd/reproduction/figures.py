@@ -88,6 +88,9 @@ def label_efficiency(results: Results) -> Figure | None:
         return None
     figure, panels = _panels(1, 3, 12.5, 4.2)
     for ax, target in zip(panels, SEGMENT_TARGETS, strict=True):
+        if not any(measured[name, target] for name in NAMES):
+            _nothing(ax, UNITS[target])
+            continue
         for name, label in NAMES.items():
             points = [(100 * fraction, values) for fraction, values in measured[name, target] if values]
             ax.errorbar(
@@ -141,6 +144,9 @@ def compression(results: Results) -> Figure | None:
     figure, panels = _panels(1, 3, 12.5, 3.9)
     for ax, target in zip(panels, SEGMENT_TARGETS, strict=True):
         values = [list(results.values(name, target).values()) for name in names]
+        if not any(values):
+            _nothing(ax, UNITS[target])
+            continue
         x, y = [parameters[name] for name in names], [_mean(of) for of in values]
         ax.errorbar(
             x,
@@ -277,6 +283,12 @@ def _panels(rows: int, columns: int, width: float, height: float) -> tuple[Figur
 
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
+
+
+def _nothing(ax: Axes, title: str) -> None:
+    """A panel of a target that nothing was measured on: a logarithmic axis needs something to span."""
+    ax.set(title=title, xticks=[], yticks=[])
+    ax.text(0.5, 0.5, "no result", ha="center", va="center", transform=ax.transAxes, color=_GREY)
 
 
 def _log_errors(ax: Axes) -> None:

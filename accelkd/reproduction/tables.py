@@ -181,7 +181,8 @@ def retrieval(number: int, direction: str, title: str, results: Results) -> Resu
                 str(len(found) or ABSENT),
             )
         )
-    chance = [f"{np.mean([row[f'chance_{name}'] for row in ours]):.2f}" if ours else ABSENT for name in _RANKS]
+    nothing = absence(results, "accel-kd-mae")
+    chance = [f"{np.mean([row[f'chance_{name}'] for row in ours]):.2f}" if ours else nothing for name in _RANKS]
     theirs_chance = [f"{value:.2f}" for value in paper.RETRIEVAL_CHANCE]
     rows.append(("chance", ABSENT, theirs_chance[0], chance[0], theirs_chance[1], chance[1], ABSENT, ABSENT))
     header = ("embedding", "space", "top-1 (%) paper", "ours", "mean rank paper", "ours", "candidates", "seeds")

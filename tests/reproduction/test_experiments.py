@@ -14,7 +14,7 @@ from accelkd.training.masked_autoencoding import MaskedAutoencoder
 
 _NAMES = """
 ppg-mae ppg-mae-1-channel ppg-mae-16-layers ppg-cl ppg-cl-participant ppg-cl-transformer accel-mae accel-cl
-accel-kd-mae-efficientnet
+accel-kd-mae-efficientnet accel-kd-mae-stem
 accel-cl-transformer accel-kd-mae accel-kd-cl accel-kd-cl-transformer accel-kd-cl-participant
 kd-augment-none kd-augment-cut-out kd-augment-gaussian-noise kd-augment-magnitude-warp kd-augment-channel-permute
 kd-augment-time-warp kd-lambda-0 kd-lambda-0.25 kd-lambda-0.5 kd-lambda-0.75

@@ -132,5 +132,5 @@ write_reproduction(Path({str(tmp_path)!r}))
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
     document = (tmp_path / "REPRODUCTION.md").read_text(encoding="utf-8")
-    assert "matplotlib is not installed" in section(document, "Figures")
+    assert "without matplotlib" in section(document, "Figures")
     assert "**holds**" in section(document, "Claims")

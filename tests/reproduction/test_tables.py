@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from accelkd.reproduction.paper import NUMBERS
 from accelkd.reproduction.results import read_results
-from accelkd.reproduction.tables import NO_RESULT, NOT_RUN, TABLES, ResultTable, all_tables, cell
+from accelkd.reproduction.tables import NO_RESULT, NOT_REACHED, NOT_RUN, TABLES, ResultTable, all_tables, cell
 from tests.reproduction.planted import Planted
 
 
@@ -45,6 +46,23 @@ def test_what_was_not_run_is_shown_as_such(tmp_path: Path) -> None:
     assert all(row[4] == NOT_RUN for row in shown[12].rows)
     assert all(row[2] == NO_RESULT for row in shown[12].rows)
     assert shown[6].rows[0] == ("participants", "172,318", "300")
+
+
+def test_what_was_left_when_the_time_was_over_was_not_reached(tmp_path: Path) -> None:
+    planted = Planted()
+    planted.errors({"accel-kd-mae": (2.0, 8.0, 9.0)})
+    planted.write(tmp_path)
+    facts = json.loads((tmp_path / "cohort.json").read_text(encoding="utf-8"))
+    facts["runs_left"] = ["kd-lambda-0.5-0", "accel-mae-0", "supervised-hr_bpm-1-0", "accel-kd-mae-1"]
+    (tmp_path / "cohort.json").write_text(json.dumps(facts), encoding="utf-8")
+    results = read_results(tmp_path)
+    expected = {
+        **{"kd-lambda-0.5": NOT_REACHED, "accel-mae": NOT_REACHED, "accel-supervised": NOT_REACHED},
+        **{"kd-lambda-0": NOT_RUN, "accel-kd-mae": "2.00"},
+    }
+    assert {name: cell(results, name, "hr_bpm") for name in expected} == expected
+    shown = {table.number: table for table in all_tables(results)}
+    assert row_of(shown[1], "accel-mae")[3] == NOT_REACHED
 
 
 def test_several_seeds_show_their_mean_and_standard_deviation(tmp_path: Path) -> None:
