@@ -327,12 +327,13 @@ def _planned(call: _Call, run: Run, needs: Mapping[str, _Trained], todo: Sequenc
         return None
     if stage not in call.plan.speed:  # what measuring takes, compilation above all, is shared by all that come
         call.plan.speed[stage] = _speed(call, run, needs)
-    speed = call.plan.speed[stage]
-    seconds = call.clock.training_left_s * _share(call, run, todo) - _overhead_s(call, stage)
-    steps = int(seconds * speed / batch_size)
-    if steps < _MIN_STEPS:
+    speed, overhead_s = call.plan.speed[stage], _overhead_s(call, stage)
+    seconds = call.clock.training_left_s * _share(call, run, todo) - overhead_s
+    # What comes earlier is more important: a share that is too small is made up at the cost of what comes later
+    seconds = max(seconds, _MIN_STEPS * batch_size / speed)
+    if seconds + overhead_s > call.clock.training_left_s:
         return None
-    call.plan.steps[stage] = steps
+    steps = call.plan.steps[stage] = max(_MIN_STEPS, int(seconds * speed / batch_size))
     call.plan.save()
     return _task(call, run, steps, needs), seconds
 

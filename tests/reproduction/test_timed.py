@@ -141,6 +141,16 @@ def test_a_run_without_time_leaves_its_students_and_takes_what_is_shorter(
     assert names(outcome) == ({"ppg-mae-0", "accel-mae-0"}, set(), {"accel-kd-mae-0"})
 
 
+def test_what_is_important_is_not_left_for_what_comes_later(
+    fresh: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A share that is too small for ten steps is made up: here each takes half of the hour."""
+    monkeypatch.setattr(timed, "measure_speed", lambda *_, **__: Speed(0.06, 1.0, None, ()))
+    outcome = run(fresh, chosen(), tmp_path / "out")
+    assert "ppg-mae-0" in outcome.done
+    assert read_facts(tmp_path / "out")["steps"]["masked"] == 10
+
+
 def test_what_fails_is_told_and_costs_only_what_needs_it(
     fresh: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
