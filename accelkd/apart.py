@@ -7,6 +7,7 @@ import os
 import threading
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, ParamSpec, TypeVar
@@ -52,6 +53,16 @@ def _answer(
         sender.send((function(*arguments, **named), None, ""))
     except Exception as error:
         sender.send((None, f"{type(error).__name__}: {error}", traceback.format_exc()))
+
+
+def end_pool(pool: ProcessPoolExecutor) -> None:
+    """End a pool at once, also the processes that are at work: when this returns none of them is there any more."""
+    processes = list((pool._processes or {}).values())  # no public way before Python 3.14
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.join()
 
 
 def end_with_parent() -> None:

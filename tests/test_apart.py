@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from accelkd.apart import call_apart
+from accelkd.apart import call_apart, end_pool, end_with_parent
 from accelkd.files import DamagedFileError
 
 REPOSITORY = Path(__file__).parents[1]
@@ -87,3 +89,21 @@ def is_alive(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"  # what nobody has waited for
+
+
+def _asleep(file: str) -> None:
+    Path(file).write_text(str(os.getpid()), encoding="utf-8")
+    time.sleep(600)
+
+
+def test_a_pool_that_is_ended_leaves_no_process_at_work(tmp_path: Path) -> None:
+    pool = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), end_with_parent)
+    futures = [pool.submit(_asleep, str(tmp_path / name)) for name in ("a", "b", "c")]
+    files = [tmp_path / "a", tmp_path / "b"]
+    while not all(file.exists() and file.read_text(encoding="utf-8") for file in files):
+        time.sleep(0.05)
+    end_pool(pool)
+    for file in files:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(file.read_text(encoding="utf-8")), 0)
+    assert not any(future.done() and not future.cancelled() and future.exception() is None for future in futures)

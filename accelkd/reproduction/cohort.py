@@ -16,13 +16,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from accelkd.apart import end_with_parent
+from accelkd.apart import end_pool, end_with_parent
 from accelkd.cohort.curation import training_set
 from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import extend_split, participants_on
 from accelkd.cohort.survey import survey_targets
 from accelkd.evaluation.participant_probes import participant_targets
-from accelkd.files import sha256_json
+from accelkd.files import sha256_json, sweep
 from accelkd.lake import Lake
 from accelkd.recordings.simulator import simulate_batch
 from accelkd.segments.segment import segment_batch
@@ -109,6 +109,7 @@ def make_cohort(lake: Lake, plan: CohortPlan, processes: int, stop_at: float = m
 
     Raises TimeoutError once `time.monotonic()` has passed `stop_at`: what is made until then is used again.
     """
+    sweep(lake.root)  # what a killed call was writing
     # The quarantine is written last: without it a batch was cut only half
     missing = [batch_id for batch_id in plan.batches() if not lake.quarantine(batch_id).exists()]
     if min(processes, len(missing)) > 1:
@@ -132,9 +133,7 @@ def _make_together(lake: Lake, plan: CohortPlan, missing: Sequence[str], process
                 future.result()
         except TimeoutError:
             done = sum(future.done() for future in made)
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in list((pool._processes or {}).values()):  # no public way to end those that are at work
-                process.terminate()
+            end_pool(pool)
             raise TimeoutError(f"the time was over after {done} of {len(missing)} batches of the cohort") from None
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from accelkd.apart import end_with_parent
+from accelkd.apart import end_pool, end_with_parent
 from accelkd.files import write_json
 from accelkd.lake import Lake
 from accelkd.reproduction.cohort import Cohort, CohortPlan, Versions, read_cohort
@@ -49,9 +49,7 @@ def evaluators(key: CohortKey, cores: int) -> Iterator[ProcessPoolExecutor]:
                 pool.submit(int)  # starts a process, which then reads the cohort
         yield pool
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in list((pool._processes or {}).values()):  # no public way to end those that are at work
-            process.terminate()
+        end_pool(pool)
 
 
 def _start(key: CohortKey) -> None:
