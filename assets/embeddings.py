@@ -5,8 +5,8 @@ import sys
 import dagster as dg
 import pyarrow as pa
 
-from accelkd.apart import call_apart
 from accelkd.current import EncoderName
+from accelkd.isolated import run_in_subprocess
 from accelkd.lake import Lake
 from assets.encoders import encoders_in_use
 from assets.metadata import arrow_columns, table, tags
@@ -53,7 +53,7 @@ def _embeddings(encoder: EncoderName, signal: str) -> dg.AssetsDefinition:
         if "torch" in sys.modules:
             done = embed_batch(lake, encoder, context.partition_key)
         else:  # PyTorch would stay in the memory of this run, which is one of many, until its end
-            done = call_apart(embed_batch, lake, encoder, context.partition_key)
+            done = run_in_subprocess(embed_batch, lake, encoder, context.partition_key)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(done.content_version),
             metadata={

@@ -37,7 +37,7 @@ class TrainingSet:
 def segmented_batches(lake: Lake) -> dict[str, int]:
     """Batches that were cut into segments, and at least one, with their number of PPG channels.
 
-    A store that is missing or cannot be opened is cut anew.
+    The batch of a store that is missing or cannot be opened is re-segmented.
     """
     stores, quarantines = (lake.root / "segments").glob("[!.]*.arrow"), (lake.root / "quarantine").glob("[!.]*.parquet")
     channels = {}

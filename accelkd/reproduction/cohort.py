@@ -16,13 +16,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from accelkd.apart import end_pool, end_with_parent
 from accelkd.cohort.curation import training_set
 from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import extend_split, participants_on
 from accelkd.cohort.survey import survey_targets
 from accelkd.evaluation.participant_probes import participant_targets
 from accelkd.files import sha256_json, sweep
+from accelkd.isolated import end_pool, end_with_parent
 from accelkd.lake import Lake
 from accelkd.recordings.simulator import simulate_batch
 from accelkd.segments.segment import segment_batch

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from accelkd.apart import end_pool, end_with_parent
 from accelkd.files import write_json
+from accelkd.isolated import end_pool, end_with_parent
 from accelkd.lake import Lake
 from accelkd.reproduction.cohort import Cohort, CohortPlan, Versions, read_cohort
 from accelkd.reproduction.evaluate import Encoded, evaluate

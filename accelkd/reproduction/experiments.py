@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from accelkd.models.efficientnet import EfficientNetShape
 from accelkd.models.transformer import SIZES, TransformerShape
@@ -364,15 +364,7 @@ _LONGER = (
 
 def _longer(scale: _Scale, times: int) -> _Scale:
     """The same encoders, trained for `times` as many steps."""
-    stages = (
-        "masked",
-        "contrastive",
-        "contrastive_efficientnet",
-        "distillation",
-        "distillation_efficientnet",
-        "supervised",
-    )
-    lengths = {stage: getattr(scale, stage) for stage in stages}
+    lengths = {stage: getattr(scale, stage) for stage in get_args(Stage)}
     return replace(scale, **{name: replace(length, steps=times * length.steps) for name, length in lengths.items()})
 
 

@@ -102,14 +102,14 @@ def segment_batch(lake: Lake, batch_id: str, *, gate: MotionGate = "strict", hop
 def intact_segments(lake: Lake, batch_id: str) -> str:
     """SHA-256 of a batch's segment store, once store and quarantine are known to be what was written.
 
-    Where one is damaged or missing, both are cut anew from the batch: the same bytes as before. Whoever reads signals
+    Where one is damaged or missing, the batch is re-segmented: the same bytes as before. Whoever reads signals
     or loads a batch asks once, before it starts; what only counts does not. Raises what `segment_batch` raises.
     """
     try:
         sealed_sha256(lake.quarantine(batch_id))
         return sealed_sha256(lake.segments(batch_id))
     except DamagedFileError as error:
-        logging.getLogger(__name__).warning("%s; segments of batch %s are cut anew", error, batch_id)
+        logging.getLogger(__name__).warning("%s; re-segmenting batch %s", error, batch_id)
     settings = Settings.load(lake)
     segment_batch(lake, batch_id, gate=settings.motion_gate, hop_s=settings.hop_s)
     return sealed_sha256(lake.segments(batch_id))

@@ -63,7 +63,7 @@ def lake(made: Lake, tmp_path: Path) -> Lake:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_segments_are_cut_anew_with_the_same_bytes(
+def test_a_batch_with_damaged_segments_is_re_segmented_to_the_same_bytes(
     lake: Lake, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     files = [lake.segments("b1"), lake.quarantine("b1")]

@@ -61,7 +61,7 @@ def as_if_slow(*_: object, **__: object) -> Speed:
 
 
 def run(home: Lake, given: Preset, out: Path, **options: object) -> Outcome:
-    return reproduce_in_time(home, given, HOUR, out, **options)  # type: ignore[arg-type]
+    return reproduce_in_time(home, given, HOUR, out, **options)
 
 
 def names(outcome: Outcome) -> tuple[set[str], set[str], set[str]]:
@@ -134,7 +134,7 @@ def test_a_run_without_time_leaves_its_students_and_takes_what_is_shorter(
     fresh: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def speed(*arguments: object, **_: object) -> Speed:
-        return Speed(0.5 if "masked" in str(type(arguments[2])).lower() else 1e-3, 1.0, None, ())  # type: ignore[attr-defined]
+        return Speed(0.5 if "masked" in str(type(arguments[2])).lower() else 1e-3, 1.0, None, ())
 
     monkeypatch.setattr(timed, "measure_speed", speed)
     outcome = run(fresh, chosen(), tmp_path / "out")
@@ -329,7 +329,7 @@ def test_the_command_says_what_it_needs(
 
 
 def _victim(home: Lake, given: Preset, out: Path) -> None:
-    timed.measure_speed = as_if_slow  # type: ignore[assignment]
+    timed.measure_speed = as_if_slow
     run(home, given, out)
 
 
@@ -339,7 +339,7 @@ def _failing(patch: pytest.MonkeyPatch, experiment: str, error: Exception) -> No
     def failing(*arguments: object, name: str, **options: object) -> Path:
         if name == experiment:
             raise error
-        return train(*arguments, name=name, **options)  # type: ignore[arg-type]
+        return train(*arguments, name=name, **options)
 
     patch.setattr(timed, "train_encoder", failing)
 
@@ -347,7 +347,7 @@ def _failing(patch: pytest.MonkeyPatch, experiment: str, error: Exception) -> No
 def _dying(*arguments: object) -> str:
     if multiprocessing.parent_process() is not None:
         os._exit(9)
-    return evaluate_run(*arguments)  # type: ignore[arg-type]
+    return evaluate_run(*arguments)
 
 
 def _checkpoints(home: Lake) -> dict[str, int]:

@@ -200,7 +200,7 @@ class Compiled(Objective):
         torch.manual_seed(0)
         self.encoder = Encoder(3, TransformerShape(width=8, layers=2, heads=1, mlp=8))
 
-    def forward(self, signals: Mapping[str, Tensor], keys: Tensor) -> Tensor:  # noqa: ARG002
+    def forward(self, signals: Mapping[str, Tensor], keys: Tensor) -> Tensor:  # noqa: ARG002  (the signature of every objective)
         return self.encoder(signals["accel"]).square().mean()
 
 
@@ -266,7 +266,7 @@ def test_an_error_that_has_nothing_to_do_with_compiling_is_raised(
     data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken(Compiled):
-        def forward(self, signals: Mapping[str, Tensor], keys: Tensor) -> Tensor:  # noqa: ARG002
+        def forward(self, signals: Mapping[str, Tensor], keys: Tensor) -> Tensor:  # noqa: ARG002  (the signature of every objective)
             raise KeyError("ecg")
 
     _compiling_with("aot_eager", monkeypatch)

@@ -16,7 +16,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def call_apart(function: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
+def run_in_subprocess(function: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
     """Call a function of a module in a new process; returns what it returns, which must be plain data.
 
     Raises RuntimeError with type and text of what it raises, its traceback in a note, and ChildProcessError if the

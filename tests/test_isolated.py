@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from accelkd.apart import call_apart, end_pool, end_with_parent
 from accelkd.files import DamagedFileError
+from accelkd.isolated import end_pool, end_with_parent, run_in_subprocess
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -43,8 +43,8 @@ def write_down_and_wait(path: Path) -> None:
 
 def test_what_is_loaded_stays_in_the_other_process() -> None:
     program = (
-        "import os, sys; from accelkd.apart import call_apart; from tests.test_apart import load_torch\n"
-        "pid, loaded = call_apart(load_torch, threads=1)\n"
+        "import os, sys; from accelkd.isolated import run_in_subprocess; from tests.test_isolated import load_torch\n"
+        "pid, loaded = run_in_subprocess(load_torch, threads=1)\n"
         "sys.exit(pid == os.getpid() or not loaded or 'torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=REPOSITORY, timeout=300)
@@ -52,20 +52,21 @@ def test_what_is_loaded_stays_in_the_other_process() -> None:
 
 def test_an_error_is_told_with_its_type_and_place() -> None:
     with pytest.raises(RuntimeError, match=r"DamagedFileError: model\.safetensors is damaged") as caught:
-        call_apart(refuse, "model.safetensors")
+        run_in_subprocess(refuse, "model.safetensors")
     assert "in refuse" in caught.value.__notes__[0]
 
 
 def test_a_dead_process_is_told() -> None:
     with pytest.raises(ChildProcessError, match="exit code -9"):
-        call_apart(die)
+        run_in_subprocess(die)
 
 
 def test_the_process_dies_with_the_one_that_called(tmp_path: Path) -> None:
     written = tmp_path / "pid"
     program = (
-        "import sys, pathlib; from accelkd.apart import call_apart; from tests.test_apart import write_down_and_wait\n"
-        "call_apart(write_down_and_wait, pathlib.Path(sys.argv[1]))"
+        "import sys, pathlib; from accelkd.isolated import run_in_subprocess\n"
+        "from tests.test_isolated import write_down_and_wait\n"
+        "run_in_subprocess(write_down_and_wait, pathlib.Path(sys.argv[1]))"
     )
     caller = subprocess.Popen([sys.executable, "-c", program, str(written)], cwd=REPOSITORY)
     until(written.exists)
