@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from accelkd.at_work import at_work
-from accelkd.lake import Lake
+from accelkd.home.identifiers import check_identifier
+from accelkd.home.layout import Home
+from accelkd.home.locks import shared_lock
+from accelkd.home.settings import MotionGate, PresetName, Settings
 from accelkd.recordings.batches import MAX_PARTICIPANTS, batch_ids
-from accelkd.recordings.identifiers import check_identifier
-from accelkd.settings import MotionGate, PresetName, Settings
 
 _CUT = "of one batch; a larger delivery is cut into several, named <ID>-001 and so on"
 
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.home:
         os.environ["ACCELKD_HOME"] = arguments.home
     try:
-        with at_work(Lake.from_environment()) if arguments.run in _AT_WORK else nullcontext():
+        with shared_lock(Home.from_environment()) if arguments.run in _SHARE_HOME else nullcontext():
             return int(arguments.run(arguments))
     except (ValueError, LookupError, OSError) as error:
         print(f"accelkd: {error}", file=sys.stderr)
@@ -123,12 +123,12 @@ def _parser() -> argparse.ArgumentParser:
 def _simulate(arguments: argparse.Namespace) -> int:
     from accelkd.recordings.simulator import simulate_batch
 
-    lake = Lake.from_environment()
+    home = Home.from_environment()
     last = arguments.first_participant + arguments.participants
     firsts = range(arguments.first_participant, max(last, arguments.first_participant + 1), arguments.max_participants)
     for batch_id, first in zip(batch_ids(arguments.batch, len(firsts)), firsts, strict=True):
         manifest = simulate_batch(
-            lake.landing,
+            home.landing,
             batch_id,
             participants=min(arguments.max_participants, last - first),
             segments=arguments.segments,
@@ -140,7 +140,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
         )
         print(
             f"batch {manifest.batch_id}: {manifest.rows('participants')} participants, "
-            f"{manifest.rows('recordings')} recordings in {lake.batch(manifest.batch_id)}"
+            f"{manifest.rows('recordings')} recordings in {home.batch(manifest.batch_id)}"
         )
     return 0
 
@@ -149,12 +149,12 @@ def _ingest(arguments: argparse.Namespace) -> int:
     from accelkd.recordings.ingest import ingest
 
     check_identifier("batch_id", arguments.batch)  # before the lock's file is made
-    lake = Lake.from_environment()
-    with at_work(lake):
+    home = Home.from_environment()
+    with shared_lock(home):
         summary = ingest(
             arguments.device,
             arguments.folder,
-            lake.landing,
+            home.landing,
             arguments.batch,
             replaces=arguments.replaces,
             max_participants=arguments.max_participants,
@@ -168,7 +168,7 @@ def _validate(arguments: argparse.Namespace) -> int:
 
     folder = Path(arguments.batch)
     if not folder.is_dir():
-        folder = Lake.from_environment().batch(arguments.batch)
+        folder = Home.from_environment().batch(arguments.batch)
     violations = validate_batch(folder)
     for violation in violations:
         print(violation)
@@ -190,7 +190,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
             raise ValueError("--merge needs --out, the folder of the common report")
         print(merge(arguments.merge, arguments.out))
         return 0
-    chosen, home = preset(arguments.preset), Lake.from_environment()
+    chosen, home = preset(arguments.preset), Home.from_environment()
     if chosen.time_plan is None and (arguments.out or arguments.weights or arguments.seeds):
         raise ValueError(
             f"--out, --weights and --seeds are for presets of a given time; {chosen.name} has its own length"
@@ -226,15 +226,15 @@ def _reproduce(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from accelkd.cohort.curation import training_set
+    from accelkd.cohort.training_set import training_set
     from accelkd.training.parallel import process_group, rank
     from accelkd.training.presets import preset
     from accelkd.training.runs import train_encoder
     from accelkd.training.trainer import pick_device
 
-    lake = Lake.from_environment()
-    chosen = preset(arguments.preset or Settings.load(lake).preset)
-    curated = training_set(lake)
+    home = Home.from_environment()
+    chosen = preset(arguments.preset or Settings.load(home).preset)
+    curated = training_set(home)
     teacher: Path | None = None
     with process_group(pick_device(arguments.device)):
         for name, config in (("ppg_teacher", chosen.teacher), ("accel_student", chosen.student)):
@@ -242,7 +242,7 @@ def _train(arguments: argparse.Namespace) -> int:
                 curated.store,
                 curated.rows,
                 config,
-                lake.encoder(name),
+                home.encoder(name),
                 name=name,
                 data_version=curated.data_version,
                 split_version=curated.split_version,
@@ -256,33 +256,33 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _configure(arguments: argparse.Namespace) -> int:
-    lake = Lake.from_environment()
+    home = Home.from_environment()
     given = {name: getattr(arguments, name) for name in vars(Settings()) if getattr(arguments, name) is not None}
-    settings = replace(Settings.load(lake), **given)
-    settings.save(lake)
-    print(f"{lake.root}: " + ", ".join(f"{name} = {value}" for name, value in vars(settings).items()))
+    settings = replace(Settings.load(home), **given)
+    settings.save(home)
+    print(f"{home.root}: " + ", ".join(f"{name} = {value}" for name, value in vars(settings).items()))
     return 0
 
 
 def _promote(arguments: argparse.Namespace) -> int:
-    from accelkd.promotion import consider, fill_tables
+    from accelkd.operations.promote import evaluate_candidate, fill_tables
     from accelkd.warehouse.publish import publish
 
-    lake = Lake.from_environment()
-    outcome = consider(lake, force=arguments.force)
+    home = Home.from_environment()
+    outcome = evaluate_candidate(home, force=arguments.force)
     decision = outcome.decision
     print(f"{decision.action}: {', '.join(decision.models.values())}: {decision.reason}")
     for row in decision.criteria:
         print(f"  {'passed' if row['passed'] else 'FAILED'}  {row['what']}: {row['measured']}, in use {row['in_use']}")
-    fill_tables(lake)
-    publish(lake)
+    fill_tables(home)
+    publish(home)
     return 0 if outcome.models == decision.models else 1
 
 
 def _rollback(arguments: argparse.Namespace) -> int:
-    from accelkd.promotion import roll_back
+    from accelkd.operations.promote import roll_back
 
-    decision = roll_back(Lake.from_environment(), arguments.reason)
+    decision = roll_back(Home.from_environment(), arguments.reason)
     print(f"in use again: {', '.join(f'{encoder} {model_id}' for encoder, model_id in decision.models.items())}")
     return 0
 
@@ -290,27 +290,27 @@ def _rollback(arguments: argparse.Namespace) -> int:
 def _summary(_: argparse.Namespace) -> int:
     from accelkd.warehouse.summary import summary
 
-    print(summary(Lake.from_environment().published))
+    print(summary(Home.from_environment().published))
     return 0
 
 
 def _withdraw(arguments: argparse.Namespace) -> int:
-    from accelkd.withdrawal import withdraw
+    from accelkd.operations.withdraw import withdraw
 
-    done = withdraw(Lake.from_environment(), arguments.participant)
+    done = withdraw(Home.from_environment(), arguments.participant)
     print(done)
-    return 1 if done.left else 0
+    return 1 if done.remaining else 0
 
 
 def _rebuild_warehouse(_: argparse.Namespace) -> int:
-    from accelkd.rebuild import rebuild_warehouse
+    from accelkd.operations.rebuild import rebuild_warehouse
 
-    published = rebuild_warehouse(Lake.from_environment())
+    published = rebuild_warehouse(Home.from_environment())
     print(f"{published.path}: {sum(published.rows.values()):,} rows in {len(published.rows)} tables")
     return 0
 
 
-_AT_WORK = (_train, _promote, _rollback, _rebuild_warehouse)  # what a withdrawal cannot go on beside, with _ingest
+_SHARE_HOME = (_train, _promote, _rollback, _rebuild_warehouse)  # what a withdrawal cannot go on beside, with _ingest
 
 
 if __name__ == "__main__":

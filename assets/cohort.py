@@ -4,11 +4,11 @@ from collections import Counter
 
 import dagster as dg
 
-from accelkd.cohort.curation import segmented_batches
 from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import extend_split, read_split
-from accelkd.lake import Lake
-from accelkd.settings import Settings
+from accelkd.cohort.training_set import segmented_batches
+from accelkd.home.layout import Home
+from accelkd.home.settings import Settings
 from accelkd.warehouse.inspect import documented_columns
 from accelkd.warehouse.load import load_split
 from assets.metadata import figure, markdown_table, table, tags, warehouse_columns
@@ -20,7 +20,7 @@ from assets.warehouse import segment_tables
     group_name="cohort",
     kinds={"parquet", "duckdb"},
     owners=["team:data-engineering"],
-    tags=tags("of-people", "each-training"),
+    tags=tags("participant-level", "each-training"),
     pool="duckdb_writer",
     code_version="1",
     metadata={
@@ -42,23 +42,23 @@ from assets.warehouse import segment_tables
         ),
     },
 )
-def participant_split(lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult[None]:
+def participant_split(home: dg.ResourceParam[Home], settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult[None]:
     """The split ledger: participants, never segments, 80/20, stratified by sex × age band × device.
 
     Extends the ledger by the participants that have segments and are not in it yet; nobody who is in it moves.
     """
-    from accelkd.evaluation.figures import split_figure
+    from accelkd.reports.figures import split_figure
 
-    people = segmented_participants(lake, list(segmented_batches(lake)))
-    summary = extend_split(lake.split, people, seed=settings.split_seed, test_fraction=settings.test_fraction)
-    load_split(lake)
-    ledger = read_split(lake.split)
+    people = segmented_participants(home, list(segmented_batches(home)))
+    summary = extend_split(home.split, people, seed=settings.split_seed, test_fraction=settings.test_fraction)
+    load_split(home)
+    ledger = read_split(home.split)
     strata = Counter((row["device_id"], row["sex"], row["age_band"], row["split"]) for row in ledger.to_pylist())
     return dg.MaterializeResult(
         data_version=dg.DataVersion(summary.split_version),
         metadata={
             "dagster/row_count": summary.participants,
-            "dagster/uri": str(lake.split),
+            "dagster/uri": str(home.split),
             "added": summary.added,
             "train": summary.train,
             "test": summary.test,

@@ -5,10 +5,10 @@ import sys
 import dagster as dg
 import pyarrow as pa
 
-from accelkd.current import EncoderName
-from accelkd.isolated import run_in_subprocess
-from accelkd.lake import Lake
-from assets.encoders import encoders_in_use
+from accelkd.home.isolated import run_in_subprocess
+from accelkd.home.layout import Home
+from accelkd.registry.history import EncoderName
+from assets.encoders import promoted_encoders
 from assets.metadata import arrow_columns, table, tags
 from assets.partitions import arrival_batches
 from assets.warehouse import segment_tables
@@ -26,39 +26,39 @@ EMBEDDING = pa.schema(
 
 def _embeddings(encoder: EncoderName, signal: str) -> dg.AssetsDefinition:
     modality = "ppg" if encoder == "ppg_teacher" else "accel"
-    made_from = {
+    lineage = {
         **{name: [f"segment_tables.segments.{name}"] for name in ("segment_id", "participant_id", "batch_id")},
         "embedding": [f"segments.{modality}"],
     }
 
     @dg.asset(
         name=f"{encoder}_embeddings",
-        deps=[segment_tables, encoders_in_use],
+        deps=[segment_tables, promoted_encoders],
         partitions_def=arrival_batches,
         group_name="embeddings",
         kinds={"pytorch", "duckdb"},
         owners=["team:data-engineering", "team:research"],
-        tags=tags("of-people", "each-batch"),
+        tags=tags("participant-level", "each-batch"),
         pool="duckdb_writer",
         code_version="1",
-        metadata={"dagster/table_name": f"embeddings.{encoder}", **table(arrow_columns(EMBEDDING), made_from)},
+        metadata={"dagster/table_name": f"embeddings.{encoder}", **table(arrow_columns(EMBEDDING), lineage)},
         description=(
             f"Embeddings of one batch's {signal} segments by the {encoder} in use, in `embeddings.{encoder}`. "
             "A new pair fills tables beside the current ones, and replaces both at once when it covers every segment."
         ),
     )
-    def embeddings(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
-        from accelkd.evaluation.embed import embed_batch
+    def embeddings(context: dg.AssetExecutionContext, home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
+        from accelkd.operations.embed import embed_batch
 
         if "torch" in sys.modules:
-            done = embed_batch(lake, encoder, context.partition_key)
+            done = embed_batch(home, encoder, context.partition_key)
         else:  # PyTorch would stay in the memory of this run, which is one of many, until its end
-            done = run_in_subprocess(embed_batch, lake, encoder, context.partition_key)
+            done = run_in_subprocess(embed_batch, home, encoder, context.partition_key)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(done.content_version),
             metadata={
                 "dagster/row_count": done.rows,
-                "dagster/uri": str(lake.staging),
+                "dagster/uri": str(home.staging),
                 "model_id": done.model_id,
                 "width": done.width,
                 "table": done.where,

@@ -8,14 +8,14 @@ import dagster as dg
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from accelkd.cohort.curation import training_set
 from accelkd.cohort.split import read_split
-from accelkd.cohort.trained import whose_segments, write_trained_on
-from accelkd.current import STUDENT, TEACHER, EncoderName, Models, candidate_checkpoint, make_candidate
-from accelkd.files import sha256_file
-from accelkd.lake import Lake
-from accelkd.promotion import consider
-from accelkd.settings import Settings
+from accelkd.cohort.training_set import training_set
+from accelkd.home.files import sha256_file
+from accelkd.home.layout import Home
+from accelkd.home.settings import Settings
+from accelkd.operations.promote import evaluate_candidate
+from accelkd.registry.history import STUDENT, TEACHER, EncoderName, Models, candidate_checkpoint, make_candidate
+from accelkd.registry.trained_on import whose_segments, write_trained_on
 from accelkd.warehouse.load import load_model
 from assets.cohort import participant_split
 from assets.metadata import figure, markdown_table, tags
@@ -65,20 +65,20 @@ class Promotion(dg.Config):
     group_name="encoders",
     kinds={"pytorch"},
     owners=["team:research"],
-    tags=tags("of-people", "each-training"),
+    tags=tags("participant-level", "each-training"),
     pool="training",
     code_version="1",
     metadata={"settings": "preset"},
 )
 def ppg_teacher(
-    config: Training, lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
+    config: Training, home: dg.ResourceParam[Home], settings: dg.ResourceParam[Settings]
 ) -> dg.MaterializeResult[None]:
     """PPG teacher, pre-trained by masked autoencoding on the training participants' segments (paper, section 3.1).
 
     The checkpoint's name is a hash of configuration, code, data and split: with nothing changed the one that is there
     is used again, and an interrupted training continues.
     """
-    return _train(lake, TEACHER, config, settings)
+    return _train(home, TEACHER, config, settings)
 
 
 @dg.asset(
@@ -86,19 +86,19 @@ def ppg_teacher(
     group_name="encoders",
     kinds={"pytorch"},
     owners=["team:research"],
-    tags=tags("of-people", "each-training"),
+    tags=tags("participant-level", "each-training"),
     pool="training",
     code_version="2",
     metadata={"settings": "preset"},
 )
 def accel_student(
-    config: Training, lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
+    config: Training, home: dg.ResourceParam[Home], settings: dg.ResourceParam[Settings]
 ) -> dg.MaterializeResult[None]:
     """Accelerometer student, distilled from the frozen PPG teacher by a multi-modal InfoNCE (paper, section 3.2).
 
     Reuses and resumes like the teacher. A loss of ln(batch size) is chance.
     """
-    return _train(lake, STUDENT, config, settings, teacher=candidate_checkpoint(lake, TEACHER))
+    return _train(home, STUDENT, config, settings, teacher=candidate_checkpoint(home, TEACHER))
 
 
 @dg.asset(
@@ -110,23 +110,23 @@ def accel_student(
     pool="training",
     code_version="1",
     check_specs=[
-        dg.AssetCheckSpec(name, asset="encoders_in_use", description=description)
+        dg.AssetCheckSpec(name, asset="promoted_encoders", description=description)
         for name, description in CHECKS.items()
     ],
 )
-def encoders_in_use(
-    context: dg.AssetExecutionContext, config: Promotion, lake: dg.ResourceParam[Lake]
+def promoted_encoders(
+    context: dg.AssetExecutionContext, config: Promotion, home: dg.ResourceParam[Home]
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster does not know its own generic beside checks
     """Teacher and student that embed from now on: the pair trained last, if it is no worse than the pair in use.
 
     Compared on the held-out participants. A pair that fails a check is not put into use, and the checks say why; what
     is in use goes on being used. The job `rollback` (or `accelkd rollback`) goes back to the pair before.
     """
-    outcome = consider(lake, force=config.force or None)
+    outcome = evaluate_candidate(home, force=config.force or None)
     decision, models = outcome.decision, outcome.models
     context.log.info(f"{decision.action}: {decision.reason}")
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(in_use_version(models)),
+        data_version=dg.DataVersion(promoted_version(models)),
         metadata={
             **{f"{encoder}_in_use": model_id for encoder, model_id in models.items()},
             "candidate": ", ".join(decision.models.values()),
@@ -148,21 +148,21 @@ def encoders_in_use(
     )
 
 
-def in_use_version(models: Models) -> str:
-    """Data version of `encoders_in_use`: which pair it is."""
+def promoted_version(models: Models) -> str:
+    """Data version of `promoted_encoders`: which pair it is."""
     return ":".join(model_id for _, model_id in sorted(models.items()))
 
 
 def _train(
-    lake: Lake, encoder: EncoderName, config: Training, settings: Settings, teacher: Path | None = None
+    home: Home, encoder: EncoderName, config: Training, settings: Settings, teacher: Path | None = None
 ) -> dg.MaterializeResult[None]:
     """Train on what there is, write down on whom, and note the checkpoint as the one trained last."""
-    from accelkd.evaluation.figures import loss_figure
+    from accelkd.reports.figures import loss_figure
     from accelkd.training.checkpoint import CARD, CURVE, METRICS, WEIGHTS
     from accelkd.training.presets import adjusted, preset
     from accelkd.training.runs import train_encoder
 
-    curated = training_set(lake)
+    curated = training_set(home)
     chosen = preset(settings.preset if config.preset is PresetChoice.settings else config.preset.value)
     folder = train_encoder(
         curated.store,
@@ -173,16 +173,16 @@ def _train(
             learning_rate=config.learning_rate,
             seed=config.seed,
         ),
-        lake.encoder(encoder),
+        home.encoder(encoder),
         name=encoder,
         data_version=curated.data_version,
         split_version=curated.split_version,
         teacher=teacher,
         device=config.device,
     )
-    make_candidate(lake, encoder, folder.name, read_split(lake.split).num_rows)
-    write_trained_on(lake, encoder, folder.name, whose_segments(curated), curated.batch_ids)
-    load_model(lake, encoder, folder.name, curated.batch_ids)
+    make_candidate(home, encoder, folder.name, read_split(home.split).num_rows)
+    write_trained_on(home, encoder, folder.name, whose_segments(curated), curated.batch_ids)
+    load_model(home, encoder, folder.name, curated.batch_ids)
     metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
     return dg.MaterializeResult(
         data_version=dg.DataVersion(sha256_file(folder / WEIGHTS)),

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from accelkd.warehouse.inspect import Column
 
-MadeFrom = Mapping[str, Sequence[str]]  # a column, and the columns that it is made from as `asset.column`
-Data = Literal["of-people", "summaries"]
-Cadence = Literal["each-batch", "each-training", "each-report", "by-hand"]
+Lineage = Mapping[str, Sequence[str]]  # a column, and the columns that it is made from as `asset.column`
+Data = Literal["participant-level", "summaries"]
+Cadence = Literal["each-batch", "each-training", "each-report", "manual"]
 
 
 def tags(data: Data, cadence: Cadence) -> dict[str, str]:
@@ -50,29 +50,29 @@ def warehouse_columns(columns: Sequence[Column], tables: Sequence[str] | None = 
     ]
 
 
-def table(columns: Sequence[dg.TableColumn], made_from: MadeFrom | None = None) -> dict[str, dg.MetadataValue]:
+def table(columns: Sequence[dg.TableColumn], lineage: Lineage | None = None) -> dict[str, dg.MetadataValue]:
     """Metadata of an asset that is a table: its columns, and what each is made from.
 
     The UI shows the columns, but has no page for their lineage: so a column's description ends with it.
     """
-    made_from = made_from or {}
+    lineage = lineage or {}
     described = [
         dg.TableColumn(
             column.name,
             column.type,
-            description=_with_sources(column.description, made_from.get(column.name, ())),
+            description=_with_sources(column.description, lineage.get(column.name, ())),
             constraints=column.constraints,
         )
         for column in columns
     ]
-    lineage = {
-        name: [dg.TableColumnDep(*source.split(".", 1)) for source in sources] for name, sources in made_from.items()
+    dependencies = {
+        name: [dg.TableColumnDep(*source.split(".", 1)) for source in sources] for name, sources in lineage.items()
     }
     metadata: dict[str, dg.MetadataValue] = {
         "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(described))
     }
-    if lineage:
-        metadata["dagster/column_lineage"] = dg.MetadataValue.column_lineage(dg.TableColumnLineage(lineage))
+    if dependencies:
+        metadata["dagster/column_lineage"] = dg.MetadataValue.column_lineage(dg.TableColumnLineage(dependencies))
     return metadata
 
 

@@ -5,16 +5,16 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from accelkd.files import sha256_file
-from accelkd.lake import Lake
-from accelkd.recordings.arrivals import Arrival, accept, refuse, unsettled
+from accelkd.home.files import sha256_file
+from accelkd.home.layout import Home
+from accelkd.recordings.arrivals import Arrival, accept, pending_arrivals, refuse
 from accelkd.recordings.batches import MANIFEST, read_manifest
 from accelkd.recordings.schema import RECORDING
 from accelkd.recordings.validate import validate_batch
 from assets.metadata import arrow_columns, counts_table, markdown_table, table, tags
 from assets.partitions import arrival_batches
 
-MOST_REASONS = 20  # that are kept of a refused batch
+MAX_REASONS = 20  # that are kept of a refused batch
 
 
 @dg.asset(
@@ -22,26 +22,26 @@ MOST_REASONS = 20  # that are kept of a refused batch
     group_name="recordings",
     kinds={"parquet"},
     owners=["team:data-engineering"],
-    tags=tags("of-people", "each-batch"),
+    tags=tags("participant-level", "each-batch"),
     code_version="1",
     metadata=table(arrow_columns(RECORDING)),
 )
-def raw_recordings(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
+def raw_recordings(context: dg.AssetExecutionContext, home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     """Raw recordings of one arrival batch, as they landed.
 
     Nothing is copied: the batch in the landing zone is validated (manifest, hashes, schema, every recording). A batch
     that breaks a rule as a whole fails here with the file, row and rule; a bad recording does not: it goes to
     quarantine with its reason when segments are cut.
     """
-    folder = lake.batch(context.partition_key)
+    folder = home.batch(context.partition_key)
     violations = validate_batch(folder)
     fatal = [violation.nameless for violation in violations if violation.fatal]
     if fatal:
-        refuse(lake, folder.name, fatal[:MOST_REASONS])
+        refuse(home, folder.name, fatal[:MAX_REASONS])
         raise dg.Failure(
             f"batch {folder.name} cannot be used: {fatal[0]}", metadata={"violations": fatal}, allow_retries=False
         )
-    accept(lake, folder.name)
+    accept(home, folder.name)
     manifest = read_manifest(folder)
     bad = {(violation.file, violation.row) for violation in violations}
     return dg.MaterializeResult(
@@ -60,10 +60,10 @@ def raw_recordings(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lak
 
 
 @dg.asset_check(asset=raw_recordings)
-def landing_zone(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
+def landing_zone(context: dg.AssetCheckExecutionContext, home: dg.ResourceParam[Home]) -> dg.AssetCheckResult:
     """Nothing in the landing zone waits for a person: no stalled, damaged or unknown batch. The sensor looks too."""
     known = set(context.instance.get_dynamic_partitions(str(arrival_batches.name)))
-    return landing_result(unsettled(lake, known))
+    return landing_result(pending_arrivals(home, known))
 
 
 def landing_result(arrivals: Sequence[Arrival]) -> dg.AssetCheckResult:

@@ -4,9 +4,9 @@ from dataclasses import asdict
 
 import dagster as dg
 
-from accelkd.current import EncoderName
-from accelkd.files import sha256_file, sha256_json
-from accelkd.lake import Lake
+from accelkd.home.files import sha256_file, sha256_json
+from accelkd.home.layout import Home
+from accelkd.registry.history import EncoderName
 from accelkd.warehouse.inspect import documented_columns
 from assets.cohort import participant_split
 from assets.embeddings import accel_student_embeddings, ppg_teacher_embeddings
@@ -39,7 +39,7 @@ def _probes(encoder: EncoderName, embeddings: dg.AssetsDefinition) -> dg.AssetsD
         **{name: [*_TRAITS, *_SPLIT] for name in (*_ANSWERS, "not_decidable")},
         **{name: [embedding, *_TRAITS, *_SPLIT] for name in (*_ERRORS, "auc", "auc_low", "auc_high")},
     }
-    made_from = {
+    lineage = {
         **{f"probe_results.{name}": sources for name, sources in segments.items()},
         **{f"participant_probe_results.{name}": sources for name, sources in participants.items()},
     }
@@ -57,15 +57,15 @@ def _probes(encoder: EncoderName, embeddings: dg.AssetsDefinition) -> dg.AssetsD
         tags=tags("summaries", "each-report"),
         metadata={
             "dagster/table_name": "probe_results",
-            **table(warehouse_columns(documented_columns(), ("probe_results", "participant_probe_results")), made_from),
+            **table(warehouse_columns(documented_columns(), ("probe_results", "participant_probe_results")), lineage),
         },
         pool="duckdb_writer",
         code_version="2",
     )
-    def probes(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
-        from accelkd.evaluation.report import probe_encoder
+    def probes(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
+        from accelkd.reports.report import probe_encoder
 
-        report = probe_encoder(lake, encoder)
+        report = probe_encoder(home, encoder)
         rows = [asdict(result) for result in report.results]
         people = [asdict(result) for result in report.participants]
         return dg.MaterializeResult(
@@ -113,14 +113,14 @@ accel_student_probes = _probes("accel_student", accel_student_embeddings)
     pool="duckdb_writer",
     code_version="1",
 )
-def retrieval(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
+def retrieval(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     """How often a segment's acceleration finds its own PPG among all candidates, and the reverse (paper, table 1).
 
     Held-out participants only, over bootstrapped pools, in the space of the projection heads and in the raw one.
     """
-    from accelkd.evaluation.report import retrieve_pairs
+    from accelkd.reports.report import retrieve_pairs
 
-    report = retrieve_pairs(lake)
+    report = retrieve_pairs(home)
     rows = [
         {"query": query, "key": key, "space": space, **asdict(result)}
         for (query, key, space), result in report.results.items()
@@ -154,11 +154,11 @@ def retrieval(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
     pool="duckdb_writer",
     code_version="1",
 )
-def embedding_map(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
+def embedding_map(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     """t-SNE maps of the same held-out segments by teacher and student, coloured by participant (paper, figure 3)."""
-    from accelkd.evaluation.report import map_embeddings
+    from accelkd.reports.report import map_embeddings
 
-    report = map_embeddings(lake)
+    report = map_embeddings(home)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(sha256_file(report.figure)),
         metadata={
@@ -179,11 +179,11 @@ def embedding_map(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
     pool="duckdb_writer",
     code_version="2",
 )
-def written_report(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
+def written_report(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     """`reports/report.md`: the cohort, the training, the probes and the retrieval, and what they were made from."""
-    from accelkd.evaluation.report import write_report
+    from accelkd.reports.report import write_report
 
-    path = write_report(lake)
+    path = write_report(home)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(sha256_file(path)),
         metadata={"dagster/uri": str(path), "report": dg.MetadataValue.md(path.read_text(encoding="utf-8"))},

@@ -6,8 +6,8 @@ import dagster as dg
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from accelkd.files import sha256_json
-from accelkd.lake import Lake
+from accelkd.home.files import sha256_json
+from accelkd.home.layout import Home
 from accelkd.warehouse.inspect import documented_columns
 from assets.metadata import figure, markdown_table, table, tags, warehouse_columns
 
@@ -28,12 +28,12 @@ class Reproduction(dg.Config):
     kinds={"pytorch", "duckdb", "markdown"},
     group_name="reports",
     owners=["team:research"],
-    tags=tags("summaries", "by-hand"),
+    tags=tags("summaries", "manual"),
     metadata=table(warehouse_columns(documented_columns(), _TABLES)),
     pool="training",
     code_version="1",
 )
-def reproduction(config: Reproduction, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
+def reproduction(config: Reproduction, home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     """`reproduction/REPRODUCTION.md`: every table, figure and claim of the paper, beside ours on a simulated cohort.
 
     Independent of the recordings that have arrived. Long: launch it by hand with the preset that you want; nothing else
@@ -44,14 +44,14 @@ def reproduction(config: Reproduction, lake: dg.ResourceParam[Lake]) -> dg.Mater
     from accelkd.warehouse.reproduction import load_reproduction
 
     outcome = reproduce(
-        lake,
+        home,
         preset(config.preset),
         only=config.only,
         workers=config.workers,
         budget_min=config.budget_min,
         command=f"asset reproduction, preset {config.preset}",
     )
-    rows = load_reproduction(lake)
+    rows = load_reproduction(home)
     folder = outcome.report.parent
     claims = pq.read_table(folder / "claims.parquet", columns=_SHOWN).to_pylist()
     pictures = {path.stem.replace("-", "_"): path for path in sorted((folder / "figures").glob("*.png"))}

@@ -2,12 +2,12 @@
 
 import dagster as dg
 
-from accelkd.files import sha256_file
-from accelkd.lake import Lake
+from accelkd.home.files import sha256_file
+from accelkd.home.layout import Home
+from accelkd.home.settings import Settings
 from accelkd.segments.schema import segment_schema
 from accelkd.segments.segment import segment_batch
 from accelkd.segments.store import SegmentStore
-from accelkd.settings import Settings
 from accelkd.warehouse.inspect import documented_columns
 from assets.metadata import arrow_columns, counts_table, figure, table, tags
 from assets.partitions import arrival_batches
@@ -30,7 +30,7 @@ _PPG = [f"raw_recordings.{name}" for name in ("ppg", "ppg_rate_hz", "dark", "dar
 _ACCEL = [f"raw_recordings.{name}" for name in ("accel", "accel_rate_hz", "accel_start_s")]
 _LABEL = [*_PPG, "raw_recordings.device_id"]
 _INTERVALS = [f"raw_recordings.{name}" for name in ("reference_beat_s", "reference_ibi_end_s", "reference_ibi_s")]
-MADE_FROM = {
+LINEAGE = {
     "segment_id": ["raw_recordings.recording_id"],
     **{name: [f"raw_recordings.{name}"] for name in ("recording_id", "participant_id", "device_id", "started_at")},
     "offset_s": [*_PPG[:2], *_ACCEL],
@@ -57,12 +57,12 @@ MADE_FROM = {
     group_name="segments",
     kinds={"rust", "arrow"},
     owners=["team:data-engineering"],
-    tags=tags("of-people", "each-batch"),
+    tags=tags("participant-level", "each-batch"),
     code_version="1",
-    metadata={"settings": "motion_gate, hop_s", **table(arrow_columns(segment_schema(1), COMMENTS), MADE_FROM)},
+    metadata={"settings": "motion_gate, hop_s", **table(arrow_columns(segment_schema(1), COMMENTS), LINEAGE)},
 )
 def segments(
-    context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], settings: dg.ResourceParam[Settings]
+    context: dg.AssetExecutionContext, home: dg.ResourceParam[Home], settings: dg.ResourceParam[Settings]
 ) -> dg.MaterializeResult[None]:
     """60 s segments of one batch: dark-subtracted, band-passed, resampled to 64 Hz, z-scored, labelled.
 
@@ -70,16 +70,16 @@ def segments(
     that break a rule, go to quarantine with their reason; the counts always add up. A picture of a few segments is
     written to the reports folder; it shows here only if nobody's signal is in it, that is if the batch is simulated.
     """
-    from accelkd.evaluation.examples import draw_examples
-    from accelkd.evaluation.figures import labels_figure
+    from accelkd.reports.examples import draw_examples
+    from accelkd.reports.figures import labels_figure
 
     batch_id = context.partition_key
-    counts = segment_batch(lake, batch_id, gate=settings.motion_gate, hop_s=settings.hop_s)
-    store = SegmentStore([lake.segments(batch_id)])
+    counts = segment_batch(home, batch_id, gate=settings.motion_gate, hop_s=settings.hop_s)
+    store = SegmentStore([home.segments(batch_id)])
     metadata: dict[str, dg.MetadataValue | str | int | float] = {
         "dagster/row_count": counts.segments,
-        "dagster/uri": str(lake.segments(batch_id)),
-        "quarantine_file": dg.MetadataValue.path(lake.quarantine(batch_id)),
+        "dagster/uri": str(home.segments(batch_id)),
+        "quarantine_file": dg.MetadataValue.path(home.quarantine(batch_id)),
         "participants": counts.participants,
         "seen": counts.seen,
         "quarantined": counts.quarantined,
@@ -89,14 +89,14 @@ def segments(
         "with_reference": counts.with_reference,
         "motion_gate": settings.motion_gate,
         # As wide as the batch's devices have channels
-        **table(arrow_columns(segment_schema(max(store.ppg_channels, 1)), COMMENTS), MADE_FROM),
+        **table(arrow_columns(segment_schema(max(store.ppg_channels, 1)), COMMENTS), LINEAGE),
     }
     for label in ("hr_bpm", "sdnn_ms", "rmssd_ms"):
         if (median := getattr(counts, f"{label}_median")) is not None:
             metadata[f"{label}_median"] = median
-    if examples := draw_examples(lake, batch_id):
+    if examples := draw_examples(home, batch_id):
         metadata["examples_file"] = dg.MetadataValue.path(examples.path)
         if examples.simulated:
             metadata["examples"] = figure(examples.path.read_bytes(), "a few segments, raw and processed")
         metadata["label_distributions"] = figure(labels_figure(store.metadata), "labels and motion")
-    return dg.MaterializeResult(data_version=dg.DataVersion(sha256_file(lake.segments(batch_id))), metadata=metadata)
+    return dg.MaterializeResult(data_version=dg.DataVersion(sha256_file(home.segments(batch_id))), metadata=metadata)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
 from accelkd.segments.schema import METADATA
 from accelkd.warehouse.inspect import Column, columns, documented_columns
 from accelkd.warehouse.load import load_batch, segments_artifact
@@ -22,7 +22,7 @@ BATCH_TABLES = ("batches", "demographics", "survey_targets", "segments", "quaran
     group_name="segments",
     kinds={"duckdb"},
     owners=["team:data-engineering"],
-    tags=tags("of-people", "each-batch"),
+    tags=tags("participant-level", "each-batch"),
     pool="duckdb_writer",
     code_version="1",
     metadata=table(
@@ -37,19 +37,19 @@ BATCH_TABLES = ("batches", "demographics", "survey_targets", "segments", "quaran
         },
     ),
 )
-def segment_tables(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
+def segment_tables(context: dg.AssetExecutionContext, home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     """Participants, segments (labels and quality, no signals) and quarantine counts of one batch, in the warehouse.
 
     Who the participants are comes from the batch's own `participants.parquet`, everything else from its recordings.
     """
-    loaded = load_batch(lake, context.partition_key)
+    loaded = load_batch(home, context.partition_key)
     if loaded.replaced:
         context.instance.delete_dynamic_partition(str(arrival_batches.name), loaded.replaced)
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(segments_artifact(lake, context.partition_key).version),
+        data_version=dg.DataVersion(segments_artifact(home, context.partition_key).version),
         metadata={
             "dagster/row_count": loaded.segments,
-            "dagster/uri": str(lake.staging),
+            "dagster/uri": str(home.staging),
             "participants": loaded.participants,
             "quarantined": loaded.quarantined,
             "replaced": loaded.replaced or "none",
@@ -82,18 +82,18 @@ def _published_from(published: Sequence[Column]) -> dict[str, list[str]]:
     group_name="warehouse",
     kinds={"duckdb"},
     owners=["team:data-engineering"],
-    tags=tags("of-people", "each-report"),
+    tags=tags("participant-level", "each-report"),
     metadata=table(warehouse_columns(documented_columns()), _published_from(documented_columns())),
     pool="duckdb_writer",
     code_version="1",
 )
-def published_warehouse(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
+def published_warehouse(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     """The DuckDB file that analysts open read-only: a copy of the staging file, put in place by one rename.
 
     A connection that is open keeps what it sees; the next one sees the new. Nobody ever waits.
     """
-    published = publish(lake)
-    found = columns(lake.published)
+    published = publish(home)
+    found = columns(home.published)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(published.content_version),
         metadata={

@@ -22,18 +22,18 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import extend_split
-from accelkd.current import decide
-from accelkd.evaluation.embed import embed_batch
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
+from accelkd.home.settings import Settings
+from accelkd.operations.embed import embed_batch
 from accelkd.recordings.simulator import simulate_batch
-from accelkd.settings import Settings
+from accelkd.registry.history import decide
 from accelkd.warehouse.load import load_batch, load_model, load_split
 from accelkd.warehouse.publish import publish
 from assets.partitions import arrival_batches
 from orchestration.catch_up import QUIET
 from orchestration.definitions import build_defs
 from orchestration.sensors import arrivals
-from tests.lakes import PPG_CHANNELS, checkpoint, land
+from tests.homes import PPG_CHANNELS, checkpoint, land
 
 REPOSITORY = Path(__file__).parents[1]
 BATCH_ASSETS = ("raw_recordings", "segments", "segment_tables", "ppg_teacher_embeddings", "accel_student_embeddings")
@@ -41,10 +41,10 @@ WHOLE = ("participant_split", "published_warehouse")
 
 
 @dataclass(frozen=True)
-class Home:
+class Bench:
     """A home with batches, and what was measured in it: CPU seconds, one number for each batch that arrived."""
 
-    lake: Lake
+    home: Home
     instance: dg.DagsterInstance
     tick_s: list[float] = field(default_factory=list)  # of the sensor
     run_s: list[float] = field(default_factory=list)  # of the new batch
@@ -59,67 +59,67 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as opened:
         homes = [prepare(Path(folder) / str(present), present, opened) for present in arguments.present]
         for number in range(arguments.rounds + 1):
-            for home in homes:  # in turn, so that a busy machine disturbs all alike
-                arrive(home, number)
+            for bench in homes:  # in turn, so that a busy machine disturbs all alike
+                arrive(bench, number)
     print("| batches present | tick (s) | run of the batch (s) | split and publishing, over all (s) |")
     print("|---|---|---|---|")
     own = []
-    for present, home in zip(arguments.present, homes, strict=True):
+    for present, bench in zip(arguments.present, homes, strict=True):
         # The first imports
-        tick_s, run_s, whole_s = (statistics.median(times[1:]) for times in (home.tick_s, home.run_s, home.whole_s))
+        tick_s, run_s, whole_s = (statistics.median(times[1:]) for times in (bench.tick_s, bench.run_s, bench.whole_s))
         own.append(tick_s + run_s)
         print(f"| {present} | {tick_s:.2f} | {run_s:.2f} | {whole_s:.2f} |")
     print(f"\nTick and run with the most present: {own[-1] / own[0]:.2f} × those with the fewest.")
 
 
-def prepare(root: Path, present: int, opened: ExitStack) -> Home:
+def prepare(root: Path, present: int, opened: ExitStack) -> Bench:
     """A home with so many batches, its instance open."""
-    lake = Lake(root)
+    home = Home(root)
     (root / "dagster").mkdir(parents=True)
     shutil.copy(REPOSITORY / "dagster.yaml", root / "dagster")
-    Settings(preset="smoke").save(lake)
+    Settings(preset="smoke").save(home)
     instance = opened.enter_context(dg.DagsterInstance.from_config(str(root / "dagster")))
-    fill(lake, instance, present)
-    return Home(lake, instance)
+    fill(home, instance, present)
+    return Bench(home, instance)
 
 
-def arrive(home: Home, number: int) -> None:
+def arrive(bench: Bench, number: int) -> None:
     """Land one more batch and do what follows from it."""
-    defs = build_defs(home.lake)
+    defs = build_defs(bench.home)
     job, whole = defs.resolve_job_def("per_batch"), defs.resolve_implicit_global_asset_job_def()
     name = f"new-{number}"
     simulate_batch(
-        home.lake.landing, name, participants=12, segments=4, seed=3, profile="easy", first_participant=12 * number
+        bench.home.landing, name, participants=12, segments=4, seed=3, profile="easy", first_participant=12 * number
     )
-    context = dg.build_sensor_context(home.instance, resources={"lake": home.lake})
-    home.tick_s.append(cpu_s(lambda: arrivals(context)))
-    home.instance.add_dynamic_partitions(str(arrival_batches.name), [name])
-    home.run_s.append(
-        cpu_s(lambda: job.execute_in_process(instance=home.instance, partition_key=name, run_config=QUIET))
+    context = dg.build_sensor_context(bench.instance, resources={"home": bench.home})
+    bench.tick_s.append(cpu_s(lambda: arrivals(context)))
+    bench.instance.add_dynamic_partitions(str(arrival_batches.name), [name])
+    bench.run_s.append(
+        cpu_s(lambda: job.execute_in_process(instance=bench.instance, partition_key=name, run_config=QUIET))
     )
     keys = [dg.AssetKey(asset) for asset in WHOLE]
-    home.whole_s.append(
-        cpu_s(lambda: whole.execute_in_process(instance=home.instance, asset_selection=keys, run_config=QUIET))
+    bench.whole_s.append(
+        cpu_s(lambda: whole.execute_in_process(instance=bench.instance, asset_selection=keys, run_config=QUIET))
     )
 
 
-def fill(lake: Lake, instance: dg.DagsterInstance, present: int) -> None:
+def fill(home: Home, instance: dg.DagsterInstance, present: int) -> None:
     """Batches that are loaded, split and embedded, and known to Dagster."""
     names = [f"b{number:04d}" for number in range(present)]
     for name in names:
-        land(lake, name, [f"{name}-p{i}" for i in range(4)], ppg_channels=PPG_CHANNELS)
-        load_batch(lake, name)
-    extend_split(lake.split, segmented_participants(lake, names))
-    load_split(lake)
-    teacher = checkpoint(lake, "ppg_teacher")
-    student = checkpoint(lake, "accel_student", teacher=teacher)
+        land(home, name, [f"{name}-p{i}" for i in range(4)], ppg_channels=PPG_CHANNELS)
+        load_batch(home, name)
+    extend_split(home.split, segmented_participants(home, names))
+    load_split(home)
+    teacher = checkpoint(home, "ppg_teacher")
+    student = checkpoint(home, "accel_student", teacher=teacher)
     for encoder, model_id in (("ppg_teacher", teacher), ("accel_student", student)):
-        load_model(lake, encoder, model_id, names)
-    decide(lake, "promoted", {"ppg_teacher": teacher, "accel_student": student}, "benchmark")
+        load_model(home, encoder, model_id, names)
+    decide(home, "promoted", {"ppg_teacher": teacher, "accel_student": student}, "benchmark")
     for name in names:
-        embed_batch(lake, "ppg_teacher", name)
-        embed_batch(lake, "accel_student", name)
-    publish(lake)
+        embed_batch(home, "ppg_teacher", name)
+        embed_batch(home, "accel_student", name)
+    publish(home)
     instance.add_dynamic_partitions(str(arrival_batches.name), names)
     for name in names:
         for asset in BATCH_ASSETS:

@@ -12,10 +12,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from accelkd.cohort.curation import segmented_batches
-from accelkd.evaluation.drift import embedding_drift, segment_drift
-from accelkd.evaluation.embed import embed_batch
-from accelkd.lake import Lake
+from accelkd.cohort.training_set import segmented_batches
+from accelkd.home.layout import Home
+from accelkd.operations.drift import embedding_drift, segment_drift
+from accelkd.operations.embed import embed_batch
 from accelkd.recordings.simulator import simulate_batch
 from accelkd.segments.segment import segment_batch
 from accelkd.warehouse.load import load_batch
@@ -25,12 +25,12 @@ PEOPLE = 24
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        lake = Lake(Path(shutil.copytree(Lake.from_environment().root, Path(scratch) / "home")))
-        batches = list(segmented_batches(lake))
+        home = Home(Path(shutil.copytree(Home.from_environment().root, Path(scratch) / "home")))
+        batches = list(segmented_batches(home))
         for number, profile in enumerate(("easy", "realistic", "hard")):
             batches.append(batch := f"other-{profile}")
             simulate_batch(
-                lake.landing,
+                home.landing,
                 batch,
                 participants=PEOPLE,
                 segments=8,
@@ -38,13 +38,13 @@ def main() -> None:
                 profile=profile,
                 first_participant=400 + 100 * number,
             )
-            segment_batch(lake, batch)
-            load_batch(lake, batch)
+            segment_batch(home, batch)
+            load_batch(home, batch)
             for encoder in ("ppg_teacher", "accel_student"):
-                embed_batch(lake, encoder, batch)
+                embed_batch(home, encoder, batch)
         for batch in batches:
-            segments = segment_drift(lake, batch)
-            embeddings = {name: embedding_drift(lake, name, batch) for name in ("ppg_teacher", "accel_student")}
+            segments = segment_drift(home, batch)
+            embeddings = {name: embedding_drift(home, name, batch) for name in ("ppg_teacher", "accel_student")}
             largest = max(segments, key=lambda drift: drift.difference)
             shifts = [f"{name} {drift.difference:.2f}" for name, drift in embeddings.items() if drift]
             drifted = [drift.quantity for drift in segments if drift.drifted]

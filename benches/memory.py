@@ -18,7 +18,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
 from accelkd.recordings.simulator import simulate_batch
 from accelkd.warehouse.staging import staging_lock
 from tests.e2e.ui import dagster_dev
@@ -42,14 +42,14 @@ def main() -> None:
     parser.add_argument("--participants", type=int, default=96, help="of a batch, with eight minutes each")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        lake = Lake(Path(shutil.copytree(Lake.from_environment().root, Path(scratch) / "home")))
-        settings = lake.root / "dagster" / "dagster.yaml"
+        home = Home(Path(shutil.copytree(Home.from_environment().root, Path(scratch) / "home")))
+        settings = home.root / "dagster" / "dagster.yaml"
         text = settings.read_text(encoding="utf-8")
         settings.write_text(
             re.sub(r"max_concurrent_runs: \d+", f"max_concurrent_runs: {arguments.batches}", text), encoding="utf-8"
         )
         names = [f"memory-{number}" for number in range(arguments.batches)]
-        waiting = Lake(Path(scratch) / "waiting")
+        waiting = Home(Path(scratch) / "waiting")
         for number, name in enumerate(names):
             simulate_batch(
                 waiting.landing,
@@ -61,12 +61,12 @@ def main() -> None:
                 first_participant=1000 + number * arguments.participants,
                 processes=2,
             )
-        with dagster_dev(lake, lake.root / "dagster"):
+        with dagster_dev(home, home.root / "dagster"):
             for name in names:  # all at once
-                waiting.batch(name).rename(lake.batch(name))
-            with staging_lock(lake):
-                samples = watch(lake, names, "segments")
-            samples += watch(lake, names, "accel_student_embeddings")
+                waiting.batch(name).rename(home.batch(name))
+            with staging_lock(home):
+                samples = watch(home, names, "segments")
+            samples += watch(home, names, "accel_student_embeddings")
     print("| | processes | anonymous (MB) | proportional (MB) |", "|---|---|---|---|", sep="\n")
     for what, key in (("most anonymous", "anonymous_mb"), ("most proportional", "proportional_mb")):
         most = max(samples, key=lambda held: getattr(held, key))
@@ -74,24 +74,24 @@ def main() -> None:
     print(f"\nThe most of {len(samples)} samples. Processes are runs, and those that they embed in.")
 
 
-def watch(lake: Lake, names: list[str], asset: str) -> list[Held]:
+def watch(home: Home, names: list[str], asset: str) -> list[Held]:
     """Samples until every batch has the asset."""
     samples: list[Held] = []
     deadline = time.monotonic() + LIMIT_S
-    with dg.DagsterInstance.from_config(str(lake.root / "dagster")) as instance:
+    with dg.DagsterInstance.from_config(str(home.root / "dagster")) as instance:
         while not set(names) <= instance.get_materialized_partitions(dg.AssetKey(asset)):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the batches did not get {asset} in time")
             asked = time.monotonic()
             while time.monotonic() - asked < 5:  # asking costs time of the cores that the runs need
-                samples.append(held_by_runs(lake))
+                samples.append(held_by_runs(home))
                 time.sleep(PAUSE_S)
     return samples
 
 
-def held_by_runs(lake: Lake) -> Held:
+def held_by_runs(home: Home) -> Held:
     """What the processes that work on the home's runs hold now, with the processes that they started."""
-    home = f"DAGSTER_HOME={lake.root / 'dagster'}".encode()
+    home = f"DAGSTER_HOME={home.root / 'dagster'}".encode()
     processes, anonymous_kb, proportional_kb = 0, 0, 0
     for folder in Path("/proc").glob("[0-9]*"):
         try:

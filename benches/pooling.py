@@ -15,9 +15,9 @@ import numpy.typing as npt
 import torch
 from sklearn.linear_model import RidgeCV
 
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
 from accelkd.models.transformer import Encoder
-from accelkd.reproduction.cohort import SEGMENT_TARGETS, Cohort, Versions, cohort_lake, read_cohort
+from accelkd.reproduction.cohort import SEGMENT_TARGETS, Cohort, Versions, cohort_home, read_cohort
 from accelkd.reproduction.experiments import preset
 from accelkd.training.checkpoint import load_encoder
 
@@ -40,11 +40,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", default="small", help="of the reproduction that lies in the home")
     chosen = preset(parser.parse_args().preset)
-    home = Lake.from_environment()
-    lake = cohort_lake(home, chosen.cohort)
-    cohort = read_cohort(lake, chosen.cohort, Versions("", ""))  # nothing is written that would carry them
+    home = Home.from_environment()
+    nested_home = cohort_home(home, chosen.cohort)
+    cohort = read_cohort(nested_home, chosen.cohort, Versions("", ""))  # nothing is written that would carry them
     record = home.root / "reproduction" / "experiments" / f"ppg-mae-{chosen.seeds[0]}" / "run.json"
-    encoder, _ = load_encoder(lake.root / json.loads(record.read_text(encoding="utf-8"))["checkpoint"])
+    encoder, _ = load_encoder(nested_home.root / json.loads(record.read_text(encoding="utf-8"))["checkpoint"])
     if not isinstance(encoder, Encoder):
         raise TypeError("ppg-mae is no Transformer")
     features = statistics(encoder, cohort)

@@ -16,11 +16,11 @@ import duckdb
 import numpy as np
 
 from accelkd.evaluation.probes import TARGETS, LabelledEmbeddings, probe_segments
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
+from accelkd.home.settings import MotionGate, PresetName, Settings
 from accelkd.recordings.ingest import ingest
 from accelkd.segments.segment import segment_batch
 from accelkd.segments.store import SegmentStore
-from accelkd.settings import MotionGate, PresetName, Settings
 from orchestration.catch_up import catch_up
 
 FOLDERS = {
@@ -35,17 +35,17 @@ GATES: tuple[MotionGate, ...] = ("strict", "loose", "off")
 
 def segments_and_labels(data: Path, home: Path) -> None:
     """Ingest every device, cut segments with every gate, compare the labels with what travelled along."""
-    lake = Lake(home / "devices")
+    home = Home(home / "devices")
     for device, folder in FOLDERS.items():
-        ingest(device, data / folder, lake.landing, device)
+        ingest(device, data / folder, home.landing, device)
     print("| device | gate | windows | segments | good labels | HR MAE (bpm) | RMSSD MAE (ms) | time (s) |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for device in FOLDERS:
         for gate in GATES:
             started = time.perf_counter()
-            counts = segment_batch(lake, device, gate=gate)
+            counts = segment_batch(home, device, gate=gate)
             took_s = time.perf_counter() - started
-            metadata = SegmentStore([lake.segments(device)]).metadata
+            metadata = SegmentStore([home.segments(device)]).metadata
             errors = []
             for label in ("hr_bpm", "rmssd_ms"):
                 ours, theirs = (
@@ -61,19 +61,19 @@ def segments_and_labels(data: Path, home: Path) -> None:
 
 def whole_chain(data: Path, home: Path, preset: PresetName) -> None:
     """Sixteen people with an Empatica E4, loose gate, through every asset."""
-    lake = Lake(home / "e4")
-    Settings(preset=preset, motion_gate="loose").save(lake)
+    home = Home(home / "e4")
+    Settings(preset=preset, motion_gate="loose").save(home)
     started = time.perf_counter()
-    ingest("e4", data / FOLDERS["e4"], lake.landing, "stress-predict")
-    dagster_home = lake.root / "dagster"
+    ingest("e4", data / FOLDERS["e4"], home.landing, "stress-predict")
+    dagster_home = home.root / "dagster"
     dagster_home.mkdir(exist_ok=True)
     with dg.DagsterInstance.local_temp(str(dagster_home)) as instance:
-        outcome = catch_up(lake, instance)
+        outcome = catch_up(home, instance)
     assert not outcome.failed, outcome.failed
     print(f"\nWhole chain: {time.perf_counter() - started:.0f} s, preset {preset}\n")
     print("| encoder | target | MAE | constant | Pearson R | fitted on | measured on |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    with duckdb.connect(str(lake.published), read_only=True) as connection:
+    with duckdb.connect(str(home.published), read_only=True) as connection:
         for encoder in ("ppg_teacher", "accel_student"):
             rows = connection.sql(
                 f"SELECT embedding, participant_id, split, reference_hr_bpm, {', '.join(TARGETS)} "

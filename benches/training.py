@@ -23,7 +23,7 @@ def measure() -> None:
     import numpy as np
     import pyarrow.parquet as pq
 
-    from accelkd.lake import Lake
+    from accelkd.home.layout import Home
     from accelkd.recordings.simulator import simulate_batch
     from accelkd.segments.segment import segment_batch
     from accelkd.segments.store import SegmentStore
@@ -31,10 +31,10 @@ def measure() -> None:
     from accelkd.training.runs import train_encoder
 
     with tempfile.TemporaryDirectory() as folder:
-        lake = Lake(Path(folder))
-        simulate_batch(lake.landing, "bench", participants=64, segments=4, seed=1, profile="easy")
-        segment_batch(lake, "bench")
-        store = SegmentStore([lake.segments("bench")])
+        home = Home(Path(folder))
+        simulate_batch(home.landing, "bench", participants=64, segments=4, seed=1, profile="easy")
+        segment_batch(home, "bench")
+        store = SegmentStore([home.segments("bench")])
         rows, chosen = np.arange(len(store)), preset("demo")
         short = {"log_every": 5}
         teacher = replace(
@@ -44,8 +44,8 @@ def measure() -> None:
             chosen.student, optimisation=replace(chosen.student.optimisation, steps=STUDENT_STEPS, **short)
         )
         versions = {"data_version": "bench", "split_version": "bench"}
-        first = train_encoder(store, rows, teacher, lake.root / "teacher", name="teacher", **versions)
-        second = train_encoder(store, rows, student, lake.root / "student", name="student", **versions, teacher=first)
+        first = train_encoder(store, rows, teacher, home.root / "teacher", name="teacher", **versions)
+        second = train_encoder(store, rows, student, home.root / "student", name="student", **versions, teacher=first)
         for checkpoint, config in ((first, teacher), (second, student)):
             rates = pq.read_table(checkpoint / "training.parquet").column("segments_per_s").to_numpy()
             print(f"{1e3 * config.optimisation.batch_size / np.median(rates):.0f}", end=" | ")

@@ -22,8 +22,8 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from accelkd.lake import Lake
-from accelkd.warehouse.load import load_embeddings
+from accelkd.home.layout import Home
+from accelkd.warehouse.embeddings import load_embeddings
 from accelkd.warehouse.provenance import Artifact, record
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.staging import staging
@@ -33,13 +33,13 @@ PER_PARTICIPANT = 100
 ENCODER = "accel_student"
 
 
-def load(lake: Lake, model_id: str, batch_id: str, segments: int) -> float:
+def load(home: Home, model_id: str, batch_id: str, segments: int) -> float:
     """Load one batch of noise; seconds that the embeddings took."""
     rng = np.random.default_rng([*f"{model_id}{batch_id}".encode()])
     ids = [hashlib.sha256(f"{batch_id} {i}".encode()).hexdigest()[:16] for i in range(segments)]
     people = [f"{batch_id}-{i // PER_PARTICIPANT:05d}" for i in range(segments)]
     facts = pa.table({"segment_id": ids, "participant_id": people, "hr_bpm": rng.uniform(50, 100, segments)})
-    with staging(lake) as connection:
+    with staging(home) as connection:
         connection.execute("DELETE FROM segments WHERE batch_id = ?", [batch_id])
         connection.register("arriving", facts)
         connection.execute(
@@ -51,12 +51,12 @@ def load(lake: Lake, model_id: str, batch_id: str, segments: int) -> float:
         record(connection, Artifact("segments", batch_id, "0" * 64), [])
     matrix = rng.standard_normal((segments, WIDTH), np.float32)
     started = time.perf_counter()
-    load_embeddings(lake, ENCODER, model_id, batch_id, ids, people, matrix)
+    load_embeddings(home, ENCODER, model_id, batch_id, ids, people, matrix)
     return time.perf_counter() - started
 
 
-def add_model(lake: Lake, model_id: str) -> None:
-    with staging(lake) as connection:
+def add_model(home: Home, model_id: str) -> None:
+    with staging(home) as connection:
         connection.execute(
             "INSERT INTO models (encoder, model_id, modality, channels, embedding_dim, parameters, split_version, "
             "config, metrics) VALUES (?, ?, 'accel', 3, ?, 0, '', '{}', '{}')",
@@ -95,11 +95,11 @@ def read_repeatedly(published: Path, stop: Event, results: mp.Queue[tuple[list[f
     results.put((opening, asking, failed))
 
 
-def read_beside(lake: Lake, work: Callable[[], object]) -> tuple[list[float], list[float], int]:
+def read_beside(home: Home, work: Callable[[], object]) -> tuple[list[float], list[float], int]:
     """What a reader in another process sees while `work` runs here."""
     stop: Event = mp.Event()
     results: mp.Queue[tuple[list[float], list[float], int]] = mp.Queue()
-    reader = mp.Process(target=read_repeatedly, args=(lake.published, stop, results))
+    reader = mp.Process(target=read_repeatedly, args=(home.published, stop, results))
     reader.start()
     work()
     stop.set()
@@ -114,19 +114,19 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=20_000, help="segments of a batch")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        lake = Lake(Path(folder))
-        with staging(lake):
+        home = Home(Path(folder))
+        with staging(home):
             pass
-        add_model(lake, "first")
+        add_model(home, "first")
         batches = [f"b{i:03d}" for i in range(arguments.segments // arguments.batch)]
-        seconds = [load(lake, "first", batch_id, arguments.batch) for batch_id in batches]
+        seconds = [load(home, "first", batch_id, arguments.batch) for batch_id in batches]
         rows = [
             ("loading a batch, the first five", statistics.median(seconds[:5])),
             ("loading a batch, the last five", statistics.median(seconds[-5:])),
-            ("publishing", median_s(lambda: publish(lake), 3)),
+            ("publishing", median_s(lambda: publish(home), 3)),
         ]
-        size = lake.published.stat().st_size
-        with duckdb.connect(str(lake.published), read_only=True) as connection:
+        size = home.published.stat().st_size
+        with duckdb.connect(str(home.published), read_only=True) as connection:
             (segment,) = connection.execute("SELECT min(segment_id) FROM segments").fetchall()[0]
 
             def search() -> object:
@@ -141,15 +141,15 @@ def main() -> None:
             rows.append(("exact top 10", median_s(search, 9)))
             rows.append((f"mean of every participant ({arguments.segments // PER_PARTICIPANT:,})", median_s(means, 3)))
 
-        alone = read_beside(lake, lambda: time.sleep(10))
-        beside = read_beside(lake, lambda: [load(lake, "first", batch_id, arguments.batch) for batch_id in batches[:8]])
-        publishing = read_beside(lake, lambda: publish(lake))
+        alone = read_beside(home, lambda: time.sleep(10))
+        beside = read_beside(home, lambda: [load(home, "first", batch_id, arguments.batch) for batch_id in batches[:8]])
+        publishing = read_beside(home, lambda: publish(home))
 
-        add_model(lake, "second")
+        add_model(home, "second")
         for batch_id in batches:
-            load(lake, "second", batch_id, arguments.batch)
-        rows.append(("publishing after a new model was swapped in", median_s(lambda: publish(lake), 1)))
-        again = lake.published.stat().st_size
+            load(home, "second", batch_id, arguments.batch)
+        rows.append(("publishing after a new model was swapped in", median_s(lambda: publish(home), 1)))
+        again = home.published.stat().st_size
 
     print(f"{arguments.segments:,} × {WIDTH} embeddings, batches of {arguments.batch:,}; {os.cpu_count()} cores\n")
     print("| | seconds |\n|---|---|")

@@ -7,25 +7,24 @@ one partition at a time, on the instance in DAGSTER_HOME, so the UI shows them l
 from __future__ import annotations
 
 import argparse
-import fcntl
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 import dagster as dg
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
-from accelkd.at_work import at_work
-from accelkd.files import sweep
-from accelkd.lake import Lake
+from accelkd.home.files import sweep
+from accelkd.home.layout import Home
+from accelkd.home.locks import file_lock, shared_lock
 from accelkd.recordings.arrivals import arrived_batches, refused, refused_unchanged
 from accelkd.warehouse.staging import readable
 from assets.partitions import arrival_batches
 from orchestration.definitions import build_defs
 from orchestration.freshness import Freshness
-from orchestration.promotions import tell_of_promotions
+from orchestration.promotions import report_promotions
 
 CATCH_UP = {"accelkd/catch_up": "true"}  # tag of its runs
 UNFINISHED = [status for status in dg.DagsterRunStatus if status not in FINISHED_STATUSES]
@@ -41,7 +40,7 @@ class Outcome:
     skipped: list[tuple[str, str | None]] = field(default_factory=list)  # because something upstream failed
 
 
-def catch_up(lake: Lake, instance: dg.DagsterInstance, *, retrain: bool = True) -> Outcome:
+def catch_up(home: Home, instance: dg.DagsterInstance, *, retrain: bool = True) -> Outcome:
     """Materialize everything missing or stale, upstream first; one failure never stops what does not depend on it.
 
     With `retrain` off, encoders that exist stay as they are: an arriving batch is embedded by the current ones. A
@@ -49,33 +48,33 @@ def catch_up(lake: Lake, instance: dg.DagsterInstance, *, retrain: bool = True) 
     that was killed left unfinished is done again. After one that failed or was killed the whole staging file is read,
     and made anew if it is damaged.
     """
-    with _alone(lake):
-        _bury_the_dead(instance)
-        sweep(lake.root)
-        unfinished = lake.root / ".catch_up.unfinished"  # until an end without a failure
-        if lake.published.exists() and not (readable(lake) if unfinished.exists() else lake.staging.exists()):
-            from accelkd.rebuild import rebuild_warehouse  # imports torch
+    with _catch_up_lock(home):
+        _fail_orphaned_runs(instance)
+        sweep(home.root)
+        unfinished = home.root / ".catch_up.unfinished"  # until an end without a failure
+        if home.published.exists() and not (readable(home) if unfinished.exists() else home.staging.exists()):
+            from accelkd.operations.rebuild import rebuild_warehouse  # imports torch
 
-            print(f"  {lake.staging.name} is damaged or gone: the warehouse is made anew", flush=True)
-            with at_work(lake):
-                rebuild_warehouse(lake)
+            print(f"  {home.staging.name} is damaged or gone: the warehouse is made anew", flush=True)
+            with shared_lock(home):
+                rebuild_warehouse(home)
         unfinished.touch()
-        outcome = _catch_up(lake, instance, retrain)
+        outcome = _catch_up(home, instance, retrain)
         if not outcome.failed:
             unfinished.unlink()
         return outcome
 
 
-def _catch_up(lake: Lake, instance: dg.DagsterInstance, retrain: bool) -> Outcome:
-    defs = build_defs(lake)
+def _catch_up(home: Home, instance: dg.DagsterInstance, retrain: bool) -> Outcome:
+    defs = build_defs(home)
     graph = defs.resolve_asset_graph()
     job = defs.resolve_implicit_global_asset_job_def()
     name = str(arrival_batches.name)
-    instance.add_dynamic_partitions(name, arrived_batches(lake))
-    tell_of_promotions(lake, instance)
-    waiting = refused_unchanged(lake)
+    instance.add_dynamic_partitions(name, arrived_batches(home))
+    report_promotions(home, instance)
+    waiting = refused_unchanged(home)
     for batch_id in sorted(waiting):
-        print(f"  refused  {batch_id}: {refused(lake)[batch_id].reasons[0]}", flush=True)
+        print(f"  refused  {batch_id}: {refused(home)[batch_id].reasons[0]}", flush=True)
     batches = [batch_id for batch_id in instance.get_dynamic_partitions(name) if batch_id not in waiting]
     outcome = Outcome()
     for key in graph.toposorted_asset_keys:
@@ -83,7 +82,7 @@ def _catch_up(lake: Lake, instance: dg.DagsterInstance, retrain: bool) -> Outcom
         for partition in batches if asset.is_partitioned else [None]:
             if partition is not None and not instance.has_dynamic_partition(name, partition):
                 continue  # a correction has just replaced it
-            if not Freshness(lake, instance, graph).is_due(key, partition, retrain=retrain):
+            if not Freshness(home, instance, graph).is_due(key, partition, retrain=retrain):
                 continue
             step = (key.to_user_string(), partition)
             broken = {parent for parent, where in _broken(outcome) if where is None or where == partition}
@@ -106,24 +105,19 @@ def _catch_up(lake: Lake, instance: dg.DagsterInstance, retrain: bool) -> Outcom
 
 
 @contextmanager
-def opened_instance(lake: Lake) -> Iterator[dg.DagsterInstance]:
+def opened_instance(home: Home) -> Iterator[dg.DagsterInstance]:
     """The instance in DAGSTER_HOME. Who opens it first makes its tables, which two at the same moment cannot."""
-    with _alone(lake):
+    with _catch_up_lock(home):
         instance = dg.DagsterInstance.get()
     with instance:
         yield instance
 
 
-@contextmanager
-def _alone(lake: Lake) -> Iterator[None]:
-    """Hold the home's lock for catch-ups; the kernel lets go of it when the process dies."""
-    lake.root.mkdir(parents=True, exist_ok=True)
-    with (lake.root / ".catch_up.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _catch_up_lock(home: Home) -> AbstractContextManager[None]:
+    return file_lock(home.root / ".catch_up.lock")
 
 
-def _bury_the_dead(instance: dg.DagsterInstance) -> None:
+def _fail_orphaned_runs(instance: dg.DagsterInstance) -> None:
     """Fail the runs of a catch-up that was killed, so that they are done again, and free their places in the pools.
 
     Nobody else would: Dagster would wait for the place of a dead process for ever.
@@ -151,9 +145,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m orchestration.catch_up", description=__doc__)
     parser.add_argument("--keep-encoders", action="store_true", help="do not retrain encoders that exist")
     arguments = parser.parse_args()
-    lake = Lake.from_environment()
-    with opened_instance(lake) as instance:
-        outcome = catch_up(lake, instance, retrain=not arguments.keep_encoders)
+    home = Home.from_environment()
+    with opened_instance(home) as instance:
+        outcome = catch_up(home, instance, retrain=not arguments.keep_encoders)
     print(
         f"{len(outcome.materialized)} materialized, {len(outcome.failed)} failed, "
         f"{len(outcome.skipped)} skipped because something upstream failed"

@@ -1,4 +1,4 @@
-"""Everything that Dagster loads. Tests build their own with another lake and other settings."""
+"""Everything that Dagster loads. Tests build their own with another home and other settings."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import asdict, replace
 
 import dagster as dg
 
-from accelkd.at_work import at_work
-from accelkd.files import sha256_json
-from accelkd.lake import Lake
-from accelkd.settings import Settings
+from accelkd.home.files import sha256_json
+from accelkd.home.layout import Home
+from accelkd.home.locks import shared_lock
+from accelkd.home.settings import Settings
 from assets import checks, cohort, embeddings, encoders, recordings, reports, reproduction, segments, warehouse
 from orchestration.automation import CONDITIONS, follow_changes
 from orchestration.jobs import jobs, schedules
@@ -19,9 +19,9 @@ from orchestration.sensors import sensors
 STAGES = [recordings, segments, cohort, encoders, embeddings, warehouse, reports, reproduction]
 
 
-def build_defs(lake: Lake) -> dg.Definitions:
+def build_defs(home: Home) -> dg.Definitions:
     """Definitions over one home. A changed setting shows as a new code version of the assets that it touches."""
-    settings = Settings.load(lake)
+    settings = Settings.load(home)
 
     def versioned(spec: dg.AssetSpec) -> dg.AssetSpec:
         spec = spec.replace_attributes(automation_condition=CONDITIONS.get(str(spec.group_name)))
@@ -30,12 +30,12 @@ def build_defs(lake: Lake) -> dg.Definitions:
         return spec.replace_attributes(code_version=f"{spec.code_version}+{sha256_json(used)[:8]}") if used else spec
 
     @dg.resource
-    def of_run(context: dg.InitResourceContext) -> Iterator[Lake]:
+    def of_run(context: dg.InitResourceContext) -> Iterator[Home]:
         if context.run is None:  # a sensor's tick
-            yield lake
+            yield home
             return
-        with at_work(lake):
-            yield replace(lake, run_id=context.run.run_id)
+        with shared_lock(home):
+            yield replace(home, run_id=context.run.run_id)
 
     stages = [asset for asset in dg.load_assets_from_modules(STAGES) if isinstance(asset, dg.AssetsDefinition)]
     return dg.Definitions(
@@ -44,9 +44,9 @@ def build_defs(lake: Lake) -> dg.Definitions:
         jobs=jobs,
         sensors=[*sensors, follow_changes],
         schedules=schedules,
-        resources={"lake": of_run, "settings": settings},
+        resources={"home": of_run, "settings": settings},
         executor=dg.in_process_executor,  # a process per step would import torch again each time
     )
 
 
-defs = build_defs(Lake.from_environment())
+defs = build_defs(Home.from_environment())

@@ -6,9 +6,9 @@ import os
 import sys
 import time
 
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
+from accelkd.home.settings import Settings
 from accelkd.recordings.simulator import simulate_batch
-from accelkd.settings import Settings
 from accelkd.warehouse.summary import summary
 from orchestration.catch_up import catch_up, opened_instance
 
@@ -20,13 +20,13 @@ DELIVERIES = (("demo-2026-01", 0, 96, 64), ("demo-2026-02", 96, 96, 64), ("demo-
 
 def main() -> int:
     started = time.monotonic()
-    lake = Lake.from_environment()
-    Settings(preset="demo").save(lake)
+    home = Home.from_environment()
+    Settings(preset="demo").save(home)
     print("Simulating the cohort", flush=True)
     for batch_id, first, participants, rate_hz in DELIVERIES:
-        if not lake.batch(batch_id).exists():
+        if not home.batch(batch_id).exists():
             simulate_batch(
-                lake.landing,
+                home.landing,
                 batch_id,
                 participants=participants,
                 segments=SEGMENTS_PER_PARTICIPANT,
@@ -37,16 +37,16 @@ def main() -> int:
                 processes=os.cpu_count() or 1,
             )
     print("Materializing what is missing or stale", flush=True)
-    with opened_instance(lake) as instance:
-        outcome = catch_up(lake, instance)
+    with opened_instance(home) as instance:
+        outcome = catch_up(home, instance)
     if outcome.failed:
         print(f"FAILED: {', '.join(name for name, _ in outcome.failed)}", file=sys.stderr)
         return 1
-    print(f"\n{summary(lake.published)}\n")
+    print(f"\n{summary(home.published)}\n")
     print(f"Took {time.monotonic() - started:.0f} s. Where to look next:")
     print("  make ui                                    the asset graph, its figures and checks")
-    print(f"  duckdb -readonly {os.path.relpath(lake.published)}")
-    print(f"  {os.path.relpath(lake.reports / 'report.md')}")
+    print(f"  duckdb -readonly {os.path.relpath(home.published)}")
+    print(f"  {os.path.relpath(home.reports / 'report.md')}")
     return 0
 
 

@@ -19,8 +19,8 @@ from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.loader import LoadingContextForTest
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
-from accelkd.current import STUDENT, TEACHER, can_replace_what_is_in_use, candidate_is_damaged
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
+from accelkd.registry.history import STUDENT, TEACHER, can_replace_damaged_pair, candidate_is_damaged
 
 Step = tuple[dg.AssetKey, str | None]  # an asset, and its partition if it has partitions
 TRAINING = frozenset({TEACHER, STUDENT})  # has a schedule of its own
@@ -30,7 +30,7 @@ TRAINING = frozenset({TEACHER, STUDENT})  # has a schedule of its own
 class Freshness:
     """Looks at one state of a home and its instance; a new one is needed after every run, because it remembers."""
 
-    lake: Lake
+    home: Home
     instance: dg.DagsterInstance
     graph: BaseAssetGraph[Any]
 
@@ -53,7 +53,7 @@ class Freshness:
         """Whether an asset is missing, damaged or stale, or failed; what else happened in its run does not matter."""
         # Dagster's own notion of stale (code version or upstream data version changed), as its UI shows it; it has no
         # public door yet.
-        if self.graph.get(key).tags.get("cadence") == "by-hand":
+        if self.graph.get(key).tags.get("cadence") == "manual":
             return False
         resolver = resolver or CachingStaleStatusResolver(
             self.instance, self.graph, LoadingContextForTest(self.instance)
@@ -64,12 +64,12 @@ class Freshness:
         stale = status is StaleStatus.STALE or (partition is None and self._read_something_else(key))
         name = key.to_user_string()
         if name in TRAINING:
-            damaged = {encoder for encoder in (TEACHER, STUDENT) if candidate_is_damaged(self.lake, encoder)}
+            damaged = {encoder for encoder in (TEACHER, STUDENT) if candidate_is_damaged(self.home, encoder)}
             if name in damaged:
                 return True
             if not retrain:  # unless the other one will come back as another model
                 return stale and bool(damaged)
-        if name == "encoders_in_use" and can_replace_what_is_in_use(self.lake):
+        if name == "promoted_encoders" and can_replace_damaged_pair(self.home):
             return True
         return stale or self._failed(key, partition)
 

@@ -14,14 +14,14 @@ from dagster._core.storage.tags import PARTITION_NAME_TAG
 from dagster._core.utils import make_new_backfill_id
 from pydantic import Field
 
-from accelkd.current import current_models
-from accelkd.lake import Lake
-from accelkd.promotion import roll_back
+from accelkd.home.layout import Home
+from accelkd.operations.promote import roll_back
 from accelkd.recordings.arrivals import refused_unchanged
+from accelkd.registry.history import promoted_models
 from assets.partitions import arrival_batches
 from orchestration.automation import HOUR_S
 from orchestration.freshness import Freshness
-from orchestration.promotions import tell_of_promotions
+from orchestration.promotions import report_promotions
 
 NIGHTLY = "accelkd/nightly"  # tag of the backfills
 WITHOUT_ENCODERS = ("recordings", "segments", "cohort")  # groups that need none
@@ -40,13 +40,13 @@ retrain = dg.define_asset_job(
 )
 report = dg.define_asset_job(
     "report",
-    selection=dg.AssetSelection.groups("reports", "warehouse") - dg.AssetSelection.tag("cadence", "by-hand"),
+    selection=dg.AssetSelection.groups("reports", "warehouse") - dg.AssetSelection.tag("cadence", "manual"),
     description="Probe, retrieve, project; publish the DuckDB file and the written report.",
     tags={"dagster/max_runtime": str(12 * HOUR_S)},
 )
 
 
-def request_catch_up(lake: Lake, instance: dg.DagsterInstance, graph: BaseAssetGraph[Any]) -> tuple[str, int] | None:
+def request_catch_up(home: Home, instance: dg.DagsterInstance, graph: BaseAssetGraph[Any]) -> tuple[str, int] | None:
     """Request one backfill of everything missing or stale but trainings: its id and size, or None if all is fresh.
 
     Batches that a run works on, and those that were refused and have not changed, are left alone. Returns an earlier
@@ -55,12 +55,12 @@ def request_catch_up(lake: Lake, instance: dg.DagsterInstance, graph: BaseAssetG
     for earlier in instance.get_backfills(BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED])):
         if NIGHTLY in earlier.tags:
             return earlier.backfill_id, 0
-    tell_of_promotions(lake, instance)
+    report_promotions(home, instance)
     running = instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES))
-    elsewhere = {run.tags.get(PARTITION_NAME_TAG) for run in running} | refused_unchanged(lake)
+    elsewhere = {run.tags.get(PARTITION_NAME_TAG) for run in running} | refused_unchanged(home)
     known = instance.get_dynamic_partitions(str(arrival_batches.name))
-    due = set(Freshness(lake, instance, graph).due([name for name in known if name not in elsewhere], retrain=False))
-    if not current_models(lake):  # what needs encoders waits for the first training
+    due = set(Freshness(home, instance, graph).due([name for name in known if name not in elsewhere], retrain=False))
+    if not promoted_models(home):  # what needs encoders waits for the first training
         due = {(key, partition) for key, partition in due if graph.get(key).group_name in WITHOUT_ENCODERS}
     if not due:
         return None
@@ -80,9 +80,9 @@ def request_catch_up(lake: Lake, instance: dg.DagsterInstance, graph: BaseAssetG
 
 
 @dg.op
-def request_backfill(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake]) -> None:
+def request_backfill(context: dg.OpExecutionContext, home: dg.ResourceParam[Home]) -> None:
     """Request the backfill and tell of it."""
-    requested = request_catch_up(lake, context.instance, context.repository_def.asset_graph)
+    requested = request_catch_up(home, context.instance, context.repository_def.asset_graph)
     if requested is None:
         context.log.info("everything is fresh")
     elif not requested[1]:
@@ -105,16 +105,16 @@ class Rollback(dg.Config):
 
 
 @dg.op(pool="duckdb_writer")
-def go_back(context: dg.OpExecutionContext, config: Rollback, lake: dg.ResourceParam[Lake]) -> None:
+def roll_back_encoders(context: dg.OpExecutionContext, config: Rollback, home: dg.ResourceParam[Home]) -> None:
     """Put the pair of encoders that was in use before back into use, tables and published file included."""
-    decision = roll_back(lake, config.reason)
+    decision = roll_back(home, config.reason)
     context.log.info(f"in use again: {', '.join(f'{name} {model_id}' for name, model_id in decision.models.items())}")
-    tell_of_promotions(lake, context.instance)
+    report_promotions(home, context.instance)
 
 
 @dg.job(description="Go back to the encoders that were in use before the present ones, at once.")
 def rollback() -> None:
-    go_back()
+    roll_back_encoders()
 
 
 jobs: list[dg.JobDefinition | UnresolvedAssetJobDefinition] = [per_batch, retrain, report, catch_up, rollback]

@@ -7,17 +7,17 @@ import time
 import dagster as dg
 
 from accelkd.cohort.split import read_split
-from accelkd.current import current_models, participants_when_trained
-from accelkd.lake import Lake
-from accelkd.recordings.arrivals import Arrival, refused, retired, unsettled
-from accelkd.settings import Settings
+from accelkd.home.layout import Home
+from accelkd.home.settings import Settings
+from accelkd.recordings.arrivals import Arrival, pending_arrivals, refused, superseded
+from accelkd.registry.history import participants_when_trained, promoted_models
 from assets.embeddings import accel_student_embeddings, ppg_teacher_embeddings
 from assets.partitions import arrival_batches
 from assets.recordings import landing_result, raw_recordings
 from assets.segments import segments
 from assets.warehouse import segment_tables
 from orchestration.jobs import per_batch, retrain
-from orchestration.promotions import untold_promotion
+from orchestration.promotions import unreported_promotion
 
 BATCHES_A_TICK = 50  # more are taken up by the next ticks: a tick is cut off after a minute
 _SETTLED_NS = 2_000_000_000  # a folder's time is trusted to show the next change only after a while
@@ -28,7 +28,7 @@ _SETTLED_NS = 2_000_000_000  # a folder's time is trusted to show the next chang
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
-def arrivals(context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake]) -> dg.SensorResult | dg.SkipReason:
+def arrivals(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) -> dg.SensorResult | dg.SkipReason:
     """Registers every batch that has arrived in the landing zone and requests its assets.
 
     Batches that cannot be used are told, with the reason, in the tick and in the check `landing_zone` of
@@ -36,11 +36,11 @@ def arrivals(context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake]) 
     landing zone.
     """
     before = json.loads(context.cursor) if context.cursor else {}
-    changed_ns = lake.landing.stat().st_mtime_ns if lake.landing.is_dir() else 0
-    if before.get("changed_ns") == changed_ns and not before.get("open") and not refused(lake):
+    changed_ns = home.landing.stat().st_mtime_ns if home.landing.is_dir() else 0
+    if before.get("changed_ns") == changed_ns and not before.get("open") and not refused(home):
         return dg.SkipReason("nothing has changed in the landing zone")
     known = set(context.instance.get_dynamic_partitions(str(arrival_batches.name)))
-    found = unsettled(lake, known)
+    found = pending_arrivals(home, known)
     arrived = [one for one in found if one.arrived and not one.problem]
     told = landing_result(found)
     why = hashlib.sha256(str([(one.batch_id, one.problem) for one in found if one.problem]).encode()).hexdigest()
@@ -52,11 +52,11 @@ def arrivals(context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake]) 
     }
     now = arrived[:BATCHES_A_TICK]
     new = [one.batch_id for one in now if one.batch_id not in known]
-    replaced = sorted(known & retired(lake).keys())
+    replaced = sorted(known & superseded(home).keys())
     for one in found:
         if one.problem:
             context.log.warning(f"batch {one.batch_id} cannot be used: {one.problem}")
-    encode = bool(current_models(lake))
+    encode = bool(promoted_models(home))
     return dg.SensorResult(
         run_requests=[_request(one, encode=encode) for one in now],
         skip_reason=None if now else _nothing_arrived(found),
@@ -103,22 +103,22 @@ def _evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
     minimum_interval_seconds=600,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
-def retraining(lake: dg.ResourceParam[Lake]) -> dg.RunRequest | dg.SkipReason:
+def retraining(home: dg.ResourceParam[Home]) -> dg.RunRequest | dg.SkipReason:
     """Requests a training once enough participants are new in the split (setting `retrain_after_participants`)."""
-    asked = Settings.load(lake).retrain_after_participants
+    asked = Settings.load(home).retrain_after_participants
     if not asked:
         return dg.SkipReason("retrain_after_participants is 0: training waits for its weekly schedule")
-    people = read_split(lake.split).num_rows if lake.split.exists() else 0
-    new = people - participants_when_trained(lake)
+    people = read_split(home.split).num_rows if home.split.exists() else 0
+    new = people - participants_when_trained(home)
     if new < asked:
         return dg.SkipReason(f"{new} participants are new since the last training; {asked} are asked for")
     return dg.RunRequest(run_key=f"{people} participants")
 
 
 @dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
-def promotions(context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake]) -> dg.SensorResult | dg.SkipReason:
+def promotions(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) -> dg.SensorResult | dg.SkipReason:
     """Tells Dagster of encoders that were promoted or rolled back on the command line."""
-    event = untold_promotion(lake, context.instance)
+    event = unreported_promotion(home, context.instance)
     return dg.SensorResult(asset_events=[event]) if event else dg.SkipReason("Dagster knows which encoders are in use")
 
 

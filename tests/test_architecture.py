@@ -10,6 +10,22 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
+# The packages of accelkd from bottom to top: each imports from itself and from those before it
+ORDER = (
+    "home",
+    "recordings",
+    "segments",
+    "cohort",
+    "models",
+    "training",
+    "registry",
+    "evaluation",
+    "warehouse",
+    "reports",
+    "operations",
+    "reproduction",
+    "cli",
+)
 FORBIDDEN = {
     "accelkd": {"dagster", "assets", "orchestration"},
     "assets": {"orchestration"},
@@ -36,13 +52,38 @@ def test_arrows_point_one_way(package: str) -> None:
     assert not {path: names for path, names in offenders.items() if names}
 
 
+def _imported_packages(source: Path) -> set[str]:
+    """Packages of accelkd that a module imports, also inside its functions."""
+    modules = set()
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {module.split(".")[1] for module in modules if module.startswith("accelkd.")}
+
+
+def test_packages_of_accelkd_import_downwards_alone() -> None:
+    upwards = []
+    for source in sorted((REPOSITORY / "accelkd").rglob("*.py")):
+        package = source.relative_to(REPOSITORY / "accelkd").parts[0].removesuffix(".py")
+        if package == "__init__":
+            continue  # the public door opens on every package
+        assert package in ORDER, f"{source}: put the package where it belongs in ORDER"
+        below = ORDER[: ORDER.index(package) + 1]
+        upwards += [
+            f"{source.relative_to(REPOSITORY)} imports {name}" for name in _imported_packages(source) - {*below}
+        ]
+    assert not upwards
+
+
 def test_a_bare_machine_can_simulate_segment_and_train() -> None:
     """With only the base dependencies installed: everything else is made impossible to import."""
     program = """
 import sys
 for name in ("dagster", "duckdb", "matplotlib", "tqdm", "edfio", "openpyxl", "polars", "pandas"):
     sys.modules[name] = None
-import accelkd.cli, accelkd.recordings.simulator, accelkd.segments.segment, accelkd.cohort.curation
+import accelkd.cli, accelkd.recordings.simulator, accelkd.segments.segment, accelkd.cohort.training_set
 import accelkd.training.runs, accelkd.training.checkpoint, accelkd.evaluation.probes, accelkd.evaluation.retrieval
 import accelkd.evaluation.participant_probes, accelkd.evaluation.significance, accelkd.evaluation.procrustes
 import accelkd.reproduction.run

@@ -9,11 +9,11 @@ import pytest
 from accelkd.cli import main
 from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import extend_split
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
+from accelkd.home.settings import Settings
 from accelkd.recordings.batches import read_manifest
 from accelkd.recordings.simulator import simulate_batch
 from accelkd.segments.segment import segment_batch
-from accelkd.settings import Settings
 from accelkd.training.checkpoint import load_encoder
 
 
@@ -69,10 +69,10 @@ def test_ingest_ends_well_unless_nothing_could_be_read(
 
 
 def test_train_makes_a_teacher_and_its_student(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lake = Lake(home)
-    simulate_batch(lake.landing, "b1", participants=4, segments=5, seed=1, profile="easy", processes=1)
-    segment_batch(lake, "b1")
-    extend_split(lake.split, segmented_participants(lake, ["b1"]), seed=0, test_fraction=0.2)
+    opened = Home(home)
+    simulate_batch(opened.landing, "b1", participants=4, segments=5, seed=1, profile="easy", processes=1)
+    segment_batch(opened, "b1")
+    extend_split(opened.split, segmented_participants(opened, ["b1"]), seed=0, test_fraction=0.2)
     assert main(["train", "--preset", "smoke", "--device", "cpu"]) == 0
     teacher, student = (Path(line.split(": ")[1]) for line in capsys.readouterr().out.splitlines())
     assert load_encoder(teacher)[1].encoder == "ppg_teacher"
@@ -82,7 +82,7 @@ def test_train_makes_a_teacher_and_its_student(home: Path, capsys: pytest.Captur
 def test_configure_changes_what_is_asked_and_keeps_the_rest(home: Path) -> None:
     assert main(["configure", "--preset", "demo"]) == 0
     assert main(["configure", "--motion-gate", "loose"]) == 0
-    assert Settings.load(Lake(home)) == Settings(preset="demo", motion_gate="loose")
+    assert Settings.load(Home(home)) == Settings(preset="demo", motion_gate="loose")
     with pytest.raises(SystemExit):
         main(["configure", "--preset", "huge"])
 

@@ -6,20 +6,20 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
 from accelkd.recordings.batches import read_small_table
 from accelkd.segments.store import SegmentStore
 
 
-def segmented_participants(lake: Lake, batch_ids: Sequence[str]) -> pa.Table:
+def segmented_participants(home: Home, batch_ids: Sequence[str]) -> pa.Table:
     """participant_id, sex, age_years, device_id and batch_id of everybody with a segment in one of the batches.
 
     One row for each batch and device of a participant, in an order that is always the same.
     """
     tables = []
     for batch_id in batch_ids:
-        segmented = SegmentStore([lake.segments(batch_id)]).metadata.select(["participant_id", "device_id", "batch_id"])
-        people = read_small_table(lake.batch(batch_id), "participants").select(["participant_id", "sex", "age_years"])
+        segmented = SegmentStore([home.segments(batch_id)]).metadata.select(["participant_id", "device_id", "batch_id"])
+        people = read_small_table(home.batch(batch_id), "participants").select(["participant_id", "sex", "age_years"])
         unique = segmented.group_by(["participant_id", "device_id", "batch_id"], use_threads=False).aggregate([])
         tables.append(unique.join(people, "participant_id", use_threads=False))
     if not tables:

@@ -19,7 +19,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from accelkd.files import DamagedFileError, atomic_path, sha256_json
+from accelkd.home.files import DamagedFileError, atomic_path, sha256_json
 
 Side = Literal["train", "test"]
 

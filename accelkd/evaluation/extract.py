@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from accelkd.progress import progress
+from accelkd.home.progress import progress
 from accelkd.segments.store import Modality, SegmentStore
 from accelkd.training.signals import ResidentSignals, to_device
 from accelkd.training.trainer import pick_device

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from accelkd.cohort.survey import TARGETS as HEALTH_TARGETS
 from accelkd.evaluation.blas import one_blas_thread
 from accelkd.evaluation.probes import (
     LabelledEmbeddings,
@@ -25,6 +24,7 @@ from accelkd.evaluation.probes import (
     root_mean_squared_error,
 )
 from accelkd.evaluation.significance import auc, bootstrap_aucs, interval
+from accelkd.recordings.survey import TARGETS as HEALTH_TARGETS
 
 CONTINUOUS = {"age": "years", "bmi": "kg/m²"}
 TARGET_LABELS = {"age": "Age", "bmi": "BMI", "sex": "Sex"} | {name: one.label for name, one in HEALTH_TARGETS.items()}
@@ -70,7 +70,7 @@ def participant_targets(
     """Age, BMI, sex (1 male) and the health targets of the given people, in their order; NaN where unknown.
 
     `demographics` has participant_id, sex, age_years and bmi_kg_m2, `health` the columns of
-    accelkd.cohort.survey.SURVEY_TARGET; where either has several rows for the same, the last that is not null counts.
+    accelkd.recordings.survey.SURVEY_TARGET; of several rows for the same, the last that is not null counts.
     """
     number = {name: row for row, name in enumerate(np.asarray(participants).tolist())}
 

@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.floating]
 
 TARGETS = {"hr_bpm": "bpm", "sdnn_ms": "ms", "rmssd_ms": "ms"}
 LABEL_FRACTIONS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # figure 2: from 0.1 % to 100 %
-FEWEST_LABELS = 10  # that a fraction keeps
+MIN_LABELS = 10  # that a fraction keeps
 FOLDS = 5
 PENALTIES = np.logspace(-6, 2, 33)  # per sample, on standardised embeddings: alpha / number of samples
 _CHUNK = 16_384  # rows that are in float64 at a time
@@ -82,7 +82,7 @@ def labelled_subsets(
     """Rows that each fraction keeps of the labelled segments, whose participants are given row by row; sorted.
 
     Drawn over segments, nested (what 0.1 % keeps, 1 % keeps too) and the same for the same rows and seed. Each keeps at
-    least FEWEST_LABELS rows, where there are as many, of at least two participants. Raises ValueError for a fraction
+    least MIN_LABELS rows, where there are as many, of at least two participants. Raises ValueError for a fraction
     outside (0, 1] or fewer than two participants.
     """
     people = np.asarray(participants)
@@ -95,7 +95,7 @@ def labelled_subsets(
     for fraction in fractions:
         if not 0 < fraction <= 1:
             raise ValueError(f"label fraction {fraction} is not in (0, 1]")
-        subsets[fraction] = np.sort(order[: max(FEWEST_LABELS, round(fraction * len(order)))])
+        subsets[fraction] = np.sort(order[: max(MIN_LABELS, round(fraction * len(order)))])
     return subsets
 
 

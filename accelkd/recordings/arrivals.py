@@ -9,13 +9,14 @@ import hashlib
 import json
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from accelkd.files import remove_sealed, write_json
-from accelkd.lake import Lake
+from accelkd.home.files import remove_with_checksum, write_json
+from accelkd.home.identifiers import IDENTIFIER
+from accelkd.home.layout import Home
 from accelkd.recordings.batches import MANIFEST, read_manifest
-from accelkd.recordings.identifiers import IDENTIFIER
 from accelkd.recordings.schema import SCHEMA_VERSION
 
 STALLED_S = 3600.0  # without a change and without a manifest: somebody should look
@@ -41,71 +42,74 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class Retirement:
+class Supersession:
     """A batch that a correction replaced."""
 
     batch_id: str
     replaced_by: str
 
 
-def arrived_batches(lake: Lake) -> list[str]:
+def arrived_batches(home: Home) -> list[str]:
     """Batches in the landing zone whose manifest is there and that none replaced; the others are still arriving."""
-    gone = retired(lake)
-    names = [name for name in landed_folders(lake) if IDENTIFIER.fullmatch(name) and name not in gone]
-    return [name for name in names if (lake.landing / name / MANIFEST).exists()]
+    gone = superseded(home)
+    names = [name for name in landed_folders(home) if IDENTIFIER.fullmatch(name) and name not in gone]
+    return [name for name in names if (home.landing / name / MANIFEST).exists()]
 
 
-def landed_folders(lake: Lake) -> list[str]:
+def landed_folders(home: Home) -> list[str]:
     """Names of the folders of the landing zone, sorted; hidden ones are being written."""
-    if not lake.landing.is_dir():
+    if not home.landing.is_dir():
         return []
-    return sorted(path.name for path in lake.landing.iterdir() if not path.name.startswith(".") and path.is_dir())
+    return sorted(path.name for path in home.landing.iterdir() if not path.name.startswith(".") and path.is_dir())
 
 
-def unsettled(lake: Lake, known: Collection[str]) -> list[Arrival]:
+def pending_arrivals(home: Home, known: Collection[str]) -> list[Arrival]:
     """What the landing zone holds beyond the batches that are `known`, and the refused ones whatever became of them."""
-    refusals, gone = refused(lake), retired(lake)
-    names = [name for name in landed_folders(lake) if name not in gone and (name not in known or name in refusals)]
-    return [_look(lake, name, refusals.get(name)) for name in names]
+    refusals, gone = refused(home), superseded(home)
+    names = [name for name in landed_folders(home) if name not in gone and (name not in known or name in refusals)]
+    return [_look(home, name, refusals.get(name)) for name in names]
 
 
-def refuse(lake: Lake, batch_id: str, reasons: Sequence[str]) -> None:
+def refuse(home: Home, batch_id: str, reasons: Sequence[str]) -> None:
     """Note that a batch cannot be used as it is: it is tried again once its files change."""
-    refusal = Refusal(batch_id, fingerprint(lake.batch(batch_id)), list(reasons))
-    write_json(_refusals(lake) / f"{batch_id}.json", asdict(refusal))
+    refusal = Refusal(batch_id, fingerprint(home.batch(batch_id)), list(reasons))
+    write_json(_refusals(home) / f"{batch_id}.json", asdict(refusal))
 
 
-def accept(lake: Lake, batch_id: str) -> None:
+def accept(home: Home, batch_id: str) -> None:
     """Take back that a batch was refused."""
-    (_refusals(lake) / f"{lake.batch(batch_id).name}.json").unlink(missing_ok=True)
+    (_refusals(home) / f"{home.batch(batch_id).name}.json").unlink(missing_ok=True)
 
 
-def refused(lake: Lake) -> dict[str, Refusal]:
+def refused(home: Home) -> dict[str, Refusal]:
     """The batches that were refused, by name."""
-    notes = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(_refusals(lake).glob("[!.]*.json")))
+    notes = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(_refusals(home).glob("[!.]*.json")))
     return {note["batch_id"]: Refusal(**note) for note in notes}
 
 
-def refused_unchanged(lake: Lake) -> set[str]:
+def refused_unchanged(home: Home) -> set[str]:
     """The refused batches whose files are still those that were refused: trying again would tell nothing new."""
-    return {name for name, note in refused(lake).items() if fingerprint(lake.batch(name)) == note.fingerprint}
+    return {name for name, note in refused(home).items() if fingerprint(home.batch(name)) == note.fingerprint}
 
 
-def retire(lake: Lake, retirement: Retirement) -> None:
+def supersede(home: Home, supersession: Supersession) -> None:
     """Note that a correction replaced a batch, and remove what was derived from it; what arrived of it stays."""
-    notes = {**retired(lake), retirement.batch_id: retirement}
-    write_json(lake.root / "retired.json", [asdict(note) for _, note in sorted(notes.items())])
-    remove_sealed(lake.segments(retirement.batch_id))
-    remove_sealed(lake.quarantine(retirement.batch_id))
-    lake.examples(retirement.batch_id).unlink(missing_ok=True)
-    accept(lake, retirement.batch_id)
+    notes = {**superseded(home), supersession.batch_id: supersession}
+    write_json(home.root / "superseded.json", [asdict(note) for _, note in sorted(notes.items())])
+    remove_with_checksum(home.segments(supersession.batch_id))
+    remove_with_checksum(home.quarantine(supersession.batch_id))
+    home.examples(supersession.batch_id).unlink(missing_ok=True)
+    accept(home, supersession.batch_id)
 
 
-def retired(lake: Lake) -> dict[str, Retirement]:
+def superseded(home: Home) -> dict[str, Supersession]:
     """The batches that a correction replaced, by name."""
-    path = lake.root / "retired.json"
+    path, earlier = home.root / "superseded.json", home.root / "retired.json"  # as version 0.1.0 named it
+    if earlier.exists():
+        with suppress(FileNotFoundError):  # somebody else was faster
+            earlier.rename(path)
     notes = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return {note["batch_id"]: Retirement(**note) for note in notes}
+    return {note["batch_id"]: Supersession(**note) for note in notes}
 
 
 def fingerprint(folder: Path) -> str:
@@ -118,8 +122,8 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _look(lake: Lake, name: str, refusal: Refusal | None) -> Arrival:
-    folder = lake.landing / name
+def _look(home: Home, name: str, refusal: Refusal | None) -> Arrival:
+    folder = home.landing / name
     now = fingerprint(folder)
     if refusal is not None and refusal.fingerprint == now:
         return Arrival(name, now, "; ".join(refusal.reasons), arrived=True)
@@ -149,5 +153,5 @@ def _manifest_problem(folder: Path) -> str | None:
     return None
 
 
-def _refusals(lake: Lake) -> Path:
-    return lake.root / "refused"
+def _refusals(home: Home) -> Path:
+    return home.root / "refused"

@@ -13,8 +13,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from accelkd.files import DamagedFileError, flush, scratch_folder, write_json
-from accelkd.recordings.identifiers import check_identifier
+from accelkd.home.files import DamagedFileError, flush, scratch_folder, write_json
+from accelkd.home.identifiers import check_identifier
 from accelkd.recordings.schema import BATCH_TABLES, SCHEMA_VERSION
 from accelkd.recordings.withdrawn import Withdrawn
 

@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from accelkd.progress import progress
+from accelkd.home.identifiers import check_identifier
+from accelkd.home.progress import progress
 from accelkd.recordings.batches import MANIFEST, MAX_PARTICIPANTS, batch_ids, read_manifest, writing_batch
 from accelkd.recordings.devices import DEVICES
-from accelkd.recordings.identifiers import check_identifier
 from accelkd.recordings.readers import Reader, Recording, Session, Unreadable
 from accelkd.recordings.schema import RECORDING, REJECTED
 from accelkd.recordings.validate import recording_errors

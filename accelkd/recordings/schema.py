@@ -72,7 +72,7 @@ PARTICIPANT = pa.schema(
 SURVEY = pa.schema(
     [
         _field("participant_id", pa.string(), "pseudonym", nullable=False),
-        _field("question_id", pa.string(), "question of the survey (accelkd.cohort.survey)", nullable=False),
+        _field("question_id", pa.string(), "question of the survey (accelkd.recordings.survey)", nullable=False),
         _field("answer", pa.string(), "one of the question's choices, verbatim", nullable=False),
     ]
 )

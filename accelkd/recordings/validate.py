@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from accelkd.files import sha256_file
+from accelkd.home.files import sha256_file
+from accelkd.home.identifiers import check_identifier
 from accelkd.recordings.arrivals import fingerprint
 from accelkd.recordings.batches import MANIFEST, Manifest, read_manifest
 from accelkd.recordings.devices import DEVICES, Device
-from accelkd.recordings.identifiers import check_identifier
 from accelkd.recordings.schema import BATCH_TABLES, SCHEMA_VERSION
 from accelkd.recordings.withdrawn import Withdrawn
 

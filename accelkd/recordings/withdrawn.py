@@ -13,7 +13,7 @@ import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 
-from accelkd.files import write_json
+from accelkd.home.files import write_json
 
 _REGISTER = ".withdrawn.json"  # in the landing zone: hidden, so it is no batch
 _KEY = ".withdrawn.key"

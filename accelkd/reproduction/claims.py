@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 from scipy.stats import ttest_1samp
 
-from accelkd.cohort.survey import TARGETS
+from accelkd.recordings.survey import TARGETS
 from accelkd.reproduction import paper
 from accelkd.reproduction.comparison import (
-    FEWEST_PARTICIPANTS,
+    MIN_PARTICIPANTS,
     Comparison,
     Finding,
     Range,
@@ -397,7 +397,7 @@ def _measured(
     middle, low, high = effect
     verdict = verdict_of(low, high, claimed)
     why = "the interval crosses the bound" if verdict == "not decidable" else ""
-    if measured.participants < FEWEST_PARTICIPANTS:
+    if measured.participants < MIN_PARTICIPANTS:
         verdict, why = "not decidable", f"only {measured.participants:.0f} test participants in a pool"
     return replace(
         finding,

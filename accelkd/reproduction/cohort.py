@@ -16,15 +16,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from accelkd.cohort.curation import training_set
 from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import extend_split, participants_on
-from accelkd.cohort.survey import survey_targets
+from accelkd.cohort.training_set import training_set
 from accelkd.evaluation.participant_probes import participant_targets
-from accelkd.files import sha256_json, sweep
-from accelkd.isolated import end_pool, end_with_parent
-from accelkd.lake import Lake
+from accelkd.home.files import sha256_json, sweep
+from accelkd.home.isolated import end_pool, end_with_parent
+from accelkd.home.layout import Home
 from accelkd.recordings.simulator import simulate_batch
+from accelkd.recordings.survey import survey_targets
 from accelkd.segments.segment import segment_batch
 from accelkd.segments.store import SegmentStore
 
@@ -99,34 +99,37 @@ class Cohort:
         )
 
 
-def cohort_lake(home: Lake, plan: CohortPlan) -> Lake:
-    """Where a plan's cohort lies: a lake of its own inside the home, so that it never mixes with arrived recordings."""
-    return Lake(home.root / "reproduction" / "cohorts" / f"{plan.profile}-{sha256_json(asdict(plan))[:8]}")
+def cohort_home(home: Home, plan: CohortPlan) -> Home:
+    """Where a plan's cohort lies: a home of its own inside the home, apart from arrived recordings."""
+    return Home(home.root / "reproduction" / "cohorts" / f"{plan.profile}-{sha256_json(asdict(plan))[:8]}")
 
 
-def make_cohort(lake: Lake, plan: CohortPlan, processes: int, stop_at: float = math.inf) -> Versions:
+def make_cohort(nested_home: Home, plan: CohortPlan, processes: int, stop_at: float = math.inf) -> Versions:
     """Simulate, segment and split what is not there yet; batches that are there are left as they are.
 
     Raises TimeoutError once `time.monotonic()` has passed `stop_at`: what is made until then is used again.
     """
-    sweep(lake.root)  # what a killed call was writing
+    sweep(nested_home.root)  # what a killed call was writing
     # The quarantine is written last: without it a batch was cut only half
-    missing = [batch_id for batch_id in plan.batches() if not lake.quarantine(batch_id).exists()]
+    missing = [batch_id for batch_id in plan.batches() if not nested_home.quarantine(batch_id).exists()]
     if min(processes, len(missing)) > 1:
-        _make_together(lake, plan, missing, processes, stop_at)
+        _make_together(nested_home, plan, missing, processes, stop_at)
     else:
         for batch_id in missing:
-            _make_batch(lake, plan, processes, batch_id)
+            _make_batch(nested_home, plan, processes, batch_id)
     extend_split(
-        lake.split, segmented_participants(lake, list(plan.batches())), seed=0, test_fraction=plan.test_fraction
+        nested_home.split,
+        segmented_participants(nested_home, list(plan.batches())),
+        seed=0,
+        test_fraction=plan.test_fraction,
     )
-    curated = training_set(lake)
+    curated = training_set(nested_home)
     return Versions(curated.data_version, curated.split_version)
 
 
-def _make_together(lake: Lake, plan: CohortPlan, missing: Sequence[str], processes: int, stop_at: float) -> None:
+def _make_together(nested_home: Home, plan: CohortPlan, missing: Sequence[str], processes: int, stop_at: float) -> None:
     with ProcessPoolExecutor(min(processes, len(missing)), get_context("spawn"), end_with_parent) as pool:
-        made = [pool.submit(_make_batch, lake, plan, 1, batch_id) for batch_id in missing]
+        made = [pool.submit(_make_batch, nested_home, plan, 1, batch_id) for batch_id in missing]
         try:
             left = None if stop_at == math.inf else max(0.0, stop_at - time.monotonic())
             for future in as_completed(made, timeout=left):
@@ -137,13 +140,13 @@ def _make_together(lake: Lake, plan: CohortPlan, missing: Sequence[str], process
             raise TimeoutError(f"the time was over after {done} of {len(missing)} batches of the cohort") from None
 
 
-def _make_batch(lake: Lake, plan: CohortPlan, processes: int, batch_id: str) -> None:
+def _make_batch(nested_home: Home, plan: CohortPlan, processes: int, batch_id: str) -> None:
     """Simulate and segment one batch."""
     first, count = plan.batches()[batch_id]
-    if not (lake.batch(batch_id) / "recordings").exists():
-        shutil.rmtree(lake.batch(batch_id), ignore_errors=True)  # of one whose recordings went: they come again
+    if not (nested_home.batch(batch_id) / "recordings").exists():
+        shutil.rmtree(nested_home.batch(batch_id), ignore_errors=True)  # of one whose recordings went: they come again
         simulate_batch(
-            lake.landing,
+            nested_home.landing,
             batch_id,
             participants=count,
             segments=plan.segments,
@@ -152,18 +155,18 @@ def _make_batch(lake: Lake, plan: CohortPlan, processes: int, batch_id: str) -> 
             first_participant=first,
             processes=processes,
         )
-    segment_batch(lake, batch_id)
+    segment_batch(nested_home, batch_id)
     if not plan.keep_recordings:
-        shutil.rmtree(lake.batch(batch_id) / "recordings")
+        shutil.rmtree(nested_home.batch(batch_id) / "recordings")
 
 
-def read_cohort(lake: Lake, plan: CohortPlan, versions: Versions) -> Cohort:
-    """The cohort that `make_cohort` left in the lake; `versions` are what it returned."""
-    store = SegmentStore([lake.segments(batch_id) for batch_id in plan.batches()])
+def read_cohort(nested_home: Home, plan: CohortPlan, versions: Versions) -> Cohort:
+    """The cohort that `make_cohort` left in the nested_home; `versions` are what it returned."""
+    store = SegmentStore([nested_home.segments(batch_id) for batch_id in plan.batches()])
     participants = np.asarray(store.metadata.column("participant_id").to_pylist())
     people = np.unique(participants)
-    test = participants_on(lake.split, "test")
-    folders = [lake.batch(batch_id) for batch_id in plan.batches()]
+    test = participants_on(nested_home.split, "test")
+    folders = [nested_home.batch(batch_id) for batch_id in plan.batches()]
     demographics, answers = (
         pa.concat_tables([pq.read_table(folder / f"{name}.parquet") for folder in folders])
         for name in ("participants", "survey")

@@ -34,7 +34,7 @@ Verdict = Literal["holds", "does not hold", "not decidable"]
 Floats = npt.NDArray[np.float64]
 
 BOOTSTRAPS = 2_000
-FEWEST_PARTICIPANTS = 20  # a bootstrap of fewer claims to know more than it does
+MIN_PARTICIPANTS = 20  # a bootstrap of fewer claims to know more than it does
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def compare(results: Results, comparison: Comparison) -> Finding:
     if not intervals:
         return _finding(comparison, a, b, effect, why="one seed, and no values of single participants")
     hull = min(low for low, _ in intervals), max(high for _, high in intervals)
-    if drawn is not None and drawn.participants < FEWEST_PARTICIPANTS:
+    if drawn is not None and drawn.participants < MIN_PARTICIPANTS:
         return _finding(comparison, a, b, effect, hull, why=f"only {drawn.participants} test participants")
     constant = results.constant(comparison.target, comparison.metric)
     if comparison.metric == "mae" and constant is not None and min(a.mean(), b.mean()) >= constant:
@@ -179,7 +179,7 @@ def compare_mean_auc(results: Results, comparisons: Sequence[Comparison], target
     low, high = min(low for low, _ in intervals), max(high for _, high in intervals)
     verdict = verdict_of(low, high, one.range)
     why = "the interval crosses the bound" if verdict == "not decidable" else ""
-    if len(people) < FEWEST_PARTICIPANTS:
+    if len(people) < MIN_PARTICIPANTS:
         verdict, why = "not decidable", f"only {len(people)} test participants"
     return replace(
         finding,

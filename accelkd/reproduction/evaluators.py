@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from accelkd.files import write_json
-from accelkd.isolated import end_pool, end_with_parent
-from accelkd.lake import Lake
+from accelkd.home.files import write_json
+from accelkd.home.isolated import end_pool, end_with_parent
+from accelkd.home.layout import Home
 from accelkd.reproduction.cohort import Cohort, CohortPlan, Versions, read_cohort
 from accelkd.reproduction.evaluate import Encoded, evaluate
 from accelkd.reproduction.experiments import Preset, Run
@@ -28,14 +28,14 @@ from accelkd.reproduction.run import default_threads
 T = TypeVar("T")
 
 _MAX_EVALUATORS = 12
-CohortKey = tuple[Lake, CohortPlan, Versions, int | None]
+CohortKey = tuple[Home, CohortPlan, Versions, int | None]
 
 
 @lru_cache(maxsize=1)
 def embedded_cohort(key: CohortKey) -> Cohort:
     """The cohort that is embedded, read once in each process."""
-    lake, plan, versions, segments = key
-    return read_cohort(lake, plan, versions).with_at_most(segments)
+    nested_home, plan, versions, segments = key
+    return read_cohort(nested_home, plan, versions).with_at_most(segments)
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def submit(pool: ProcessPoolExecutor, function: Callable[..., T], *arguments: An
 def evaluate_run(
     folder: Path,
     task: Task,
-    lake: Lake,
+    nested_home: Home,
     checkpoint: Path,
     encoded: Encoded,
     timing: Timing,
@@ -86,7 +86,7 @@ def evaluate_run(
     began = time.monotonic()
     tables = evaluate(task.run, embedded_cohort(key), checkpoint, encoded, label_fractions)
     timing = replace(timing, evaluation_s=timing.evaluation_s + time.monotonic() - began)
-    write_run(folder, task, lake, checkpoint, tables, encoded, timing)
+    write_run(folder, task, nested_home, checkpoint, tables, encoded, timing)
     return summarise(tables, label_fractions[-1])
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from accelkd.cohort.survey import TARGETS
-from accelkd.files import atomic_path
+from accelkd.home.files import atomic_path
+from accelkd.recordings.survey import TARGETS
 from accelkd.reproduction import paper
 from accelkd.reproduction.paper import NAMES, SEGMENT_TARGETS
 from accelkd.reproduction.results import Results
@@ -49,7 +49,7 @@ def draw_figures(results: Results, folder: Path) -> dict[str, str] | None:
     except ImportError:
         return None
 
-    from accelkd.evaluation.figures import STYLE
+    from accelkd.reports.figures import STYLE
 
     captions = {}
     for file, (draw, caption) in FIGURES.items():
@@ -121,7 +121,7 @@ def maps(results: Results) -> Figure | None:
     names = [name for name in _MAP_TITLES if name in points]
     if not names:
         return None
-    from accelkd.evaluation.figures import CYCLE
+    from accelkd.reports.figures import CYCLE
 
     figure, panels = _panels(1, len(names), 4.2 * len(names), 4.2)
     for ax, name in zip(panels, names, strict=True):

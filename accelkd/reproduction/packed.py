@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from accelkd.files import atomic_path, write_json
+from accelkd.home.files import atomic_path, write_json
 from accelkd.reproduction.experiments import SUPERVISED
 from accelkd.reproduction.records import COHORT, say
 from accelkd.reproduction.report import write_reproduction

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from accelkd.cohort.survey import TARGETS
+from accelkd.recordings.survey import TARGETS
 
 LOW_FRACTION = 0.001  # of the training labels: the smallest share in figure 2
 SEGMENT_TARGETS = ("hr_bpm", "sdnn_ms", "rmssd_ms")

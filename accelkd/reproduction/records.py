@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import platform
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,9 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from accelkd.behaviour import code_version
-from accelkd.files import atomic_path, sha256_json, write_json
-from accelkd.lake import Lake
+from accelkd.home.behaviour import code_version
+from accelkd.home.files import atomic_path, sha256_json, write_json
+from accelkd.home.layout import Home
+from accelkd.home.locks import file_lock
 from accelkd.reproduction.cohort import Cohort, Versions
 from accelkd.reproduction.evaluate import Encoded, constant_rows
 from accelkd.reproduction.experiments import Preset, Run, as_data
@@ -115,7 +115,7 @@ def is_done(folder: Path, task: Task) -> bool:
 def write_run(
     folder: Path,
     task: Task,
-    lake: Lake,
+    nested_home: Home,
     checkpoint: Path,
     tables: Mapping[str, pa.Table],
     encoded: Encoded,
@@ -129,17 +129,17 @@ def write_run(
         np.save(part / _EMBEDDINGS, encoded.embeddings)
         record = {
             "key": task.key,
-            "checkpoint": checkpoint.relative_to(lake.root).as_posix(),
+            "checkpoint": checkpoint.relative_to(nested_home.root).as_posix(),
             "training_s": timing.training_s,
             "evaluation_s": timing.evaluation_s,
         }
         write_json(part / _RECORD, record)
 
 
-def checkpoint_of(folder: Path, lake: Lake, name: str) -> Path:
+def checkpoint_of(folder: Path, nested_home: Home, name: str) -> Path:
     """The checkpoint of a run that is done."""
     record: dict[str, Any] = json.loads((folder_of(folder, name) / _RECORD).read_text(encoding="utf-8"))
-    return lake.root / str(record["checkpoint"])
+    return nested_home.root / str(record["checkpoint"])
 
 
 def embeddings_of(folder: Path, name: str) -> npt.NDArray[np.float32]:
@@ -173,16 +173,9 @@ def gather(folder: Path, preset: Preset, cohort: Cohort, runs: Sequence[Run]) ->
             pq.write_table(pa.concat_tables(parts or [schema.empty_table()]), part, compression="zstd")
 
 
-@contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which is released when the process exits. Raises ValueError where another holds it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another reproduction is at work in {folder}") from None
-        yield
+def only_one(folder: Path) -> AbstractContextManager[None]:
+    """Hold the folder's lock. Raises BlockingIOError where another reproduction holds it."""
+    return file_lock(folder / ".lock", busy=f"another reproduction runs in {folder}")
 
 
 def machine() -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from accelkd.files import atomic_path, write_text
+from accelkd.home.files import atomic_path, write_text
 from accelkd.reproduction.claims import (
     Judgement,
     claims_table,
@@ -19,7 +19,7 @@ from accelkd.reproduction.claims import (
     value_text,
     verdict_on,
 )
-from accelkd.reproduction.comparison import FEWEST_PARTICIPANTS, Finding
+from accelkd.reproduction.comparison import MIN_PARTICIPANTS, Finding
 from accelkd.reproduction.figures import draw_figures
 from accelkd.reproduction.paper import INCONSISTENCIES, SEGMENT_TARGETS
 from accelkd.reproduction.results import Results, read_results
@@ -199,7 +199,7 @@ def _claims(judgements: Sequence[Judgement]) -> str:
             "with one seed, from the spread that the encoders with several show on the same target), and over the test "
             "participants (paired bootstrap of each participant's errors or scores). A comparison holds if the whole "
             "interval is on the claimed side, fails if all of it is on the other, and is not decidable if it crosses, "
-            f"if something was not run, with fewer than {FEWEST_PARTICIPANTS} test participants, or if neither encoder "
+            f"if something was not run, with fewer than {MIN_PARTICIPANTS} test participants, or if neither encoder "
             "beats a constant. With one seed and no encoder that has "
             "several, a verdict is about these two models alone. A claim holds if every comparison holds and does not "
             "hold if any fails, unless its rule says otherwise; the columns HR, SDNN and RMSSD say what becomes "

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import torch
 
-from accelkd.files import write_json, write_text
-from accelkd.lake import Lake
-from accelkd.reproduction.cohort import Cohort, CohortPlan, Versions, cohort_lake, describe, make_cohort, read_cohort
+from accelkd.home.files import write_json, write_text
+from accelkd.home.layout import Home
+from accelkd.reproduction.cohort import Cohort, CohortPlan, Versions, cohort_home, describe, make_cohort, read_cohort
 from accelkd.reproduction.evaluate import encode, evaluate, training_rows
 from accelkd.reproduction.experiments import Preset, Run
 from accelkd.reproduction.records import (
@@ -58,7 +58,7 @@ class _Work:
     """All that a worker process needs to know."""
 
     folder: Path  # <home>/reproduction
-    lake: Lake
+    nested_home: Home
     plan: CohortPlan
     versions: Versions
     label_fractions: tuple[float, ...]
@@ -75,7 +75,7 @@ class _Worker:
 
 
 def reproduce(
-    home: Lake,
+    home: Home,
     preset: Preset,
     *,
     only: Iterable[str] = (),
@@ -88,7 +88,7 @@ def reproduce(
     A run whose configuration, teacher, data and code are unchanged is not repeated; one that was cut off continues.
     After `budget_min` minutes no new run starts. A run that fails is told and recorded, and what does not need it goes
     on. `only` names tables and figures; the files gather all that has been done. Raises ValueError for a name that is
-    none, for less than one worker, and while another reproduction is at work in the home.
+    none, for less than one worker, and while another reproduction runs in the home.
     """
     wanted = {run.name for run in preset.runs(only)}
     if workers is not None and workers < 1:
@@ -98,19 +98,19 @@ def reproduce(
 
 
 def _reproduce(
-    home: Lake, preset: Preset, wanted: set[str], workers: int | None, budget_min: float | None, command: str
+    home: Home, preset: Preset, wanted: set[str], workers: int | None, budget_min: float | None, command: str
 ) -> Outcome:
     deadline = math.inf if budget_min is None else time.monotonic() + 60 * budget_min
     started = datetime.now(UTC)
-    folder, lake = home.root / "reproduction", cohort_lake(home, preset.cohort)
+    folder, nested_home = home.root / "reproduction", cohort_home(home, preset.cohort)
     cores = os.cpu_count() or 1
     workers = workers or (1 if torch.cuda.is_available() else cores)
     say(f"cohort of {preset.cohort.participants} × {preset.cohort.segments} segments, profile {preset.cohort.profile}")
-    versions = make_cohort(lake, preset.cohort, cores)
-    cohort = read_cohort(lake, preset.cohort, versions)
+    versions = make_cohort(nested_home, preset.cohort, cores)
+    cohort = read_cohort(nested_home, preset.cohort, versions)
     tasks = _tasks(preset, preset.runs(), versions)
     threads = max(1, cores // workers)
-    work = _Work(folder, lake, preset.cohort, versions, preset.label_fractions, preset.pools, threads)
+    work = _Work(folder, nested_home, preset.cohort, versions, preset.label_fractions, preset.pools, threads)
     outcome = _run_all(work, [task for task in tasks if task.run.name in wanted], workers, deadline)
     facts = {
         "preset": preset.name,
@@ -242,7 +242,7 @@ def _collect(work: _Work, worker: _Worker, outcome: Outcome, crew: list[_Worker]
 def _work(work: _Work, connection: Connection) -> None:
     """A worker process: execute tasks until there are no more, or nobody who sends them."""
     torch.set_num_threads(work.threads)
-    cohort = read_cohort(work.lake, work.plan, work.versions)
+    cohort = read_cohort(work.nested_home, work.plan, work.versions)
     while True:
         try:
             task = connection.recv()
@@ -263,16 +263,16 @@ def _execute(work: _Work, task: Task, cohort: Cohort) -> str:
         cohort.store,
         training_rows(run, cohort),
         run.config,
-        work.lake.root / "checkpoints" / run.experiment.name,
+        work.nested_home.root / "checkpoints" / run.experiment.name,
         name=run.experiment.name,
         data_version=work.versions.data,
         split_version=work.versions.split,
-        teacher=None if teacher is None else checkpoint_of(work.folder, work.lake, task.needs[teacher]),
+        teacher=None if teacher is None else checkpoint_of(work.folder, work.nested_home, task.needs[teacher]),
     )
     trained = time.monotonic()
     partners = {experiment: embeddings_of(work.folder, name) for experiment, name in task.needs.items()}
     encoded = encode(run, cohort, checkpoint, partners, work.pools)
     tables = evaluate(run, cohort, checkpoint, encoded, work.label_fractions)
     timing = Timing(trained - started, time.monotonic() - trained)
-    write_run(work.folder, task, work.lake, checkpoint, tables, encoded, timing)
+    write_run(work.folder, task, work.nested_home, checkpoint, tables, encoded, timing)
     return summarise(tables, work.label_fractions[-1])

@@ -13,8 +13,8 @@ from functools import partial
 
 import numpy as np
 
-from accelkd.cohort.survey import TARGETS
 from accelkd.evaluation.significance import Comparison, compare_aucs
+from accelkd.recordings.survey import TARGETS
 from accelkd.reproduction import paper
 from accelkd.reproduction.experiments import SUPERVISED
 from accelkd.reproduction.paper import LOW_FRACTION, NAMES, NUMBERS, SEGMENT_TARGETS, Key

@@ -23,10 +23,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from accelkd.files import write_json, write_text
-from accelkd.lake import Lake
+from accelkd.home.files import write_json, write_text
+from accelkd.home.layout import Home
 from accelkd.reproduction.clock import Clock, time_limit
-from accelkd.reproduction.cohort import Cohort, cohort_lake, describe, make_cohort, read_cohort
+from accelkd.reproduction.cohort import Cohort, cohort_home, describe, make_cohort, read_cohort
 from accelkd.reproduction.evaluate import Encoded, encode, training_rows
 from accelkd.reproduction.evaluators import (
     CohortKey,
@@ -102,7 +102,7 @@ class _Call:
 
     folder: Path  # <home>/reproduction
     out: Path
-    lake: Lake
+    nested_home: Home
     preset: Preset
     time_plan: TimePlan
     cohort: Cohort
@@ -122,7 +122,7 @@ class _Call:
 
 
 def reproduce_in_time(
-    home: Lake,
+    home: Home,
     preset: Preset,
     budget_min: float,
     out: Path,
@@ -138,7 +138,7 @@ def reproduce_in_time(
     results, and the weights of the encoders that are kept. `weights` are the `out` of earlier calls: their runs are not
     repeated, and their encoders teach. `seeds` replace the preset's. A run that fails is told and recorded, and what
     does not need it goes on. Raises ValueError for a preset without a time plan, weights of another cohort, or a home
-    in which another reproduction is at work; and DeviceLostError where the GPU failed for good, once what was reached
+    in which another reproduction runs; and DeviceLostError where the GPU failed for good, once what was reached
     is written.
     """
     if preset.time_plan is None:
@@ -170,7 +170,7 @@ def reproduce_in_time(
 
 def _work(
     folder: Path,
-    home: Lake,
+    home: Home,
     preset: Preset,
     time_plan: TimePlan,
     out: Path,
@@ -183,31 +183,31 @@ def _work(
     ceilings = measure_ceilings()
     facts |= {"ceilings": asdict(ceilings)}
     say(f"{facts['machine']}, torch {torch.__version__}: {ceilings}")
-    lake, plan, cores = cohort_lake(home, preset.cohort), preset.cohort, os.cpu_count() or 1
+    nested_home, plan, cores = cohort_home(home, preset.cohort), preset.cohort, os.cpu_count() or 1
     say(f"cohort of {plan.participants:,} × {plan.segments} segments, profile {plan.profile}")
     try:
-        versions = make_cohort(lake, plan, cores, stop_at=clock.train_until)
+        versions = make_cohort(nested_home, plan, cores, stop_at=clock.train_until)
     except TimeoutError as error:
         say(str(error))
         outcome = Outcome(left=[run.name for run in preset.timed_runs()])
         write_json(folder / COHORT, facts | _state(outcome) | {"time_was_over": str(error)})
         pack(folder, out)
         return outcome, None
-    cohort = read_cohort(lake, plan, versions)
+    cohort = read_cohort(nested_home, plan, versions)
     facts |= describe(cohort)
     say(f"{len(cohort.store):,} segments after {time.monotonic() - began:.0f} s")
     lengths = _Plan.load(folder / PLAN)
     earlier: dict[str, Path | None] = {}
     for one in weights:
-        for name, checkpoint in _earlier(one, lake, facts, lengths).items():
+        for name, checkpoint in _earlier(one, nested_home, facts, lengths).items():
             earlier[name] = earlier.get(name) or checkpoint
     lost: DeviceLostError | None = None
-    key = (lake, plan, versions, preset.embedded_segments)
+    key = (nested_home, plan, versions, preset.embedded_segments)
     with evaluators(key, cores) as pool:
         call = _Call(
             folder,
             out,
-            lake,
+            nested_home,
             preset,
             time_plan,
             cohort,
@@ -230,7 +230,7 @@ def _work(
     return call.outcome, lost
 
 
-def _earlier(weights: Path, lake: Lake, facts: Mapping[str, Any], lengths: _Plan) -> dict[str, Path | None]:
+def _earlier(weights: Path, nested_home: Home, facts: Mapping[str, Any], lengths: _Plan) -> dict[str, Path | None]:
     """What an earlier call has done; its lengths hold here too. Raises ValueError where its cohort is another."""
     before = read_facts(weights)
     for name in ("preset", "data_version", "split_version"):
@@ -241,7 +241,7 @@ def _earlier(weights: Path, lake: Lake, facts: Mapping[str, Any], lengths: _Plan
     lengths.steps = {**before.get("steps", {}), **lengths.steps}
     earlier: dict[str, Path | None] = dict.fromkeys(before["runs_done"])
     for file in sorted(weights.glob("*.safetensors")):
-        earlier[file.stem] = import_weights(file, lake.root / "checkpoints" / file.stem.rpartition("-")[0])
+        earlier[file.stem] = import_weights(file, nested_home.root / "checkpoints" / file.stem.rpartition("-")[0])
     known = ", ".join(name for name, checkpoint in earlier.items() if checkpoint is not None)
     say(f"{weights}: {len(earlier)} runs are done there; weights of {known or 'none'}")
     return earlier
@@ -373,7 +373,7 @@ def _execute(call: _Call, task: Task, seconds: float, needs: Mapping[str, _Train
     run, began = task.run, time.monotonic()
     if is_done(call.folder, task):
         call.trained[run.name] = _Trained(
-            task, checkpoint_of(call.folder, call.lake, run.name), embeddings_of(call.folder, run.name)
+            task, checkpoint_of(call.folder, call.nested_home, run.name), embeddings_of(call.folder, run.name)
         )
         call.outcome.done.append(run.name)
         return
@@ -386,7 +386,7 @@ def _execute(call: _Call, task: Task, seconds: float, needs: Mapping[str, _Train
     encoded = _encode(call, run, checkpoint, needs)
     timing = Timing(trained - began, time.monotonic() - trained)
     call.trained[run.name] = _Trained(task, checkpoint, encoded.embeddings)
-    arguments = (call.folder, task, call.lake, checkpoint, encoded, timing, call.cohort_key)
+    arguments = (call.folder, task, call.nested_home, checkpoint, encoded, timing, call.cohort_key)
     call.evaluations[run.name] = submit(call.pool, evaluate_run, *arguments, call.preset.label_fractions)
     _keep(call, run, checkpoint)
     metrics = read_metrics(checkpoint)
@@ -413,7 +413,7 @@ def _train(call: _Call, run: Run, needs: Mapping[str, _Trained], stop_at: float)
         call.cohort.store,
         _rows(call, run),
         run.config,
-        call.lake.root / "checkpoints" / run.experiment.name,
+        call.nested_home.root / "checkpoints" / run.experiment.name,
         name=run.experiment.name,
         data_version=call.cohort.versions.data,
         split_version=call.cohort.versions.split,

@@ -17,9 +17,9 @@ Floats = npt.NDArray[np.float64]
 # As in the labels from PPG: intervals of 0.3 to 2 s within 20 % of the median of the five around, and enough of them
 _INTERVAL_S = (0.3, 2.0)
 _TOLERANCE = 0.2
-_LEAST_FOR_RATE, _LEAST_FOR_VARIABILITY, _LEAST_PAIRS, _LEAST_COVERAGE = 5, 20, 15, 0.7
+_MIN_FOR_RATE, _MIN_FOR_VARIABILITY, _MIN_PAIRS, _MIN_COVERAGE = 5, 20, 15, 0.7
 _NEXT_S = 0.02  # intervals are neighbours if one ends where the other starts: devices round to about 1/64 s
-_LEAST_SPAN_S = 30.0  # of a rate over time inside the window
+_MIN_SPAN_S = 30.0  # of a rate over time inside the window
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ def variability(start_s: Floats, end_s: Floats) -> Reference:
     interval = end_s - start_s
     kept = _plausible(interval)
     pair = kept[1:] & kept[:-1] & (np.abs(start_s[1:] - end_s[:-1]) < _NEXT_S)
-    if kept.sum() < _LEAST_FOR_RATE:
+    if kept.sum() < _MIN_FOR_RATE:
         return Reference()
     hr_bpm = 60 / float(interval[kept].mean())
-    enough = kept.sum() >= _LEAST_FOR_VARIABILITY and pair.sum() >= _LEAST_PAIRS
-    if not enough or interval[kept].sum() < _LEAST_COVERAGE * DURATION_S:
+    enough = kept.sum() >= _MIN_FOR_VARIABILITY and pair.sum() >= _MIN_PAIRS
+    if not enough or interval[kept].sum() < _MIN_COVERAGE * DURATION_S:
         return Reference(hr_bpm)
     return Reference(
         hr_bpm,
@@ -94,7 +94,7 @@ def _mean_rate(recording: Mapping[str, Any], offset_s: float) -> float | None:
         return None
     at = np.asarray(recording["reference_hr_s"], np.float64)
     inside = (at >= offset_s) & (at < offset_s + DURATION_S)
-    if not inside.any() or np.ptp(at[inside]) < _LEAST_SPAN_S:
+    if not inside.any() or np.ptp(at[inside]) < _MIN_SPAN_S:
         return None
     return float(np.asarray(recording["reference_hr_bpm"], np.float64)[inside].mean())
 

@@ -20,19 +20,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import rust_dsp
-from accelkd.behaviour import code_stamp
-from accelkd.files import DamagedFileError, atomic_path, seal, sealed_sha256
-from accelkd.lake import Lake
-from accelkd.progress import progress
+from accelkd.home.behaviour import code_stamp
+from accelkd.home.files import DamagedFileError, atomic_path, verify_checksum, write_checksum
+from accelkd.home.layout import Home
+from accelkd.home.progress import progress
+from accelkd.home.settings import MotionGate, Settings
 from accelkd.recordings.batches import Manifest, read_manifest, read_small_table
 from accelkd.recordings.devices import DEVICES, Device
 from accelkd.recordings.validate import Violation, iter_recordings
 from accelkd.segments.reference import Reference, window_reference
 from accelkd.segments.schema import DURATION_S, QUARANTINE, segment_schema
 from accelkd.segments.store import SegmentStore, write_segments
-from accelkd.settings import MotionGate, Settings
 
-_AT_ONCE = 256  # windows that are processed together: bounds memory, fills the threads
+_CHUNK_SIZE = 256  # windows that are processed together: bounds memory, fills the threads
 # Status bits of rust_dsp, from the one that explains the others
 _SHORT, _GAP, _MISSING, _FLAT = 1, 2, 4, 8
 _STATUS_NAMES = {_SHORT: "short", _GAP: "gap", _MISSING: "missing", _FLAT: "flat"}
@@ -72,7 +72,7 @@ class _Window:
     accel: npt.NDArray[np.float32]
 
 
-def segment_batch(lake: Lake, batch_id: str, *, gate: MotionGate = "strict", hop_s: float = 60.0) -> SegmentCounts:
+def segment_batch(home: Home, batch_id: str, *, gate: MotionGate = "strict", hop_s: float = 60.0) -> SegmentCounts:
     """Cut the valid recordings of a landed batch into segments; write its segment store and its quarantine.
 
     Windows start every `hop_s` seconds. The motion gate keeps a window whose 95th percentile (`strict`) or median
@@ -85,40 +85,40 @@ def segment_batch(lake: Lake, batch_id: str, *, gate: MotionGate = "strict", hop
     Raises BatchError for a batch that breaks a fatal rule, ValueError if its devices differ in their number of PPG
     channels, RuntimeError if a window were lost.
     """
-    folder = lake.batch(batch_id)
+    folder = home.batch(batch_id)
     manifest = read_manifest(folder)
     cutting = _Cutting(batch_id, gate, hop_s)
     channels = _ppg_channels(manifest)
-    write_segments(lake.segments(batch_id), channels, cutting.run(folder, manifest, channels))
+    write_segments(home.segments(batch_id), channels, cutting.run(folder, manifest, channels))
     quarantine = pa.Table.from_pylist(cutting.quarantined, QUARANTINE)
     code = f"{code_stamp('accelkd.segments')} rust_dsp@{version('rust_dsp')}"
     settings = {"seen": str(cutting.seen), "gate": gate, "hop_s": repr(float(hop_s)), "code": code}
-    with atomic_path(lake.quarantine(batch_id)) as part:
+    with atomic_path(home.quarantine(batch_id)) as part:
         pq.write_table(quarantine.replace_schema_metadata(settings), part, compression="zstd")
-    seal(lake.quarantine(batch_id))
-    return recount(lake, batch_id)
+    write_checksum(home.quarantine(batch_id))
+    return recount(home, batch_id)
 
 
-def intact_segments(lake: Lake, batch_id: str) -> str:
+def verified_segments(home: Home, batch_id: str) -> str:
     """SHA-256 of a batch's segment store, once store and quarantine are known to be what was written.
 
     Where one is damaged or missing, the batch is re-segmented: the same bytes as before. Whoever reads signals
     or loads a batch asks once, before it starts; what only counts does not. Raises what `segment_batch` raises.
     """
     try:
-        sealed_sha256(lake.quarantine(batch_id))
-        return sealed_sha256(lake.segments(batch_id))
+        verify_checksum(home.quarantine(batch_id))
+        return verify_checksum(home.segments(batch_id))
     except DamagedFileError as error:
         logging.getLogger(__name__).warning("%s; re-segmenting batch %s", error, batch_id)
-    settings = Settings.load(lake)
-    segment_batch(lake, batch_id, gate=settings.motion_gate, hop_s=settings.hop_s)
-    return sealed_sha256(lake.segments(batch_id))
+    settings = Settings.load(home)
+    segment_batch(home, batch_id, gate=settings.motion_gate, hop_s=settings.hop_s)
+    return verify_checksum(home.segments(batch_id))
 
 
-def recount(lake: Lake, batch_id: str) -> SegmentCounts:
+def recount(home: Home, batch_id: str) -> SegmentCounts:
     """Count what `segment_batch` wrote for a batch, from its files."""
-    metadata = SegmentStore([lake.segments(batch_id)]).metadata
-    quarantine = pq.read_table(lake.quarantine(batch_id))
+    metadata = SegmentStore([home.segments(batch_id)]).metadata
+    quarantine = pq.read_table(home.quarantine(batch_id))
 
     def median(label: str) -> float | None:
         values = metadata.column(label).drop_null().to_numpy()
@@ -154,11 +154,11 @@ class _Cutting:
         self.quarantined: list[dict[str, Any]] = []
 
     def run(self, folder: Path, manifest: Manifest, channels: int) -> Iterator[pa.RecordBatch]:
-        """Record batches of `segment_schema(channels)`, at most `_AT_ONCE` rows each."""
+        """Record batches of `segment_schema(channels)`, at most `_CHUNK_SIZE` rows each."""
         segments = 0
         windows = self._windows(folder, manifest.rows("recordings"))
         for _, alike in groupby(windows, key=lambda window: window.plan):
-            while some := list(islice(alike, _AT_ONCE)):
+            while some := list(islice(alike, _CHUNK_SIZE)):
                 batch = self._segments(some, channels)
                 segments += batch.num_rows
                 yield batch

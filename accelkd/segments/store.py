@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from accelkd.files import atomic_path, seal
+from accelkd.home.files import atomic_path, write_checksum
 from accelkd.segments.schema import ACCEL_AXES, METADATA, SAMPLES, segment_schema
 
 Modality = Literal["ppg", "accel"]
@@ -27,7 +27,7 @@ def write_segments(path: Path, ppg_channels: int, batches: Iterable[pa.RecordBat
         for batch in batches:
             writer.write_batch(batch)
             rows += batch.num_rows
-    seal(path)
+    write_checksum(path)
     return rows
 
 

@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from accelkd.behaviour import code_version
-from accelkd.files import atomic_path, is_intact, seal, sealed_sha256, sha256_json, write_json
+from accelkd.home.behaviour import code_version
+from accelkd.home.files import atomic_path, is_intact, sha256_json, verify_checksum, write_checksum, write_json
 from accelkd.models.encoders import AnyEncoder, build_encoder, read_shape
 from accelkd.models.heads import ProjectionHead
 from accelkd.segments.store import Modality
@@ -99,7 +99,7 @@ def _write(
         pq.write_table(curve, part / CURVE)
         (part / CARD).write_text(_card(identity, weights, metrics), encoding="utf-8")
         for name in (WEIGHTS, CONFIG, METRICS, CURVE):
-            seal(part / name)
+            write_checksum(part / name)
 
 
 def export_weights(checkpoint: Path, target: Path) -> None:
@@ -206,7 +206,7 @@ def load_heads(folder: Path) -> tuple[ProjectionHead, ProjectionHead]:
 
 def _part(folder: Path, name: str) -> dict[str, Tensor]:
     """The weights under one attribute of the trained module. Raises DamagedFileError."""
-    sealed_sha256(folder / WEIGHTS)
+    verify_checksum(folder / WEIGHTS)
     weights = load_file(folder / WEIGHTS)
     return {key.removeprefix(f"{name}."): tensor for key, tensor in weights.items() if key.startswith(f"{name}.")}
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from accelkd.files import remove_sealed
+from accelkd.home.files import remove_with_checksum
 from accelkd.models.encoders import AnyEncoder, build_encoder
 from accelkd.models.transformer import Encoder
 from accelkd.segments.schema import ACCEL_AXES
@@ -104,7 +104,7 @@ def train_encoder(
     if rank() == 0:
         metrics = _metrics(training, data, config, identity, where, time.perf_counter() - started)
         write_checkpoint(folder, identity, objective, _curve_table(training, metrics), metrics)
-        remove_sealed(state)
+        remove_with_checksum(state)
     barrier()
     return folder
 

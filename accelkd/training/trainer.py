@@ -18,10 +18,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from accelkd.files import atomic_path, is_intact, seal
+from accelkd.home.files import atomic_path, is_intact, write_checksum
+from accelkd.home.progress import progress
 from accelkd.models.efficientnet import EfficientNet
 from accelkd.models.transformer import Block
-from accelkd.progress import progress
 from accelkd.training.configs import Optimisation
 from accelkd.training.data import TrainingData
 from accelkd.training.objective import Batch, Objective
@@ -288,7 +288,7 @@ def _save(
         }
         with atomic_path(state) as part:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part)
-        seal(state)
+        write_checksum(state)
     barrier()
 
 

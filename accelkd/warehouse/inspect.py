@@ -10,9 +10,9 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from accelkd.current import EncoderName, current_checkpoint
-from accelkd.lake import Lake
-from accelkd.warehouse.load import ASIDE, NEXT, models_in_use
+from accelkd.home.layout import Home
+from accelkd.registry.history import EncoderName, active_checkpoint
+from accelkd.warehouse.embeddings import NEXT, UNPUBLISHED_SUFFIXES, loaded_models
 from accelkd.warehouse.staging import SCHEMA_SQL, contents, staging, tables
 
 
@@ -27,13 +27,13 @@ class Coverage:
     duplicates: int  # rows beyond the first of a segment
 
 
-def coverage(lake: Lake, encoder: EncoderName, batch_id: str) -> Coverage:
+def coverage(home: Home, encoder: EncoderName, batch_id: str) -> Coverage:
     """How much of a batch the encoder in use has embedded, in its table or in the one that will replace it.
 
     Raises FileNotFoundError if the encoder has no checkpoint in use.
     """
-    model_id = current_checkpoint(lake, encoder).name
-    with staging(lake) as connection:
+    model_id = active_checkpoint(home, encoder).name
+    with staging(home) as connection:
         ((segments, passed_over),) = connection.execute(
             "SELECT count(*) FILTER (takes), count(*) FILTER (NOT takes) FROM ("
             "SELECT modality = 'accel' OR channels = len(ppg_status) AS takes FROM segments, models "
@@ -66,9 +66,9 @@ class LoadedRows:
     participants_unknown: int  # with a segment, whom the batch does not describe
 
 
-def loaded_batch(lake: Lake, batch_id: str) -> LoadedRows:
+def loaded_batch(home: Home, batch_id: str) -> LoadedRows:
     """Count what the warehouse holds of one batch."""
-    with staging(lake) as connection:
+    with staging(home) as connection:
         ((rows, segments, unknown),) = connection.execute(
             "SELECT count(*), count(DISTINCT segment_id), count(DISTINCT participant_id) FILTER (NOT EXISTS "
             "(FROM demographics d WHERE d.participant_id = s.participant_id AND d.batch_id = s.batch_id)) "
@@ -78,13 +78,13 @@ def loaded_batch(lake: Lake, batch_id: str) -> LoadedRows:
     return LoadedRows(rows, segments, unknown)
 
 
-def batch_embeddings(lake: Lake, encoder: EncoderName, batch_ids: Sequence[str]) -> pa.Table:
+def batch_embeddings(home: Home, encoder: EncoderName, batch_ids: Sequence[str]) -> pa.Table:
     """participant_id and embedding of batches by the encoder in use, from its table or the one that will replace it.
 
     Raises FileNotFoundError if the encoder has no checkpoint in use.
     """
-    model_id = current_checkpoint(lake, encoder).name
-    with staging(lake) as connection:
+    model_id = active_checkpoint(home, encoder).name
+    with staging(home) as connection:
         found: list[pa.Table] = [
             connection.sql(
                 f"SELECT participant_id, embedding FROM {table} "
@@ -98,13 +98,13 @@ def batch_embeddings(lake: Lake, encoder: EncoderName, batch_ids: Sequence[str])
     return pa.concat_tables(rows) if rows else schema.empty_table()
 
 
-def trained_on(lake: Lake, encoder: EncoderName) -> list[str]:
+def trained_on(home: Home, encoder: EncoderName) -> list[str]:
     """The batches that the encoder in use has learned from, by name; none while there is no such encoder."""
     try:
-        model_id = current_checkpoint(lake, encoder).name
+        model_id = active_checkpoint(home, encoder).name
     except FileNotFoundError:
         return []
-    with staging(lake) as connection:
+    with staging(home) as connection:
         rows = connection.execute(
             "SELECT input_id FROM provenance.edges WHERE artifact_id = ? AND starts_with(input_id, 'segments:') "
             "ORDER BY 1",
@@ -113,24 +113,24 @@ def trained_on(lake: Lake, encoder: EncoderName) -> list[str]:
     return [str(input_id).partition(":")[2] for (input_id,) in rows]
 
 
-def heart_rate_errors(lake: Lake, encoder: EncoderName) -> tuple[float, float]:
+def heart_rate_errors(home: Home, encoder: EncoderName) -> tuple[float, float]:
     """Mean absolute error in bpm of the heart-rate probe on the encoder's table, and of the constant beside it."""
-    with staging(lake) as connection:
+    with staging(home) as connection:
         rows: list[tuple[float, float]] = connection.execute(
             "SELECT mae, constant_mae FROM probe_results WHERE encoder = ? AND model_id = ? AND target = 'hr_bpm'",
-            [encoder, models_in_use(connection)[encoder]],
+            [encoder, loaded_models(connection)[encoder]],
         ).fetchall()
     return rows[0]
 
 
-def retrieval_ranks(lake: Lake) -> dict[str, tuple[float, float]]:
+def retrieval_ranks(home: Home) -> dict[str, tuple[float, float]]:
     """Mean rank of the own pair and that of chance in projected space, for each direction."""
-    with staging(lake) as connection:
+    with staging(home) as connection:
         rows = connection.execute(
             "SELECT query_encoder || '_finds_' || key_encoder, mean_rank, chance_mean_rank FROM retrieval_results "
             "WHERE space = 'projected' AND list_contains($models, query_model_id) "
             "AND list_contains($models, key_model_id) ORDER BY 1",
-            {"models": list(models_in_use(connection).values())},
+            {"models": list(loaded_models(connection).values())},
         ).fetchall()
     return {direction: (rank, chance) for direction, rank, chance in rows}
 
@@ -163,7 +163,7 @@ def columns(path: Path) -> tuple[Column, ...]:
 def table_contents(path: Path) -> dict[str, tuple[int, int | None]]:
     """Rows of every table of a DuckDB file but those that stand aside, and the sum of the rows' hashes."""
     with duckdb.connect(str(path), read_only=True) as connection:
-        return contents(connection, besides=ASIDE)
+        return contents(connection, besides=UNPUBLISHED_SUFFIXES)
 
 
 def _columns(connection: duckdb.DuckDBPyConnection) -> tuple[Column, ...]:

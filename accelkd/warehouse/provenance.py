@@ -17,7 +17,9 @@ class Artifact:
     name: str
     version: str  # SHA-256 of a file, identity of a checkpoint or split
     path: str | None = None  # relative to the home
-    code_version: str | None = None  # accelkd.files.code_version of the package that made it; None for what arrived
+    code_version: str | None = (
+        None  # accelkd.home.files.code_version of the package that made it; None for what arrived
+    )
     configuration: Mapping[str, object] | None = None  # the settings that it was made with
 
     @property
@@ -29,7 +31,7 @@ def record(connection: duckdb.DuckDBPyConnection, artifact: Artifact, inputs: Se
     """Write that `artifact` is now of its version and was made from `inputs`; what was said of it before is replaced.
 
     Inputs that are not known yet are written too; known ones keep their current version, and the edge the one used.
-    The run is that of the lake that `connection` was opened for.
+    The run is that of the home that `connection` was opened for.
     """
     connection.execute(f"INSERT OR REPLACE INTO {_ARTIFACTS}", _row(artifact))
     connection.execute(

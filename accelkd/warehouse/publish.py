@@ -9,10 +9,10 @@ from pathlib import Path
 
 import duckdb
 
-from accelkd.files import atomic_path, sha256_json
-from accelkd.lake import Lake
-from accelkd.recordings.arrivals import retired
-from accelkd.warehouse.load import ASIDE
+from accelkd.home.files import atomic_path, sha256_json
+from accelkd.home.layout import Home
+from accelkd.recordings.arrivals import superseded
+from accelkd.warehouse.embeddings import UNPUBLISHED_SUFFIXES
 from accelkd.warehouse.staging import READABLE_BY_OLDER, contents, staging, staging_lock, tables
 
 RUNS = "provenance.runs"  # which run wrote what, and when: differs when the same is made again
@@ -29,7 +29,7 @@ class PublishedInfo:
     content_version: str  # hash of all rows but those of RUNS, whatever their order: equal for equal content
 
 
-def publish(lake: Lake) -> PublishedInfo:
+def publish(home: Home) -> PublishedInfo:
     """Copy the staging file to the published one: checkpoint, copy, rename.
 
     Connections that are open on the published file keep what they see; the next ones see the new. Tables that a new
@@ -38,16 +38,16 @@ def publish(lake: Lake) -> PublishedInfo:
 
     Raises RuntimeError if batches that are published would be gone, because the staging file was lost.
     """
-    with staging(lake):
+    with staging(home):
         pass  # makes an empty warehouse where there is none
-    with staging_lock(lake), atomic_path(lake.published) as part:
-        with duckdb.connect(str(lake.staging)) as connection:
+    with staging_lock(home), atomic_path(home.published) as part:
+        with duckdb.connect(str(home.staging)) as connection:
             connection.execute("FORCE CHECKPOINT")
-        shutil.copyfile(lake.staging, part)
+        shutil.copyfile(home.staging, part)
         with duckdb.connect(str(part)) as connection:
-            _refuse_loss(lake, connection)
+            _refuse_loss(home, connection)
             for table in tables(connection):
-                if table.endswith(ASIDE):
+                if table.endswith(UNPUBLISHED_SUFFIXES):
                     connection.execute(f"DROP TABLE {table}")
             connection.execute("FORCE CHECKPOINT")
             wasteful = _free_share(connection) > WASTE
@@ -56,22 +56,22 @@ def publish(lake: Lake) -> PublishedInfo:
         with duckdb.connect(str(part)) as connection:
             found = contents(connection)
     return PublishedInfo(
-        lake.published,
-        lake.published.stat().st_size,
+        home.published,
+        home.published.stat().st_size,
         {table: rows for table, (rows, _) in found.items()},
         sha256_json({table: [rows, total] for table, (rows, total) in found.items() if table != RUNS}),
     )
 
 
-def _refuse_loss(lake: Lake, connection: duckdb.DuckDBPyConnection) -> None:
-    if not lake.published.exists():
+def _refuse_loss(home: Home, connection: duckdb.DuckDBPyConnection) -> None:
+    if not home.published.exists():
         return
-    with duckdb.connect(str(lake.published), read_only=True) as published:
+    with duckdb.connect(str(home.published), read_only=True) as published:
         before = _batches(published)
-    lost = before - _batches(connection) - retired(lake).keys()
+    lost = before - _batches(connection) - superseded(home).keys()
     if lost:
         raise RuntimeError(
-            f"{lake.staging} lacks {len(lost)} published batches ({', '.join(sorted(lost)[:3])}): it was lost; "
+            f"{home.staging} lacks {len(lost)} published batches ({', '.join(sorted(lost)[:3])}): it was lost; "
             "`accelkd rebuild-warehouse` makes it anew"
         )
 

@@ -6,23 +6,23 @@ import json
 
 import pyarrow.parquet as pq
 
-from accelkd.behaviour import code_stamp
-from accelkd.files import sha256_file, sha256_json
-from accelkd.lake import Lake
+from accelkd.home.behaviour import code_stamp
+from accelkd.home.files import sha256_file, sha256_json
+from accelkd.home.layout import Home
 from accelkd.warehouse.provenance import Artifact, record
 from accelkd.warehouse.staging import staging
 
 TABLES = ("results", "retrieval", "claims")
 
 
-def load_reproduction(lake: Lake) -> dict[str, int]:
+def load_reproduction(home: Home) -> dict[str, int]:
     """Load the result files under `reproduction/`, in place of what was loaded before; returns the rows of each table.
 
     Raises FileNotFoundError where no experiments have been run.
     """
-    folder = lake.root / "reproduction"
+    folder = home.root / "reproduction"
     rows = {}
-    with staging(lake) as connection:
+    with staging(home) as connection:
         for table in TABLES:
             connection.execute(f"DELETE FROM reproduction.{table}")
             columns = [name for (name, *_) in connection.execute(f"DESCRIBE reproduction.{table}").fetchall()]

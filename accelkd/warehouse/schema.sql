@@ -124,13 +124,13 @@ COMMENT ON COLUMN quarantine.reason IS 'Why (docs/data-model.md lists the reason
 COMMENT ON COLUMN quarantine.number IS 'Number of such files, recordings or windows';
 COMMENT ON COLUMN quarantine.participants IS 'Number of participants concerned, where it could be told';
 
-CREATE TABLE retired_batches (
+CREATE TABLE superseded_batches (
     batch_id VARCHAR PRIMARY KEY,
     replaced_by VARCHAR NOT NULL
 );
-COMMENT ON TABLE retired_batches IS 'Batches that a correction has replaced; nothing else of them is left in these tables';
-COMMENT ON COLUMN retired_batches.batch_id IS 'The batch that is gone';
-COMMENT ON COLUMN retired_batches.replaced_by IS 'The batch that corrects it';
+COMMENT ON TABLE superseded_batches IS 'Batches that a correction has replaced; nothing else of them is left in these tables';
+COMMENT ON COLUMN superseded_batches.batch_id IS 'The batch that is gone';
+COMMENT ON COLUMN superseded_batches.replaced_by IS 'The batch that corrects it';
 
 CREATE TABLE models (
     encoder VARCHAR NOT NULL,

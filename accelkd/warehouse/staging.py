@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import re
 from collections.abc import Iterator
@@ -11,28 +10,30 @@ from importlib.resources import files
 
 import duckdb
 
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
+from accelkd.home.locks import file_lock
 
 SCHEMA_SQL = files("accelkd.warehouse").joinpath("schema.sql").read_text(encoding="utf-8")
 # Of new files: analysts' command lines and drivers may be older than the pipeline's DuckDB
 READABLE_BY_OLDER: dict[str, str | bool | int | float | list[str]] = {"storage_compatibility_version": "v1.4.0"}
 # Without the file's comments and line breaks: rewording one makes no other schema; texts in quotes stay
 _STATEMENTS = re.sub(r"('(?:[^']|'')*')|(?:--[^\n]*|\s+)+", lambda part: part[1] or " ", SCHEMA_SQL)
+_RENAMED = {"retired_batches": "superseded_batches"}  # tables of earlier versions
 _SCHEMA_SHA256 = hashlib.sha256(_STATEMENTS.encode()).hexdigest()
 
 
 @contextmanager
-def staging(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
+def staging(home: Home) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the staging file for one transaction: committed when the block ends well, rolled back when it raises.
 
     Waits for whoever has it open. Makes the file and its schema on first use, and brings a file that another version
     of the schema made up to date. Raises RuntimeError, and leaves the file as it is, where that would lose anything.
     """
-    with staging_lock(lake), duckdb.connect(str(lake.staging), config=READABLE_BY_OLDER) as connection:
+    with staging_lock(home), duckdb.connect(str(home.staging), config=READABLE_BY_OLDER) as connection:
         connection.begin()
         try:
-            connection.execute("SET VARIABLE run_id = ?", [lake.run_id])
-            _ensure_schema(lake, connection)
+            connection.execute("SET VARIABLE run_id = ?", [home.run_id])
+            _ensure_schema(home, connection)
             yield connection
         except BaseException:
             connection.rollback()
@@ -41,20 +42,18 @@ def staging(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 @contextmanager
-def staging_lock(lake: Lake) -> Iterator[None]:
+def staging_lock(home: Home) -> Iterator[None]:
     """Hold the staging file's lock: DuckDB refuses a second process at once, here it waits for its turn."""
-    lake.staging.parent.mkdir(parents=True, exist_ok=True)
-    with lake.staging.with_suffix(".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed, also by a killed process
+    with file_lock(home.staging.with_suffix(".lock")):
         yield
 
 
-def readable(lake: Lake) -> bool:
+def readable(home: Home) -> bool:
     """Whether the staging file is there and all tables can be read: DuckDB checks its blocks as it reads them."""
-    if not lake.staging.exists():
+    if not home.staging.exists():
         return False
     try:
-        with staging_lock(lake), duckdb.connect(str(lake.staging)) as connection:
+        with staging_lock(home), duckdb.connect(str(home.staging)) as connection:
             contents(connection)
     except duckdb.Error:
         return False
@@ -82,19 +81,19 @@ def contents(connection: duckdb.DuckDBPyConnection, besides: tuple[str, ...] = (
     }
 
 
-def _ensure_schema(lake: Lake, connection: duckdb.DuckDBPyConnection) -> None:
+def _ensure_schema(home: Home, connection: duckdb.DuckDBPyConnection) -> None:
     found = tables(connection)
     if "schema_version" not in found:
         connection.execute(SCHEMA_SQL)
     elif connection.execute("FROM schema_version").fetchall() == [(_SCHEMA_SHA256,)]:
         return
     else:
-        _migrate(lake, connection, found)
+        _migrate(home, connection, found)
     connection.execute("DELETE FROM schema_version")
     connection.execute("INSERT INTO schema_version VALUES (?)", [_SCHEMA_SHA256])
 
 
-def _migrate(lake: Lake, connection: duckdb.DuckDBPyConnection, found: dict[str, str]) -> None:
+def _migrate(home: Home, connection: duckdb.DuckDBPyConnection, found: dict[str, str]) -> None:
     """Bring an older file to the schema: views, macros and comments anew, tables that differ made anew and refilled."""
     with duckdb.connect(":memory:") as fresh:
         fresh.execute(SCHEMA_SQL)
@@ -107,16 +106,20 @@ def _migrate(lake: Lake, connection: duckdb.DuckDBPyConnection, found: dict[str,
     )
     for (macro,) in connection.execute(macros).fetchall():
         connection.execute(f"DROP MACRO TABLE {macro}")
+    for old, new in _RENAMED.items():
+        if old in found:
+            connection.execute(f"ALTER TABLE {old} RENAME TO {new}")
+            found = tables(connection)
     for statement in duckdb.extract_statements(SCHEMA_SQL):
         created = re.search(r"^CREATE TABLE (\S+) \(", statement.query, re.MULTILINE)
         table = created[1] if created else None
         if table is None or table not in found:
             connection.execute(statement)
         elif found[table] != wanted[table]:
-            _refill(lake, connection, table, statement)
+            _refill(home, connection, table, statement)
 
 
-def _refill(lake: Lake, connection: duckdb.DuckDBPyConnection, table: str, create: duckdb.Statement) -> None:
+def _refill(home: Home, connection: duckdb.DuckDBPyConnection, table: str, create: duckdb.Statement) -> None:
     """Make a table anew with the rows that it had: columns that are new stay empty."""
     connection.execute(f"CREATE TEMP TABLE old AS FROM {table}")
     connection.execute(f"DROP TABLE {table}")
@@ -130,7 +133,7 @@ def _refill(lake: Lake, connection: duckdb.DuckDBPyConnection, table: str, creat
         connection.execute(f"INSERT INTO {table} BY NAME SELECT {kept} FROM old")
     except (RuntimeError, duckdb.Error) as error:
         raise RuntimeError(
-            f"{lake.staging}, table {table}, was made by another version of accelkd/warehouse/schema.sql and does not "
+            f"{home.staging}, table {table}, was made by another version of accelkd/warehouse/schema.sql and does not "
             f"fit this one: {error}. All of it is derived: `accelkd rebuild-warehouse` makes it anew from the home's "
             "files"
         ) from error

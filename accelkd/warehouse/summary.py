@@ -6,7 +6,7 @@ from pathlib import Path
 
 import duckdb
 
-from accelkd.warehouse.load import models_in_use
+from accelkd.warehouse.embeddings import loaded_models
 
 _NAMES = {"hr_bpm": "heart rate", "sdnn_ms": "SDNN", "rmssd_ms": "RMSSD"}
 
@@ -44,7 +44,7 @@ def _counts(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 def _probes(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """Mean absolute errors: a line for each target, a column for each encoder in use."""
-    models = models_in_use(connection)
+    models = loaded_models(connection)
     errors: dict[tuple[str, str], float] = {}
     constants: dict[str, tuple[float, str]] = {}
     for encoder, model_id in models.items():
@@ -71,7 +71,7 @@ def _retrieval(connection: duckdb.DuckDBPyConnection) -> list[str]:
         "SELECT query_encoder, key_encoder, top1_percent, chance_top1_percent, mean_rank, chance_mean_rank "
         "FROM retrieval_results WHERE space = 'projected' AND query_model_id IN $models AND key_model_id IN $models "
         "ORDER BY ALL",
-        {"models": list(models_in_use(connection).values())},
+        {"models": list(loaded_models(connection).values())},
     ).fetchall()
     if not rows:
         return []

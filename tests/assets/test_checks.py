@@ -14,17 +14,18 @@ import pytest
 
 from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import extend_split
-from accelkd.current import decide, make_candidate
-from accelkd.files import seal
-from accelkd.lake import Lake
+from accelkd.home.files import write_checksum
+from accelkd.home.layout import Home
+from accelkd.home.settings import Settings
+from accelkd.registry.history import decide, make_candidate
 from accelkd.segments.schema import METADATA
-from accelkd.settings import Settings
 from accelkd.training.checkpoint import CURVE
-from accelkd.warehouse.load import load_batch, load_embeddings, load_model, load_split
+from accelkd.warehouse.embeddings import load_embeddings
+from accelkd.warehouse.load import load_batch, load_model, load_split
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.staging import staging
 from orchestration.definitions import build_defs
-from tests.lakes import checkpoint, land
+from tests.homes import checkpoint, land
 
 BATCH = "b"
 PEOPLE = [f"p{number}" for number in range(10)]
@@ -32,42 +33,42 @@ WIDTH = 16
 
 
 @pytest.fixture
-def lake(healthy: Lake, tmp_path: Path) -> Lake:
+def home(healthy: Home, tmp_path: Path) -> Home:
     """A copy of the healthy home, to break."""
-    return Lake(shutil.copytree(healthy.root, tmp_path / "home"))
+    return Home(shutil.copytree(healthy.root, tmp_path / "home"))
 
 
 @pytest.fixture(scope="module")
-def healthy(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+def healthy(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A batch that went all the way to the published file, with noise as signals and embeddings."""
-    lake = Lake(tmp_path_factory.mktemp("healthy"))
-    Settings(preset="smoke").save(lake)
-    land(lake, BATCH, PEOPLE)
-    change_store(lake, hr_bpm=71.0)  # the reference says 70
-    change_quarantine(lake, copies=1, seen=31)
-    load_batch(lake, BATCH)
-    extend_split(lake.split, segmented_participants(lake, [BATCH]))
-    load_split(lake)
-    model_id = checkpoint(lake, "ppg_teacher")
-    load_model(lake, "ppg_teacher", model_id, [BATCH])
-    decide(lake, "promoted", {"ppg_teacher": model_id}, "the first")
-    embed(lake, np.random.default_rng(0).standard_normal((30, WIDTH)))
-    publish(lake)
-    return lake
+    home = Home(tmp_path_factory.mktemp("healthy"))
+    Settings(preset="smoke").save(home)
+    land(home, BATCH, PEOPLE)
+    change_store(home, hr_bpm=71.0)  # the reference says 70
+    change_quarantine(home, copies=1, seen=31)
+    load_batch(home, BATCH)
+    extend_split(home.split, segmented_participants(home, [BATCH]))
+    load_split(home)
+    model_id = checkpoint(home, "ppg_teacher")
+    load_model(home, "ppg_teacher", model_id, [BATCH])
+    decide(home, "promoted", {"ppg_teacher": model_id}, "the first")
+    embed(home, np.random.default_rng(0).standard_normal((30, WIDTH)))
+    publish(home)
+    return home
 
 
-def embed(lake: Lake, matrix: np.ndarray) -> None:
+def embed(home: Home, matrix: np.ndarray) -> None:
     """Put rows of `matrix` in the place of the embeddings of the batch."""
-    with staging(lake) as connection:
+    with staging(home) as connection:
         rows = connection.execute("SELECT segment_id, participant_id FROM segments ORDER BY 1").fetchall()
         (model_id,) = connection.execute("SELECT model_id FROM models").fetchone()
     ids, people = zip(*rows, strict=True)
-    load_embeddings(lake, "ppg_teacher", model_id, BATCH, ids, people, matrix.astype(np.float32))
+    load_embeddings(home, "ppg_teacher", model_id, BATCH, ids, people, matrix.astype(np.float32))
 
 
-def run_check(lake: Lake, asset: str, name: str) -> dg.AssetCheckEvaluation:
+def run_check(home: Home, asset: str, name: str) -> dg.AssetCheckEvaluation:
     """What Dagster keeps of one check."""
-    defs = build_defs(lake)
+    defs = build_defs(home)
     key = dg.AssetCheckKey(dg.AssetKey(asset), name)
     partitioned = defs.resolve_asset_graph().get(key.asset_key).is_partitioned
     with dg.DagsterInstance.ephemeral() as instance:
@@ -83,64 +84,64 @@ def run_check(lake: Lake, asset: str, name: str) -> dg.AssetCheckEvaluation:
     return evaluation
 
 
-def change_store(lake: Lake, **columns: object) -> None:
+def change_store(home: Home, **columns: object) -> None:
     """Write the segment store again with other columns."""
-    with pa.OSFile(str(lake.segments(BATCH))) as source:
+    with pa.OSFile(str(home.segments(BATCH))) as source:
         table = pa.ipc.open_file(source).read_all()
     for name, values in columns.items():
         field = table.schema.field(name)
         array = values if isinstance(values, pa.Array) else pa.array([values] * len(table), field.type)
         table = table.set_column(table.schema.names.index(name), field.with_type(array.type), array)
-    with pa.ipc.new_file(str(lake.segments(BATCH)), table.schema) as writer:
+    with pa.ipc.new_file(str(home.segments(BATCH)), table.schema) as writer:
         writer.write_table(table)
-    seal(lake.segments(BATCH))
+    write_checksum(home.segments(BATCH))
 
 
-def change_quarantine(lake: Lake, *, copies: int, seen: int) -> None:
+def change_quarantine(home: Home, *, copies: int, seen: int) -> None:
     """Write the quarantine again with more of its one row, and another number of windows seen."""
-    table = pa.concat_tables([pq.read_table(lake.quarantine(BATCH))] * copies)
-    pq.write_table(table.replace_schema_metadata({"seen": str(seen), "gate": "strict"}), lake.quarantine(BATCH))
-    seal(lake.quarantine(BATCH))
+    table = pa.concat_tables([pq.read_table(home.quarantine(BATCH))] * copies)
+    pq.write_table(table.replace_schema_metadata({"seen": str(seen), "gate": "strict"}), home.quarantine(BATCH))
+    write_checksum(home.quarantine(BATCH))
 
 
-def in_warehouse(sql: str) -> Callable[[Lake], None]:
-    def change(lake: Lake) -> None:
-        with staging(lake) as connection:
+def in_warehouse(sql: str) -> Callable[[Home], None]:
+    def change(home: Home) -> None:
+        with staging(home) as connection:
             connection.execute(sql)
 
     return change
 
 
-def not_a_number(lake: Lake) -> None:
+def not_a_number(home: Home) -> None:
     signals = pa.array(np.full(30 * 3 * 3840, np.nan, np.float16))
-    change_store(lake, accel=pa.FixedSizeListArray.from_arrays(signals, 3 * 3840))
+    change_store(home, accel=pa.FixedSizeListArray.from_arrays(signals, 3 * 3840))
 
 
-def one_direction(lake: Lake) -> None:
-    embed(lake, np.outer(np.random.default_rng(0).standard_normal(30), np.ones(WIDTH)) + 5)
+def one_direction(home: Home) -> None:
+    embed(home, np.outer(np.random.default_rng(0).standard_normal(30), np.ones(WIDTH)) + 5)
 
 
-def one_embedding_of_nothing(lake: Lake) -> None:
+def one_embedding_of_nothing(home: Home) -> None:
     matrix = np.random.default_rng(0).standard_normal((30, WIDTH))
     matrix[3] = 0
-    embed(lake, matrix)
+    embed(home, matrix)
 
 
 # check, its asset, what breaks it, part of what it then says
 BROKEN = {
-    "windows_add_up": ("segments", lambda lake: change_quarantine(lake, copies=1, seen=40), {"seen": 40}),
+    "windows_add_up": ("segments", lambda home: change_quarantine(home, copies=1, seen=40), {"seen": 40}),
     "quarantine_rate": (
         "segments",
-        lambda lake: change_quarantine(lake, copies=31, seen=61),
+        lambda home: change_quarantine(home, copies=31, seen=61),
         {"quarantine_rate": 31 / 61},
     ),
     "store_has_its_schema": (
         "segments",
-        lambda lake: change_store(lake, offset_s=pa.array([1] * 30, pa.int32())),
+        lambda home: change_store(home, offset_s=pa.array([1] * 30, pa.int32())),
         {"columns_that_differ": 1},
     ),
     "signals_are_finite": ("segments", not_a_number, {"accel_segments_not_finite": 30}),
-    "labels_are_plausible": ("segments", lambda lake: change_store(lake, hr_bpm=250.0), {"implausible_labels": 30}),
+    "labels_are_plausible": ("segments", lambda home: change_store(home, hr_bpm=250.0), {"implausible_labels": 30}),
     "tables_hold_the_batch": (
         "segment_tables",
         in_warehouse("DELETE FROM segments WHERE participant_id = 'p0' AND offset_s = 60"),
@@ -164,48 +165,48 @@ BROKEN = {
     ),
     "split_is_disjoint": (
         "participant_split",
-        lambda lake: land(lake, "late", ["nobody-has-placed-me"]),
+        lambda home: land(home, "late", ["nobody-has-placed-me"]),
         {"on_no_side": 1},
     ),
     "split_is_balanced": (
         "participant_split",
-        lambda lake: Settings(preset="smoke", test_fraction=0.6).save(lake),
+        lambda home: Settings(preset="smoke", test_fraction=0.6).save(home),
         {"test_share": 0.2, "asked_for": 0.6},
     ),
 }
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_check_passes_until_something_breaks(lake: Lake, name: str) -> None:
+def test_check_passes_until_something_breaks(home: Home, name: str) -> None:
     asset, damage, told = BROKEN[name]
-    assert run_check(lake, asset, name).passed
-    damage(lake)
-    found = run_check(lake, asset, name)
+    assert run_check(home, asset, name).passed
+    damage(home)
+    found = run_check(home, asset, name)
     assert not found.passed
     assert {key: found.metadata[key].value for key in told} == told
 
 
-def test_an_embedding_of_nothing_is_told(lake: Lake) -> None:
-    one_embedding_of_nothing(lake)
-    found = run_check(lake, "ppg_teacher_embeddings", "embeddings_have_not_collapsed")
+def test_an_embedding_of_nothing_is_told(home: Home) -> None:
+    one_embedding_of_nothing(home)
+    found = run_check(home, "ppg_teacher_embeddings", "embeddings_have_not_collapsed")
     assert not found.passed
     assert found.metadata["norm_smallest"].value == 0
 
 
-def test_loss_that_rises_is_told(lake: Lake) -> None:
-    model_id = checkpoint(lake, "ppg_teacher", seed=1)
-    make_candidate(lake, "ppg_teacher", model_id, len(PEOPLE))
-    assert run_check(lake, "ppg_teacher", "loss_fell").passed
-    curve = lake.checkpoint("ppg_teacher", model_id) / CURVE
+def test_loss_that_rises_is_told(home: Home) -> None:
+    model_id = checkpoint(home, "ppg_teacher", seed=1)
+    make_candidate(home, "ppg_teacher", model_id, len(PEOPLE))
+    assert run_check(home, "ppg_teacher", "loss_fell").passed
+    curve = home.checkpoint("ppg_teacher", model_id) / CURVE
     pq.write_table(pa.table({"step": [0, 1], "loss": [1.0, 1.5]}), curve)
-    found = run_check(lake, "ppg_teacher", "loss_fell")
+    found = run_check(home, "ppg_teacher", "loss_fell")
     assert not found.passed
     assert (found.metadata["first"].value, found.metadata["last"].value) == (1.0, 1.5)
 
 
-def test_what_blocks_and_what_only_tells(lake: Lake) -> None:
+def test_what_blocks_and_what_only_tells(home: Home) -> None:
     """What makes results wrong stops what is downstream; what a person has to judge does not."""
-    graph = build_defs(lake).resolve_asset_graph()
+    graph = build_defs(home).resolve_asset_graph()
     blocking = {key.name for key in graph.asset_check_keys if graph.get(key).blocking}
     assert blocking == {
         *("windows_add_up", "store_has_its_schema", "signals_are_finite", "tables_hold_the_batch"),
@@ -214,8 +215,8 @@ def test_what_blocks_and_what_only_tells(lake: Lake) -> None:
     }
 
 
-def test_every_asset_is_described(lake: Lake) -> None:
-    graph = build_defs(lake).resolve_asset_graph()
+def test_every_asset_is_described(home: Home) -> None:
+    graph = build_defs(home).resolve_asset_graph()
     for key in graph.get_all_asset_keys():
         asset = graph.get(key)
         assert asset.description, key
@@ -225,8 +226,8 @@ def test_every_asset_is_described(lake: Lake) -> None:
         assert {"data", "cadence"} <= asset.tags.keys(), key
 
 
-def test_lineage_of_columns_leads_to_columns_that_are_there(lake: Lake) -> None:
-    graph = build_defs(lake).resolve_asset_graph()
+def test_lineage_of_columns_leads_to_columns_that_are_there(home: Home) -> None:
+    graph = build_defs(home).resolve_asset_graph()
     columns, sources = {}, {}
     for key in graph.get_all_asset_keys():
         metadata = graph.get(key).metadata

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import extend_split
-from accelkd.lake import Lake
-from tests.lakes import land
+from accelkd.home.layout import Home
+from tests.homes import land
 
 
 def test_everybody_with_a_segment_is_there_once_per_batch(tmp_path: Path) -> None:
-    lake = Lake(tmp_path)
-    land(lake, "b2", ["p3", "p1"])
-    land(lake, "b1", ["p2", "p3"], minutes=5)
-    people = segmented_participants(lake, ["b2", "b1"])
+    home = Home(tmp_path)
+    land(home, "b2", ["p3", "p1"])
+    land(home, "b1", ["p2", "p3"], minutes=5)
+    people = segmented_participants(home, ["b2", "b1"])
     assert people.column_names == ["participant_id", "sex", "age_years", "device_id", "batch_id"]
     assert [(row["batch_id"], row["participant_id"], row["sex"]) for row in people.to_pylist()] == [
         ("b1", "p2", "female"),
@@ -23,13 +23,13 @@ def test_everybody_with_a_segment_is_there_once_per_batch(tmp_path: Path) -> Non
         ("b2", "p3", "female"),
     ]
     assert all(18 <= row["age_years"] <= 90 for row in people.to_pylist())
-    summary = extend_split(lake.split, people)
+    summary = extend_split(home.split, people)
     assert summary.participants == 3
 
 
 def test_participants_without_a_segment_and_lakes_without_a_batch_give_nobody(tmp_path: Path) -> None:
-    lake = Lake(tmp_path)
-    land(lake, "b1", ["p1"], minutes=0)
-    assert segmented_participants(lake, ["b1"]).num_rows == 0
-    assert segmented_participants(lake, []).num_rows == 0
-    assert extend_split(lake.split, segmented_participants(lake, [])).participants == 0
+    home = Home(tmp_path)
+    land(home, "b1", ["p1"], minutes=0)
+    assert segmented_participants(home, ["b1"]).num_rows == 0
+    assert segmented_participants(home, []).num_rows == 0
+    assert extend_split(home.split, segmented_participants(home, [])).participants == 0

@@ -22,7 +22,7 @@ from accelkd.cohort.split import (
     split_version,
     write_split,
 )
-from accelkd.files import DamagedFileError
+from accelkd.home.files import DamagedFileError
 
 Person = tuple[str, str | None, float | None, str, str]
 NAMES = ("participant_id", "sex", "age_years", "device_id", "batch_id")

@@ -10,24 +10,24 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
+from accelkd.home.settings import Settings
 from accelkd.recordings.simulator import simulate_batch
-from accelkd.settings import Settings
 from orchestration.catch_up import Outcome, catch_up
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
-class Home:
-    lake: Lake
+class Pipeline:
+    home: Home
     dagster_home: Path
     outcome: Outcome  # of the first catch-up
 
 
-def simulate_small(lake: Lake, batch_id: str, first_participant: int, participants: int = 12) -> None:
+def simulate_small(home: Home, batch_id: str, first_participant: int, participants: int = 12) -> None:
     simulate_batch(
-        lake.landing,
+        home.landing,
         batch_id,
         participants=participants,
         segments=4,
@@ -38,21 +38,21 @@ def simulate_small(lake: Lake, batch_id: str, first_participant: int, participan
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     """Two simulated batches, every asset materialized with the smoke preset, on an instance that the UI can open."""
     root = tmp_path_factory.mktemp("home")
-    lake, dagster_home = Lake(root), root / "dagster"
+    home, dagster_home = Home(root), root / "dagster"
     dagster_home.mkdir()
     shutil.copy(REPOSITORY / "dagster.yaml", dagster_home)
-    Settings(preset="smoke").save(lake)
-    simulate_small(lake, "sim-a", 0)
-    simulate_small(lake, "sim-b", 12)
+    Settings(preset="smoke").save(home)
+    simulate_small(home, "sim-a", 0)
+    simulate_small(home, "sim-b", 12)
     with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
-        outcome = catch_up(lake, instance)
-    return Home(lake, dagster_home, outcome)
+        outcome = catch_up(home, instance)
+    return Pipeline(home, dagster_home, outcome)
 
 
 @pytest.fixture
-def instance(home: Home) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.from_config(str(home.dagster_home)) as opened:
+def instance(pipeline: Pipeline) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.from_config(str(pipeline.dagster_home)) as opened:
         yield opened

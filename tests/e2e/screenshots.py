@@ -18,7 +18,7 @@ import dagster as dg
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
 from tests.e2e.ui import browser, dagster_dev, land_damaged, land_restless, materialize_batch
 
 COLOURS = 64  # of a palette: a quarter of the bytes, and nobody sees it
@@ -70,7 +70,7 @@ def backfill(page: Page) -> None:
 
 
 def promotion(page: Page) -> None:
-    page.goto("/assets/encoders_in_use?view=checks&checkDetail=probes")
+    page.goto("/assets/promoted_encoders?view=checks&checkDetail=probes")
     page.get_by_text("Show Markdown").first.click()
 
 
@@ -113,16 +113,16 @@ def shoot(address: str, home: Path, folder: Path) -> None:
 
 
 def main() -> None:
-    source, folder = Lake.from_environment(), Path(sys.argv[1])
+    source, folder = Home.from_environment(), Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as scratch:
-        lake = Lake(Path(shutil.copytree(source.root, Path(scratch) / "home")))
-        like = min(path.name for path in lake.landing.iterdir() if not path.name.startswith("."))
-        land_restless(lake, "restless", like)
-        with dg.DagsterInstance.from_config(str(lake.root / "dagster")) as instance:
-            materialize_batch(lake, instance, "restless")
-        land_damaged(lake, "damaged", like)
-        with dagster_dev(lake, lake.root / "dagster") as address:
-            shoot(address, lake.root, folder)
+        home = Home(Path(shutil.copytree(source.root, Path(scratch) / "home")))
+        like = min(path.name for path in home.landing.iterdir() if not path.name.startswith("."))
+        land_restless(home, "restless", like)
+        with dg.DagsterInstance.from_config(str(home.root / "dagster")) as instance:
+            materialize_batch(home, instance, "restless")
+        land_damaged(home, "damaged", like)
+        with dagster_dev(home, home.root / "dagster") as address:
+            shoot(address, home.root, folder)
 
 
 if __name__ == "__main__":

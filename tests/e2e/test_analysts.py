@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from accelkd.cohort.curation import training_set
 from accelkd.cohort.split import participants_on
-from accelkd.current import current_checkpoint
+from accelkd.cohort.training_set import training_set
+from accelkd.registry.history import active_checkpoint
 from accelkd.training.data import MIN_SEGMENTS
-from tests.e2e.conftest import REPOSITORY, Home
+from tests.e2e.conftest import REPOSITORY, Pipeline
 
 Rows = list[dict[str, object]]
 DOCUMENT = (REPOSITORY / "docs" / "analysts.md").read_text(encoding="utf-8")
@@ -42,8 +42,8 @@ QUERIES = queries()
 
 
 @pytest.fixture
-def warehouse(home: Home) -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect(str(home.lake.published), read_only=True) as connection:
+def warehouse(pipeline: Pipeline) -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect(str(pipeline.home.published), read_only=True) as connection:
         yield connection
 
 
@@ -52,43 +52,43 @@ def rows(connection: duckdb.DuckDBPyConnection, sql: str) -> Rows:
     return found
 
 
-def everything_is_commented(found: Rows, _: Home) -> None:
+def everything_is_commented(found: Rows, _: Pipeline) -> None:
     assert all(row["comment"] for row in found)
 
 
-def sides_add_up(found: Rows, home: Home) -> None:
+def sides_add_up(found: Rows, pipeline: Pipeline) -> None:
     for side in ("train", "test"):
         (row,) = (row for row in found if row["split"] == side)
-        assert row["participants"] == len(participants_on(home.lake.split, side))
+        assert row["participants"] == len(participants_on(pipeline.home.split, side))
 
 
-def hours_are_hours(found: Rows, _: Home) -> None:
+def hours_are_hours(found: Rows, _: Pipeline) -> None:
     assert len({row["hour"] for row in found}) == len(found) > 12
     assert all(40 < row["hr_bpm"] < 180 for row in found)
 
 
-def every_segment_has_both(found: Rows, _: Home) -> None:
+def every_segment_has_both(found: Rows, _: Pipeline) -> None:
     assert len({row["segment_id"] for row in found}) == len(found) > 60
     assert all(row["ppg_embedding"] and row["accel_embedding"] and row["split"] for row in found)
 
 
-def nobody_twice(found: Rows, _: Home) -> None:
+def nobody_twice(found: Rows, _: Pipeline) -> None:
     assert len({row["participant_id"] for row in found}) == len(found) > 12
     assert {row["high_blood_pressure"] for row in found} == {True, False}
 
 
-def all_targets(found: Rows, _: Home) -> None:
+def all_targets(found: Rows, _: Pipeline) -> None:
     assert len(found) == 46
     assert {row["yes"] + row["no"] + row["left_out"] for row in found} == {24}
 
 
-def places_follow_errors(found: Rows, _: Home) -> None:
+def places_follow_errors(found: Rows, _: Pipeline) -> None:
     assert [row["place"] for row in found] == [1, 2] * 3
     assert all(first["mae"] <= second["mae"] for first, second in zip(found[::2], found[1::2], strict=True))
 
 
-def the_nearest_are_the_nearest(found: Rows, home: Home) -> None:
-    with duckdb.connect(str(home.lake.published), read_only=True) as connection:
+def the_nearest_are_the_nearest(found: Rows, pipeline: Pipeline) -> None:
+    with duckdb.connect(str(pipeline.home.published), read_only=True) as connection:
         all_rows = rows(connection, "SELECT segment_id, embedding FROM embeddings.ppg_teacher ORDER BY segment_id")
     matrix = np.asarray([row["embedding"] for row in all_rows])
     unit = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
@@ -96,9 +96,9 @@ def the_nearest_are_the_nearest(found: Rows, home: Home) -> None:
     assert [row["similarity"] for row in found] == pytest.approx(np.sort(similarity)[:-11:-1].tolist(), abs=1e-5)
 
 
-def raw_files_are_reached(found: Rows, home: Home) -> None:
+def raw_files_are_reached(found: Rows, pipeline: Pipeline) -> None:
     paths = {row["path"] for row in found}
-    assert set(arrived(home, ["sim-a", "sim-b"])) <= paths
+    assert set(arrived(pipeline, ["sim-a", "sim-b"])) <= paths
     assert all(row["is_current"] for row in found)
     made = [row for row in found if str(row["artifact_id"]).partition(":")[0] not in ("file", "batch")]
     assert all(row["code_version"] for row in made)
@@ -106,30 +106,30 @@ def raw_files_are_reached(found: Rows, home: Home) -> None:
     assert '"gate": "strict"' in str(cut["configuration"])
 
 
-def nothing(found: Rows, _: Home) -> None:
+def nothing(found: Rows, _: Pipeline) -> None:
     assert found == []
 
 
-def training_participants(found: Rows, home: Home) -> None:
-    curated = training_set(home.lake)
+def training_participants(found: Rows, pipeline: Pipeline) -> None:
+    curated = training_set(pipeline.home)
     people = curated.store.metadata.column("participant_id").take(curated.rows)
     counts = {one["values"]: one["counts"] for one in people.value_counts().to_pylist()}
     enough = {participant: number for participant, number in counts.items() if number >= MIN_SEGMENTS}
     for encoder in ("ppg_teacher", "accel_student"):
-        model_id = current_checkpoint(home.lake, encoder).name
+        model_id = active_checkpoint(pipeline.home, encoder).name
         through = [row for row in found if row["through_model_id"] == model_id]
         assert {row["participant_id"]: row["segments"] for row in through} == enough
-    assert not set(enough) & participants_on(home.lake.split, "test")
+    assert not set(enough) & participants_on(pipeline.home.split, "test")
 
 
-def both_encoders(found: Rows, _: Home) -> None:
+def both_encoders(found: Rows, _: Pipeline) -> None:
     assert [(row["encoder"], row["through"]) for row in found] == [
         ("accel_student", ["accel_student", "ppg_teacher"]),
         ("ppg_teacher", ["ppg_teacher"]),
     ]
 
 
-EXPECTED: dict[str, Callable[[Rows, Home], None]] = {
+EXPECTED: dict[str, Callable[[Rows, Pipeline], None]] = {
     "1": everything_is_commented,
     "1b": everything_is_commented,
     "2": everything_is_commented,
@@ -152,19 +152,19 @@ def test_there_are_twenty_questions() -> None:
 
 
 @pytest.mark.parametrize("number", QUERIES)
-def test_question(home: Home, warehouse: duckdb.DuckDBPyConnection, number: str) -> None:
+def test_question(pipeline: Pipeline, warehouse: duckdb.DuckDBPyConnection, number: str) -> None:
     found = rows(warehouse, QUERIES[number])
     if number in EXPECTED:
-        EXPECTED[number](found, home)
+        EXPECTED[number](found, pipeline)
     else:
         assert found
 
 
-def test_the_python_section_runs_and_shares_memory(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_section_runs_and_shares_memory(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
-    monkeypatch.chdir(home.lake.root.parent)
+    monkeypatch.chdir(pipeline.home.root.parent)
     names: dict[str, object] = {}
-    exec(code.replace(PUBLISHED, str(home.lake.published)), names)
+    exec(code.replace(PUBLISHED, str(pipeline.home.published)), names)
     table, frame, tensor = names["table"], names["frame"], names["embeddings"]
     assert isinstance(table, pa.Table)
     assert isinstance(frame, pl.DataFrame)
@@ -177,24 +177,26 @@ def test_the_python_section_runs_and_shares_memory(home: Home, monkeypatch: pyte
     assert torch.equal(tensor, torch.tensor(frame["embedding"].to_list()))
 
 
-def test_a_database_of_ones_own_beside_it(home: Home) -> None:
+def test_a_database_of_ones_own_beside_it(pipeline: Pipeline) -> None:
     (sql,) = (sql for sql in re.findall(r"```sql\n(.*?)```", DOCUMENT, re.DOTALL) if "ATTACH" in sql)
     with duckdb.connect() as connection:
-        connection.execute(sql.replace(PUBLISHED, str(home.lake.published)))
+        connection.execute(sql.replace(PUBLISHED, str(pipeline.home.published)))
         assert connection.execute("SELECT count(*) FROM mine").fetchall() == [(6,)]
 
 
-def arrived(home: Home, batch_ids: list[str]) -> list[str]:
+def arrived(pipeline: Pipeline, batch_ids: list[str]) -> list[str]:
     """Every file of the batches in the landing zone, relative to the home, without the manifests."""
     return [
-        path.relative_to(home.lake.root).as_posix()
+        path.relative_to(pipeline.home.root).as_posix()
         for batch_id in batch_ids
-        for path in home.lake.batch(batch_id).rglob("*")
+        for path in pipeline.home.batch(batch_id).rglob("*")
         if path.is_file() and path.name != "manifest.json"
     ]
 
 
-def test_every_number_of_a_report_leads_to_every_raw_file(home: Home, warehouse: duckdb.DuckDBPyConnection) -> None:
+def test_every_number_of_a_report_leads_to_every_raw_file(
+    pipeline: Pipeline, warehouse: duckdb.DuckDBPyConnection
+) -> None:
     results = warehouse.execute(
         "SELECT 'probe:' || encoder || '/' || model_id FROM probe_results "
         "UNION ALL SELECT 'probe:' || encoder || '/' || model_id FROM participant_probe_results "
@@ -206,7 +208,7 @@ def test_every_number_of_a_report_leads_to_every_raw_file(home: Home, warehouse:
         "+ (SELECT count(*) FROM retrieval_results)"
     ).fetchall()
     assert len(results) == numbers[0] > 100
-    files = set(arrived(home, ["sim-a", "sim-b"]))
+    files = set(arrived(pipeline, ["sim-a", "sim-b"]))
     assert len(files) >= 8
     for (artifact,) in set(results):
         reached = warehouse.execute(
@@ -224,14 +226,14 @@ def test_every_number_of_a_report_leads_to_every_raw_file(home: Home, warehouse:
 
 
 def test_runs_of_the_warehouse_are_runs_of_the_orchestrator(
-    home: Home, instance: dg.DagsterInstance, warehouse: duckdb.DuckDBPyConnection
+    pipeline: Pipeline, instance: dg.DagsterInstance, warehouse: duckdb.DuckDBPyConnection
 ) -> None:
     recorded = warehouse.execute("SELECT artifact_id, run_id FROM provenance.runs").fetchall()
     assert {artifact for artifact, _ in recorded} == {
         artifact for (artifact,) in warehouse.execute("SELECT artifact_id FROM provenance.artifacts").fetchall()
     }
     for asset, artifact in {
-        "ppg_teacher": f"model:ppg_teacher/{current_checkpoint(home.lake, 'ppg_teacher').name}",
+        "ppg_teacher": f"model:ppg_teacher/{active_checkpoint(pipeline.home, 'ppg_teacher').name}",
         "participant_split": "split:ledger",
         "written_report": "report:report",
     }.items():
@@ -240,11 +242,11 @@ def test_runs_of_the_warehouse_are_runs_of_the_orchestrator(
         assert dict(recorded)[artifact] == event.run_id
 
 
-def test_the_command_line_section_runs(home: Home, tmp_path: Path) -> None:
+def test_the_command_line_section_runs(pipeline: Pipeline, tmp_path: Path) -> None:
     (block,) = (code for code in re.findall(r"```bash\n(.*?)```", DOCUMENT, re.DOTALL) if "-csv" in code)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # an older DuckDB's command line lies beside Python
     subprocess.run(
-        ["bash", "-euc", block.replace(PUBLISHED, str(home.lake.published))],
+        ["bash", "-euc", block.replace(PUBLISHED, str(pipeline.home.published))],
         cwd=tmp_path,
         env={**os.environ, "PATH": path},
         check=True,

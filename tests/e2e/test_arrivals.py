@@ -13,25 +13,25 @@ import dagster as dg
 import duckdb
 import pytest
 
-from accelkd.current import decide
-from accelkd.lake import Lake
-from accelkd.recordings.arrivals import STALLED_S, Retirement, accept, refuse, retire
+from accelkd.home.layout import Home
+from accelkd.recordings.arrivals import STALLED_S, Supersession, accept, refuse, supersede
 from accelkd.recordings.batches import MANIFEST
+from accelkd.registry.history import decide
 from assets.partitions import arrival_batches
 from orchestration.catch_up import UNFINISHED
 from orchestration.sensors import arrivals
-from tests.e2e.conftest import Home, simulate_small
+from tests.e2e.conftest import Pipeline, simulate_small
 from tests.e2e.ui import dagster_dev
-from tests.lakes import land
+from tests.homes import land
 
 NAME = str(arrival_batches.name)
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    lake = Lake(tmp_path / "home")
-    lake.landing.mkdir(parents=True)
-    return lake
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path / "home")
+    home.landing.mkdir(parents=True)
+    return home
 
 
 @pytest.fixture
@@ -43,11 +43,11 @@ def instance() -> Iterator[dg.DagsterInstance]:
 class Sensor:
     """Ticks as the daemon does: the cursor goes from one to the next, partitions are registered in between."""
 
-    def __init__(self, lake: Lake, instance: dg.DagsterInstance) -> None:
-        self.lake, self.instance, self.cursor = lake, instance, None
+    def __init__(self, home: Home, instance: dg.DagsterInstance) -> None:
+        self.home, self.instance, self.cursor = home, instance, None
 
     def tick(self) -> dg.SensorResult:
-        context = dg.build_sensor_context(self.instance, cursor=self.cursor, resources={"lake": self.lake})
+        context = dg.build_sensor_context(self.instance, cursor=self.cursor, resources={"home": self.home})
         result = arrivals(context)
         if isinstance(result, dg.SkipReason):
             return dg.SensorResult(skip_reason=result)
@@ -63,8 +63,8 @@ class Sensor:
 
 
 @pytest.fixture
-def sensor(lake: Lake, instance: dg.DagsterInstance) -> Sensor:
-    return Sensor(lake, instance)
+def sensor(home: Home, instance: dg.DagsterInstance) -> Sensor:
+    return Sensor(home, instance)
 
 
 def requested(result: dg.SensorResult) -> list[str | None]:
@@ -79,47 +79,49 @@ def told(result: dg.SensorResult) -> tuple[bool, str]:
     return event.passed, str(event.metadata["why"].value)
 
 
-def test_a_batch_that_has_arrived_is_registered_and_requested_once(lake: Lake, sensor: Sensor) -> None:
-    land(lake, "b1", ["p1"])
+def test_a_batch_that_has_arrived_is_registered_and_requested_once(home: Home, sensor: Sensor) -> None:
+    land(home, "b1", ["p1"])
     first = sensor.tick()
     assert requested(first) == ["b1"]
     assert sensor.instance.get_dynamic_partitions(NAME) == ["b1"]
     keys = {key.to_user_string() for key in (first.run_requests or [])[0].asset_selection or []}
     assert keys == {"raw_recordings", "segments", "segment_tables"}  # nothing embeds yet
-    land(lake, "b1", ["p1"])  # the same again
+    land(home, "b1", ["p1"])  # the same again
     assert requested(sensor.tick()) == []
 
 
-def test_embeddings_are_requested_once_encoders_are_in_use(lake: Lake, sensor: Sensor) -> None:
-    decide(lake, "promoted", {"ppg_teacher": "t", "accel_student": "s"}, "test")
-    land(lake, "b1", ["p1"])
+def test_embeddings_are_requested_once_encoders_are_in_use(home: Home, sensor: Sensor) -> None:
+    decide(home, "promoted", {"ppg_teacher": "t", "accel_student": "s"}, "test")
+    land(home, "b1", ["p1"])
     keys = {key.to_user_string() for key in (sensor.tick().run_requests or [])[0].asset_selection or []}
     assert {"ppg_teacher_embeddings", "accel_student_embeddings"} < keys
 
 
-def test_a_quiet_landing_zone_costs_one_look(lake: Lake, sensor: Sensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    land(lake, "b1", ["p1"])
-    os.utime(lake.landing, (1, 1))  # long ago
+def test_a_quiet_landing_zone_costs_one_look(home: Home, sensor: Sensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    land(home, "b1", ["p1"])
+    os.utime(home.landing, (1, 1))  # long ago
     sensor.tick()
-    monkeypatch.setattr("orchestration.sensors.unsettled", lambda *_: pytest.fail("looked into the landing zone"))
+    monkeypatch.setattr(
+        "orchestration.sensors.pending_arrivals", lambda *_: pytest.fail("looked into the landing zone")
+    )
     assert "nothing has changed" in str(sensor.tick().skip_reason)
 
 
-def test_an_unfinished_batch_waits_and_is_told_when_it_stalls(lake: Lake, sensor: Sensor) -> None:
-    land(lake, "b1", ["p1"])
-    manifest = (lake.batch("b1") / MANIFEST).rename(lake.root / "kept")
+def test_an_unfinished_batch_waits_and_is_told_when_it_stalls(home: Home, sensor: Sensor) -> None:
+    land(home, "b1", ["p1"])
+    manifest = (home.batch("b1") / MANIFEST).rename(home.root / "kept")
     tick = sensor.tick()
     assert requested(tick) == []
     assert "still arriving: b1" in str(tick.skip_reason)
     assert told(tick) == (True, "*none*")
-    for path in (lake.batch("b1"), *lake.batch("b1").rglob("*")):
+    for path in (home.batch("b1"), *home.batch("b1").rglob("*")):
         os.utime(path, (time.time() - 2 * STALLED_S,) * 2)
     stalled = sensor.tick()
     passed, why = told(stalled)
     assert not passed
     assert "no manifest.json" in why
     assert sensor.tick().asset_events == []  # told once
-    manifest.rename(lake.batch("b1") / MANIFEST)
+    manifest.rename(home.batch("b1") / MANIFEST)
     done = sensor.tick()
     assert requested(done) == ["b1"]
     assert told(done)[0]
@@ -130,10 +132,10 @@ def test_an_unfinished_batch_waits_and_is_told_when_it_stalls(lake: Lake, sensor
     [("schema_version", 99, "schema version is 99"), ("batch_id", "other", "batch 'other'"), ("files", 1, "be read")],
 )
 def test_an_unknown_manifest_is_told_with_its_reason(
-    lake: Lake, sensor: Sensor, field: str, value: object, why: str
+    home: Home, sensor: Sensor, field: str, value: object, why: str
 ) -> None:
-    land(lake, "b1", ["p1"])
-    path = lake.batch("b1") / MANIFEST
+    land(home, "b1", ["p1"])
+    path = home.batch("b1") / MANIFEST
     good = path.read_text()
     path.write_text(json.dumps({**json.loads(good), field: value}))
     tick = sensor.tick()
@@ -144,19 +146,19 @@ def test_an_unknown_manifest_is_told_with_its_reason(
     assert requested(sensor.tick()) == ["b1"]
 
 
-def test_a_missing_file_is_told(lake: Lake, sensor: Sensor) -> None:
-    land(lake, "b1", ["p1"])
-    (lake.batch("b1") / "participants.parquet").unlink()
+def test_a_missing_file_is_told(home: Home, sensor: Sensor) -> None:
+    land(home, "b1", ["p1"])
+    (home.batch("b1") / "participants.parquet").unlink()
     assert "participants.parquet" in told(sensor.tick())[1]
 
 
-def test_a_refused_batch_is_tried_again_when_its_files_change_and_only_then(lake: Lake, sensor: Sensor) -> None:
-    land(lake, "b1", ["p1"])
+def test_a_refused_batch_is_tried_again_when_its_files_change_and_only_then(home: Home, sensor: Sensor) -> None:
+    land(home, "b1", ["p1"])
     first = sensor.tick()
-    file = lake.batch("b1") / "participants.parquet"
+    file = home.batch("b1") / "participants.parquet"
     content = file.read_bytes()
     file.write_bytes(content[:-1] + b"x")
-    refuse(lake, "b1", ["participants.parquet: sha256: damaged"])  # as its run does
+    refuse(home, "b1", ["participants.parquet: sha256: damaged"])  # as its run does
     tick = sensor.tick()
     assert requested(tick) == []
     passed, why = told(tick)
@@ -167,23 +169,23 @@ def test_a_refused_batch_is_tried_again_when_its_files_change_and_only_then(lake
     again = sensor.tick()
     assert requested(again) == ["b1"]
     assert (again.run_requests or [])[0].run_key != (first.run_requests or [])[0].run_key
-    accept(lake, "b1")
+    accept(home, "b1")
     assert requested(sensor.tick()) == []
 
 
-def test_a_replaced_batch_loses_its_partition_and_does_not_come_back(lake: Lake, sensor: Sensor) -> None:
-    land(lake, "b1", ["p1"])
+def test_a_replaced_batch_loses_its_partition_and_does_not_come_back(home: Home, sensor: Sensor) -> None:
+    land(home, "b1", ["p1"])
     sensor.tick()
-    retire(lake, Retirement("b1", "b2"))
-    land(lake, "b2", ["p1"])
+    supersede(home, Supersession("b1", "b2"))
+    land(home, "b2", ["p1"])
     assert requested(sensor.tick()) == ["b2"]
     assert sensor.instance.get_dynamic_partitions(NAME) == ["b2"]
     assert requested(sensor.tick()) == []
 
 
-def test_a_hostile_folder_name_is_told_and_never_a_partition(lake: Lake, sensor: Sensor) -> None:
-    land(lake, "b1", ["p1"])
-    lake.batch("b1").rename(lake.landing / "b1; DROP TABLE segments")
+def test_a_hostile_folder_name_is_told_and_never_a_partition(home: Home, sensor: Sensor) -> None:
+    land(home, "b1", ["p1"])
+    home.batch("b1").rename(home.landing / "b1; DROP TABLE segments")
     tick = sensor.tick()
     assert requested(tick) == []
     assert "not an identifier" in told(tick)[1]
@@ -193,19 +195,19 @@ LIMIT_S = 900  # by itself it takes two minutes; a shared machine is slower
 
 
 @pytest.mark.slow
-def test_a_batch_that_lands_is_published_by_itself(home: Home, tmp_path: Path) -> None:
+def test_a_batch_that_lands_is_published_by_itself(pipeline: Pipeline, tmp_path: Path) -> None:
     """With the daemons running and nobody near: segments, embeddings, report rows and lineage appear."""
     root = tmp_path / "home"
-    shutil.copytree(home.lake.root, root)
-    lake = Lake(root)
-    with dagster_dev(lake, root / "dagster"):
-        simulate_small(lake, "sim-late", 24)
+    shutil.copytree(pipeline.home.root, root)
+    home = Home(root)
+    with dagster_dev(home, root / "dagster"):
+        simulate_small(home, "sim-late", 24)
         deadline = time.monotonic() + LIMIT_S
         found: list[tuple[object, ...]] = []
         while not found:
             assert time.monotonic() < deadline, "the batch was not published in time"
             time.sleep(2)
-            with duckdb.connect(str(lake.published), read_only=True) as connection:
+            with duckdb.connect(str(home.published), read_only=True) as connection:
                 found = connection.execute(
                     "SELECT batch_id FROM segments JOIN embeddings.accel_student USING (segment_id, batch_id) "
                     "JOIN embeddings.ppg_teacher USING (segment_id, batch_id) "
@@ -218,7 +220,7 @@ def test_a_batch_that_lands_is_published_by_itself(home: Home, tmp_path: Path) -
                 time.sleep(1)
             failed = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
     assert failed == []
-    with duckdb.connect(str(lake.published), read_only=True) as connection:
+    with duckdb.connect(str(home.published), read_only=True) as connection:
         people = connection.execute("SELECT count(DISTINCT participant_id) FROM split").fetchall()[0][0]
         probed = connection.execute("SELECT max(train_participants + test_participants) FROM probe_results").fetchall()[
             0

@@ -11,9 +11,9 @@ import pytest
 from dagster._core.definitions.data_version import DATA_VERSION_TAG, extract_data_version_from_entry
 from dagster._core.execution.backfill import PartitionBackfill
 
-from accelkd.current import current_checkpoint, current_models, decide
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
 from accelkd.recordings.arrivals import refuse
+from accelkd.registry.history import active_checkpoint, decide, promoted_models
 from accelkd.training.checkpoint import WEIGHTS
 from accelkd.warehouse.inspect import table_contents
 from accelkd.warehouse.staging import staging
@@ -23,29 +23,29 @@ from orchestration.catch_up import catch_up as materialize_missing
 from orchestration.definitions import build_defs
 from orchestration.freshness import Freshness
 from orchestration.jobs import request_catch_up
-from orchestration.promotions import tell_of_promotions
-from tests.e2e.conftest import Home, simulate_small
-from tests.lakes import land
+from orchestration.promotions import report_promotions
+from tests.e2e.conftest import Pipeline, simulate_small
+from tests.homes import land
 from tests.reliability.test_damage import flip, flip_all
 
 NAME = str(arrival_batches.name)
 
 
 @pytest.fixture
-def lake(home: Home, tmp_path: Path) -> Lake:
+def home(pipeline: Pipeline, tmp_path: Path) -> Home:
     """A copy of the home that the pipeline ran on."""
-    shutil.copytree(home.lake.root, tmp_path / "home")
-    return Lake(tmp_path / "home")
+    shutil.copytree(pipeline.home.root, tmp_path / "home")
+    return Home(tmp_path / "home")
 
 
 @pytest.fixture
-def instance(lake: Lake) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.from_config(str(lake.root / "dagster")) as opened:
+def instance(home: Home) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.from_config(str(home.root / "dagster")) as opened:
         yield opened
 
 
-def catch_up(lake: Lake, instance: dg.DagsterInstance) -> PartitionBackfill | None:
-    requested = request_catch_up(lake, instance, build_defs(lake).resolve_asset_graph())
+def catch_up(home: Home, instance: dg.DagsterInstance) -> PartitionBackfill | None:
+    requested = request_catch_up(home, instance, build_defs(home).resolve_asset_graph())
     return instance.get_backfill(requested[0]) if requested else None
 
 
@@ -61,17 +61,17 @@ def due(backfill: PartitionBackfill | None) -> dict[str, set[str]]:
     }
 
 
-def test_the_night_does_nothing_when_all_is_fresh(lake: Lake, instance: dg.DagsterInstance) -> None:
-    assert catch_up(lake, instance) is None
+def test_the_night_does_nothing_when_all_is_fresh(home: Home, instance: dg.DagsterInstance) -> None:
+    assert catch_up(home, instance) is None
     assert instance.get_backfills() == []
 
 
-def test_a_late_batch_is_one_backfill_and_a_refused_one_is_none(lake: Lake, instance: dg.DagsterInstance) -> None:
+def test_a_late_batch_is_one_backfill_and_a_refused_one_is_none(home: Home, instance: dg.DagsterInstance) -> None:
     for batch_id in ("late", "damaged"):
-        land(lake, batch_id, ["p1"])
+        land(home, batch_id, ["p1"])
     instance.add_dynamic_partitions(NAME, ["late", "damaged"])
-    refuse(lake, "damaged", ["sha256"])
-    backfill = catch_up(lake, instance)
+    refuse(home, "damaged", ["sha256"])
+    backfill = catch_up(home, instance)
     assert due(backfill) == {
         name: {"late"}
         for name in (
@@ -82,91 +82,91 @@ def test_a_late_batch_is_one_backfill_and_a_refused_one_is_none(lake: Lake, inst
             "accel_student_embeddings",
         )
     }
-    again = catch_up(lake, instance)  # the first one is still at work
+    again = catch_up(home, instance)  # the first one is still at work
     assert again is not None
     assert backfill is not None
     assert again.backfill_id == backfill.backfill_id
     assert len(instance.get_backfills()) == 1
 
 
-def test_going_back_makes_embeddings_due(lake: Lake, instance: dg.DagsterInstance) -> None:
-    student = current_checkpoint(lake, "accel_student")
+def test_going_back_makes_embeddings_due(home: Home, instance: dg.DagsterInstance) -> None:
+    student = active_checkpoint(home, "accel_student")
     shutil.copytree(student, student.with_name("another"))
-    decide(lake, "promoted", {**current_models(lake), "accel_student": "another"}, "test")
-    assert due(catch_up(lake, instance)) == {
+    decide(home, "promoted", {**promoted_models(home), "accel_student": "another"}, "test")
+    assert due(catch_up(home, instance)) == {
         name: {"sim-a", "sim-b"} for name in ("ppg_teacher_embeddings", "accel_student_embeddings")
     }
-    told = instance.get_latest_materialization_event(dg.AssetKey("encoders_in_use"))
+    told = instance.get_latest_materialization_event(dg.AssetKey("promoted_encoders"))
     assert told is not None
-    tell_of_promotions(lake, instance)  # nothing new to tell
-    assert instance.get_latest_materialization_event(dg.AssetKey("encoders_in_use")) == told
+    report_promotions(home, instance)  # nothing new to tell
+    assert instance.get_latest_materialization_event(dg.AssetKey("promoted_encoders")) == told
 
 
 @pytest.mark.parametrize("damage", [flip, Path.unlink])
 def test_a_damaged_checkpoint_in_use_is_trained_again_and_nothing_else(
-    lake: Lake, instance: dg.DagsterInstance, damage: Callable[[Path], None]
+    home: Home, instance: dg.DagsterInstance, damage: Callable[[Path], None]
 ) -> None:
-    weights = current_checkpoint(lake, "ppg_teacher") / WEIGHTS
+    weights = active_checkpoint(home, "ppg_teacher") / WEIGHTS
     before = weights.read_bytes()
     damage(weights)
-    assert due(catch_up(lake, instance)) == {"ppg_teacher": set()}
-    assert materialize_missing(lake, instance, retrain=False).materialized == [("ppg_teacher", None)]
+    assert due(catch_up(home, instance)) == {"ppg_teacher": set()}
+    assert materialize_missing(home, instance, retrain=False).materialized == [("ppg_teacher", None)]
     assert weights.read_bytes() == before
-    assert materialize_missing(lake, instance).materialized == []
+    assert materialize_missing(home, instance).materialized == []
 
 
 def test_a_damaged_pair_in_use_gives_way_to_the_one_that_was_trained_last(
-    lake: Lake, instance: dg.DagsterInstance
+    home: Home, instance: dg.DagsterInstance
 ) -> None:
-    decide(lake, "promoted", {**current_models(lake), "accel_student": "lost"}, "test")
-    assert "encoders_in_use" in due(catch_up(lake, instance))
-    assert ("encoders_in_use", None) in materialize_missing(lake, instance, retrain=False).materialized
-    assert current_checkpoint(lake, "accel_student").name != "lost"
-    assert materialize_missing(lake, instance).materialized == []
+    decide(home, "promoted", {**promoted_models(home), "accel_student": "lost"}, "test")
+    assert "promoted_encoders" in due(catch_up(home, instance))
+    assert ("promoted_encoders", None) in materialize_missing(home, instance, retrain=False).materialized
+    assert active_checkpoint(home, "accel_student").name != "lost"
+    assert materialize_missing(home, instance).materialized == []
 
 
 def test_with_new_data_a_damaged_teacher_is_trained_again_with_its_student(
-    lake: Lake, instance: dg.DagsterInstance
+    home: Home, instance: dg.DagsterInstance
 ) -> None:
     split = dg.AssetMaterialization("participant_split", tags={DATA_VERSION_TAG: "another"})
     instance.report_runless_asset_event(split)
     encoders = {"ppg_teacher", "accel_student"}
-    graph = build_defs(lake).resolve_asset_graph()
-    assert not encoders & {key.to_user_string() for key, _ in Freshness(lake, instance, graph).due([], retrain=False)}
-    flip(current_checkpoint(lake, "ppg_teacher") / WEIGHTS)
-    assert encoders <= {key.to_user_string() for key, _ in Freshness(lake, instance, graph).due([], retrain=False)}
+    graph = build_defs(home).resolve_asset_graph()
+    assert not encoders & {key.to_user_string() for key, _ in Freshness(home, instance, graph).due([], retrain=False)}
+    flip(active_checkpoint(home, "ppg_teacher") / WEIGHTS)
+    assert encoders <= {key.to_user_string() for key, _ in Freshness(home, instance, graph).due([], retrain=False)}
 
 
-def land_late(lake: Lake, instance: dg.DagsterInstance) -> None:
-    simulate_small(lake, "late", 40, participants=2)
+def land_late(home: Home, instance: dg.DagsterInstance) -> None:
+    simulate_small(home, "late", 40, participants=2)
     instance.add_dynamic_partitions(NAME, ["late"])
 
 
 def test_a_damaged_staging_file_is_made_anew_after_a_catch_up_that_failed(
-    lake: Lake, instance: dg.DagsterInstance, capsys: pytest.CaptureFixture[str]
+    home: Home, instance: dg.DagsterInstance, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = table_contents(lake.published)
-    flip_all(lake.staging)
-    assert materialize_missing(lake, instance).materialized == []  # nothing needs the file
-    simulate_small(lake, "late", 40, participants=2)
-    assert [batch for _, batch in materialize_missing(lake, instance, retrain=False).failed] == ["late"]
-    assert not materialize_missing(lake, instance, retrain=False).failed
+    before = table_contents(home.published)
+    flip_all(home.staging)
+    assert materialize_missing(home, instance).materialized == []  # nothing needs the file
+    simulate_small(home, "late", 40, participants=2)
+    assert [batch for _, batch in materialize_missing(home, instance, retrain=False).failed] == ["late"]
+    assert not materialize_missing(home, instance, retrain=False).failed
     assert "staging.duckdb is damaged or gone" in capsys.readouterr().out
-    after = table_contents(lake.published)
+    after = table_contents(home.published)
     assert after["batches"][0] == before["batches"][0] + 1
     assert after["models"] == before["models"]
 
 
-def due_of_late(lake: Lake, instance: dg.DagsterInstance) -> set[str]:
+def due_of_late(home: Home, instance: dg.DagsterInstance) -> set[str]:
     """Assets that are to be made again for the late batch, and for no other one."""
-    partitions = {name: batches for name, batches in due(catch_up(lake, instance)).items() if batches}
+    partitions = {name: batches for name, batches in due(catch_up(home, instance)).items() if batches}
     assert set(map(frozenset, partitions.values())) == {frozenset({"late"})}
     return set(partitions)
 
 
-def run(lake: Lake, instance: dg.DagsterInstance, batch_id: str, *assets: str) -> dg.ExecuteInProcessResult:
+def run(home: Home, instance: dg.DagsterInstance, batch_id: str, *assets: str) -> dg.ExecuteInProcessResult:
     """One run for one batch, of the job `per_batch` or of some assets."""
-    defs = build_defs(lake)
+    defs = build_defs(home)
     job = defs.resolve_implicit_global_asset_job_def() if assets else defs.resolve_job_def("per_batch")
     selection = [dg.AssetKey(name) for name in assets] or None
     return job.execute_in_process(
@@ -174,33 +174,33 @@ def run(lake: Lake, instance: dg.DagsterInstance, batch_id: str, *assets: str) -
     )
 
 
-def test_only_what_failed_is_made_again_and_what_lies_below_it(lake: Lake, instance: dg.DagsterInstance) -> None:
-    land_late(lake, instance)
-    student = current_checkpoint(lake, "accel_student")
+def test_only_what_failed_is_made_again_and_what_lies_below_it(home: Home, instance: dg.DagsterInstance) -> None:
+    land_late(home, instance)
+    student = active_checkpoint(home, "accel_student")
     away = student.rename(student.with_name("away"))
-    assert not run(lake, instance, "late").success
+    assert not run(home, instance, "late").success
     away.rename(student)
-    assert due_of_late(lake, instance) == {"accel_student_embeddings"}
+    assert due_of_late(home, instance) == {"accel_student_embeddings"}
 
 
-def test_what_a_failed_run_was_to_make_again_is_made_again(lake: Lake, instance: dg.DagsterInstance) -> None:
-    land_late(lake, instance)
-    assert run(lake, instance, "late").success
-    store = lake.batch("late") / "participants.parquet"
-    away = store.rename(lake.root / "away")
-    assert not run(lake, instance, "late", "segment_tables", "accel_student_embeddings").success
+def test_what_a_failed_run_was_to_make_again_is_made_again(home: Home, instance: dg.DagsterInstance) -> None:
+    land_late(home, instance)
+    assert run(home, instance, "late").success
+    store = home.batch("late") / "participants.parquet"
+    away = store.rename(home.root / "away")
+    assert not run(home, instance, "late", "segment_tables", "accel_student_embeddings").success
     away.rename(store)
-    assert due_of_late(lake, instance) == {"segment_tables", "accel_student_embeddings"}
+    assert due_of_late(home, instance) == {"segment_tables", "accel_student_embeddings"}
 
 
-def test_what_fails_a_blocking_check_is_made_again(lake: Lake, instance: dg.DagsterInstance) -> None:
-    with staging(lake) as connection:
+def test_what_fails_a_blocking_check_is_made_again(home: Home, instance: dg.DagsterInstance) -> None:
+    with staging(home) as connection:
         connection.execute("DELETE FROM segments WHERE batch_id = 'sim-a' AND offset_s = 0")
     check = dg.AssetCheckKey(dg.AssetKey("segment_tables"), "tables_hold_the_batch")
-    job = build_defs(lake).resolve_implicit_global_asset_job_def()
+    job = build_defs(home).resolve_implicit_global_asset_job_def()
     subset = job.get_subset(asset_selection=set(), asset_check_selection={check})
     subset.execute_in_process(instance=instance, partition_key="sim-a", raise_on_error=False)
-    assert due(catch_up(lake, instance)) == {"segment_tables": {"sim-a"}}
+    assert due(catch_up(home, instance)) == {"segment_tables": {"sim-a"}}
 
 
 def requests(result: dg.EvaluateAutomationConditionsResult) -> set[str]:
@@ -208,8 +208,8 @@ def requests(result: dg.EvaluateAutomationConditionsResult) -> set[str]:
     return {name for name in names if result.get_num_requested(dg.AssetKey(name))}
 
 
-def test_reports_follow_what_changed_and_only_that(lake: Lake, instance: dg.DagsterInstance) -> None:
-    defs = build_defs(lake)
+def test_reports_follow_what_changed_and_only_that(home: Home, instance: dg.DagsterInstance) -> None:
+    defs = build_defs(home)
     state = dg.evaluate_automation_conditions(defs, instance)
     assert state.total_requested == 0
     key = dg.AssetKey("accel_student_embeddings")
@@ -229,8 +229,8 @@ def test_reports_follow_what_changed_and_only_that(lake: Lake, instance: dg.Dags
     assert requests(state) == {"accel_student_probes", "retrieval", "written_report", "published_warehouse"}
 
 
-def test_a_failed_batch_does_not_hold_up_the_reports(lake: Lake, instance: dg.DagsterInstance) -> None:
-    defs = build_defs(lake)
+def test_a_failed_batch_does_not_hold_up_the_reports(home: Home, instance: dg.DagsterInstance) -> None:
+    defs = build_defs(home)
     instance.add_dynamic_partitions(NAME, ["never-loaded"])
     state = dg.evaluate_automation_conditions(defs, instance)
     event = dg.AssetMaterialization("segment_tables", partition="sim-a", tags={DATA_VERSION_TAG: "another"})
@@ -239,21 +239,21 @@ def test_a_failed_batch_does_not_hold_up_the_reports(lake: Lake, instance: dg.Da
     assert state.get_num_requested(dg.AssetKey("participant_split")) == 1
 
 
-def test_the_shipped_instance_limits_writers_and_retries_only_dead_runs(home: Home) -> None:
-    with dg.DagsterInstance.from_config(str(home.dagster_home)) as instance:
+def test_the_shipped_instance_limits_writers_and_retries_only_dead_runs(pipeline: Pipeline) -> None:
+    with dg.DagsterInstance.from_config(str(pipeline.dagster_home)) as instance:
         pools = instance.get_concurrency_config().pool_config
         assert pools.default_pool_limit == 1
         assert instance.run_launcher.supports_check_run_worker_health
         assert instance.run_monitoring_enabled
         assert instance.run_retries_enabled
         assert not instance.run_retries_retry_on_asset_or_op_failure
-    graph = build_defs(home.lake)
+    graph = build_defs(pipeline.home)
     for name in ("ppg_teacher_embeddings", "segment_tables", "participant_split", "published_warehouse"):
         assert graph.get_assets_def(name).op.pool == "duckdb_writer"
 
 
-def test_a_run_may_ask_for_another_training(home: Home) -> None:
-    job = build_defs(home.lake).resolve_job_def("retrain")
+def test_a_run_may_ask_for_another_training(pipeline: Pipeline) -> None:
+    job = build_defs(pipeline.home).resolve_job_def("retrain")
     asked = {"preset": "demo", "steps": 7, "learning_rate": 0.001, "seed": 4, "device": "cpu"}
     assert dg.validate_run_config(job, {"ops": {"ppg_teacher": {"config": asked}}})
     with pytest.raises(dg.DagsterInvalidConfigError):
@@ -261,11 +261,11 @@ def test_a_run_may_ask_for_another_training(home: Home) -> None:
     assert all(field.description for field in Training.model_fields.values())
 
 
-def test_the_job_of_one_batch_reaches_its_embeddings(lake: Lake, instance: dg.DagsterInstance) -> None:
-    simulate_small(lake, "fine", 40, participants=2)
+def test_the_job_of_one_batch_reaches_its_embeddings(home: Home, instance: dg.DagsterInstance) -> None:
+    simulate_small(home, "fine", 40, participants=2)
     instance.add_dynamic_partitions(NAME, ["fine"])
     result = (
-        build_defs(lake)
+        build_defs(home)
         .resolve_job_def("per_batch")
         .execute_in_process(instance=instance, partition_key="fine", raise_on_error=False)
     )

@@ -8,12 +8,12 @@ import sys
 
 import duckdb
 
-from tests.e2e.conftest import REPOSITORY, Home
+from tests.e2e.conftest import REPOSITORY, Pipeline
 
 
-def test_reader_never_waits_or_fails_while_the_command_line_materializes(home: Home) -> None:
-    environment = {**os.environ, "ACCELKD_HOME": str(home.lake.root), "DAGSTER_HOME": str(home.dagster_home)}
-    before = home.lake.published.stat().st_ino
+def test_reader_never_waits_or_fails_while_the_command_line_materializes(pipeline: Pipeline) -> None:
+    environment = {**os.environ, "ACCELKD_HOME": str(pipeline.home.root), "DAGSTER_HOME": str(pipeline.dagster_home)}
+    before = pipeline.home.published.stat().st_ino
     writer = subprocess.Popen(
         [sys.executable, "-m", "dagster", "job", "execute", "-m", "orchestration.definitions", "-j", "report"],
         cwd=REPOSITORY,
@@ -25,7 +25,7 @@ def test_reader_never_waits_or_fails_while_the_command_line_materializes(home: H
     counts = set()
     reads = 0
     while writer.poll() is None:
-        with duckdb.connect(str(home.lake.published), read_only=True) as connection:
+        with duckdb.connect(str(pipeline.home.published), read_only=True) as connection:
             counts.add(
                 connection.execute(
                     "SELECT count(*) FROM embeddings.accel_student JOIN participants USING (participant_id)"
@@ -34,6 +34,6 @@ def test_reader_never_waits_or_fails_while_the_command_line_materializes(home: H
         reads += 1
     log, _ = writer.communicate()
     assert writer.returncode == 0, log
-    assert home.lake.published.stat().st_ino != before  # it was published anew meanwhile
+    assert pipeline.home.published.stat().st_ino != before  # it was published anew meanwhile
     assert reads > 10
     assert len(counts) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
 from tests.e2e.ui import REPOSITORY, dagster_dev
 
 LOOPBACK = {"0100007F", "00000000000000000000000001000000"}  # 127.0.0.1 and ::1, as /proc/net writes them
@@ -13,10 +13,10 @@ LISTENS = "0A"
 
 
 def test_every_socket_that_listens_is_bound_to_loopback(tmp_path: Path) -> None:
-    lake = Lake(tmp_path)
+    home = Home(tmp_path)
     (tmp_path / "dagster").mkdir()
     shutil.copy(REPOSITORY / "dagster.yaml", tmp_path / "dagster")
-    with dagster_dev(lake, tmp_path / "dagster") as address:
+    with dagster_dev(home, tmp_path / "dagster") as address:
         found = listening(f"DAGSTER_HOME={tmp_path / 'dagster'}")
     assert int(address.rpartition(":")[2]) in {port for port, _ in found}
     assert {local for _, local in found} <= LOOPBACK

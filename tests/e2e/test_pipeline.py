@@ -7,28 +7,28 @@ import duckdb
 import pytest
 
 from accelkd.cohort.split import participants_on
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
+from accelkd.home.settings import Settings
 from accelkd.recordings.batches import MANIFEST
-from accelkd.settings import Settings
 from accelkd.warehouse.summary import summary
 from orchestration.catch_up import catch_up
 from orchestration.definitions import build_defs
-from tests.e2e.conftest import Home, simulate_small
+from tests.e2e.conftest import Pipeline, simulate_small
 
 
-def test_everything_is_materialized_and_nothing_failed(home: Home, instance: dg.DagsterInstance) -> None:
-    assert not home.outcome.failed
-    assert not home.outcome.skipped
-    graph = build_defs(home.lake).resolve_asset_graph()
+def test_everything_is_materialized_and_nothing_failed(pipeline: Pipeline, instance: dg.DagsterInstance) -> None:
+    assert not pipeline.outcome.failed
+    assert not pipeline.outcome.skipped
+    graph = build_defs(pipeline.home).resolve_asset_graph()
     for key in graph.toposorted_asset_keys:
-        by_hand = graph.get(key).tags["cadence"] == "by-hand"
+        by_hand = graph.get(key).tags["cadence"] == "manual"
         partitions = {"sim-a", "sim-b"} if graph.get(key).is_partitioned else set()
         assert (instance.get_latest_materialization_event(key) is None) == by_hand, key
         assert set(instance.get_materialized_partitions(key)) == partitions
 
 
-def test_every_check_passes(home: Home, instance: dg.DagsterInstance) -> None:
-    checks = build_defs(home.lake).resolve_asset_graph().asset_check_keys
+def test_every_check_passes(pipeline: Pipeline, instance: dg.DagsterInstance) -> None:
+    checks = build_defs(pipeline.home).resolve_asset_graph().asset_check_keys
     assert len(checks) >= 8
     for key in checks:
         records = instance.event_log_storage.get_asset_check_execution_history(key, limit=10)
@@ -39,13 +39,13 @@ def test_every_check_passes(home: Home, instance: dg.DagsterInstance) -> None:
             assert evaluation.passed or evaluation.severity is dg.AssetCheckSeverity.WARN, (key, evaluation)
 
 
-def test_a_second_run_does_nothing(home: Home, instance: dg.DagsterInstance) -> None:
-    outcome = catch_up(home.lake, instance)
+def test_a_second_run_does_nothing(pipeline: Pipeline, instance: dg.DagsterInstance) -> None:
+    outcome = catch_up(pipeline.home, instance)
     assert outcome.materialized == []
 
 
-def test_analyst_joins_embeddings_with_participants(home: Home) -> None:
-    with duckdb.connect(str(home.lake.published), read_only=True) as connection:
+def test_analyst_joins_embeddings_with_participants(pipeline: Pipeline) -> None:
+    with duckdb.connect(str(pipeline.home.published), read_only=True) as connection:
         rows, widths, models = connection.execute(
             """
             SELECT count(*), count(DISTINCT len(teacher.embedding)), count(DISTINCT student.model_id)
@@ -64,43 +64,43 @@ def test_analyst_joins_embeddings_with_participants(home: Home) -> None:
     assert uncommented == []
 
 
-def test_no_participant_is_on_both_sides(home: Home) -> None:
-    train, test = (participants_on(home.lake.split, side) for side in ("train", "test"))
+def test_no_participant_is_on_both_sides(pipeline: Pipeline) -> None:
+    train, test = (participants_on(pipeline.home.split, side) for side in ("train", "test"))
     assert not train & test
     assert len(train | test) == 24
     assert abs(len(test) - 0.2 * 24) < 1
 
 
-def test_windows_add_up(home: Home) -> None:
-    with duckdb.connect(str(home.lake.published), read_only=True) as connection:
+def test_windows_add_up(pipeline: Pipeline) -> None:
+    with duckdb.connect(str(pipeline.home.published), read_only=True) as connection:
         for segments, quarantined, recordings in connection.execute(
             "SELECT segments, quarantined, recordings FROM batches"
         ).fetchall():
             assert segments + quarantined == recordings == 48  # one-minute recordings: one window each
 
 
-def test_summary_names_what_a_newcomer_looks_for(home: Home) -> None:
-    text = summary(home.lake.published)
+def test_summary_names_what_a_newcomer_looks_for(pipeline: Pipeline) -> None:
+    text = summary(pipeline.home.published)
     for word in ("participants", "recordings", "segments", "quarantined", "constant", "top-1"):
         assert word in text
 
 
-def test_report_stands_on_disk(home: Home) -> None:
-    text = (home.lake.reports / "report.md").read_text(encoding="utf-8")
+def test_report_stands_on_disk(pipeline: Pipeline) -> None:
+    text = (pipeline.home.reports / "report.md").read_text(encoding="utf-8")
     assert "heart rate" in text
     for line in text.splitlines():
         if line.startswith("!["):
-            assert (home.lake.reports / line.split("(")[1].rstrip(")")).is_file()
+            assert (pipeline.home.reports / line.split("(")[1].rstrip(")")).is_file()
 
 
 @pytest.fixture
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    lake = Lake(tmp_path_factory.mktemp("fresh"))
-    Settings(preset="smoke").save(lake)
-    return lake
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    home = Home(tmp_path_factory.mktemp("fresh"))
+    Settings(preset="smoke").save(home)
+    return home
 
 
-def test_a_damaged_batch_fails_alone_and_says_why(fresh: Lake, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_batch_fails_alone_and_says_why(fresh: Home, capsys: pytest.CaptureFixture[str]) -> None:
     simulate_small(fresh, "good", 0)
     simulate_small(fresh, "damaged", 12)
     with next((fresh.batch("damaged") / "recordings").iterdir()).open("r+b") as file:
@@ -114,7 +114,7 @@ def test_a_damaged_batch_fails_alone_and_says_why(fresh: Lake, capsys: pytest.Ca
         assert connection.execute("SELECT DISTINCT batch_id FROM embeddings.accel_student").fetchall() == [("good",)]
 
 
-def test_a_batch_without_a_manifest_is_still_arriving(fresh: Lake) -> None:
+def test_a_batch_without_a_manifest_is_still_arriving(fresh: Home) -> None:
     simulate_small(fresh, "arriving", 0, participants=2)
     (fresh.batch("arriving") / MANIFEST).unlink()
     with dg.DagsterInstance.ephemeral() as instance:

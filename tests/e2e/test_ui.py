@@ -10,8 +10,8 @@ import dagster as dg
 import pytest
 from playwright.sync_api import Page, expect
 
-from accelkd.lake import Lake
-from tests.e2e.conftest import Home
+from accelkd.home.layout import Home
+from tests.e2e.conftest import Pipeline
 from tests.e2e.ui import CHROMIUM, browser, dagster_dev, land_restless, materialize_batch
 
 pytestmark = pytest.mark.skipif(
@@ -21,15 +21,15 @@ GROUPS = ("recordings", "segments", "cohort", "encoders", "embeddings", "reports
 
 
 @pytest.fixture(scope="module")
-def ui(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def ui(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a `dagster dev` on a copy of the home, in which a third batch moved too much."""
     root = tmp_path_factory.mktemp("ui") / "home"
-    shutil.copytree(home.lake.root, root)
-    lake = Lake(root)
-    land_restless(lake, "sim-restless", like="sim-a")
+    shutil.copytree(pipeline.home.root, root)
+    home = Home(root)
+    land_restless(home, "sim-restless", like="sim-a")
     with dg.DagsterInstance.from_config(str(root / "dagster")) as instance:
-        materialize_batch(lake, instance, "sim-restless")
-    with dagster_dev(lake, root / "dagster") as address:
+        materialize_batch(home, instance, "sim-restless")
+    with dagster_dev(home, root / "dagster") as address:
         yield address
 
 

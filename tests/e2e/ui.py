@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from playwright.sync_api import Page, expect, sync_playwright
 
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
 from accelkd.recordings.batches import MANIFEST, writing_batch
 from orchestration.definitions import build_defs
 
@@ -35,7 +35,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @contextmanager
-def dagster_dev(lake: Lake, dagster_home: Path) -> Iterator[str]:
+def dagster_dev(home: Home, dagster_home: Path) -> Iterator[str]:
     """What `make ui` starts (webserver, daemon and code server) on a home and another port, until the block ends.
 
     Yields its address.
@@ -43,7 +43,7 @@ def dagster_dev(lake: Lake, dagster_home: Path) -> Iterator[str]:
     address = f"http://127.0.0.1:{(port := _free_port())}"
     environment = {
         **os.environ,
-        "ACCELKD_HOME": str(lake.root),
+        "ACCELKD_HOME": str(home.root),
         "DAGSTER_HOME": str(dagster_home),
         "DAGSTER_GRPC_TIMEOUT_SECONDS": "300",  # a busy machine starts runs slowly
     }
@@ -85,9 +85,9 @@ def browser(width: int = 1600, height: int = 1000, address: str | None = None) -
         chromium.close()
 
 
-def land_restless(lake: Lake, batch_id: str, like: str) -> None:
+def land_restless(home: Home, batch_id: str, like: str) -> None:
     """Land eight recordings of the batch `like` again, six of them of wearers who shook their wrists."""
-    source = lake.batch(like)
+    source = home.batch(like)
     recordings = pq.read_table(sorted((source / "recordings").iterdir())[0]).slice(0, 8)
     rng = np.random.default_rng(0)
     rows = recordings.select([name for name in recordings.column_names if name != "ppg" and name != "dark"]).to_pylist()
@@ -98,25 +98,25 @@ def land_restless(lake: Lake, batch_id: str, like: str) -> None:
     changed = pa.Table.from_pylist(rows)
     for name in ("ppg", "dark"):
         changed = changed.append_column(recordings.schema.field(name), recordings.column(name))
-    with writing_batch(lake.landing, batch_id, source="simulation") as batch:
+    with writing_batch(home.landing, batch_id, source="simulation") as batch:
         batch.add("recordings", changed)
         batch.add("participants", pq.read_table(source / "participants.parquet"))
 
 
-def land_damaged(lake: Lake, batch_id: str, like: str) -> None:
+def land_damaged(home: Home, batch_id: str, like: str) -> None:
     """Land a copy of the batch `like` that lacks a file of its manifest."""
-    with tempfile.TemporaryDirectory(prefix=".", dir=lake.landing) as scratch:
-        copy = Path(shutil.copytree(lake.batch(like), Path(scratch) / batch_id))
+    with tempfile.TemporaryDirectory(prefix=".", dir=home.landing) as scratch:
+        copy = Path(shutil.copytree(home.batch(like), Path(scratch) / batch_id))
         manifest = json.loads((copy / MANIFEST).read_text(encoding="utf-8"))
         (copy / MANIFEST).write_text(json.dumps({**manifest, "batch_id": batch_id}), encoding="utf-8")
         (copy / "participants.parquet").unlink()
-        copy.rename(lake.landing / batch_id)
+        copy.rename(home.landing / batch_id)
 
 
-def materialize_batch(lake: Lake, instance: dg.DagsterInstance, batch_id: str) -> None:
+def materialize_batch(home: Home, instance: dg.DagsterInstance, batch_id: str) -> None:
     """Run the job `per_batch` for one batch in this process."""
     instance.add_dynamic_partitions("arrival_batch", [batch_id])
-    job = build_defs(lake).resolve_job_def("per_batch")
+    job = build_defs(home).resolve_job_def("per_batch")
     assert job.execute_in_process(instance=instance, partition_key=batch_id).success
 
 

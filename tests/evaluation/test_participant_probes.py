@@ -11,8 +11,6 @@ from sklearn.metrics import mean_absolute_error, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from accelkd.cohort.survey import SURVEY_TARGET
-from accelkd.cohort.survey import TARGETS as HEALTH_TARGETS
 from accelkd.evaluation.participant_probes import (
     TARGET_LABELS,
     mean_embeddings,
@@ -20,6 +18,8 @@ from accelkd.evaluation.participant_probes import (
     probe_participants,
 )
 from accelkd.evaluation.probes import LabelledEmbeddings
+from accelkd.recordings.survey import SURVEY_TARGET
+from accelkd.recordings.survey import TARGETS as HEALTH_TARGETS
 
 WEIGHTS = np.random.default_rng(0).standard_normal(8)
 

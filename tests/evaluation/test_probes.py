@@ -14,8 +14,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from accelkd.evaluation.probes import (
-    FEWEST_LABELS,
     LABEL_FRACTIONS,
+    MIN_LABELS,
     PENALTIES,
     LabelledEmbeddings,
     fit_ridges,
@@ -108,7 +108,7 @@ def test_all_targets_and_fractions_at_once_are_those_of_one_at_a_time() -> None:
         rows = rows[labelled_subsets(train.participants[rows], [fraction], seed=3)[fraction]]
         alone = LabelledEmbeddings(train.matrix[rows], train.participants[rows], {name: train.targets[name][rows]})
         expected = probe_segments(alone, LabelledEmbeddings(test.matrix, test.participants, {name: test.targets[name]}))
-        assert probe.result.train_segments == len(rows) == max(FEWEST_LABELS, round(fraction * np.isfinite(
+        assert probe.result.train_segments == len(rows) == max(MIN_LABELS, round(fraction * np.isfinite(
             train.targets[name]).sum()))  # fmt: skip
         assert probe.result.ridge_alpha == pytest.approx(expected[name, 1.0].result.ridge_alpha)
         assert probe.predicted == pytest.approx(expected[name, 1.0].predicted)
@@ -126,7 +126,7 @@ def test_label_fractions_are_nested_and_never_too_small(sizes: list[int], fracti
     smaller: set[int] = set()
     for fraction in sorted(subsets):
         rows = subsets[fraction]
-        assert len(rows) == min(len(participants), max(FEWEST_LABELS, round(fraction * len(participants))))
+        assert len(rows) == min(len(participants), max(MIN_LABELS, round(fraction * len(participants))))
         assert len(set(participants[rows])) >= 2
         assert (np.diff(rows) > 0).all()
         assert smaller <= set(rows)

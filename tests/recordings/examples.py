@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from accelkd.files import sha256_file
+from accelkd.home.files import sha256_file
 from accelkd.recordings.batches import MANIFEST, writing_batch
 from accelkd.recordings.schema import RECORDING
 

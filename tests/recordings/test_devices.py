@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from accelkd.home.identifiers import check_identifier
 from accelkd.recordings.devices import DEVICES, Device
-from accelkd.recordings.identifiers import check_identifier
 
 
 @pytest.mark.parametrize("device", DEVICES.values(), ids=DEVICES.keys())

@@ -18,40 +18,40 @@ from pathlib import Path
 
 import dagster as dg
 
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
 from tests.reliability.homes import REPOSITORY, contents, copy_home, differences, environment, land
 
 LIMIT_S = 1800  # by itself it takes two minutes; a shared machine is slower
 BATCH_ASSETS = ("raw_recordings", "segments", "segment_tables", "ppg_teacher_embeddings", "accel_student_embeddings")
 
 
-def land_second(settled: Lake, root: Path) -> tuple[Lake, str]:
+def land_second(settled: Home, root: Path) -> tuple[Home, str]:
     """A copy of a settled home in which a second delivery has landed, and the delivery's name."""
-    lake = copy_home(settled, root)
-    return lake, land(lake, 1)
+    home = copy_home(settled, root)
+    return home, land(home, 1)
 
 
-def undisturbed(settled: Lake, root: Path) -> dict[str, str]:
+def undisturbed(settled: Home, root: Path) -> dict[str, str]:
     """Contents of a home in which nothing happened to the second delivery."""
-    lake, _ = land_second(settled, root)
-    return caught_up(lake)
+    home, _ = land_second(settled, root)
+    return caught_up(home)
 
 
-def caught_up(lake: Lake) -> dict[str, str]:
+def caught_up(home: Home) -> dict[str, str]:
     """Contents of a home after a catch-up that trains nothing."""
     command = [sys.executable, "-m", "orchestration.catch_up", "--keep-encoders"]
-    subprocess.run(command, cwd=REPOSITORY, env=environment(lake), check=True, capture_output=True)
-    return contents(lake)
+    subprocess.run(command, cwd=REPOSITORY, env=environment(home), check=True, capture_output=True)
+    return contents(home)
 
 
 @contextmanager
-def daemon(lake: Lake) -> Iterator[subprocess.Popen[bytes]]:
+def daemon(home: Home) -> Iterator[subprocess.Popen[bytes]]:
     """The daemon with its code server and runs; all that is left of them is killed when the block ends."""
-    with (lake.root / "dagster" / "daemon.log").open("a") as log:
+    with (home.root / "dagster" / "daemon.log").open("a") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "dagster._daemon", "run", "--workspace", "workspace.yaml"],
             cwd=REPOSITORY,
-            env={**environment(lake), "DAGSTER_GRPC_TIMEOUT_SECONDS": "300"},
+            env={**environment(home), "DAGSTER_GRPC_TIMEOUT_SECONDS": "300"},
             start_new_session=True,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -64,45 +64,45 @@ def daemon(lake: Lake) -> Iterator[subprocess.Popen[bytes]]:
             process.wait()
 
 
-def kill_run(lake: Lake, batch_id: str, after: str, expected: dict[str, str]) -> list[str]:
+def kill_run(home: Home, batch_id: str, after: str, expected: dict[str, str]) -> list[str]:
     """Kill the process of the batch's run once an asset of the batch is there; the daemon starts it again.
 
     Returns what differs in the end, as do the others.
     """
-    with opened(lake) as instance, daemon(lake):
+    with opened(home) as instance, daemon(home):
         os.kill(process_of(instance, batch_id, after), signal.SIGKILL)
-        return differences_in_the_end(lake, expected)
+        return differences_in_the_end(home, expected)
 
 
-def kill_daemon(lake: Lake, batch_id: str, after: str, expected: dict[str, str]) -> list[str]:
+def kill_daemon(home: Home, batch_id: str, after: str, expected: dict[str, str]) -> list[str]:
     """Kill the daemon, and nothing else, while the run is at work; then start another one."""
-    with opened(lake) as instance, ExitStack() as stack:
-        first = stack.enter_context(daemon(lake))
+    with opened(home) as instance, ExitStack() as stack:
+        first = stack.enter_context(daemon(home))
         process_of(instance, batch_id, after)
         first.kill()
         first.wait()
-        stack.enter_context(daemon(lake))
-        return differences_in_the_end(lake, expected)
+        stack.enter_context(daemon(home))
+        return differences_in_the_end(home, expected)
 
 
-def kill_all(lake: Lake, batch_id: str, after: str, expected: dict[str, str]) -> list[str]:
+def kill_all(home: Home, batch_id: str, after: str, expected: dict[str, str]) -> list[str]:
     """Kill daemon, code server and run at once, as when the power fails; then start another daemon."""
-    with opened(lake) as instance, daemon(lake):
+    with opened(home) as instance, daemon(home):
         process_of(instance, batch_id, after)
-    with daemon(lake):
-        return differences_in_the_end(lake, expected)
+    with daemon(home):
+        return differences_in_the_end(home, expected)
 
 
-def run_twice(lake: Lake, batch_id: str) -> list[int]:
+def run_twice(home: Home, batch_id: str) -> list[int]:
     """Two processes that make all assets of the batch at once; their exit statuses."""
-    with opened(lake) as instance:
+    with opened(home) as instance:
         instance.add_dynamic_partitions("arrival_batch", [batch_id])
     command = ["dagster", "asset", "materialize", "--select", ",".join(BATCH_ASSETS), "--partition", batch_id]
     both = [
         subprocess.Popen(
             [sys.executable, "-m", *command, "-m", "orchestration.definitions"],
             cwd=REPOSITORY,
-            env=environment(lake),
+            env=environment(home),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -111,17 +111,17 @@ def run_twice(lake: Lake, batch_id: str) -> list[int]:
     return [process.wait(LIMIT_S) for process in both]
 
 
-def differences_in_the_end(lake: Lake, expected: dict[str, str]) -> list[str]:
+def differences_in_the_end(home: Home, expected: dict[str, str]) -> list[str]:
     """Wait until the home is as expected; what differs if it never is."""
     deadline = time.monotonic() + LIMIT_S
-    while (found := differences(expected, contents(lake))) and time.monotonic() < deadline:
+    while (found := differences(expected, contents(home))) and time.monotonic() < deadline:
         time.sleep(5)
     return found
 
 
 @contextmanager
-def opened(lake: Lake) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.from_config(str(lake.root / "dagster")) as instance:
+def opened(home: Home) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.from_config(str(home.root / "dagster")) as instance:
         yield instance
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
 from tests.reliability.homes import contents, differences, new_home, run, settle, start
 
 KILLS_OF_A_HOME = 6
@@ -46,20 +46,20 @@ def kills(trial: Trial) -> Iterator[str]:
     draw = random.Random(trial.seed)
     done = home = 0
     while done < trial.points:
-        lake = new_home(trial.scratch / f"killed-{home}")
+        home = new_home(trial.scratch / f"killed-{home}")
         home += 1
         places = sorted(draw.randrange(1, trial.changes) for _ in range(KILLS_OF_A_HOME))
         for before, place in zip([0, *places], places, strict=False):
             gap, delay_ms = max(place - before, 1), draw.randrange(300)
-            status, log = run(lake, changes=gap, delay_ms=delay_ms)
+            status, log = run(home, changes=gap, delay_ms=delay_ms)
             if status == 0:
                 break  # it had less left to do
             if status != -9:
                 raise RuntimeError(f"the catch-up ended with {status} before it was killed:\n{log}")
             done += 1
             yield f"killed at change {gap} + {delay_ms} ms, after {last_step(log)}"
-        settle(lake)
-        yield verdict(trial.expected, lake)
+        settle(home)
+        yield verdict(trial.expected, home)
 
 
 def full_disks(trial: Trial) -> Iterator[str]:
@@ -68,42 +68,42 @@ def full_disks(trial: Trial) -> Iterator[str]:
     root.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(root)], check=True)
     try:
-        lake = new_home(root / "home")
+        home = new_home(root / "home")
         used = shutil.disk_usage(root).used
         for point in range(trial.points):
             size = used + (point + 1) * DISK_STEP_BYTES
             subprocess.run(["mount", "-o", f"remount,size={size}", str(root)], check=True)
-            status, log = run(lake)
+            status, log = run(home)
             if status == 0:
                 break
             yield f"disk of {size / 1e6:.1f} MB full after {last_step(log)}"
         subprocess.run(["mount", "-o", "remount,size=4g", str(root)], check=True)
-        settle(lake)
-        yield verdict(trial.expected, lake)
+        settle(home)
+        yield verdict(trial.expected, home)
     finally:
         subprocess.run(["umount", "--lazy", str(root)], check=True)
 
 
 def pairs(trial: Trial) -> Iterator[str]:
     """Two catch-ups of one home at once."""
-    lake = new_home(trial.scratch / "pair")
-    both = [start(lake), start(lake)]
+    home = new_home(trial.scratch / "pair")
+    both = [start(home), start(home)]
     yield f"two at once ended with {[process.communicate() and process.returncode for process in both]}"
-    yield verdict(trial.expected, lake)
+    yield verdict(trial.expected, home)
 
 
 def clocks(trial: Trial) -> Iterator[str]:
     """A day ahead, killed; a day back, killed; then the right time."""
-    lake = new_home(trial.scratch / "clock")
+    home = new_home(trial.scratch / "clock")
     for shift_s in (86_400, -86_400):
-        status, log = run(lake, changes=trial.changes // 3, clock_shift_s=shift_s)
+        status, log = run(home, changes=trial.changes // 3, clock_shift_s=shift_s)
         yield f"clock {shift_s:+d} s, ended with {status} after {last_step(log)}"
-    settle(lake)
-    yield verdict(trial.expected, lake)
+    settle(home)
+    yield verdict(trial.expected, home)
 
 
-def verdict(expected: dict[str, str], lake: Lake) -> str:
-    found = differences(expected, contents(lake))
+def verdict(expected: dict[str, str], home: Home) -> str:
+    found = differences(expected, contents(home))
     return "\n".join(["NOT as in the undisturbed home:", *found]) if found else AS_UNDISTURBED
 
 
@@ -130,12 +130,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         started = time.monotonic()
-        lake = new_home(scratch / "undisturbed")
-        status, log = run(lake)
+        home = new_home(scratch / "undisturbed")
+        status, log = run(home)
         if status:
             raise RuntimeError(log)
         changes = int(re.findall(r"^changes: (\d+)", log, re.MULTILINE)[0])
-        expected = contents(lake)
+        expected = contents(home)
         print(f"undisturbed: {time.monotonic() - started:.0f} s, {changes} changes, {len(expected)} things compared")
         trial = Trial(scratch, arguments.points, arguments.seed, expected, changes)
         rows = []

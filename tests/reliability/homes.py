@@ -11,9 +11,9 @@ from pathlib import Path
 
 import duckdb
 
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
+from accelkd.home.settings import Settings
 from accelkd.recordings.simulator import simulate_batch
-from accelkd.settings import Settings
 
 REPOSITORY = Path(__file__).parents[2]
 PARTICIPANTS, SEGMENTS = 12, 4  # of a delivery
@@ -24,11 +24,11 @@ WITHOUT_TIMES = {
 }
 
 
-def land(lake: Lake, number: int) -> str:
+def land(home: Home, number: int) -> str:
     """Simulate the `number`-th delivery of one cohort; returns its batch id."""
     batch_id = f"sim-{'abcdefgh'[number]}"
     simulate_batch(
-        lake.landing,
+        home.landing,
         batch_id,
         participants=PARTICIPANTS,
         segments=SEGMENTS,
@@ -39,42 +39,42 @@ def land(lake: Lake, number: int) -> str:
     return batch_id
 
 
-def new_home(root: Path, deliveries: int = 1) -> Lake:
+def new_home(root: Path, deliveries: int = 1) -> Home:
     """A home with settings, a Dagster instance and some deliveries, on which nothing has run."""
-    lake = Lake(root)
+    home = Home(root)
     (root / "dagster").mkdir(parents=True)
     shutil.copy(REPOSITORY / "dagster.yaml", root / "dagster")
-    Settings(preset="smoke").save(lake)
+    Settings(preset="smoke").save(home)
     for number in range(deliveries):
-        land(lake, number)
-    return lake
+        land(home, number)
+    return home
 
 
-def copy_home(lake: Lake, root: Path) -> Lake:
+def copy_home(home: Home, root: Path) -> Home:
     """A copy of a home, with its history. Dagster keeps absolute paths nowhere that matters to a catch-up."""
-    shutil.copytree(lake.root, root)
-    return Lake(root)
+    shutil.copytree(home.root, root)
+    return Home(root)
 
 
-def environment(lake: Lake) -> dict[str, str]:
-    return {**os.environ, "ACCELKD_HOME": str(lake.root), "DAGSTER_HOME": str(lake.root / "dagster")}
+def environment(home: Home) -> dict[str, str]:
+    return {**os.environ, "ACCELKD_HOME": str(home.root), "DAGSTER_HOME": str(home.root / "dagster")}
 
 
-def start(lake: Lake, *, changes: int = 0, delay_ms: int = 0, clock_shift_s: int = 0) -> subprocess.Popen[str]:
+def start(home: Home, *, changes: int = 0, delay_ms: int = 0, clock_shift_s: int = 0) -> subprocess.Popen[str]:
     """Start a catch-up, to be killed at a change if one is given (tests.reliability.victim)."""
     return subprocess.Popen(
         [sys.executable, "-m", "tests.reliability.victim", str(changes), str(delay_ms), str(clock_shift_s)],
         cwd=REPOSITORY,
-        env=environment(lake),
+        env=environment(home),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
 
 
-def run(lake: Lake, *, changes: int = 0, delay_ms: int = 0, clock_shift_s: int = 0) -> tuple[int, str]:
+def run(home: Home, *, changes: int = 0, delay_ms: int = 0, clock_shift_s: int = 0) -> tuple[int, str]:
     """Run a catch-up to its end, or its death: exit status (negative: the signal) and what it printed."""
-    with start(lake, changes=changes, delay_ms=delay_ms, clock_shift_s=clock_shift_s) as process:
+    with start(home, changes=changes, delay_ms=delay_ms, clock_shift_s=clock_shift_s) as process:
         try:
             log, _ = process.communicate(timeout=3600)
         except subprocess.TimeoutExpired:
@@ -84,25 +84,25 @@ def run(lake: Lake, *, changes: int = 0, delay_ms: int = 0, clock_shift_s: int =
     return process.returncode, log
 
 
-def settle(lake: Lake, attempts: int = 3) -> str:
+def settle(home: Home, attempts: int = 3) -> str:
     """Catch up until a catch-up succeeds; returns all that was printed. Raises RuntimeError if none does."""
     logs = []
     for _ in range(attempts):
-        status, log = run(lake)
+        status, log = run(home)
         logs.append(log)
         if status == 0:
             return "\n".join(logs)
     raise RuntimeError("the home does not recover:\n" + "\n".join(logs))
 
 
-def contents(lake: Lake) -> dict[str, str]:
+def contents(home: Home) -> dict[str, str]:
     """What a home must have in common with one that nothing happened to.
 
     Rows and an ordered hash of every published table (but LEFT_OUT and times), and the bytes of segments,
     quarantine, split, weights and the written report.
     """
     found = {}
-    with duckdb.connect(str(lake.published), read_only=True) as connection:
+    with duckdb.connect(str(home.published), read_only=True) as connection:
         tables = connection.execute(
             "SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE NOT internal ORDER BY 1"
         ).fetchall()
@@ -114,11 +114,11 @@ def contents(lake: Lake) -> dict[str, str]:
                 f"FROM (SELECT * {WITHOUT_TIMES.get(table, '')} FROM {table}) t"
             ).fetchall()[0]
             found[table] = f"{rows} rows {digest}"
-    files = [lake.split, lake.reports / "report.md"]
+    files = [home.split, home.reports / "report.md"]
     for pattern in ("segments/*.arrow", "quarantine/*.parquet", "checkpoints/*/*/model.safetensors"):
-        files += sorted(path for path in lake.root.glob(pattern) if not path.name.startswith("."))
+        files += sorted(path for path in home.root.glob(pattern) if not path.name.startswith("."))
     for path in files:
-        found[str(path.relative_to(lake.root))] = hashlib.sha256(path.read_bytes()).hexdigest()
+        found[str(path.relative_to(home.root))] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 
 

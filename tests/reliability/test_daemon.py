@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
 from tests.reliability.daemon import (
     caught_up,
     kill_all,
@@ -25,14 +25,14 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def settled(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    lake = new_home(tmp_path_factory.mktemp("settled") / "home")
-    settle(lake)
-    return lake
+def settled(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    home = new_home(tmp_path_factory.mktemp("settled") / "home")
+    settle(home)
+    return home
 
 
 @pytest.fixture(scope="module")
-def expected(settled: Lake, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def expected(settled: Home, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return undisturbed(settled, tmp_path_factory.mktemp("undisturbed") / "home")
 
 
@@ -45,20 +45,20 @@ def expected(settled: Lake, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     ],
 )
 def test_what_is_killed_comes_back(
-    settled: Lake,
+    settled: Home,
     expected: dict[str, str],
     tmp_path: Path,
-    kill: Callable[[Lake, str, str, dict[str, str]], list[str]],
+    kill: Callable[[Home, str, str, dict[str, str]], list[str]],
     after: str,
     ended: list[str],
 ) -> None:
-    lake, batch_id = land_second(settled, tmp_path / "home")
-    assert kill(lake, batch_id, after, expected) == []
-    with opened(lake) as instance:
+    home, batch_id = land_second(settled, tmp_path / "home")
+    assert kill(home, batch_id, after, expected) == []
+    with opened(home) as instance:
         assert statuses(instance, batch_id) == ended
 
 
-def test_two_runs_for_one_batch_make_it_once(settled: Lake, expected: dict[str, str], tmp_path: Path) -> None:
-    lake, batch_id = land_second(settled, tmp_path / "home")
-    assert run_twice(lake, batch_id) == [0, 0]
-    assert differences(expected, caught_up(lake)) == []
+def test_two_runs_for_one_batch_make_it_once(settled: Home, expected: dict[str, str], tmp_path: Path) -> None:
+    home, batch_id = land_second(settled, tmp_path / "home")
+    assert run_twice(home, batch_id) == [0, 0]
+    assert differences(expected, caught_up(home)) == []

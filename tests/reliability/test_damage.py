@@ -13,18 +13,18 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from accelkd.files import DamagedFileError, atomic_path, sweep
-from accelkd.lake import Lake
-from accelkd.rebuild import rebuild_warehouse
+from accelkd.home.files import DamagedFileError, atomic_path, sweep
+from accelkd.home.layout import Home
+from accelkd.operations.rebuild import rebuild_warehouse
 from accelkd.recordings.batches import MANIFEST
 from accelkd.recordings.simulator import simulate_batch
 from accelkd.recordings.validate import BatchError, iter_recordings, validate_batch
-from accelkd.segments.segment import intact_segments, segment_batch
+from accelkd.segments.segment import segment_batch, verified_segments
 from accelkd.training.checkpoint import WEIGHTS, is_complete, load_encoder
 from accelkd.warehouse.load import load_batch
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.staging import readable
-from tests.lakes import checkpoint
+from tests.homes import checkpoint
 
 
 def flip(path: Path) -> None:
@@ -49,32 +49,32 @@ DAMAGES = [flip, cut, Path.unlink]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    lake = Lake(tmp_path_factory.mktemp("made"))
-    simulate_batch(lake.landing, "b1", participants=2, segments=2, seed=5, profile="easy")
-    segment_batch(lake, "b1")
-    return lake
+def made(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    home = Home(tmp_path_factory.mktemp("made"))
+    simulate_batch(home.landing, "b1", participants=2, segments=2, seed=5, profile="easy")
+    segment_batch(home, "b1")
+    return home
 
 
 @pytest.fixture
-def lake(made: Lake, tmp_path: Path) -> Lake:
+def home(made: Home, tmp_path: Path) -> Home:
     shutil.copytree(made.root, tmp_path / "home")
-    return Lake(tmp_path / "home")
+    return Home(tmp_path / "home")
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_batch_with_damaged_segments_is_re_segmented_to_the_same_bytes(
-    lake: Lake, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+    home: Home, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    files = [lake.segments("b1"), lake.quarantine("b1")]
+    files = [home.segments("b1"), home.quarantine("b1")]
     before = [file.read_bytes() for file in files]
     for file in files:
         damage(file)
-        intact_segments(lake, "b1")
+        verified_segments(home, "b1")
         assert [file.read_bytes() for file in files] == before
         assert file.name in caplog.text
         caplog.clear()
-    intact_segments(lake, "b1")
+    verified_segments(home, "b1")
     assert caplog.text == ""
 
 
@@ -82,30 +82,30 @@ def test_a_batch_with_damaged_segments_is_re_segmented_to_the_same_bytes(
 @pytest.mark.parametrize(
     "name", ["recordings/part-00000.parquet", "participants.parquet", "survey.parquet", "truth.parquet", MANIFEST]
 )
-def test_a_damaged_landed_file_is_refused_by_name(lake: Lake, name: str, damage: Callable[[Path], None]) -> None:
-    before = intact_segments(lake, "b1")
-    file = lake.batch("b1") / name
+def test_a_damaged_landed_file_is_refused_by_name(home: Home, name: str, damage: Callable[[Path], None]) -> None:
+    before = verified_segments(home, "b1")
+    file = home.batch("b1") / name
     good = file.read_bytes()
     damage(file)
-    assert any(violation.file == name and violation.fatal for violation in validate_batch(lake.batch("b1")))
+    assert any(violation.file == name and violation.fatal for violation in validate_batch(home.batch("b1")))
     with pytest.raises((BatchError, OSError, ValueError), match=Path(name).name):
-        segment_batch(lake, "b1")
-    assert intact_segments(lake, "b1") == before
+        segment_batch(home, "b1")
+    assert verified_segments(home, "b1") == before
     file.write_bytes(good)
-    assert validate_batch(lake.batch("b1")) == []
+    assert validate_batch(home.batch("b1")) == []
 
 
-def test_a_batch_that_grows_while_it_is_read_is_refused(lake: Lake) -> None:
-    reading = iter_recordings(lake.batch("b1"))
+def test_a_batch_that_grows_while_it_is_read_is_refused(home: Home) -> None:
+    reading = iter_recordings(home.batch("b1"))
     next(reading)
-    with (lake.batch("b1") / "survey.parquet").open("ab") as file:
+    with (home.batch("b1") / "survey.parquet").open("ab") as file:
         file.write(b"more")
     with pytest.raises(BatchError, match="changed"):
         list(reading)
 
 
-def test_a_damaged_checkpoint_is_refused_and_does_not_count_as_trained(lake: Lake) -> None:
-    folder = lake.checkpoint("accel_student", checkpoint(lake, "accel_student"))
+def test_a_damaged_checkpoint_is_refused_and_does_not_count_as_trained(home: Home) -> None:
+    folder = home.checkpoint("accel_student", checkpoint(home, "accel_student"))
     assert is_complete(folder)
     flip(folder / WEIGHTS)
     assert not is_complete(folder)
@@ -123,12 +123,12 @@ class Hostile:
         return Path.touch, (self.witness,)
 
 
-def test_a_checkpoint_executes_nothing(lake: Lake, tmp_path: Path) -> None:
-    folder = lake.checkpoint("accel_student", checkpoint(lake, "accel_student"))
+def test_a_checkpoint_executes_nothing(home: Home, tmp_path: Path) -> None:
+    folder = home.checkpoint("accel_student", checkpoint(home, "accel_student"))
     torch.save(Hostile(tmp_path / "witness"), folder / WEIGHTS)
-    from accelkd.files import seal
+    from accelkd.home.files import write_checksum
 
-    seal(folder / WEIGHTS)  # its author vouches for it
+    write_checksum(folder / WEIGHTS)  # its author vouches for it
     with pytest.raises(SafetensorError):
         load_encoder(folder)
     assert not (tmp_path / "witness").exists()
@@ -148,23 +148,23 @@ def test_what_a_killed_writer_left_is_swept_and_what_is_being_written_is_not(tmp
 
 @pytest.mark.parametrize("damage", [flip_all, cut, Path.unlink])
 def test_a_lost_staging_file_is_noticed_and_never_published_over_the_good_one(
-    lake: Lake, damage: Callable[[Path], None]
+    home: Home, damage: Callable[[Path], None]
 ) -> None:
-    simulate_batch(lake.landing, "b2", participants=1, segments=2, seed=5, profile="easy", first_participant=7)
-    segment_batch(lake, "b2")
+    simulate_batch(home.landing, "b2", participants=1, segments=2, seed=5, profile="easy", first_participant=7)
+    segment_batch(home, "b2")
     for batch_id in ("b1", "b2"):
-        load_batch(lake, batch_id)
-    published = publish(lake)
-    assert readable(lake)
-    damage(lake.staging)
-    assert not readable(lake)
-    if not lake.staging.exists():
-        load_batch(lake, "b2")
+        load_batch(home, batch_id)
+    published = publish(home)
+    assert readable(home)
+    damage(home.staging)
+    assert not readable(home)
+    if not home.staging.exists():
+        load_batch(home, "b2")
         with pytest.raises(RuntimeError, match="lacks 1 published batches"):
-            publish(lake)
-    rebuild_warehouse(lake)
-    assert readable(lake)
-    assert publish(lake).content_version == published.content_version
+            publish(home)
+    rebuild_warehouse(home)
+    assert readable(home)
+    assert publish(home).content_version == published.content_version
 
 
 FULL = """

@@ -12,16 +12,17 @@ import pyarrow as pa
 import pytest
 
 from accelkd.cli import main
-from accelkd.lake import Lake
-from accelkd.recordings.arrivals import arrived_batches, unsettled
+from accelkd.home.layout import Home
+from accelkd.operations.withdraw import withdraw
+from accelkd.recordings.arrivals import arrived_batches, pending_arrivals
 from accelkd.recordings.batches import MANIFEST, read_manifest, writing_batch
 from accelkd.recordings.ingest import ingest
 from accelkd.recordings.simulator import simulate_batch
 from accelkd.recordings.validate import validate_batch
-from accelkd.warehouse.load import embedding_table, load_batch, load_embeddings, load_model
+from accelkd.warehouse.embeddings import embedding_table, load_embeddings
+from accelkd.warehouse.load import load_batch, load_model
 from accelkd.warehouse.publish import publish
-from accelkd.withdrawal import withdraw
-from tests.lakes import land
+from tests.homes import land
 
 HOSTILE = [
     "",
@@ -48,33 +49,33 @@ names = pytest.mark.parametrize("name", HOSTILE)
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    lake = Lake(tmp_path_factory.mktemp("loaded"))
-    land(lake, "b1", ["p1", "p2"])
-    load_batch(lake, "b1")
-    return lake
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    home = Home(tmp_path_factory.mktemp("loaded"))
+    land(home, "b1", ["p1", "p2"])
+    load_batch(home, "b1")
+    return home
 
 
 def everything(root: Path) -> list[Path]:
     return sorted(root.parent.rglob("*"))
 
 
-ENTRIES: dict[str, Callable[[Lake, str], object]] = {
-    "Lake.batch": lambda lake, name: lake.batch(name),
-    "Lake.segments": lambda lake, name: lake.segments(name),
-    "Lake.quarantine": lambda lake, name: lake.quarantine(name),
-    "Lake.examples": lambda lake, name: lake.examples(name),
-    "Lake.encoder": lambda lake, name: lake.encoder(name),
-    "Lake.checkpoint": lambda lake, name: lake.checkpoint("accel_student", name),
-    "simulate": lambda lake, name: simulate_batch(lake.landing, name, participants=1, segments=1, seed=1),
-    "ingest batch": lambda lake, name: ingest("e4", lake.root, lake.landing, name),
-    "ingest device": lambda lake, name: ingest(name, lake.root, lake.landing, "b2"),
+ENTRIES: dict[str, Callable[[Home, str], object]] = {
+    "Home.batch": lambda home, name: home.batch(name),
+    "Home.segments": lambda home, name: home.segments(name),
+    "Home.quarantine": lambda home, name: home.quarantine(name),
+    "Home.examples": lambda home, name: home.examples(name),
+    "Home.encoder": lambda home, name: home.encoder(name),
+    "Home.checkpoint": lambda home, name: home.checkpoint("accel_student", name),
+    "simulate": lambda home, name: simulate_batch(home.landing, name, participants=1, segments=1, seed=1),
+    "ingest batch": lambda home, name: ingest("e4", home.root, home.landing, name),
+    "ingest device": lambda home, name: ingest(name, home.root, home.landing, "b2"),
     "load_batch": load_batch,
-    "load_model encoder": lambda lake, name: load_model(lake, name, "m", []),
-    "load_model model": lambda lake, name: load_model(lake, "accel_student", name, []),
+    "load_model encoder": lambda home, name: load_model(home, name, "m", []),
+    "load_model model": lambda home, name: load_model(home, "accel_student", name, []),
     "embedding_table": embedding_table,
-    "load_embeddings": lambda lake, name: load_embeddings(
-        lake, name, "m", "b1", ["s"], ["p1"], np.zeros((1, 4), np.float32)
+    "load_embeddings": lambda home, name: load_embeddings(
+        home, name, "m", "b1", ["s"], ["p1"], np.zeros((1, 4), np.float32)
     ),
     "withdraw": withdraw,
 }
@@ -82,7 +83,7 @@ ENTRIES: dict[str, Callable[[Lake, str], object]] = {
 
 @names
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_a_hostile_name_is_refused_before_anything_happens(loaded: Lake, entry: str, name: str) -> None:
+def test_a_hostile_name_is_refused_before_anything_happens(loaded: Home, entry: str, name: str) -> None:
     before = everything(loaded.root)
     with pytest.raises(ValueError, match=r"not an identifier|has no reader|not a lower-case SQL name"):
         ENTRIES[entry](loaded, name)
@@ -93,8 +94,8 @@ def test_a_hostile_name_is_refused_before_anything_happens(loaded: Lake, entry: 
 def test_a_hostile_participant_recording_or_device_is_a_violation(tmp_path: Path, name: str) -> None:
     if name == "a\x00b":
         pytest.skip("ends a string in some readers; the next test has it as a folder")
-    lake = Lake(tmp_path)
-    with writing_batch(lake.landing, "b1", source="simulation") as batch:
+    home = Home(tmp_path)
+    with writing_batch(home.landing, "b1", source="simulation") as batch:
         batch.add("participants", pa.table({"participant_id": [name]}))
         batch.add(
             "recordings",
@@ -109,33 +110,33 @@ def test_a_hostile_participant_recording_or_device_is_a_violation(tmp_path: Path
                 }
             ),
         )
-    assert "identifier" in {violation.rule for violation in validate_batch(lake.batch("b1"))}
+    assert "identifier" in {violation.rule for violation in validate_batch(home.batch("b1"))}
 
 
 @names
 def test_a_manifest_cannot_name_a_file_outside_its_batch(tmp_path: Path, name: str) -> None:
-    lake = Lake(tmp_path)
-    land(lake, "b1", ["p1"])
-    manifest = lake.batch("b1") / MANIFEST
+    home = Home(tmp_path)
+    land(home, "b1", ["p1"])
+    manifest = home.batch("b1") / MANIFEST
     good = json.loads(manifest.read_text(encoding="utf-8"))
     for key in ("path", "table"):
         raw = json.loads(json.dumps(good))
         raw["files"][0][key] = name
         manifest.write_text(json.dumps(raw), encoding="utf-8")
-        assert "file_name" in {violation.rule for violation in validate_batch(lake.batch("b1"))}
+        assert "file_name" in {violation.rule for violation in validate_batch(home.batch("b1"))}
     manifest.write_text(json.dumps({**good, "batch_id": name}), encoding="utf-8")
-    assert "batch_id" in {violation.rule for violation in validate_batch(lake.batch("b1"))}
+    assert "batch_id" in {violation.rule for violation in validate_batch(home.batch("b1"))}
 
 
 def test_a_folder_with_a_hostile_name_is_told_and_never_a_partition(tmp_path: Path) -> None:
-    lake = Lake(tmp_path)
-    land(lake, "b1", ["p1"])
+    home = Home(tmp_path)
+    land(home, "b1", ["p1"])
     hostile = [name for name in HOSTILE if name and "/" not in name and "\x00" not in name and name.strip(".") == name]
     for name in hostile:
-        (lake.landing / name).mkdir()
-        (lake.landing / name / MANIFEST).write_bytes((lake.batch("b1") / MANIFEST).read_bytes())
-    assert arrived_batches(lake) == ["b1"]
-    told = {arrival.batch_id: arrival.problem for arrival in unsettled(lake, [])}
+        (home.landing / name).mkdir()
+        (home.landing / name / MANIFEST).write_bytes((home.batch("b1") / MANIFEST).read_bytes())
+    assert arrived_batches(home) == ["b1"]
+    told = {arrival.batch_id: arrival.problem for arrival in pending_arrivals(home, [])}
     assert all(told[name] for name in hostile)
     assert len(hostile) > 8
 
@@ -158,7 +159,7 @@ def test_the_command_line_refuses_with_one_line(
     assert not (tmp_path / "home").exists()
 
 
-def test_the_tables_are_still_there(loaded: Lake) -> None:
+def test_the_tables_are_still_there(loaded: Home) -> None:
     with duckdb.connect(str(publish(loaded).path), read_only=True) as connection:
         assert connection.execute("SELECT count(*) FROM segments").fetchall() == [(6,)]
     assert read_manifest(loaded.batch("b1")).batch_id == "b1"

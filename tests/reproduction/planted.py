@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from accelkd.cohort.survey import TARGETS
-from accelkd.files import write_json
+from accelkd.home.files import write_json
+from accelkd.recordings.survey import TARGETS
 from accelkd.reproduction.paper import LOW_FRACTION, NAMES, NUMBERS
 from accelkd.reproduction.results import CONSTANT, SCHEMAS
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from accelkd.cohort.survey import TARGETS
+from accelkd.recordings.survey import TARGETS
 from accelkd.reproduction.claims import CLAIMS, Judgement, claims_table, judge, judge_claim
 from accelkd.reproduction.comparison import Range, verdict_of
 from accelkd.reproduction.paper import LOW_FRACTION, number

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from accelkd.cohort.survey import TARGETS
-from accelkd.lake import Lake
-from accelkd.reproduction.cohort import SEGMENT_TARGETS, Cohort, cohort_lake, describe, make_cohort, read_cohort
+from accelkd.home.layout import Home
+from accelkd.recordings.survey import TARGETS
+from accelkd.reproduction.cohort import SEGMENT_TARGETS, Cohort, cohort_home, describe, make_cohort, read_cohort
 from tests.reproduction.conftest import PLAN
 
 
@@ -32,22 +32,22 @@ def test_labels_and_traits_are_those_of_the_segments_and_people(cohort: Cohort) 
     assert all(len(values) == len(cohort.people) for values in cohort.traits.values())
 
 
-def test_making_it_again_leaves_the_files_alone(home: Lake, cohort: Cohort) -> None:
-    lake = cohort_lake(home, PLAN)
-    files = {path: path.stat().st_mtime_ns for path in lake.root.rglob("*") if path.is_file()}
-    assert make_cohort(lake, PLAN, processes=1) == cohort.versions
-    assert {path: path.stat().st_mtime_ns for path in lake.root.rglob("*") if path.is_file()} == files
+def test_making_it_again_leaves_the_files_alone(home: Home, cohort: Cohort) -> None:
+    nested_home = cohort_home(home, PLAN)
+    files = {path: path.stat().st_mtime_ns for path in nested_home.root.rglob("*") if path.is_file()}
+    assert make_cohort(nested_home, PLAN, processes=1) == cohort.versions
+    assert {path: path.stat().st_mtime_ns for path in nested_home.root.rglob("*") if path.is_file()} == files
 
 
-def test_a_batch_that_was_cut_off_is_made_again(home: Lake, cohort: Cohort) -> None:
-    lake = cohort_lake(home, PLAN)
-    lake.quarantine("sim-0001").unlink()
-    assert make_cohort(lake, PLAN, processes=1) == cohort.versions
-    assert len(read_cohort(lake, PLAN, cohort.versions).store) == len(cohort.store)
+def test_a_batch_that_was_cut_off_is_made_again(home: Home, cohort: Cohort) -> None:
+    nested_home = cohort_home(home, PLAN)
+    nested_home.quarantine("sim-0001").unlink()
+    assert make_cohort(nested_home, PLAN, processes=1) == cohort.versions
+    assert len(read_cohort(nested_home, PLAN, cohort.versions).store) == len(cohort.store)
 
 
-def test_another_plan_lies_elsewhere_and_nothing_touches_the_homes_own_recordings(home: Lake) -> None:
-    assert cohort_lake(home, PLAN).root != cohort_lake(home, replace(PLAN, participants=15)).root
+def test_another_plan_lies_elsewhere_and_nothing_touches_the_homes_own_recordings(home: Home) -> None:
+    assert cohort_home(home, PLAN).root != cohort_home(home, replace(PLAN, participants=15)).root
     assert not home.landing.exists()
     assert not home.split.exists()
 
@@ -64,16 +64,16 @@ def test_the_description_counts_people_segments_and_days(cohort: Cohort) -> None
 
 def test_recordings_may_go_once_they_are_segments(cohort: Cohort, tmp_path: Path) -> None:
     plan = replace(PLAN, keep_recordings=False)
-    lake = Lake(tmp_path)
-    versions = make_cohort(lake, plan, processes=2)
+    nested_home = Home(tmp_path)
+    versions = make_cohort(nested_home, plan, processes=2)
     assert versions == cohort.versions  # made by two processes, and in another home
-    assert not list(lake.landing.rglob("part-*.parquet"))
-    assert [path.parent.name for path in lake.landing.rglob("survey.parquet")]
-    made = {path: path.stat().st_mtime_ns for path in lake.root.rglob("*.arrow")}
-    assert make_cohort(lake, plan, processes=2) == versions
-    assert {path: path.stat().st_mtime_ns for path in lake.root.rglob("*.arrow")} == made
-    lake.quarantine("sim-0000").unlink()
-    assert make_cohort(lake, plan, processes=2) == versions
+    assert not list(nested_home.landing.rglob("part-*.parquet"))
+    assert [path.parent.name for path in nested_home.landing.rglob("survey.parquet")]
+    made = {path: path.stat().st_mtime_ns for path in nested_home.root.rglob("*.arrow")}
+    assert make_cohort(nested_home, plan, processes=2) == versions
+    assert {path: path.stat().st_mtime_ns for path in nested_home.root.rglob("*.arrow")} == made
+    nested_home.quarantine("sim-0000").unlink()
+    assert make_cohort(nested_home, plan, processes=2) == versions
 
 
 def test_no_more_than_so_many_segments_of_a_training_participant_are_embedded(cohort: Cohort) -> None:

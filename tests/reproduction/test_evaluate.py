@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from accelkd.cohort.survey import TARGETS
 from accelkd.evaluation.extract import embed
 from accelkd.evaluation.significance import auc
+from accelkd.recordings.survey import TARGETS
 from accelkd.reproduction.cohort import SEGMENT_TARGETS, Cohort
 from accelkd.reproduction.evaluate import constant_rows, encode, evaluate, training_rows
 from accelkd.reproduction.experiments import Run, preset

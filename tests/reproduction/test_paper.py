@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from accelkd.cohort.survey import TARGETS
+from accelkd.recordings.survey import TARGETS
 from accelkd.reproduction import paper
 from accelkd.reproduction.paper import LOW_FRACTION, NUMBERS, SEGMENT_TARGETS, number
 

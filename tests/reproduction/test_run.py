@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from accelkd.cli import main
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
 from accelkd.reproduction.experiments import Preset, preset
 from accelkd.reproduction.results import SCHEMAS
 from accelkd.reproduction.run import Outcome, reproduce
@@ -41,22 +41,22 @@ def with_experiment(given: Preset, name: str, **changed: object) -> Preset:
 
 
 @pytest.fixture
-def fresh(home: Lake, tmp_path: Path) -> Lake:
+def fresh(home: Home, tmp_path: Path) -> Home:
     """A home that has the cohort, and nothing else."""
     shutil.copytree(home.root / "reproduction" / "cohorts", tmp_path / "reproduction" / "cohorts")
-    return Lake(tmp_path)
+    return Home(tmp_path)
 
 
-def run(home: Lake, given: Preset, budget_min: float | None = None) -> Outcome:
+def run(home: Home, given: Preset, budget_min: float | None = None) -> Outcome:
     return reproduce(home, given, workers=1, budget_min=budget_min)
 
 
-def made(home: Lake) -> dict[str, int]:
+def made(home: Home) -> dict[str, int]:
     """When each run's results were written."""
     return {path.parent.name: path.stat().st_mtime_ns for path in home.root.glob("reproduction/experiments/*/run.json")}
 
 
-def test_unchanged_runs_are_skipped_and_a_changed_one_takes_its_student_along(fresh: Lake) -> None:
+def test_unchanged_runs_are_skipped_and_a_changed_one_takes_its_student_along(fresh: Home) -> None:
     given = chosen("ppg-mae", "accel-kd-mae", "ppg-mae-1-channel")
     assert run(fresh, given).failed == {}
     first = made(fresh)
@@ -76,7 +76,7 @@ def test_unchanged_runs_are_skipped_and_a_changed_one_takes_its_student_along(fr
     assert models["accel-kd-mae"]["teacher_model_id"] == models["ppg-mae"]["model_id"]
 
 
-def test_a_failing_run_is_told_and_stops_only_what_needs_it(fresh: Lake, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failing_run_is_told_and_stops_only_what_needs_it(fresh: Home, capsys: pytest.CaptureFixture[str]) -> None:
     given = chosen("ppg-mae", "accel-kd-mae", "ppg-mae-1-channel")
     outcome = run(fresh, with_experiment(given, "ppg-mae", learning_rate=float("1e30"), clip_norm=None, steps=8))
     assert outcome.done == ["ppg-mae-1-channel-0"]
@@ -93,7 +93,7 @@ def test_a_failing_run_is_told_and_stops_only_what_needs_it(fresh: Lake, capsys:
     assert not log.exists()
 
 
-def test_when_the_time_is_over_the_rest_is_left_for_the_next_time(fresh: Lake) -> None:
+def test_when_the_time_is_over_the_rest_is_left_for_the_next_time(fresh: Home) -> None:
     given = chosen("ppg-mae", "ppg-mae-1-channel")
     outcome = run(fresh, given, budget_min=0)
     assert (outcome.done, outcome.left) == ([], ["ppg-mae-0", "ppg-mae-1-channel-0"])
@@ -102,7 +102,7 @@ def test_when_the_time_is_over_the_rest_is_left_for_the_next_time(fresh: Lake) -
     assert (set(outcome.done), outcome.left) == ({"ppg-mae-0", "ppg-mae-1-channel-0"}, [])
 
 
-def test_one_table_adds_to_what_is_there(fresh: Lake) -> None:
+def test_one_table_adds_to_what_is_there(fresh: Home) -> None:
     given = chosen("ppg-mae", "ppg-mae-1-channel", "ppg-mae-16-layers")
     for table, name in (("table-15", "ppg-mae-1-channel"), ("table-16", "ppg-mae-16-layers")):
         outcome = reproduce(fresh, given, only=[table], workers=1)
@@ -111,16 +111,16 @@ def test_one_table_adds_to_what_is_there(fresh: Lake) -> None:
     assert models == ["ppg-mae", "ppg-mae-1-channel", "ppg-mae-16-layers"]
 
 
-def test_two_reproductions_do_not_work_in_one_home(fresh: Lake) -> None:
+def test_two_reproductions_do_not_work_in_one_home(fresh: Home) -> None:
     given = chosen("ppg-mae")
     (fresh.root / "reproduction").mkdir(exist_ok=True)
     with (fresh.root / "reproduction" / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(ValueError, match="another reproduction is at work"):
+        with pytest.raises(BlockingIOError, match="another reproduction runs in"):
             run(fresh, given)
 
 
-def test_a_student_has_the_teacher_of_its_own_seed(fresh: Lake) -> None:
+def test_a_student_has_the_teacher_of_its_own_seed(fresh: Home) -> None:
     run(fresh, replace(chosen("ppg-mae", "accel-kd-mae", "kd-lambda-0"), seeds=(0, 1)))
     models = {(row["experiment"], row["seed"]): row for row in pq.read_table(_file(fresh, "models")).to_pylist()}
     assert set(models) == {(name, seed) for name in ("ppg-mae", "accel-kd-mae") for seed in (0, 1)} | {
@@ -133,17 +133,17 @@ def test_a_student_has_the_teacher_of_its_own_seed(fresh: Lake) -> None:
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, str]:
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, str]:
     """A home in which the command has run the whole of `smoke`, and what it told."""
     home = tmp_path_factory.mktemp("smoke")
     told = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(told):
         patch.setenv("ACCELKD_HOME", str(home))
         assert main(["reproduce", "--preset", "smoke", "--workers", "1"]) == 0
-    return Lake(home), told.getvalue()
+    return Home(home), told.getvalue()
 
 
-def test_the_command_reproduces_every_table_and_figure(smoke: tuple[Lake, str]) -> None:
+def test_the_command_reproduces_every_table_and_figure(smoke: tuple[Home, str]) -> None:
     home, told = smoke
     assert "0 failed, 0 left" in told
     folder = home.root / "reproduction"
@@ -163,11 +163,11 @@ def test_the_command_reproduces_every_table_and_figure(smoke: tuple[Lake, str]) 
     assert {path.name for path in (folder / "figures").glob("*.png")} >= FIGURES
 
 
-def test_the_asset_shows_the_claims_and_loads_the_rows(smoke: tuple[Lake, str]) -> None:
+def test_the_asset_shows_the_claims_and_loads_the_rows(smoke: tuple[Home, str]) -> None:
     home, _ = smoke
     before = made(home)
     with dg.DagsterInstance.ephemeral() as instance:
-        result = dg.materialize([reproduction], instance=instance, resources={"lake": home})
+        result = dg.materialize([reproduction], instance=instance, resources={"nested_home": home})
     assert made(home) == before  # what the command had done was used again
     metadata = result.asset_materializations_for_node("reproduction")[0].metadata
     assert metadata["runs_done"].value == len(before)
@@ -202,5 +202,5 @@ def test_the_command_names_what_it_does_not_know(
     assert not list(tmp_path.iterdir())
 
 
-def _file(home: Lake, name: str) -> Path:
+def _file(home: Home, name: str) -> Path:
     return home.root / "reproduction" / f"{name}.parquet"

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from accelkd.cli import main
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
 from accelkd.reproduction import timed
 from accelkd.reproduction.clock import Clock, time_limit
 from accelkd.reproduction.evaluators import evaluate_run
@@ -44,10 +44,10 @@ def chosen(*names: str, first: tuple[str, ...] = THREE, seeds: tuple[int, ...] =
 
 
 @pytest.fixture
-def fresh(home: Lake, tmp_path: Path) -> Lake:
+def fresh(home: Home, tmp_path: Path) -> Home:
     """A home that has the cohort, and nothing else."""
     shutil.copytree(home.root / "reproduction" / "cohorts", tmp_path / "home" / "reproduction" / "cohorts")
-    return Lake(tmp_path / "home")
+    return Home(tmp_path / "home")
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def as_if_slow(*_: object, **__: object) -> Speed:
     return Speed(0.5, 1.0, None, ())
 
 
-def run(home: Lake, given: Preset, out: Path, **options: object) -> Outcome:
+def run(home: Home, given: Preset, out: Path, **options: object) -> Outcome:
     return reproduce_in_time(home, given, HOUR, out, **options)
 
 
@@ -69,7 +69,7 @@ def names(outcome: Outcome) -> tuple[set[str], set[str], set[str]]:
 
 
 def test_everything_in_the_order_of_the_plan_lengths_by_speed(
-    fresh: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fresh: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     outcome = run(fresh, chosen("kd-lambda-0", seeds=(0, 1)), out)
@@ -94,7 +94,7 @@ def test_everything_in_the_order_of_the_plan_lengths_by_speed(
     assert models["kd-lambda-0", 0]["teacher_model_id"] == models["ppg-mae", 0]["model_id"]
 
 
-def test_what_comes_back_is_a_few_small_files(fresh: Lake, tmp_path: Path) -> None:
+def test_what_comes_back_is_a_few_small_files(fresh: Home, tmp_path: Path) -> None:
     out = tmp_path / "out"
     outcome = run(fresh, chosen(), out)
     files = {path.name for path in out.iterdir()}
@@ -112,7 +112,7 @@ def test_what_comes_back_is_a_few_small_files(fresh: Lake, tmp_path: Path) -> No
     assert "not run" in text
 
 
-def test_no_time_for_anything_is_a_report_of_what_was_not_reached(fresh: Lake, tmp_path: Path) -> None:
+def test_no_time_for_anything_is_a_report_of_what_was_not_reached(fresh: Home, tmp_path: Path) -> None:
     given = chosen("kd-lambda-0")
     outcome = reproduce_in_time(fresh, given, 0.001, tmp_path / "out")
     assert names(outcome) == (set(), set(), {run.name for run in given.timed_runs()})
@@ -124,14 +124,14 @@ def test_no_time_for_anything_is_a_report_of_what_was_not_reached(fresh: Lake, t
 
 def test_a_cohort_that_takes_the_whole_time_is_used_by_the_next_call(tmp_path: Path) -> None:
     given = chosen()
-    outcome = reproduce_in_time(Lake(tmp_path / "home"), given, 0.001, tmp_path / "out")
+    outcome = reproduce_in_time(Home(tmp_path / "home"), given, 0.001, tmp_path / "out")
     assert outcome.done == []
     assert "of the cohort" in read_facts(tmp_path / "out")["time_was_over"]
-    assert names(run(Lake(tmp_path / "home"), given, tmp_path / "out"))[0] == {f"{name}-0" for name in THREE}
+    assert names(run(Home(tmp_path / "home"), given, tmp_path / "out"))[0] == {f"{name}-0" for name in THREE}
 
 
 def test_a_run_without_time_leaves_its_students_and_takes_what_is_shorter(
-    fresh: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fresh: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def speed(*arguments: object, **_: object) -> Speed:
         return Speed(0.5 if "masked" in str(type(arguments[2])).lower() else 1e-3, 1.0, None, ())
@@ -142,7 +142,7 @@ def test_a_run_without_time_leaves_its_students_and_takes_what_is_shorter(
 
 
 def test_what_is_important_is_not_left_for_what_comes_later(
-    fresh: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fresh: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A share that is too small for ten steps is made up: here each takes half of the hour."""
     monkeypatch.setattr(timed, "measure_speed", lambda *_, **__: Speed(0.06, 1.0, None, ()))
@@ -152,7 +152,7 @@ def test_what_is_important_is_not_left_for_what_comes_later(
 
 
 def test_what_fails_is_told_and_costs_only_what_needs_it(
-    fresh: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    fresh: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _failing(monkeypatch, "ppg-mae", ArithmeticError("the loss is nan"))
     given = chosen(first=("ppg-mae", "accel-kd-mae", "ppg-mae-1-channel"))
@@ -164,7 +164,7 @@ def test_what_fails_is_told_and_costs_only_what_needs_it(
 
 
 def test_an_evaluation_that_dies_is_left_and_made_up_for(
-    fresh: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fresh: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = chosen()
     with monkeypatch.context() as patch:
@@ -179,7 +179,7 @@ def test_an_evaluation_that_dies_is_left_and_made_up_for(
 
 
 def test_a_lost_device_ends_the_call_and_the_next_goes_on_without_that_run(
-    fresh: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fresh: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = chosen()
     monkeypatch.setattr(timed, "_device_is_lost", lambda: True)
@@ -194,12 +194,12 @@ def test_a_lost_device_ends_the_call_and_the_next_goes_on_without_that_run(
     assert "the device was lost when it was tried before" in outcome.failed["accel-kd-mae-0"]
 
 
-def test_a_later_call_goes_on_from_the_weights_of_an_earlier_one(home: Lake, fresh: Lake, tmp_path: Path) -> None:
+def test_a_later_call_goes_on_from_the_weights_of_an_earlier_one(home: Home, fresh: Home, tmp_path: Path) -> None:
     given = chosen("kd-lambda-0", "kd-size-s")
     only_first = replace(given, experiments={name: given.experiments[name] for name in THREE})
     assert names(run(fresh, only_first, tmp_path / "first"))[0] == {f"{name}-0" for name in THREE}
 
-    elsewhere = Lake(tmp_path / "elsewhere")
+    elsewhere = Home(tmp_path / "elsewhere")
     shutil.copytree(home.root / "reproduction" / "cohorts", elsewhere.root / "reproduction" / "cohorts")
     outcome = run(elsewhere, given, tmp_path / "second", weights=[tmp_path / "first"])
     assert names(outcome) == ({"kd-lambda-0-0", "kd-size-s-0"}, set(), set())
@@ -212,15 +212,15 @@ def test_a_later_call_goes_on_from_the_weights_of_an_earlier_one(home: Lake, fre
     assert models["kd-lambda-0"]["teacher_model_id"] == models["ppg-mae"]["model_id"]
 
 
-def test_weights_of_another_cohort_are_refused(fresh: Lake, tmp_path: Path) -> None:
+def test_weights_of_another_cohort_are_refused(fresh: Home, tmp_path: Path) -> None:
     given = chosen()
     run(fresh, given, tmp_path / "first")
     other = replace(given, cohort=replace(PLAN, participants=10))
     with pytest.raises(ValueError, match=r"first: data_version is \w+, here it is \w+"):
-        run(Lake(tmp_path / "other"), other, tmp_path / "second", weights=[tmp_path / "first"])
+        run(Home(tmp_path / "other"), other, tmp_path / "second", weights=[tmp_path / "first"])
 
 
-def test_a_call_that_was_killed_goes_on_in_the_length_it_had(fresh: Lake, tmp_path: Path) -> None:
+def test_a_call_that_was_killed_goes_on_in_the_length_it_had(fresh: Home, tmp_path: Path) -> None:
     given, out = chosen(), tmp_path / "out"
     process = multiprocessing.get_context("spawn").Process(target=_victim, args=(fresh, given, out))
     process.start()
@@ -236,8 +236,8 @@ def test_a_call_that_was_killed_goes_on_in_the_length_it_had(fresh: Lake, tmp_pa
     assert read_facts(out)["steps"]["masked"] == steps["masked"]
 
 
-def test_seeds_of_two_calls_count_together(home: Lake, fresh: Lake, tmp_path: Path) -> None:
-    elsewhere = Lake(tmp_path / "elsewhere")
+def test_seeds_of_two_calls_count_together(home: Home, fresh: Home, tmp_path: Path) -> None:
+    elsewhere = Home(tmp_path / "elsewhere")
     shutil.copytree(home.root / "reproduction" / "cohorts", elsewhere.root / "reproduction" / "cohorts")
     run(fresh, chosen(), tmp_path / "a")
     run(elsewhere, chosen(), tmp_path / "b", seeds=(1,))
@@ -290,7 +290,7 @@ def test_a_clock_divides_the_time_and_an_alarm_rings() -> None:
 
 
 def test_a_report_that_would_take_too_long_is_a_note_of_how_to_make_it(
-    fresh: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fresh: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def late(*_: object, **__: object) -> Path:
         raise TimeoutError
@@ -328,7 +328,7 @@ def test_the_command_says_what_it_needs(
     assert not list(tmp_path.iterdir())
 
 
-def _victim(home: Lake, given: Preset, out: Path) -> None:
+def _victim(home: Home, given: Preset, out: Path) -> None:
     timed.measure_speed = as_if_slow
     run(home, given, out)
 
@@ -350,7 +350,7 @@ def _dying(*arguments: object) -> str:
     return evaluate_run(*arguments)
 
 
-def _checkpoints(home: Lake) -> dict[str, int]:
+def _checkpoints(home: Home) -> dict[str, int]:
     return {path.parent.name: path.stat().st_mtime_ns for path in home.root.rglob("model.safetensors")}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
 from accelkd.recordings.batches import writing_batch
 from accelkd.recordings.devices import DEVICES
 
@@ -67,9 +67,9 @@ class Person:
         }
 
 
-def land(lake: Lake, batch_id: str, people: list[Person], rejected: list[dict[str, str]] | None = None) -> None:
+def land(home: Home, batch_id: str, people: list[Person], rejected: list[dict[str, str]] | None = None) -> None:
     """An arrival batch with one recording of each person."""
-    with writing_batch(lake.landing, batch_id, source="simulation") as batch:
+    with writing_batch(home.landing, batch_id, source="simulation") as batch:
         batch.add("participants", pa.table({"participant_id": [person.name for person in people]}))
         for start in range(0, len(people), 5):
             columns = [person.row() for person in people[start : start + 5]]

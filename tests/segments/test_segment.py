@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
 from accelkd.recordings.ingest import ingest
 from accelkd.recordings.simulator.simulate import simulate_batch
 from accelkd.recordings.validate import BatchError
@@ -24,16 +24,16 @@ from tests.segments.recordings import RATE_HZ, Person, land
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(tmp_path)
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
 
 
-def quarantine(lake: Lake, batch_id: str) -> list[dict[str, object]]:
-    return pq.read_table(lake.quarantine(batch_id)).to_pylist()
+def quarantine(home: Home, batch_id: str) -> list[dict[str, object]]:
+    return pq.read_table(home.quarantine(batch_id)).to_pylist()
 
 
-def rows(lake: Lake, batch_id: str) -> list[dict[str, object]]:
-    return pa.ipc.open_file(str(lake.segments(batch_id))).read_all().drop_columns(["ppg", "accel"]).to_pylist()
+def rows(home: Home, batch_id: str) -> list[dict[str, object]]:
+    return pa.ipc.open_file(str(home.segments(batch_id))).read_all().drop_columns(["ppg", "accel"]).to_pylist()
 
 
 def gap(person: Person) -> None:
@@ -90,24 +90,24 @@ DAMAGE: dict[Callable[[Person], None], tuple[str, str]] = {
 }
 
 
-def test_each_damage_is_told_by_its_reason_and_the_rest_goes_on(lake: Lake) -> None:
+def test_each_damage_is_told_by_its_reason_and_the_rest_goes_on(home: Home) -> None:
     people = [Person("healthy")]
     for number, damage in enumerate(DAMAGE):
         people.append(Person(f"p{number:02d}"))
         damage(people[-1])
     unread = {"source_file": "x.csv", "participant_id": None, "reason": "empty_file", "detail": "0 bytes"}
-    land(lake, "b1", people, rejected=[unread])
-    counts = segment_batch(lake, "b1")
-    told = {row["participant_id"]: (row["unit"], row["reason"]) for row in quarantine(lake, "b1")}
+    land(home, "b1", people, rejected=[unread])
+    counts = segment_batch(home, "b1")
+    told = {row["participant_id"]: (row["unit"], row["reason"]) for row in quarantine(home, "b1")}
     assert told == {
         **{f"p{number:02d}": expected for number, expected in enumerate(DAMAGE.values())},
         None: ("file", "empty_file"),
     }
     assert (counts.seen, counts.segments, counts.quarantined) == (12, 1, 11)
     assert counts.reasons["ppg_gap"] == 2
-    assert [row["participant_id"] for row in rows(lake, "b1")] == ["healthy"]
-    assert recount(lake, "b1") == counts
-    assert all(row["detail"] for row in quarantine(lake, "b1"))
+    assert [row["participant_id"] for row in rows(home, "b1")] == ["healthy"]
+    assert recount(home, "b1") == counts
+    assert all(row["detail"] for row in quarantine(home, "b1"))
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -118,16 +118,16 @@ def test_each_damage_is_told_by_its_reason_and_the_rest_goes_on(lake: Lake) -> N
     gate=st.sampled_from(["strict", "loose", "off"]),
 )
 def test_counts_add_up_whatever_is_damaged(
-    lake: Lake, damages: list[Callable[[Person], None] | None], minutes: int, hop_s: float, gate: str
+    home: Home, damages: list[Callable[[Person], None] | None], minutes: int, hop_s: float, gate: str
 ) -> None:
-    shutil.rmtree(lake.root, ignore_errors=True)
+    shutil.rmtree(home.root, ignore_errors=True)
     people = [Person(f"p{number}", duration_s=60.0 * minutes) for number in range(len(damages))]
     for person, damage in zip(people, damages, strict=True):
         if damage is not None:
             damage(person)
-    land(lake, "b1", people)
-    counts = segment_batch(lake, "b1", gate=gate, hop_s=hop_s)
-    aside, kept = quarantine(lake, "b1"), rows(lake, "b1")
+    land(home, "b1", people)
+    counts = segment_batch(home, "b1", gate=gate, hop_s=hop_s)
+    aside, kept = quarantine(home, "b1"), rows(home, "b1")
     assert counts.segments == len(kept)
     assert counts.quarantined == len(aside) == sum(counts.reasons.values())
     assert counts.seen == len(kept) + len(aside)
@@ -139,63 +139,63 @@ def test_counts_add_up_whatever_is_damaged(
         assert sorted(where) == [hop_s * number for number in range(windows)]
 
 
-def test_one_good_channel_is_enough_and_bad_rows_are_zeros_with_their_status(lake: Lake) -> None:
+def test_one_good_channel_is_enough_and_bad_rows_are_zeros_with_their_status(home: Home) -> None:
     person = Person("p1", hr_bpm=64)
     person.ppg[[0, 1, 3], 100:300] = np.nan
     person.accel[2] = 1.0
-    land(lake, "b1", [person])
-    segment_batch(lake, "b1")
-    (row,) = rows(lake, "b1")
+    land(home, "b1", [person])
+    segment_batch(home, "b1")
+    (row,) = rows(home, "b1")
     assert row["ppg_status"] == [3 * 2, 3 * 2, 0, 3 * 2]  # gap and missing
     assert row["accel_status"] == [0, 0, 8]
     assert row["label_channel"] == 2
     assert row["hr_bpm"] == pytest.approx(64, abs=1.5)
-    signals = SegmentStore([lake.segments("b1")]).signals("ppg", np.array([0]))[0]
+    signals = SegmentStore([home.segments("b1")]).signals("ppg", np.array([0]))[0]
     assert not signals[[0, 1, 3]].any()
     assert signals[2].astype(np.float64).std() == pytest.approx(1, abs=1e-3)
 
 
-def test_the_best_channel_gives_the_labels(lake: Lake) -> None:
+def test_the_best_channel_gives_the_labels(home: Home) -> None:
     people = [Person(f"p{n}") for n in range(4)]
     rng = np.random.default_rng(0)
     for best, person in enumerate(people):
         noise = 500 * rng.standard_normal(person.ppg.shape).astype(np.float32)
         noise[best] = 0
         person.ppg += noise
-    land(lake, "b1", people)
-    segment_batch(lake, "b1")
-    assert [row["label_channel"] for row in rows(lake, "b1")] == [0, 1, 2, 3]
-    assert all(row["label_good"] and row["hr_bpm"] == pytest.approx(70, abs=1.5) for row in rows(lake, "b1"))
+    land(home, "b1", people)
+    segment_batch(home, "b1")
+    assert [row["label_channel"] for row in rows(home, "b1")] == [0, 1, 2, 3]
+    assert all(row["label_good"] and row["hr_bpm"] == pytest.approx(70, abs=1.5) for row in rows(home, "b1"))
 
 
-def test_labels_that_fail_the_gate_are_null_and_their_quality_is_kept(lake: Lake) -> None:
+def test_labels_that_fail_the_gate_are_null_and_their_quality_is_kept(home: Home) -> None:
     person = Person("p1")
     person.ppg[:] = 1e5 + 1e3 * np.random.default_rng(0).standard_normal(person.ppg.shape)
-    land(lake, "b1", [person])
-    assert segment_batch(lake, "b1").label_good == 0
-    (row,) = rows(lake, "b1")
+    land(home, "b1", [person])
+    assert segment_batch(home, "b1").label_good == 0
+    (row,) = rows(home, "b1")
     assert (row["hr_bpm"], row["sdnn_ms"], row["rmssd_ms"], row["label_good"]) == (None, None, None, False)
     assert row["label_template_correlation"] < 0.8
 
 
-def test_the_same_batch_gives_the_same_bytes(lake: Lake) -> None:
+def test_the_same_batch_gives_the_same_bytes(home: Home) -> None:
     people = [Person(f"p{n}", duration_s=200) for n in range(7)]
     gap(people[2])
-    land(lake, "b1", people)
-    segment_batch(lake, "b1")
-    first = lake.segments("b1").read_bytes(), lake.quarantine("b1").read_bytes()
-    segment_batch(lake, "b1", gate="off", hop_s=10)
-    segment_batch(lake, "b1")
-    assert (lake.segments("b1").read_bytes(), lake.quarantine("b1").read_bytes()) == first
+    land(home, "b1", people)
+    segment_batch(home, "b1")
+    first = home.segments("b1").read_bytes(), home.quarantine("b1").read_bytes()
+    segment_batch(home, "b1", gate="off", hop_s=10)
+    segment_batch(home, "b1")
+    assert (home.segments("b1").read_bytes(), home.quarantine("b1").read_bytes()) == first
 
 
-def test_segments_are_named_by_recording_and_offset_and_timed(lake: Lake) -> None:
+def test_segments_are_named_by_recording_and_offset_and_timed(home: Home) -> None:
     start = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
     timed, untimed = Person("p1", 150, facts={"started_at": start}), Person("p2", 60)
     untimed.facts["started_at"] = None
-    land(lake, "b1", [timed, untimed])
-    segment_batch(lake, "b1", hop_s=30)
-    found = rows(lake, "b1")
+    land(home, "b1", [timed, untimed])
+    segment_batch(home, "b1", hop_s=30)
+    found = rows(home, "b1")
     assert [row["offset_s"] for row in found] == [0, 30, 60, 90, 0]
     assert [row["segment_id"] for row in found] == [segment_id(row["recording_id"], row["offset_s"]) for row in found]
     assert len({row["segment_id"] for row in found}) == 5
@@ -204,51 +204,51 @@ def test_segments_are_named_by_recording_and_offset_and_timed(lake: Lake) -> Non
     assert segment_id("r-p1", 30.0) == "b5a7feac21b3f29d"  # names must not change between versions
 
 
-def test_streams_of_other_rates_and_starts_are_cut_at_the_same_time(lake: Lake) -> None:
+def test_streams_of_other_rates_and_starts_are_cut_at_the_same_time(home: Home) -> None:
     person = Person("p1", 130, device_id="e4", facts={"accel_rate_hz": 32.0, "accel_start_s": 5.0})
     person.accel = person.accel[:, : 32 * 124]
-    land(lake, "b1", [person])
-    segment_batch(lake, "b1")
-    assert [row["offset_s"] for row in rows(lake, "b1")] == [5.0, 65.0]
-    assert SegmentStore([lake.segments("b1")]).ppg_channels == 1
+    land(home, "b1", [person])
+    segment_batch(home, "b1")
+    assert [row["offset_s"] for row in rows(home, "b1")] == [5.0, 65.0]
+    assert SegmentStore([home.segments("b1")]).ppg_channels == 1
 
 
-def test_devices_of_different_channels_need_their_own_batches(lake: Lake) -> None:
-    land(lake, "b1", [Person("p1"), Person("p2", device_id="e4")])
+def test_devices_of_different_channels_need_their_own_batches(home: Home) -> None:
+    land(home, "b1", [Person("p1"), Person("p2", device_id="e4")])
     with pytest.raises(ValueError, match="land each in its own batch"):
-        segment_batch(lake, "b1")
+        segment_batch(home, "b1")
 
 
-def test_a_batch_of_nothing_but_damage_gives_an_empty_store(lake: Lake) -> None:
+def test_a_batch_of_nothing_but_damage_gives_an_empty_store(home: Home) -> None:
     person = Person("p1")
     gap(person)
-    land(lake, "b1", [person])
-    counts = segment_batch(lake, "b1")
+    land(home, "b1", [person])
+    counts = segment_batch(home, "b1")
     assert (counts.seen, counts.segments, counts.quarantined) == (1, 0, 1)
     assert (counts.participants, counts.label_good, counts.hr_bpm_median) == (0, 0, None)
-    assert len(SegmentStore([lake.segments("b1")])) == 0
+    assert len(SegmentStore([home.segments("b1")])) == 0
 
 
-def test_a_damaged_batch_is_refused_and_what_was_cut_before_stays(lake: Lake) -> None:
-    land(lake, "b1", [Person("p1")])
-    segment_batch(lake, "b1")
-    before = lake.segments("b1").read_bytes()
-    part = lake.batch("b1") / "recordings" / "part-00000.parquet"
+def test_a_damaged_batch_is_refused_and_what_was_cut_before_stays(home: Home) -> None:
+    land(home, "b1", [Person("p1")])
+    segment_batch(home, "b1")
+    before = home.segments("b1").read_bytes()
+    part = home.batch("b1") / "recordings" / "part-00000.parquet"
     part.write_bytes(part.read_bytes()[:-100])
     with pytest.raises(BatchError, match="sha256"):
-        segment_batch(lake, "b1")
-    assert lake.segments("b1").read_bytes() == before
+        segment_batch(home, "b1")
+    assert home.segments("b1").read_bytes() == before
     with pytest.raises(FileNotFoundError):
-        segment_batch(lake, "b2")
+        segment_batch(home, "b2")
 
 
-def test_simulated_recordings_get_the_labels_of_their_truth(lake: Lake) -> None:
-    simulate_batch(lake.landing, "sim", participants=12, segments=4, seed=3, profile="easy", rate_hz=256)
-    counts = segment_batch(lake, "sim")
+def test_simulated_recordings_get_the_labels_of_their_truth(home: Home) -> None:
+    simulate_batch(home.landing, "sim", participants=12, segments=4, seed=3, profile="easy", rate_hz=256)
+    counts = segment_batch(home, "sim")
     assert counts.seen == 48
     assert counts.with_reference == counts.segments > 40
     assert counts.label_good > 0.9 * counts.segments
-    good = [row for row in rows(lake, "sim") if row["label_good"]]
+    good = [row for row in rows(home, "sim") if row["label_good"]]
     error = {
         label: np.array([abs(row[label] - row[f"reference_{label}"]) for row in good if row[label] is not None])
         for label in ("hr_bpm", "sdnn_ms", "rmssd_ms")
@@ -258,29 +258,29 @@ def test_simulated_recordings_get_the_labels_of_their_truth(lake: Lake) -> None:
     assert np.median(error["rmssd_ms"]) < 8
 
 
-def test_real_minutes_agree_with_the_device(lake: Lake, shared: Path, tmp_path: Path) -> None:
+def test_real_minutes_agree_with_the_device(home: Home, shared: Path, tmp_path: Path) -> None:
     sessions = tmp_path / "sessions"
     for name in ("S06", "S24"):
         shutil.copytree(shared / "data" / "stress-predict-e4" / name, sessions / name)
-    ingest("e4", sessions, lake.landing, "e4")
-    strict, loose = segment_batch(lake, "e4"), segment_batch(lake, "e4", gate="loose")
+    ingest("e4", sessions, home.landing, "e4")
+    strict, loose = segment_batch(home, "e4"), segment_batch(home, "e4", gate="loose")
     assert strict.seen == loose.seen == 109
     assert strict.segments < loose.segments
     assert loose.with_reference == loose.segments
-    errors = [abs(row["hr_bpm"] - row["reference_hr_bpm"]) for row in rows(lake, "e4") if row["label_good"]]
+    errors = [abs(row["hr_bpm"] - row["reference_hr_bpm"]) for row in rows(home, "e4") if row["label_good"]]
     assert len(errors) > 20
     assert np.mean(errors) < 2
 
 
-def test_status_of_a_store_is_that_of_the_specification(lake: Lake) -> None:
+def test_status_of_a_store_is_that_of_the_specification(home: Home) -> None:
     """A quarter of a second may be missing, more may not: 16 samples at 64 Hz are filled, 17 are a gap."""
     filled, lost = Person("p1"), Person("p2")
     filled.ppg[:, 1000:1016] = np.nan
     lost.ppg[:, 1000:1017] = np.nan
-    land(lake, "b1", [filled, lost])
+    land(home, "b1", [filled, lost])
     assert RATE_HZ == 64
-    counts = segment_batch(lake, "b1")
+    counts = segment_batch(home, "b1")
     assert counts.reasons == {"ppg_gap": 1}
-    (row,) = rows(lake, "b1")
+    (row,) = rows(home, "b1")
     assert row["participant_id"] == "p1"
     assert row["ppg_missing"] == pytest.approx([16 / 3840] * 4)

@@ -8,20 +8,20 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
 from accelkd.segments.schema import METADATA, SAMPLES
 from accelkd.segments.store import SegmentStore
-from tests.lakes import land
+from tests.homes import land
 
 
 def test_signals_come_from_the_right_file_in_any_order(tmp_path: Path) -> None:
-    lake = Lake(tmp_path)
-    land(lake, "b1", ["p1", "p2"], minutes=2)
-    land(lake, "b2", ["p3"], minutes=3)
-    store = SegmentStore([lake.segments("b2"), lake.segments("b1")])
+    home = Home(tmp_path)
+    land(home, "b1", ["p1", "p2"], minutes=2)
+    land(home, "b2", ["p3"], minutes=3)
+    store = SegmentStore([home.segments("b2"), home.segments("b1")])
     assert len(store) == store.metadata.num_rows == 7
     assert store.metadata.schema.names == METADATA.names
-    tables = [pa.ipc.open_file(str(lake.segments(b))).read_all() for b in ("b2", "b1")]
+    tables = [pa.ipc.open_file(str(home.segments(b))).read_all() for b in ("b2", "b1")]
     for modality, channels in (("ppg", 2), ("accel", 3)):
         flat = np.concatenate([np.stack(table.column(modality).to_numpy()) for table in tables])
         expected = flat.reshape(7, channels, SAMPLES)
@@ -32,11 +32,11 @@ def test_signals_come_from_the_right_file_in_any_order(tmp_path: Path) -> None:
 
 
 def test_files_of_different_channels_do_not_mix(tmp_path: Path) -> None:
-    lake = Lake(tmp_path)
-    land(lake, "b1", ["p1"])
-    land(lake, "b2", ["p2"], ppg_channels=4)
+    home = Home(tmp_path)
+    land(home, "b1", ["p1"])
+    land(home, "b2", ["p2"], ppg_channels=4)
     with pytest.raises(ValueError, match=r"b1\.arrow has 2, b2\.arrow has 4"):
-        SegmentStore([lake.segments("b1"), lake.segments("b2")])
+        SegmentStore([home.segments("b1"), home.segments("b2")])
 
 
 def test_no_file_is_an_empty_store() -> None:

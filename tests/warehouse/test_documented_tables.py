@@ -9,29 +9,29 @@ import pytest
 
 from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import extend_split
-from accelkd.current import current_models, decide
-from accelkd.evaluation.embed import embed_batch
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
+from accelkd.operations.embed import embed_batch
+from accelkd.registry.history import decide, promoted_models
 from accelkd.warehouse.load import load_batch, load_model, load_split
 from accelkd.warehouse.publish import publish
-from tests.lakes import checkpoint, land
+from tests.homes import checkpoint, land
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "data-model.md"
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    lake = Lake(tmp_path_factory.mktemp("lake"))
-    land(lake, "b1", [f"p{i}" for i in range(8)])
-    load_batch(lake, "b1")
-    extend_split(lake.split, segmented_participants(lake, ["b1"]))
-    load_split(lake)
+    home = Home(tmp_path_factory.mktemp("home"))
+    land(home, "b1", [f"p{i}" for i in range(8)])
+    load_batch(home, "b1")
+    extend_split(home.split, segmented_participants(home, ["b1"]))
+    load_split(home)
     for encoder in ("ppg_teacher", "accel_student"):
-        model_id = checkpoint(lake, encoder)
-        load_model(lake, encoder, model_id, ["b1"])
-        decide(lake, "promoted", {**current_models(lake), encoder: model_id}, "test")
-        embed_batch(lake, encoder, "b1", device="cpu")
-    return publish(lake).path
+        model_id = checkpoint(home, encoder)
+        load_model(home, encoder, model_id, ["b1"])
+        decide(home, "promoted", {**promoted_models(home), encoder: model_id}, "test")
+        embed_batch(home, encoder, "b1", device="cpu")
+    return publish(home).path
 
 
 def test_every_table_is_documented(published: Path) -> None:

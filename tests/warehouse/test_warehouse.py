@@ -16,92 +16,93 @@ import pyarrow as pa
 import pytest
 
 from accelkd.cohort.split import extend_split
-from accelkd.cohort.trained import forget_trained_on, write_trained_on
-from accelkd.files import DamagedFileError
-from accelkd.lake import Lake
+from accelkd.home.files import DamagedFileError
+from accelkd.home.layout import Home
+from accelkd.registry.trained_on import forget_trained_on, write_trained_on
 from accelkd.segments.schema import METADATA
 from accelkd.segments.store import SegmentStore
 from accelkd.warehouse import staging as staging_module
-from accelkd.warehouse.load import embedding_table, load_batch, load_embeddings, load_model, load_split
+from accelkd.warehouse.embeddings import embedding_table, load_embeddings
+from accelkd.warehouse.load import load_batch, load_model, load_split
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.staging import staging
-from tests.lakes import checkpoint, land
+from tests.homes import checkpoint, land
 
 WIDTH = 16
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    lake = Lake(tmp_path)
-    land(lake, "b1", ["p1", "p2", "p3"])
-    land(lake, "b2", ["p3", "p4"])
-    return lake
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path)
+    land(home, "b1", ["p1", "p2", "p3"])
+    land(home, "b2", ["p3", "p4"])
+    return home
 
 
-def query(lake: Lake, sql: str) -> list[tuple[object, ...]]:
-    with duckdb.connect(str(lake.published), read_only=True) as connection:
+def query(home: Home, sql: str) -> list[tuple[object, ...]]:
+    with duckdb.connect(str(home.published), read_only=True) as connection:
         return connection.execute(sql).fetchall()
 
 
-def embed(lake: Lake, model_id: str, batch_id: str, *, encoder: str = "ppg_teacher", value: float = 1.0) -> str:
-    metadata = SegmentStore([lake.segments(batch_id)]).metadata
+def embed(home: Home, model_id: str, batch_id: str, *, encoder: str = "ppg_teacher", value: float = 1.0) -> str:
+    metadata = SegmentStore([home.segments(batch_id)]).metadata
     ids = metadata.column("segment_id").to_pylist()
     matrix = np.random.default_rng(0).standard_normal((len(ids), WIDTH)).astype(np.float32) * np.float32(value)
     return load_embeddings(
-        lake, encoder, model_id, batch_id, ids, metadata.column("participant_id").to_pylist(), matrix
+        home, encoder, model_id, batch_id, ids, metadata.column("participant_id").to_pylist(), matrix
     ).where
 
 
-def with_model(lake: Lake, *, seed: int = 0, encoder: str = "ppg_teacher") -> str:
-    model_id = checkpoint(lake, encoder, seed=seed)
-    load_model(lake, encoder, model_id, ["b1", "b2"])
+def with_model(home: Home, *, seed: int = 0, encoder: str = "ppg_teacher") -> str:
+    model_id = checkpoint(home, encoder, seed=seed)
+    load_model(home, encoder, model_id, ["b1", "b2"])
     return model_id
 
 
-def test_a_batch_loads_once_however_often_it_is_loaded(lake: Lake) -> None:
-    loaded = load_batch(lake, "b1")
+def test_a_batch_loads_once_however_often_it_is_loaded(home: Home) -> None:
+    loaded = load_batch(home, "b1")
     assert (loaded.participants, loaded.segments, loaded.quarantined) == (3, 9, 1)
-    first = publish(lake)
-    assert load_batch(lake, "b1") == loaded
-    again = publish(lake)
+    first = publish(home)
+    assert load_batch(home, "b1") == loaded
+    again = publish(home)
     assert again.rows == first.rows
     assert again.content_version == first.content_version
-    load_batch(lake, "b2")
-    both = publish(lake)
+    load_batch(home, "b2")
+    both = publish(home)
     assert both.rows["segments"] == 15
     assert both.content_version != first.content_version
-    assert query(lake, "SELECT batch_id, segments, quarantined FROM batches ORDER BY 1") == [("b1", 9, 1), ("b2", 6, 1)]
-    assert query(lake, "FROM quarantine WHERE batch_id = 'b1'") == [("b1", "window", "motion", 1, 1)]
+    assert query(home, "SELECT batch_id, segments, quarantined FROM batches ORDER BY 1") == [("b1", 9, 1), ("b2", 6, 1)]
+    assert query(home, "FROM quarantine WHERE batch_id = 'b1'") == [("b1", "window", "motion", 1, 1)]
 
 
-def test_loading_order_does_not_show(lake: Lake, tmp_path: Path) -> None:
-    other = Lake(tmp_path / "other")
+def test_loading_order_does_not_show(home: Home, tmp_path: Path) -> None:
+    other = Home(tmp_path / "other")
     land(other, "b1", ["p1", "p2", "p3"])
     land(other, "b2", ["p3", "p4"])
     for batch_id in ("b1", "b2"):
-        load_batch(lake, batch_id)
+        load_batch(home, batch_id)
     for batch_id in ("b2", "b1"):
         load_batch(other, batch_id)
-    assert publish(lake).content_version == publish(other).content_version
+    assert publish(home).content_version == publish(other).content_version
 
 
-def test_segments_hold_the_store_s_metadata(lake: Lake) -> None:
-    load_batch(lake, "b1")
-    publish(lake)
-    with duckdb.connect(str(lake.published), read_only=True) as connection:
+def test_segments_hold_the_store_s_metadata(home: Home) -> None:
+    load_batch(home, "b1")
+    publish(home)
+    with duckdb.connect(str(home.published), read_only=True) as connection:
         loaded = connection.sql("FROM segments ORDER BY recording_id, offset_s").to_arrow_table()
-    expected = SegmentStore([lake.segments("b1")]).metadata.sort_by(
+    expected = SegmentStore([home.segments("b1")]).metadata.sort_by(
         [("recording_id", "ascending"), ("offset_s", "ascending")]
     )
     assert loaded.column_names == [*METADATA.names, "ppg_status", "accel_status"]
     assert loaded.select(METADATA.names).to_pylist() == expected.to_pylist()
 
 
-def test_a_participant_of_two_batches_is_one_row_with_the_split(lake: Lake) -> None:
-    load_batch(lake, "b1")
-    load_batch(lake, "b2")
-    with staging(lake) as connection:
+def test_a_participant_of_two_batches_is_one_row_with_the_split(home: Home) -> None:
+    load_batch(home, "b1")
+    load_batch(home, "b2")
+    with staging(home) as connection:
         connection.execute("UPDATE demographics SET age_years = NULL, sex = 'male' WHERE batch_id = 'b2'")
         connection.execute("UPDATE demographics SET age_years = 61, sex = 'female' WHERE batch_id = 'b1'")
     people = pa.table(
@@ -113,154 +114,154 @@ def test_a_participant_of_two_batches_is_one_row_with_the_split(lake: Lake) -> N
             "batch_id": ["b1"] * 3,
         }
     )
-    summary = extend_split(lake.split, people)
-    assert load_split(lake) == load_split(lake) == 3
-    publish(lake)
-    assert query(lake, "SELECT sex, age_years, first_batch_id FROM participants WHERE participant_id = 'p3'") == [
+    summary = extend_split(home.split, people)
+    assert load_split(home) == load_split(home) == 3
+    publish(home)
+    assert query(home, "SELECT sex, age_years, first_batch_id FROM participants WHERE participant_id = 'p3'") == [
         ("male", 61.0, "b1")
     ]
-    assert query(lake, "SELECT split, count(*) FROM participants GROUP BY ALL ORDER BY 1 NULLS LAST") == [
+    assert query(home, "SELECT split, count(*) FROM participants GROUP BY ALL ORDER BY 1 NULLS LAST") == [
         ("test", 1),
         ("train", 2),
         (None, 1),
     ]
-    assert query(lake, "SELECT version_now FROM lineage_of('split:ledger') WHERE depth = 0") == [
+    assert query(home, "SELECT version_now FROM lineage_of('split:ledger') WHERE depth = 0") == [
         (summary.split_version,)
     ]
 
 
-def test_the_same_recording_in_two_batches_is_refused_by_name(lake: Lake) -> None:
-    load_batch(lake, "b1")
-    land(lake, "b3", ["p1"], named="b1")
+def test_the_same_recording_in_two_batches_is_refused_by_name(home: Home) -> None:
+    load_batch(home, "b1")
+    land(home, "b3", ["p1"], named="b1")
     with pytest.raises(ValueError, match="b3: 1 of its recordings are also in batch b1"):
-        load_batch(lake, "b3")
-    assert publish(lake).rows["segments"] == 9
+        load_batch(home, "b3")
+    assert publish(home).rows["segments"] == 9
 
 
-def test_a_failed_load_leaves_what_was_there(lake: Lake) -> None:
-    load_batch(lake, "b1")
-    before = publish(lake).content_version
-    (lake.batch("b1") / "participants.parquet").write_bytes(b"damaged")
+def test_a_failed_load_leaves_what_was_there(home: Home) -> None:
+    load_batch(home, "b1")
+    before = publish(home).content_version
+    (home.batch("b1") / "participants.parquet").write_bytes(b"damaged")
     with pytest.raises(DamagedFileError, match=r"b1: participants\.parquet: sha256"):
-        load_batch(lake, "b1")
-    assert publish(lake).content_version == before
+        load_batch(home, "b1")
+    assert publish(home).content_version == before
 
 
-def test_a_new_model_is_swapped_in_when_it_covers_every_segment(lake: Lake) -> None:
+def test_a_new_model_is_swapped_in_when_it_covers_every_segment(home: Home) -> None:
     for batch_id in ("b1", "b2"):
-        load_batch(lake, batch_id)
-    old, new = with_model(lake, seed=0), with_model(lake, seed=1)
-    assert embed(lake, old, "b1") == "current"
-    assert embedding_table(lake, "ppg_teacher").missing == 6
-    assert embed(lake, old, "b2") == embed(lake, old, "b2") == "current"
-    state = embedding_table(lake, "ppg_teacher")
+        load_batch(home, batch_id)
+    old, new = with_model(home, seed=0), with_model(home, seed=1)
+    assert embed(home, old, "b1") == "current"
+    assert embedding_table(home, "ppg_teacher").missing == 6
+    assert embed(home, old, "b2") == embed(home, old, "b2") == "current"
+    state = embedding_table(home, "ppg_teacher")
     assert (state.rows, state.models, state.missing, state.orphans, state.duplicates) == (15, 1, 0, 0, 0)
 
-    assert embed(lake, new, "b2", value=2.0) == "waiting"
-    published = publish(lake)
+    assert embed(home, new, "b2", value=2.0) == "waiting"
+    published = publish(home)
     assert "embeddings.ppg_teacher__next" not in published.rows
-    assert query(lake, "SELECT DISTINCT model_id FROM embeddings.ppg_teacher") == [(old,)]
-    assert embed(lake, new, "b1", value=2.0) == "swapped in"
-    publish(lake)
-    assert query(lake, "SELECT model_id, count(*) FROM embeddings.ppg_teacher GROUP BY ALL") == [(new, 15)]
-    assert embed(lake, new, "b1", value=2.0) == "current"
+    assert query(home, "SELECT DISTINCT model_id FROM embeddings.ppg_teacher") == [(old,)]
+    assert embed(home, new, "b1", value=2.0) == "swapped in"
+    publish(home)
+    assert query(home, "SELECT model_id, count(*) FROM embeddings.ppg_teacher GROUP BY ALL") == [(new, 15)]
+    assert embed(home, new, "b1", value=2.0) == "current"
 
-    assert embed(lake, old, "b1") == "waiting"  # back to the old one, the same way
-    assert embed(lake, old, "b2") == "swapped in"
+    assert embed(home, old, "b1") == "waiting"  # back to the old one, the same way
+    assert embed(home, old, "b2") == "swapped in"
 
 
-def test_a_third_model_takes_over_the_waiting_table(lake: Lake) -> None:
+def test_a_third_model_takes_over_the_waiting_table(home: Home) -> None:
     for batch_id in ("b1", "b2"):
-        load_batch(lake, batch_id)
-    models = [with_model(lake, seed=seed) for seed in range(3)]
+        load_batch(home, batch_id)
+    models = [with_model(home, seed=seed) for seed in range(3)]
     for batch_id in ("b1", "b2"):
-        embed(lake, models[0], batch_id)
-    assert embed(lake, models[1], "b1") == "waiting"
-    assert embed(lake, models[2], "b2") == "waiting"
-    assert embed(lake, models[2], "b1") == "swapped in"
-    assert embedding_table(lake, "ppg_teacher").models == 1
+        embed(home, models[0], batch_id)
+    assert embed(home, models[1], "b1") == "waiting"
+    assert embed(home, models[2], "b2") == "waiting"
+    assert embed(home, models[2], "b1") == "swapped in"
+    assert embedding_table(home, "ppg_teacher").models == 1
 
 
-def test_segments_of_another_number_of_ppg_channels_do_not_hold_up_the_swap(lake: Lake) -> None:
+def test_segments_of_another_number_of_ppg_channels_do_not_hold_up_the_swap(home: Home) -> None:
     for batch_id in ("b1", "b2"):
-        load_batch(lake, batch_id)
-    old, new = with_model(lake, seed=0), with_model(lake, seed=1)
-    with staging(lake) as connection:
+        load_batch(home, batch_id)
+    old, new = with_model(home, seed=0), with_model(home, seed=1)
+    with staging(home) as connection:
         connection.execute("UPDATE segments SET ppg_status = [0] WHERE batch_id = 'b2'")
-    assert embed(lake, old, "b1") == "current"
-    assert embedding_table(lake, "ppg_teacher").missing == 0
-    assert embed(lake, new, "b1") == "swapped in"
+    assert embed(home, old, "b1") == "current"
+    assert embedding_table(home, "ppg_teacher").missing == 0
+    assert embed(home, new, "b1") == "swapped in"
 
 
 @pytest.mark.parametrize("name", ["a b", "x; DROP TABLE segments", "Teacher", "ppg_teacher__next", "", "é"])
-def test_hostile_encoder_names_are_refused(lake: Lake, name: str) -> None:
-    load_batch(lake, "b1")
+def test_hostile_encoder_names_are_refused(home: Home, name: str) -> None:
+    load_batch(home, "b1")
     with pytest.raises(ValueError, match="lower-case SQL name"):
-        load_embeddings(lake, name, "m", "b1", ["s"], ["p"], np.ones((1, 2), np.float32))
+        load_embeddings(home, name, "m", "b1", ["s"], ["p"], np.ones((1, 2), np.float32))
 
 
-def test_embeddings_that_are_not_finite_or_not_known_are_refused(lake: Lake) -> None:
-    load_batch(lake, "b1")
+def test_embeddings_that_are_not_finite_or_not_known_are_refused(home: Home) -> None:
+    load_batch(home, "b1")
     with pytest.raises(ValueError, match="NaN"):
-        load_embeddings(lake, "ppg_teacher", "m", "b1", ["s"], ["p"], np.full((1, 2), np.nan, np.float32))
+        load_embeddings(home, "ppg_teacher", "m", "b1", ["s"], ["p"], np.full((1, 2), np.nan, np.float32))
     with pytest.raises(LookupError, match="model 'ppg_teacher/m'"):
-        load_embeddings(lake, "ppg_teacher", "m", "b1", ["s"], ["p"], np.ones((1, 2), np.float32))
+        load_embeddings(home, "ppg_teacher", "m", "b1", ["s"], ["p"], np.ones((1, 2), np.float32))
     with pytest.raises(LookupError, match="holds nothing"):
-        embedding_table(lake, "ppg_teacher")
+        embedding_table(home, "ppg_teacher")
 
 
-def test_every_table_and_column_is_commented(lake: Lake) -> None:
-    load_batch(lake, "b1")
-    embed(lake, with_model_of_b1(lake), "b1")
-    publish(lake)
+def test_every_table_and_column_is_commented(home: Home) -> None:
+    load_batch(home, "b1")
+    embed(home, with_model_of_b1(home), "b1")
+    publish(home)
     for kind in ("tables", "views", "columns"):
         name = "column_name" if kind == "columns" else f"{kind[:-1]}_name"
-        silent = query(lake, f"SELECT {name} FROM duckdb_{kind}() WHERE NOT internal AND comment IS NULL")
+        silent = query(home, f"SELECT {name} FROM duckdb_{kind}() WHERE NOT internal AND comment IS NULL")
         assert silent == []
-    assert query(lake, "SELECT function_name FROM duckdb_functions() WHERE NOT internal AND comment IS NULL") == []
+    assert query(home, "SELECT function_name FROM duckdb_functions() WHERE NOT internal AND comment IS NULL") == []
 
 
-def with_model_of_b1(lake: Lake) -> str:
-    model_id = checkpoint(lake, "ppg_teacher")
-    load_model(lake, "ppg_teacher", model_id, ["b1"])
+def with_model_of_b1(home: Home) -> str:
+    model_id = checkpoint(home, "ppg_teacher")
+    load_model(home, "ppg_teacher", model_id, ["b1"])
     return model_id
 
 
-def test_macros_answer_the_common_questions(lake: Lake) -> None:
-    load_batch(lake, "b1")
-    model_id = with_model_of_b1(lake)
-    metadata = SegmentStore([lake.segments("b1")]).metadata
+def test_macros_answer_the_common_questions(home: Home) -> None:
+    load_batch(home, "b1")
+    model_id = with_model_of_b1(home)
+    metadata = SegmentStore([home.segments("b1")]).metadata
     ids = metadata.column("segment_id").to_pylist()
     matrix = np.random.default_rng(3).standard_normal((9, WIDTH)).astype(np.float32)
-    load_embeddings(lake, "ppg_teacher", model_id, "b1", ids, metadata.column("participant_id").to_pylist(), matrix)
-    publish(lake)
+    load_embeddings(home, "ppg_teacher", model_id, "b1", ids, metadata.column("participant_id").to_pylist(), matrix)
+    publish(home)
     unit = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
     order = [i for i in np.argsort(-(unit @ unit[4])) if i != 4][:3]
-    rows = query(lake, f"FROM similar_segments('ppg_teacher', '{ids[4]}', 3)")
+    rows = query(home, f"FROM similar_segments('ppg_teacher', '{ids[4]}', 3)")
     assert [row[0] for row in rows] == [ids[i] for i in order]
     assert [row[2] for row in rows] == pytest.approx([float(unit[i] @ unit[4]) for i in order], abs=1e-5)
-    means = query(lake, "FROM participant_embedding('ppg_teacher')")
+    means = query(home, "FROM participant_embedding('ppg_teacher')")
     assert [(row[0], row[1]) for row in means] == [("p1", 3), ("p2", 3), ("p3", 3)]
     assert means[1][2] == pytest.approx(matrix[3:6].mean(axis=0).tolist(), abs=1e-6)
 
 
-def test_lineage_leads_from_embeddings_to_raw_files(lake: Lake) -> None:
-    load_batch(lake, "b1")
-    model_id = with_model_of_b1(lake)
-    embed(lake, model_id, "b1")
-    with staging(lake) as connection:
+def test_lineage_leads_from_embeddings_to_raw_files(home: Home) -> None:
+    load_batch(home, "b1")
+    model_id = with_model_of_b1(home)
+    embed(home, model_id, "b1")
+    with staging(home) as connection:
         artifact = f"embeddings:ppg_teacher/{model_id}/b1"
         rows = connection.execute("SELECT kind, path, version_used FROM lineage_of(?)", [artifact]).fetchall()
     by_path = {path: version for _, path, version in rows}
     assert {"embeddings", "model", "segments", "batch", "split", "file"} == {row[0] for row in rows}
     assert "landing/b1/recordings/part-00000.parquet" in by_path
     assert f"checkpoints/ppg_teacher/{model_id}/model.safetensors" in by_path
-    assert by_path["segments/b1.arrow"] == known(lake, "segments", "b1").version
+    assert by_path["segments/b1.arrow"] == known(home, "segments", "b1").version
 
 
-def test_a_stale_artifact_shows_the_version_it_was_made_from(lake: Lake) -> None:
+def test_a_stale_artifact_shows_the_version_it_was_made_from(home: Home) -> None:
     old = Artifact("segments", "x", "v1")
-    with staging(lake) as connection:
+    with staging(home) as connection:
         record(connection, old, [])
         record(connection, Artifact("report", "r", "1"), [old])
         record(connection, Artifact("segments", "x", "v2"), [])
@@ -268,8 +269,8 @@ def test_a_stale_artifact_shows_the_version_it_was_made_from(lake: Lake) -> None
         assert rows.fetchall() == [("v1", "v2")]
 
 
-def known(lake: Lake, kind: str, name: str) -> Artifact:
-    with staging(lake) as connection:
+def known(home: Home, kind: str, name: str) -> Artifact:
+    with staging(home) as connection:
         return known_artifact(connection, kind, name)
 
 
@@ -285,11 +286,11 @@ for line in sys.stdin:
 """
 
 
-def test_an_open_reader_keeps_its_snapshot_and_the_next_sees_the_new(lake: Lake) -> None:
-    load_batch(lake, "b1")
-    publish(lake)
+def test_an_open_reader_keeps_its_snapshot_and_the_next_sees_the_new(home: Home) -> None:
+    load_batch(home, "b1")
+    publish(home)
     with subprocess.Popen(
-        [sys.executable, "-c", READER, str(lake.published)],
+        [sys.executable, "-c", READER, str(home.published)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -303,8 +304,8 @@ def test_an_open_reader_keeps_its_snapshot_and_the_next_sees_the_new(lake: Lake)
             return int(reader.stdout.readline())
 
         assert ask("count") == 9
-        load_batch(lake, "b2")
-        publish(lake)
+        load_batch(home, "b2")
+        publish(home)
         assert ask("count") == 9
         assert ask("reopen") == 15
         assert reader.stdin is not None
@@ -312,14 +313,14 @@ def test_an_open_reader_keeps_its_snapshot_and_the_next_sees_the_new(lake: Lake)
         assert reader.wait(timeout=30) == 0
 
 
-def test_writers_wait_for_each_other(lake: Lake) -> None:
+def test_writers_wait_for_each_other(home: Home) -> None:
     order = []
 
     def load() -> None:
-        load_batch(lake, "b2")
+        load_batch(home, "b2")
         order.append("loaded")
 
-    with staging(lake) as connection:
+    with staging(home) as connection:
         second = threading.Thread(target=load)
         second.start()
         second.join(timeout=0.3)
@@ -333,37 +334,37 @@ def test_writers_wait_for_each_other(lake: Lake) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from accelkd.lake import Lake
+from accelkd.home.layout import Home
 from accelkd.warehouse import staging as staging_module
 from accelkd.warehouse.staging import staging
-with staging(Lake(Path(sys.argv[1]))) as connection:
+with staging(Home(Path(sys.argv[1]))) as connection:
     connection.execute("DELETE FROM segments")
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_killed_writer_leaves_what_was_there_and_frees_the_lock(lake: Lake) -> None:
-    load_batch(lake, "b1")
-    before = publish(lake).content_version
-    assert subprocess.run([sys.executable, "-c", KILLED, str(lake.root)], check=False).returncode == -signal.SIGKILL
-    assert publish(lake).content_version == before
+def test_a_killed_writer_leaves_what_was_there_and_frees_the_lock(home: Home) -> None:
+    load_batch(home, "b1")
+    before = publish(home).content_version
+    assert subprocess.run([sys.executable, "-c", KILLED, str(home.root)], check=False).returncode == -signal.SIGKILL
+    assert publish(home).content_version == before
 
 
-def test_a_published_file_has_no_holes_and_lost_nothing_by_that(lake: Lake) -> None:
+def test_a_published_file_has_no_holes_and_lost_nothing_by_that(home: Home) -> None:
     for batch_id in ("b1", "b2"):
-        load_batch(lake, batch_id)
-    with staging(lake) as connection:
+        load_batch(home, batch_id)
+    with staging(home) as connection:
         connection.execute("CREATE TABLE large AS SELECT i, hash(i) AS h FROM range(1000000) t(i)")
         connection.execute("CREATE TABLE last AS FROM range(300000)")
-    before = publish(lake)
-    with staging(lake) as connection:
+    before = publish(home)
+    with staging(home) as connection:
         connection.execute("DROP TABLE large")
-    kept = publish(lake)
-    assert lake.published.stat().st_size < lake.staging.stat().st_size / 2
+    kept = publish(home)
+    assert home.published.stat().st_size < home.staging.stat().st_size / 2
     assert dict(kept.rows) == {name: rows for name, rows in before.rows.items() if name != "large"}
-    with duckdb.connect(str(lake.published), read_only=True) as connection:
+    with duckdb.connect(str(home.published), read_only=True) as connection:
         published = connection.execute(CATALOG).fetchall()
-    with staging(lake) as connection:
+    with staging(home) as connection:
         assert connection.execute(CATALOG).fetchall() == published
         assert connection.execute("SELECT count(*) FROM duckdb_constraints()").fetchall()[0][0] > 10
 
@@ -378,72 +379,72 @@ ORDER BY ALL
 """
 
 
-def test_survey_answers_become_targets_and_what_no_question_allows_is_counted(lake: Lake) -> None:
+def test_survey_answers_become_targets_and_what_no_question_allows_is_counted(home: Home) -> None:
     answers = [
         ("p1", "diabetes", "Yes"), ("p2", "diabetes", "No"), ("p3", "diabetes", "I don't know"),
         ("p1", "asthma", "Perhaps"), ("p1", "phase_of_the_moon", "Full"),
     ]  # fmt: skip
-    land(lake, "b4", ["p1", "p2", "p3"], survey=answers)
-    loaded = load_batch(lake, "b4")
-    assert load_batch(lake, "b4") == loaded
+    land(home, "b4", ["p1", "p2", "p3"], survey=answers)
+    loaded = load_batch(home, "b4")
+    assert load_batch(home, "b4") == loaded
     assert loaded.quarantined == 1  # answers are no windows
-    publish(lake)
+    publish(home)
     assert query(
-        lake, "SELECT participant_id, value FROM participant_targets WHERE target = 'diabetes' ORDER BY 1"
+        home, "SELECT participant_id, value FROM participant_targets WHERE target = 'diabetes' ORDER BY 1"
     ) == [
         ("p1", True),
         ("p2", False),
         ("p3", None),
     ]
-    assert query(lake, "SELECT count(*), count(value) FROM survey_targets") == [(3 * 46, 2)]
-    assert query(lake, "SELECT number, participants FROM quarantine WHERE unit = 'answer'") == [(2, 1)]
+    assert query(home, "SELECT count(*), count(value) FROM survey_targets") == [(3 * 46, 2)]
+    assert query(home, "SELECT number, participants FROM quarantine WHERE unit = 'answer'") == [(2, 1)]
 
 
-def test_who_is_inside_a_checkpoint_stays_true_after_a_withdrawal(lake: Lake) -> None:
+def test_who_is_inside_a_checkpoint_stays_true_after_a_withdrawal(home: Home) -> None:
     for batch_id in ("b1", "b2"):
-        load_batch(lake, batch_id)
-    teacher = checkpoint(lake, "ppg_teacher", trained_on=[("p1", "b1", 4), ("p3", "b1", 4), ("p3", "b2", 5)])
-    student = checkpoint(lake, "accel_student", teacher=teacher, trained_on=[("p4", "b2", 6)])
+        load_batch(home, batch_id)
+    teacher = checkpoint(home, "ppg_teacher", trained_on=[("p1", "b1", 4), ("p3", "b1", 4), ("p3", "b2", 5)])
+    student = checkpoint(home, "accel_student", teacher=teacher, trained_on=[("p4", "b2", 6)])
     models = [("ppg_teacher", teacher), ("accel_student", student)]
     for encoder, model_id in models:
-        load_model(lake, encoder, model_id, ["b1", "b2"])
-    load_batch(lake, "b2")  # whatever happens to batches and split later
-    assert inside(lake, student) == [("p1", 4), ("p3", 9), ("p4", 6)]
-    assert inside(lake, teacher) == [("p1", 4), ("p3", 9)]
+        load_model(home, encoder, model_id, ["b1", "b2"])
+    load_batch(home, "b2")  # whatever happens to batches and split later
+    assert inside(home, student) == [("p1", 4), ("p3", 9), ("p4", 6)]
+    assert inside(home, teacher) == [("p1", 4), ("p3", 9)]
 
-    assert forget_trained_on(lake, "p3") == [("ppg_teacher", teacher)]
-    assert forget_trained_on(lake, "p3") == []
+    assert forget_trained_on(home, "p3") == [("ppg_teacher", teacher)]
+    assert forget_trained_on(home, "p3") == []
     for encoder, model_id in models:
-        load_model(lake, encoder, model_id, ["b1", "b2"])
-    assert inside(lake, student) == [("p1", 4), ("p4", 6), (None, 9)]
-    assert not any(b"p3" in path.read_bytes() for path in lake.trained_on("x", "y").parent.parent.rglob("*.parquet"))
+        load_model(home, encoder, model_id, ["b1", "b2"])
+    assert inside(home, student) == [("p1", 4), ("p4", 6), (None, 9)]
+    assert not any(b"p3" in path.read_bytes() for path in home.trained_on("x", "y").parent.parent.rglob("*.parquet"))
 
 
-def inside(lake: Lake, model_id: str) -> list[tuple[object, ...]]:
-    with staging(lake) as connection:
+def inside(home: Home, model_id: str) -> list[tuple[object, ...]]:
+    with staging(home) as connection:
         return connection.execute(
             "SELECT participant_id, sum(segments)::BIGINT FROM participants_in(?) GROUP BY ALL ORDER BY ALL NULLS LAST",
             [model_id],
         ).fetchall()
 
 
-def test_another_training_set_than_the_checkpoint_s_is_refused(lake: Lake) -> None:
-    model_id = checkpoint(lake, "ppg_teacher", trained_on=[("p1", "b1", 4)])
+def test_another_training_set_than_the_checkpoint_s_is_refused(home: Home) -> None:
+    model_id = checkpoint(home, "ppg_teacher", trained_on=[("p1", "b1", 4)])
     others = pa.table({"participant_id": ["p1", "p2"], "batch_id": ["b1", "b1"], "segments": [4, 4]})
     with pytest.raises(ValueError, match="trained on 4 segments of 1 participants, not on 8 of 2"):
-        write_trained_on(lake, "ppg_teacher", model_id, others, ["b1"])
-    lake.trained_on("ppg_teacher", model_id).unlink()
+        write_trained_on(home, "ppg_teacher", model_id, others, ["b1"])
+    home.trained_on("ppg_teacher", model_id).unlink()
     with pytest.raises(FileNotFoundError, match=r"who ppg_teacher .* learned from"):
-        load_model(lake, "ppg_teacher", model_id, ["b1"])
+        load_model(home, "ppg_teacher", model_id, ["b1"])
 
 
-def test_the_run_is_recorded_and_does_not_change_the_content(lake: Lake) -> None:
-    load_batch(lake, "b1")
-    before = publish(lake).content_version
-    load_batch(replace(lake, run_id="run-7"), "b1")
-    assert publish(lake).content_version == before
-    assert query(lake, "SELECT DISTINCT run_id FROM provenance.runs") == [("run-7",)]
-    assert query(lake, "SELECT run_id FROM lineage_of('tables:b1') WHERE depth = 0") == [("run-7",)]
+def test_the_run_is_recorded_and_does_not_change_the_content(home: Home) -> None:
+    load_batch(home, "b1")
+    before = publish(home).content_version
+    load_batch(replace(home, run_id="run-7"), "b1")
+    assert publish(home).content_version == before
+    assert query(home, "SELECT DISTINCT run_id FROM provenance.runs") == [("run-7",)]
+    assert query(home, "SELECT run_id FROM lineage_of('tables:b1') WHERE depth = 0") == [("run-7",)]
 
 
 OLDER = {  # what an older schema.sql may have had instead
@@ -454,16 +455,17 @@ OLDER = {  # what an older schema.sql may have had instead
         "CREATE VIEW gone AS FROM split; CREATE TABLE schema_version",
     ),
     "with nulls": ("source VARCHAR NOT NULL", "source VARCHAR"),
+    "with a table of another name": ("superseded_batches", "retired_batches"),
 }
 
 
 @pytest.mark.parametrize(("current", "older"), OLDER.values(), ids=OLDER.keys())
 def test_a_file_of_another_schema_is_brought_up_to_date(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch, current: str, older: str
+    home: Home, monkeypatch: pytest.MonkeyPatch, current: str, older: str
 ) -> None:
-    load_batch(lake, "b2")
-    fresh = catalog(lake)
-    lake.staging.unlink()
+    load_batch(home, "b2")
+    fresh = catalog(home)
+    home.staging.unlink()
     assert current in staging_module.SCHEMA_SQL
     with monkeypatch.context() as patched:
         sql = staging_module.SCHEMA_SQL.replace(current, older)
@@ -471,41 +473,41 @@ def test_a_file_of_another_schema_is_brought_up_to_date(
             sql = re.sub(r"^.*\bcode_version\b.*\n", "", sql, flags=re.MULTILINE)
         patched.setattr(staging_module, "SCHEMA_SQL", sql)
         patched.setattr(staging_module, "_SCHEMA_SHA256", "older")
-        with staging(lake) as connection:
+        with staging(home) as connection:
             connection.execute("INSERT INTO split VALUES ('p1', 'train', 'female', '30 to 39', 'sim-wrist-64', 'b1')")
             connection.execute(
                 "INSERT INTO provenance.artifacts (artifact_id, kind, version) VALUES ('batch:b1', 'batch', 'v')"
             )
-        assert catalog(lake) != fresh
-    with staging(lake) as connection:
+        assert catalog(home) != fresh
+    with staging(home) as connection:
         assert connection.execute("SELECT participant_id FROM split").fetchall() == [("p1",)]
         assert connection.execute("SELECT version, code_version FROM provenance.artifacts").fetchall() == [("v", None)]
-    assert catalog(lake) == fresh
-    load_batch(lake, "b1")
-    assert publish(lake).rows["segments"] == 9
+    assert catalog(home) == fresh
+    load_batch(home, "b1")
+    assert publish(home).rows["segments"] == 9
 
 
 def test_a_file_of_another_schema_that_does_not_fit_is_refused_and_left_as_it_is(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch
+    home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
         sql = staging_module.SCHEMA_SQL.replace("number BIGINT NOT NULL", "number BIGINT NOT NULL, note VARCHAR")
         patched.setattr(staging_module, "SCHEMA_SQL", sql)
         patched.setattr(staging_module, "_SCHEMA_SHA256", "older")
-        with staging(lake) as connection:
+        with staging(home) as connection:
             connection.execute("INSERT INTO quarantine VALUES ('b1', 'window', 'motion', 1, 'seen', 1)")
     for _ in range(2):
         with pytest.raises(
             RuntimeError, match=r"table quarantine, was made by another version.*no longer has note.*rebu"
         ):
-            load_batch(lake, "b1")
-    with duckdb.connect(str(lake.staging)) as connection:
+            load_batch(home, "b1")
+    with duckdb.connect(str(home.staging)) as connection:
         assert connection.execute("SELECT note FROM quarantine").fetchall() == [("seen",)]
 
 
-def catalog(lake: Lake) -> list[list[tuple[object, ...]]]:
+def catalog(home: Home) -> list[list[tuple[object, ...]]]:
     """What a staging file holds apart from rows and file."""
-    with staging(lake) as connection:
+    with staging(home) as connection:
         return [
             connection.execute(f"SELECT {columns} FROM {source} WHERE NOT internal ORDER BY ALL").fetchall()
             for source, columns in (

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from accelkd.cohort.survey import DECLINED, NO, QUESTIONS, TARGETS, UNKNOWN, YES
 from accelkd.recordings.schema import SURVEY
 from accelkd.recordings.simulator.health import CONDITIONS, MEDICATIONS
 from accelkd.recordings.simulator.participants import Traits
 from accelkd.recordings.simulator.streams import F64, uniform_rows
+from accelkd.recordings.survey import DECLINED, NO, QUESTIONS, TARGETS, UNKNOWN, YES
 
 # Shares of people who filled in a questionnaire at all, and of those who gave no usable answer to a question of it,
 # after the test participants of the paper's tables 20, 21 and 23 out of about 27,000

@@ -19,7 +19,7 @@ from accelkd.recordings.simulator.streams import F32, F64
 
 _MEAN_HEART_RATE_BPM = 66.0  # about which a profile widens the heart rates
 _SLOW_S: F32 = SLOW_S.astype(np.float32)
-_MOST_ECTOPIC = 0.2  # share of beats, so that normal intervals are left
+_MAX_ECTOPIC = 0.2  # share of beats, so that normal intervals are left
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def draw_rhythm(rng: np.random.Generator, people: Traits, heart_rate_spread: flo
         regular = 60.0 / people.pace_bpm[paced, None] + 0.003 * rng.standard_normal((int(paced.sum()), beats))
         interval[paced] = regular
 
-    ectopic = rng.random((n, beats)) < np.minimum(ectopic_per_min * mean_s / 60.0, _MOST_ECTOPIC)[:, None]
+    ectopic = rng.random((n, beats)) < np.minimum(ectopic_per_min * mean_s / 60.0, _MAX_ECTOPIC)[:, None]
     ectopic[:, 0] = False
     ectopic[:, 1:] &= ~ectopic[:, :-1]
     pause = np.zeros_like(ectopic)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from accelkd.progress import progress
+from accelkd.home.progress import progress
 from accelkd.recordings.batches import EncodedRows, Manifest, encode_rows, read_manifest, writing_batch
 from accelkd.recordings.devices import DEVICES
 from accelkd.recordings.schema import PARTICIPANT, RECORDING, TRUTH

@@ -1,0 +1,1 @@
+"""One home: its layout, settings, files, locks, identifiers, worker processes."""

@@ -1,0 +1,137 @@
+"""Writing and identifying files: atomic replacement and content hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from accelkd.home.locks import folder_lock
+
+_SCRATCH = ".scratch"  # ends the name of a folder that somebody is writing into
+_CHECKSUM_SUFFIX = ".sha256"
+
+
+class DamagedFileError(ValueError):
+    """A file whose bytes are not those that were written."""
+
+
+@contextmanager
+def scratch_folder(beside: Path) -> Iterator[Path]:
+    """A hidden folder beside a file or folder that is being made; it goes when the block ends.
+
+    It is locked meanwhile, so that `sweep` can tell one that a killed process left.
+    """
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{beside.name}.", suffix=_SCRATCH, dir=beside.parent))
+    with folder_lock(scratch):
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def sweep(root: Path) -> list[Path]:
+    """Remove the scratch folders that killed processes left below `root`; returns their paths."""
+    removed = []
+    for scratch in sorted(root.rglob(f".*{_SCRATCH}")):
+        # Gone: its writer has just ended, or it lay in one that is swept already
+        with suppress(BlockingIOError, FileNotFoundError), folder_lock(scratch, busy="somebody is writing"):
+            shutil.rmtree(scratch, ignore_errors=True)
+            removed.append(scratch)
+    return removed
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target`; on success it replaces `target` in one rename.
+
+    A killed or failing writer leaves the old (or nothing), never half of the new. `target` is a file or a folder.
+    """
+    with scratch_folder(target) as scratch:
+        part = scratch / target.name
+        yield part
+        flush(part)
+        if part.is_dir():
+            if target.exists():
+                target.rename(scratch / "replaced")
+            part.rename(target)
+        else:
+            part.replace(target)
+        _flush(target.parent)
+
+
+def flush(path: Path) -> None:
+    """Force a file, or a folder with all that is in it, to the disk."""
+    for entry in [*path.rglob("*"), path] if path.is_dir() else [path]:
+        _flush(entry)
+
+
+def _flush(path: Path) -> None:
+    """Force a file or a folder's entries to the disk, so that the rename never outruns the content."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Replace `target` by `text` (UTF-8) atomically."""
+    with atomic_path(target) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(target: Path, value: Any) -> None:
+    """Replace `target` by `value` as indented JSON with sorted keys: equal values give equal bytes."""
+    write_text(target, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_checksum(path: Path) -> None:
+    """Write a file's hash beside it, as `sha256sum --check` reads it."""
+    write_text(path.with_name(path.name + _CHECKSUM_SUFFIX), f"{sha256_file(path)}  {path.name}\n")
+
+
+def verify_checksum(path: Path) -> str:
+    """Hex SHA-256 of a file, compared with the one beside it. Raises DamagedFileError if they do not agree."""
+    try:
+        actual = sha256_file(path)
+        expected = path.with_name(path.name + _CHECKSUM_SUFFIX).read_text(encoding="utf-8")[:64]
+    except (FileNotFoundError, UnicodeDecodeError) as error:
+        raise DamagedFileError(f"{path}: the file or its hash is missing: {error}") from None
+    if actual != expected:
+        raise DamagedFileError(f"{path} is damaged: its SHA-256 is {actual}, {expected} was written")
+    return actual
+
+
+def remove_with_checksum(path: Path) -> None:
+    """Remove a file and its checksum, if they are there."""
+    for entry in (path, path.with_name(path.name + _CHECKSUM_SUFFIX)):
+        entry.unlink(missing_ok=True)
+
+
+def is_intact(path: Path) -> bool:
+    """Whether a file with a checksum is there with the bytes that were written."""
+    try:
+        verify_checksum(path)
+    except DamagedFileError:
+        return False
+    return True
+
+
+def sha256_json(value: Any) -> str:
+    """Hex SHA-256 of the canonical JSON of `value`: the identity of a configuration."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

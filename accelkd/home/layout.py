@@ -1,0 +1,77 @@
+"""Where everything lies: one root in, named locations out."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelkd.home.identifiers import check_identifier
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folders and files of one home (docs/architecture.md draws them)."""
+
+    root: Path
+    run_id: str | None = None  # the orchestrator's run that uses it: what is recorded on the way carries it
+
+    @classmethod
+    def from_environment(cls) -> Home:
+        """The home named by ACCELKD_HOME, else `.accelkd` in the current folder."""
+        return cls(Path(os.environ.get("ACCELKD_HOME", ".accelkd")).resolve())
+
+    @property
+    def landing(self) -> Path:
+        """Arrival batches, one folder each."""
+        return self.root / "landing"
+
+    def relative(self, path: Path) -> str:
+        """A path below the root as records name it."""
+        return path.relative_to(self.root).as_posix()
+
+    def batch(self, batch_id: str) -> Path:
+        return self.landing / check_identifier("batch_id", batch_id)
+
+    def segments(self, batch_id: str) -> Path:
+        """Segment store of one batch: uncompressed Arrow IPC."""
+        return self.root / "segments" / f"{check_identifier('batch_id', batch_id)}.arrow"
+
+    def quarantine(self, batch_id: str) -> Path:
+        """What did not become a segment, with its reason."""
+        return self.root / "quarantine" / f"{check_identifier('batch_id', batch_id)}.parquet"
+
+    @property
+    def split(self) -> Path:
+        """The ledger of which participant is in training and which in test."""
+        return self.root / "cohort" / "split.parquet"
+
+    def encoder(self, encoder: str) -> Path:
+        """All checkpoints of one encoder, and `current.json` that names the one in use."""
+        return self.root / "checkpoints" / check_identifier("encoder", encoder)
+
+    def checkpoint(self, encoder: str, model_id: str) -> Path:
+        return self.encoder(encoder) / check_identifier("model_id", model_id)
+
+    def trained_on(self, encoder: str, model_id: str) -> Path:
+        """Whose segments a checkpoint was trained on; not in its folder, which may be given away."""
+        folder = self.root / "cohort" / "trained_on" / check_identifier("encoder", encoder)
+        return folder / f"{check_identifier('model_id', model_id)}.parquet"
+
+    @property
+    def staging(self) -> Path:
+        """The DuckDB file that the pipeline writes; one writer at a time."""
+        return self.root / "warehouse" / "staging.duckdb"
+
+    @property
+    def published(self) -> Path:
+        """The DuckDB file that analysts open read-only; only ever replaced as a whole."""
+        return self.root / "warehouse" / "accelkd.duckdb"
+
+    @property
+    def reports(self) -> Path:
+        return self.root / "reports"
+
+    def examples(self, batch_id: str) -> Path:
+        """Picture of a few segments of one batch: it shows people's signals."""
+        return self.reports / "examples" / f"{check_identifier('batch_id', batch_id)}.png"

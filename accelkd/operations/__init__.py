@@ -1,0 +1,1 @@
+"""Use cases over a home: what an asset and a command both call."""

@@ -1,0 +1,102 @@
+"""Drift: whether a batch looks like the training participants whom the promoted encoders have learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from accelkd.cohort.split import participants_on
+from accelkd.cohort.training_set import segmented_batches
+from accelkd.evaluation.drift import Drift, Floats, Sample, mean_shift, stability
+from accelkd.home.layout import Home
+from accelkd.registry.history import EncoderName
+from accelkd.warehouse.inspect import batch_embeddings, trained_on
+
+LABELS = ("hr_bpm", "sdnn_ms", "rmssd_ms")
+QUALITY = ("motion_p95_g", "label_agreement", "label_template_correlation", "label_coverage", "label_good")
+LEVELS = ("ppg_level", "ppg_ac_level", "accel_ac_level")  # in the units of a device: compared within it alone
+COHORT_BATCHES = 8  # at most, spread evenly: the cost of a batch must not grow with the number of batches
+
+
+def segment_drift(home: Home, batch_id: str) -> list[Drift]:
+    """Drift of labels, signal quality and signal levels of one batch; empty if there is no other batch to compare with.
+
+    A quantity that nobody has on one side, and the levels of devices that the cohort does not have, are left out.
+    """
+    compared = _cohort_batches(home, "ppg_teacher", batch_id)
+    if not compared:
+        return []
+    batch, cohort = _facts(home, [batch_id]), _training_only(home, _facts(home, compared))
+    same_device = pc.is_in(cohort.column("device_id"), value_set=batch.column("device_id").unique())
+    found = []
+    for quantity in (*LABELS, *QUALITY, *LEVELS):
+        known = cohort.filter(same_device) if quantity in LEVELS else cohort
+        here, there = _sample(batch, quantity), _sample(known, quantity)
+        if len(here.values) and len(there.values):
+            found.append(stability(quantity, here, there))
+    return found
+
+
+def embedding_drift(home: Home, encoder: EncoderName, batch_id: str) -> Drift | None:
+    """Shift of the mean embedding of one batch by the encoder in use; None if there is nothing to compare with."""
+    compared = _cohort_batches(home, encoder, batch_id)
+    if not compared:
+        return None
+    here = batch_embeddings(home, encoder, [batch_id])
+    there = _training_only(home, batch_embeddings(home, encoder, compared))
+    if not here.num_rows or not there.num_rows:
+        return None
+    return mean_shift("embedding", *(Sample(_matrix(rows), _people(rows)) for rows in (here, there)))
+
+
+def _cohort_batches(home: Home, encoder: EncoderName, batch_id: str) -> list[str]:
+    """Batches to compare with: those that the encoder in use learned from, or all while there is none."""
+    there = segmented_batches(home)
+    others = [name for name in trained_on(home, encoder) or there if name != batch_id and name in there]
+    chosen = np.unique(np.linspace(0, len(others) - 1, min(len(others), COHORT_BATCHES)).round().astype(int))
+    return [others[i] for i in chosen]
+
+
+def _training_only(home: Home, rows: pa.Table) -> pa.Table:
+    """The rows of everybody but the test participants; before there is a split, of everybody."""
+    test = participants_on(home.split, "test") if home.split.exists() else frozenset[str]()
+    return rows.filter(
+        pc.invert(pc.is_in(rows.column("participant_id"), value_set=pa.array(sorted(test), pa.string())))
+    )
+
+
+def _facts(home: Home, batch_ids: Sequence[str]) -> pa.Table:
+    """Labels, quality and levels of the segments of batches; a level is the mean over the channels that are good."""
+    tables = []
+    for batch_id in batch_ids:
+        with pa.memory_map(str(home.segments(batch_id))) as source:
+            stored = pa.ipc.open_file(source).read_all()
+            table = stored.select(["participant_id", "device_id", *LABELS, *QUALITY])
+            for level in LEVELS:
+                values = _matrix(stored, level)
+                good = _matrix(stored, f"{level.partition('_')[0]}_status") == 0
+                number = good.sum(axis=1)
+                means = np.where(good, values, 0).sum(axis=1) / np.where(number, number, np.nan)
+                table = table.append_column(level, pa.array(means, from_pandas=True))
+            tables.append(table)
+    return pa.concat_tables(tables)
+
+
+def _sample(rows: pa.Table, quantity: str) -> Sample:
+    known = rows.filter(pc.is_valid(rows.column(quantity)))
+    values = known.column(quantity).cast(pa.float64()).to_numpy()
+    return Sample(values, _people(known))
+
+
+def _people(rows: pa.Table) -> npt.NDArray[np.str_]:
+    return np.asarray(rows.column("participant_id").to_pylist(), np.str_)
+
+
+def _matrix(rows: pa.Table, column: str = "embedding") -> Floats:
+    """A column of lists of one size as `[rows, size]`."""
+    values = rows.column(column).combine_chunks().flatten().to_numpy().astype(np.float64)
+    return np.reshape(values, (rows.num_rows, -1 if rows.num_rows else 1))

@@ -1,0 +1,126 @@
+"""The warehouse from the home's files: for a staging file that is damaged, lost, or of a schema that does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+
+from accelkd.home.layout import Home
+from accelkd.operations.embed import embed_batch
+from accelkd.registry.history import STUDENT, TEACHER, EncoderName, promoted_models
+from accelkd.registry.trained_on import read_trained_on
+from accelkd.reports.report import map_embeddings, probe_encoder, retrieve_pairs, write_report
+from accelkd.training.checkpoint import read_config
+from accelkd.warehouse.load import load_batch, load_decisions, load_model, load_split
+from accelkd.warehouse.publish import PublishedInfo, publish
+from accelkd.warehouse.staging import staging, staging_lock
+
+# What older models scored, and who made what when, is in no file of the home.
+HISTORY = (
+    "probe_results",
+    "participant_probe_results",
+    "retrieval_results",
+    "provenance.edges",
+    "provenance.artifacts",
+    "provenance.runs",
+)
+
+
+class _Beside(Home):
+    """The same home with another staging file."""
+
+    @property
+    def staging(self) -> Path:
+        return self.root / "warehouse" / "rebuilding.duckdb"
+
+
+def rebuild_warehouse(home: Home) -> PublishedInfo:
+    """Load every batch, the split and every checkpoint anew, embed, evaluate and publish.
+
+    Results of models that are no longer in use, and the history of runs, are taken from the old staging file as far as
+    it can be read. Writers wait; until all is done the old file and the published one stay in place. Raises whatever a
+    loader raises for a file of the home that is missing or damaged, and then changes nothing.
+    """
+    beside = _Beside(home.root, home.run_id)
+    leftovers = [
+        beside.staging,
+        beside.staging.with_name(f"{beside.staging.name}.wal"),
+        beside.staging.with_suffix(".lock"),
+    ]
+    with staging_lock(home):
+        try:
+            for path in leftovers:
+                path.unlink(missing_ok=True)
+            _load(beside)
+            _evaluate(beside)
+            if home.staging.exists():
+                _keep_history(beside, home.staging)
+            with duckdb.connect(str(beside.staging)) as connection:
+                connection.execute("FORCE CHECKPOINT")
+            home.staging.with_name(f"{home.staging.name}.wal").unlink(missing_ok=True)
+            beside.staging.replace(home.staging)
+        finally:
+            for path in leftovers:
+                path.unlink(missing_ok=True)
+    return publish(home)
+
+
+def _load(home: Home) -> None:
+    batch_ids = sorted(path.stem for path in (home.root / "quarantine").glob("[!.]*.parquet"))
+    for batch_id in batch_ids:
+        load_batch(home, batch_id)
+    if home.split.exists():
+        load_split(home)
+    listed = [(path.parent.name, path.stem) for path in (home.root / "cohort" / "trained_on").glob("*/[!.]*.parquet")]
+    for encoder, model_id in sorted(listed, key=lambda model: _learned_from(home, *model)):
+        load_model(home, encoder, model_id, read_trained_on(home, encoder, model_id)[1])
+    load_decisions(home)
+    for encoder in _in_use(home):
+        for batch_id in batch_ids:
+            embed_batch(home, encoder, batch_id)
+
+
+def _evaluate(home: Home) -> None:
+    encoders = _in_use(home)
+    for encoder in encoders:
+        probe_encoder(home, encoder)
+    if len(encoders) == 2:
+        retrieve_pairs(home)
+        map_embeddings(home)
+    if encoders:
+        write_report(home)
+
+
+def _in_use(home: Home) -> list[EncoderName]:
+    models = promoted_models(home)
+    return [encoder for encoder in (TEACHER, STUDENT) if encoder in models]
+
+
+def _learned_from(home: Home, encoder: str, model_id: str) -> tuple[bool, str, str]:
+    """Sorts teachers before their students."""
+    return read_config(home.checkpoint(encoder, model_id))["teacher"] is not None, encoder, model_id
+
+
+def _keep_history(home: Home, old: Path) -> None:
+    """Add the rows of HISTORY that the old file has and the new one does not."""
+    try:
+        with duckdb.connect(str(old), read_only=True) as connection:
+            tables = connection.execute("SELECT schema_name || '.' || table_name FROM duckdb_tables()").fetchall()
+            rows = {
+                table: connection.sql(f"FROM {table}").to_arrow_table()
+                for table in HISTORY
+                if (table,) in tables or (f"main.{table}",) in tables
+            }
+    except duckdb.Error as error:
+        print(f"{old} cannot be read; results of earlier models and the history of runs are lost: {error}")
+        return
+    with staging(home) as connection:
+        for table, arriving in rows.items():
+            known = {row[0] for row in connection.execute(f"DESCRIBE {table}").fetchall()}
+            columns = ", ".join(name for name in arriving.column_names if name in known)
+            connection.register("arriving", arriving)
+            # An artifact that was made anew has its edges; what is as it was, was made by the run that made it
+            new = "WHERE artifact_id NOT IN (SELECT artifact_id FROM provenance.artifacts)" if "edges" in table else ""
+            instead = "REPLACE" if table == "provenance.runs" else "IGNORE"
+            connection.execute(f"INSERT OR {instead} INTO {table} BY NAME SELECT {columns} FROM arriving {new}")

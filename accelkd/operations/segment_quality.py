@@ -1,0 +1,78 @@
+"""What checks measure of one batch's segments, from its file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from accelkd.home.layout import Home
+from accelkd.segments.schema import SAMPLES, segment_schema
+from accelkd.segments.store import Modality, SegmentStore
+
+HR_BPM = (30.0, 220.0)
+SDNN_MS = (0.0, 500.0)
+RMSSD_MS = (0.0, 500.0)
+_CHUNK_SIZE = 256
+
+
+@dataclass(frozen=True)
+class LabelQuality:
+    """Labels of one batch's segments, beside what travelled with the recordings."""
+
+    segments: int
+    good: int  # whose labels passed the quality gate
+    implausible: int  # segments with a label outside HR_BPM, SDNN_MS or RMSSD_MS
+    hr_bpm_median: float | None
+    with_reference: int  # segments with good labels and a reference heart rate
+    hr_bpm_error_median: float | None  # median absolute difference between label and reference
+
+
+def label_quality(home: Home, batch_id: str) -> LabelQuality:
+    """Measure the labels of one batch."""
+    labels = SegmentStore([home.segments(batch_id)]).metadata
+    hr_bpm, reference = (labels.column(name).to_numpy() for name in ("hr_bpm", "reference_hr_bpm"))
+    implausible = np.zeros(len(labels), np.bool_)
+    for name, (low, high) in (("hr_bpm", HR_BPM), ("sdnn_ms", SDNN_MS), ("rmssd_ms", RMSSD_MS)):
+        values = labels.column(name).to_numpy()
+        implausible |= np.isfinite(values) & ~((values >= low) & (values <= high))
+    both = np.isfinite(hr_bpm) & np.isfinite(reference)
+    return LabelQuality(
+        segments=len(labels),
+        good=labels.column("label_good").to_pylist().count(True),
+        implausible=int(implausible.sum()),
+        hr_bpm_median=float(np.nanmedian(hr_bpm)) if np.isfinite(hr_bpm).any() else None,
+        with_reference=int(both.sum()),
+        hr_bpm_error_median=float(np.median(np.abs(hr_bpm - reference)[both])) if both.any() else None,
+    )
+
+
+def signals_not_finite(home: Home, batch_id: str) -> dict[Modality, int]:
+    """Segments of a batch with NaN or infinity in a signal, for each modality."""
+    store = SegmentStore([home.segments(batch_id)])
+    modalities: tuple[Modality, ...] = ("ppg", "accel")
+    return {
+        modality: sum(
+            int((~np.isfinite(store.signals(modality, rows)).all(axis=(1, 2))).sum())
+            for rows in np.array_split(np.arange(len(store)), len(store) // _CHUNK_SIZE + 1)
+        )
+        for modality in modalities
+    }
+
+
+def schema_differences(home: Home, batch_id: str) -> list[str]:
+    """Columns of a batch's store that are missing, too many or of another type than `segment_schema` says."""
+    with pa.memory_map(str(home.segments(batch_id))) as source:
+        found = pa.ipc.open_file(source).schema
+    width = found.field("ppg").type.list_size if "ppg" in found.names else SAMPLES
+    wanted = segment_schema(max(1, width // SAMPLES))
+    return [
+        f"{name}: {_type(wanted, name)} expected, {_type(found, name)} found"
+        for name in dict.fromkeys([*wanted.names, *found.names])
+        if _type(wanted, name) != _type(found, name)
+    ]
+
+
+def _type(schema: pa.Schema, name: str) -> str:
+    return str(schema.field(name).type) if name in schema.names else "nothing"

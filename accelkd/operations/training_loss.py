@@ -1,0 +1,33 @@
+"""What a check measures of a training: where the loss began and where it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from accelkd.home.layout import Home
+from accelkd.registry.history import EncoderName, candidate_checkpoint
+
+_PART = 10  # first and last tenth of the steps: a single step is one batch of segments
+
+
+@dataclass(frozen=True)
+class LossChange:
+    """Mean losses of the first and the last tenth of the steps; and that of chance where the objective has one."""
+
+    first: float
+    last: float
+    chance: float | None
+
+
+def loss_change(home: Home, encoder: EncoderName) -> LossChange:
+    """Of the checkpoint trained last. Raises FileNotFoundError if there is none."""
+    from accelkd.training.checkpoint import CURVE  # imports torch
+
+    curve = pq.read_table(candidate_checkpoint(home, encoder) / CURVE)
+    loss = curve.column("loss").to_numpy()
+    part = max(1, len(loss) // _PART)
+    chance = curve.column("chance_loss")[0].as_py() if "chance_loss" in curve.column_names else None
+    return LossChange(float(np.mean(loss[:part])), float(np.mean(loss[-part:])), chance)

@@ -1,0 +1,103 @@
+"""Who is inside a checkpoint: written down when it is trained, true whatever the split and the batches become later.
+
+The list lies beside the split ledger and not in the checkpoint's folder, so that a checkpoint can be given away
+without its participants' pseudonyms.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from accelkd.cohort.training_set import TrainingSet
+from accelkd.home.files import atomic_path
+from accelkd.home.layout import Home
+
+TRAINED_ON = pa.schema(
+    [
+        pa.field("participant_id", pa.string()),  # null for somebody who has withdrawn since
+        pa.field("batch_id", pa.string(), nullable=False),
+        pa.field("segments", pa.int64(), nullable=False),
+    ]
+)
+_BATCHES = b"batch_ids"  # of the training set, also those without a training participant
+
+
+def whose_segments(curated: TrainingSet) -> pa.Table:
+    """Participants, batches and numbers of segments (TRAINED_ON) of everybody with as many as the sampler asks for."""
+    from accelkd.training.data import MIN_SEGMENTS  # imports torch
+
+    people = curated.store.metadata.select(["participant_id", "batch_id"]).take(curated.rows)
+    _, code, count = np.unique(
+        people.column("participant_id").to_numpy(zero_copy_only=False), return_inverse=True, return_counts=True
+    )
+    counted = (
+        people.filter(pa.array(count[code] >= MIN_SEGMENTS))
+        .group_by(["participant_id", "batch_id"], use_threads=False)
+        .aggregate([([], "count_all")])
+    )
+    return (
+        counted.rename_columns(TRAINED_ON.names)
+        .cast(TRAINED_ON)
+        .sort_by([("participant_id", "ascending"), ("batch_id", "ascending")])
+    )
+
+
+def write_trained_on(home: Home, encoder: str, model_id: str, inside: pa.Table, batch_ids: Sequence[str]) -> None:
+    """Write down whose segments (TRAINED_ON) of which batches the checkpoint was trained on.
+
+    Raises ValueError if the checkpoint says that it was trained on other numbers of participants or segments.
+    """
+    from accelkd.training.checkpoint import read_metrics  # imports torch
+
+    metrics = read_metrics(home.checkpoint(encoder, model_id))
+    people, segments = len(pc.unique(inside.column("participant_id"))), pc.sum(inside.column("segments")).as_py() or 0
+    if (people, segments) != (metrics["participants"], metrics["segments"]):
+        raise ValueError(
+            f"{encoder} {model_id} was trained on {metrics['segments']} segments of {metrics['participants']} "
+            f"participants, not on {segments} of {people}"
+        )
+    _write(home, encoder, model_id, inside, batch_ids)
+
+
+def read_trained_on(home: Home, encoder: str, model_id: str) -> tuple[pa.Table, tuple[str, ...]]:
+    """Participants (TRAINED_ON) and batches of a checkpoint's training set.
+
+    Raises FileNotFoundError that says what to do if they were not written down.
+    """
+    path = home.trained_on(encoder, model_id)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path}: nobody wrote down who {encoder} {model_id} learned from; materialize it again"
+        )
+    table = pq.read_table(path)
+    return table.replace_schema_metadata(None), tuple(json.loads(table.schema.metadata[_BATCHES]))
+
+
+def forget_trained_on(home: Home, participant_id: str) -> list[tuple[str, str]]:
+    """Blank a withdrawn participant in all lists; returns the checkpoints that list them, as (encoder, model id).
+
+    Their rows stay, without a name: the checkpoint still holds what it learned. A student whose teacher learned from
+    them is not among those returned unless it did too.
+    """
+    listed = []
+    for path in sorted((home.root / "cohort" / "trained_on").glob("*/*.parquet")):
+        encoder, model_id = path.parent.name, path.stem
+        table, batch_ids = read_trained_on(home, encoder, model_id)
+        column = table.column("participant_id")
+        theirs = pc.fill_null(pc.equal(column, participant_id), False)
+        if pc.any(theirs).as_py():
+            blanked = pc.if_else(theirs, pa.scalar(None, pa.string()), column)
+            _write(home, encoder, model_id, table.set_column(0, TRAINED_ON.field(0), blanked), batch_ids)
+            listed.append((encoder, model_id))
+    return listed
+
+
+def _write(home: Home, encoder: str, model_id: str, table: pa.Table, batch_ids: Sequence[str]) -> None:
+    with atomic_path(home.trained_on(encoder, model_id)) as part:
+        pq.write_table(table.replace_schema_metadata({_BATCHES: json.dumps(list(batch_ids))}), part, compression="zstd")

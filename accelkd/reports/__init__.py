@@ -1,0 +1,1 @@
+"""Reports: figures, Markdown, the written report."""

@@ -1,0 +1,261 @@
+"""Figures in one style, each returned as the bytes of a PNG. Drawn without a display and without global state."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from io import BytesIO
+from typing import Any, ParamSpec
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from accelkd.cohort.split import AGE_BANDS
+from accelkd.evaluation.drift import Drift
+from accelkd.evaluation.probes import ProbeResult
+from accelkd.reports.example_segments import Example
+
+Floats = npt.NDArray[np.floating]
+P = ParamSpec("P")
+
+PPG, ACCEL, NEUTRAL, INK = "#0b6e75", "#d1602f", "#9aa1a8", "#24292e"
+TRAIN, TEST = "#b9c4cc", "#0b6e75"
+CYCLE = ("#0b6e75", "#d1602f", "#5b5ea6", "#b58900", "#4f8a3c", "#a23b72", "#3f7cac", "#8a6f5c", "#c2a83e", "#6c757d")
+STYLE: dict[Any, Any] = {  # of matplotlib's own long list of names
+    "figure.dpi": 80,  # a wide figure fits the dialog of the Dagster UI
+    "figure.facecolor": "white",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": NEUTRAL,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.prop_cycle": cycler(color=CYCLE),
+    "grid.color": "#e6e9ec",
+    "grid.linewidth": 0.8,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+}
+ENCODERS = {"ppg_teacher": ("PPG teacher", PPG), "accel_student": ("accelerometer student", ACCEL)}
+TARGET_NAMES = {"hr_bpm": "heart rate", "sdnn_ms": "SDNN", "rmssd_ms": "RMSSD"}
+_SHOWN_S = 10.0  # of a segment, so that single beats can be seen
+
+
+def encoder_name(encoder: str) -> str:
+    """The encoder's name as a reader says it."""
+    return ENCODERS.get(encoder, (encoder.replace("_", " "), INK))[0]
+
+
+def _png(draw: Callable[P, Figure]) -> Callable[P, bytes]:
+    """Run a drawing function in the house style and return its figure as a PNG."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> bytes:
+        with mpl.rc_context(STYLE):
+            out = BytesIO()
+            # Without the software's version in it, the same figure is the same bytes
+            draw(*args, **kwargs).savefig(out, format="png", metadata={"Software": None})
+            return out.getvalue()
+
+    return drawn
+
+
+@_png
+def segments_figure(examples: Sequence[Example]) -> Figure:
+    """A row for each segment: raw and processed PPG, raw and processed acceleration; its first 10 s."""
+    figure = Figure(figsize=(12.5, 0.5 + 1.75 * len(examples)), layout="constrained")
+    axes = figure.subplots(len(examples), 4, squeeze=False, sharex=True)
+    for row, example in zip(axes, examples, strict=True):
+        for ax, signal, rate_hz in zip(
+            row,
+            (example.raw_ppg, example.ppg, example.raw_accel, example.accel),
+            (example.ppg_rate_hz, 64.0, example.accel_rate_hz, 64.0),
+            strict=True,
+        ):
+            shown = signal[:, : round(_SHOWN_S * rate_hz)]
+            if ax in row[[0, 2]]:  # each channel has its own level: show what moves
+                shown = _centred(shown)
+            ax.plot(np.arange(shown.shape[1]) / rate_hz, shown.T, linewidth=0.8)
+        row[0].set_ylabel("no label" if example.hr_bpm is None else f"{example.hr_bpm:.0f} bpm", fontsize=8)
+    titles = ("PPG, raw, centred", "PPG, processed", "acceleration, raw, centred (g)", "acceleration, processed")
+    for ax, title in zip(axes[0], titles, strict=True):
+        ax.set_title(title)
+    for ax in axes[-1]:
+        ax.set_xlabel("seconds")
+    return figure
+
+
+@_png
+def labels_figure(labels: pa.Table) -> Figure:
+    """Distributions of the labels and of motion, of the segments in `labels` (columns of METADATA)."""
+    figure = Figure(figsize=(12.5, 2.7), layout="constrained")
+    names = {
+        "hr_bpm": "heart rate (bpm)",
+        "sdnn_ms": "SDNN (ms)",
+        "rmssd_ms": "RMSSD (ms)",
+        "motion_p95_g": "motion, 95th percentile (g)",
+    }
+    for ax, (column, name) in zip(figure.subplots(1, 4), names.items(), strict=True):
+        values = labels.column(column).drop_null().to_numpy()
+        ax.hist(values, bins=40, color=PPG)
+        if len(values):
+            middle = float(np.median(values))
+            ax.axvline(middle, color=ACCEL, linewidth=1.5)
+            ax.set_title(f"median {middle:.3g}   n = {len(values):,}", fontsize=9)
+        ax.set_xlabel(name)
+        ax.grid(axis="x", visible=False)
+    figure.get_axes()[0].set_ylabel("segments")
+    return figure
+
+
+@_png
+def split_figure(ledger: pa.Table) -> Figure:
+    """Participants in training and test by sex, age band and device; the number on a bar is its share in test."""
+    figure = Figure(figsize=(12.5, 2.9), layout="constrained")
+    for ax, column in zip(figure.subplots(1, 3, sharey=True), ("sex", "age_band", "device_id"), strict=True):
+        counts = Counter(zip(ledger.column(column).to_pylist(), ledger.column("split").to_pylist(), strict=True))
+        levels = sorted({level for level, _ in counts}, key=lambda level: (_AGE_ORDER.get(level, 99), level))
+        train, test = (np.array([counts[level, side] for level in levels]) for side in ("train", "test"))
+        ax.bar(levels, train, color=TRAIN, label="training")
+        ax.bar(levels, test, bottom=train, color=TEST, label="test")
+        for position, (a, b) in enumerate(zip(train, test, strict=True)):
+            ax.text(position, a + b, f"{100 * b / (a + b):.0f} %", ha="center", va="bottom", fontsize=8)
+        ax.set_title(column.replace("_id", "").replace("_", " "))
+        ax.tick_params(axis="x", rotation=20 if len(levels) > 4 else 0)
+        ax.grid(axis="x", visible=False)
+        ax.margins(y=0.12)
+    figure.get_axes()[0].set_ylabel("participants")
+    figure.legend(*figure.get_axes()[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
+    return figure
+
+
+@_png
+def loss_figure(curve: pa.Table, encoder: str) -> Figure:
+    """Training loss over the steps of a checkpoint's `training.parquet`; with the loss of chance where it has one."""
+    figure = Figure(figsize=(6.5, 3.0), layout="constrained")
+    ax = figure.subplots()
+    ax.plot(curve.column("step").to_numpy(), curve.column("loss").to_numpy(), color=_color(encoder))
+    if "chance_loss" in curve.column_names:
+        ax.axhline(
+            curve.column("chance_loss")[0].as_py(), color=NEUTRAL, linestyle="--", label="chance: ln(batch size)"
+        )
+        ax.legend()
+    ax.set(xlabel="step", ylabel="training loss", title=encoder_name(encoder))
+    return figure
+
+
+@_png
+def probe_figure(
+    encoder: str, probes: Sequence[tuple[ProbeResult, npt.NDArray[np.float64], npt.NDArray[np.float64]]]
+) -> Figure:
+    """A panel for each (result, measured, predicted): the test segments around the line of perfect prediction."""
+    figure = Figure(figsize=(12.5, 4.8), layout="constrained")
+    for ax, (result, measured, predicted) in zip(
+        figure.subplots(1, len(probes), squeeze=False)[0], probes, strict=True
+    ):
+        low, high = np.percentile(measured, [0.5, 99.5])
+        margin = 0.05 * (high - low) + 1e-9
+        limits = low - margin, high + margin
+        ax.plot(limits, limits, color=NEUTRAL, linewidth=1, zorder=1)
+        ax.scatter(measured, predicted, s=7, alpha=0.45, linewidths=0, color=_color(encoder), rasterized=True)
+        ax.set(xlim=limits, ylim=limits, aspect="equal")
+        name = TARGET_NAMES[result.target]
+        ax.set(xlabel=f"{name} from the beats ({result.unit})", ylabel=f"{name} predicted ({result.unit})")
+        correlation = "" if result.pearson_r is None else f"   R {result.pearson_r:.2f}"
+        ax.set_title(
+            f"{name}: MAE {result.mae:.2f} {result.unit}{correlation}\n"
+            f"constant {result.constant_mae:.2f}   n = {result.test_segments:,} of {result.test_participants:,} people",
+            fontsize=9,
+        )
+    figure.suptitle(f"Ridge probes on the {encoder_name(encoder)}: test participants", x=0.01, ha="left", weight="bold")
+    return figure
+
+
+@_png
+def retrieval_figure(ranks: Mapping[str, npt.NDArray[np.float64]], candidates: int) -> Figure:
+    """Share of queries whose own pair is among the first k of all candidates, for each named list of ranks."""
+    figure = Figure(figsize=(6.5, 3.6), layout="constrained")
+    ax = figure.subplots()
+    k = np.unique(np.geomspace(1, candidates, 400).astype(int))
+    for name, rank in ranks.items():
+        ax.plot(k, 100 * np.searchsorted(np.sort(rank), k, side="right") / len(rank), label=name)
+    ax.plot(k, 100 * k / candidates, color=NEUTRAL, linestyle="--", label="chance")
+    ax.set_xscale("log")
+    ax.set(
+        xlabel=f"k, of {candidates:,} candidates",
+        ylabel="own pair in the first k (%)",
+        ylim=(0, 102),
+        title="Retrieval",
+    )
+    ax.set_xlim(1, candidates)
+    ax.legend(loc="upper left", fontsize=8)
+    return figure
+
+
+@_png
+def map_figure(maps: Mapping[str, Floats], participants: Sequence[str]) -> Figure:
+    """A t-SNE panel for each named map `[segments, 2]`; a colour is a participant, the same in every panel."""
+    figure = Figure(figsize=(5.2 * len(maps), 4.8), layout="constrained")
+    names, code = np.unique(np.asarray(participants), return_inverse=True)
+    for ax, (name, xy) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
+        for number in range(len(names)):
+            ax.scatter(*xy[code == number].T, s=22, alpha=0.8, linewidths=0, color=CYCLE[number % len(CYCLE)])
+        ax.set_title(name)
+        _bare(ax)
+    figure.supxlabel(
+        f"t-SNE of {len(participants):,} test segments; a colour is one of {len(names)} participants", fontsize=9
+    )
+    return figure
+
+
+@_png
+def drift_figure(drifts: Sequence[Drift]) -> Figure:
+    """A bar for each quantity: how far the batch lies from the training cohort, and the threshold as a mark."""
+    figure = Figure(figsize=(8.0, 0.9 + 0.27 * len(drifts)), layout="constrained")
+    ax = figure.subplots()
+    places = np.arange(len(drifts))[::-1]
+    colors = [ACCEL if drift.drifted else PPG for drift in drifts]
+    ax.barh(places, [drift.difference for drift in drifts], color=colors, height=0.7)
+    thresholds = [drift.threshold for drift in drifts]
+    ax.scatter(thresholds, places, marker="|", s=120, color=INK, label="threshold", zorder=3)
+    ax.set_yticks(places, [drift.quantity for drift in drifts])
+    ax.set(xlabel="difference from the training cohort", xlim=(0, None))
+    ax.grid(axis="y", visible=False)
+    ax.legend(loc="lower right")
+    return figure
+
+
+_AGE_ORDER = {band: number for number, band in enumerate(AGE_BANDS)}
+
+
+def _color(encoder: str) -> str:
+    return ENCODERS.get(encoder, ("", INK))[1]
+
+
+def _centred(signal: Floats) -> Floats:
+    """Each channel minus the median of its finite samples."""
+    finite = [channel[np.isfinite(channel)] for channel in signal]
+    level: Floats = np.array([[np.median(channel) if len(channel) else 0.0] for channel in finite])
+    return np.subtract(signal, level)
+
+
+def _bare(ax: Axes) -> None:
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.grid(visible=False)
+    ax.spines[["left", "bottom"]].set_visible(False)

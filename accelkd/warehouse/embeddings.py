@@ -1,0 +1,299 @@
+"""Embedding tables: one per encoder, one model each; filled batch by batch, replaced as a whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from accelkd.home.behaviour import code_stamp
+from accelkd.home.layout import Home
+from accelkd.registry.history import EncoderName
+from accelkd.warehouse.provenance import Artifact, known_artifact, record
+from accelkd.warehouse.staging import staging
+
+NEXT = "__next"  # suffix of the table that a new model fills before it replaces the current one
+
+
+PREVIOUS = "__previous"  # suffix of the table that was replaced last, to go back to at once
+
+
+UNPUBLISHED_SUFFIXES = (NEXT, PREVIOUS)  # suffixes of the tables that are not published
+
+
+_EMBEDDINGS_DDL = """
+CREATE TABLE embeddings.{table} (
+    segment_id VARCHAR NOT NULL,
+    participant_id VARCHAR NOT NULL,
+    batch_id VARCHAR NOT NULL,
+    model_id VARCHAR NOT NULL,
+    embedding FLOAT[{width}] NOT NULL
+);
+COMMENT ON TABLE embeddings.{table} IS 'Embeddings of every segment by one checkpoint of {encoder}';
+COMMENT ON COLUMN embeddings.{table}.segment_id IS 'Segment that was embedded';
+COMMENT ON COLUMN embeddings.{table}.participant_id IS 'Pseudonym';
+COMMENT ON COLUMN embeddings.{table}.batch_id IS 'Arrival batch';
+COMMENT ON COLUMN embeddings.{table}.model_id IS 'Checkpoint that embedded it; the same in every row';
+COMMENT ON COLUMN embeddings.{table}.embedding IS 'Embedding as the encoder gives it, before any projection head';
+"""
+
+
+@dataclass(frozen=True)
+class EmbeddingTable:
+    """State of one embedding table, for checks."""
+
+    rows: int
+    models: int  # 1, or 0 where it is empty
+    missing: int  # segments that its model can embed and that are not in it
+    orphans: int  # rows whose segment is not in the warehouse
+    duplicates: int  # rows beyond the first of a segment
+
+
+@dataclass(frozen=True)
+class LoadedEmbeddings:
+    """What became of one batch of embeddings."""
+
+    rows: int
+    width: int
+    where: Literal["current", "waiting", "swapped in"]  # waiting: the new model does not cover every segment yet
+
+
+def load_embeddings(
+    home: Home,
+    encoder: str,
+    model_id: str,
+    batch_id: str,
+    segment_ids: Sequence[str],
+    participant_ids: Sequence[str],
+    embeddings: npt.NDArray[np.float32],
+    together: Mapping[str, str] | None = None,
+) -> LoadedEmbeddings:
+    """Load the embeddings `[segments, width]` of one batch into `embeddings.<encoder>`.
+
+    That table holds one model only. Another model than its current one fills a table beside it, which replaces it, in
+    the same transaction, as soon as it covers every segment of the warehouse that the model can embed; where models
+    belong `together` (model id by encoder), as soon as all of them do, and then all at once. Raises ValueError for an
+    encoder that is not a lower-case SQL name or a value that is not finite, LookupError for a model or batch that has
+    not been loaded.
+    """
+    if not np.isfinite(embeddings).all():
+        raise ValueError(f"{encoder} {model_id}, batch {batch_id}: embeddings hold NaN or infinity")
+    current, waiting = encoder_table(encoder), encoder_table(encoder) + NEXT
+    width = embeddings.shape[1]
+    arriving = pa.table(
+        {
+            "segment_id": pa.array(segment_ids, pa.string()),
+            "participant_id": pa.array(participant_ids, pa.string()),
+            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel(), pa.float32()), width),
+        }
+    )
+    with staging(home) as connection:
+        table = current if _model_of(connection, current) in (None, model_id) else waiting
+        if _model_of(connection, table) != model_id:
+            connection.execute(f"DROP TABLE IF EXISTS embeddings.{table}")
+            connection.execute(_EMBEDDINGS_DDL.format(table=table, encoder=encoder, width=width))
+            if table == current:
+                connection.execute(_means_ddl(encoder, width))
+        connection.execute(f"DELETE FROM embeddings.{table} WHERE batch_id = ?", [batch_id])
+        connection.register("arriving", arriving)
+        connection.execute(
+            f"INSERT INTO embeddings.{table} SELECT segment_id, participant_id, ?, ?, embedding FROM arriving",
+            [batch_id, model_id],
+        )
+        swap = swap_in(connection, together or {encoder: model_id}) and table == waiting
+        segments = known_artifact(connection, "segments", batch_id)
+        record(
+            connection,
+            embeddings_artifact(encoder, model_id, batch_id, segments.version),
+            [segments, known_artifact(connection, "model", f"{encoder}/{model_id}")],
+        )
+    return LoadedEmbeddings(
+        len(arriving), width, "swapped in" if swap else "waiting" if table == waiting else "current"
+    )
+
+
+def swap_in(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> bool:
+    """Put the waiting tables of `models` (model id by encoder) in place, all or none: once each is complete.
+
+    A table that is replaced is kept beside the new one. Returns whether anything was put in place.
+    """
+    waiting = []
+    for encoder, model_id in models.items():
+        if _model_of(connection, encoder_table(encoder)) == model_id:
+            continue
+        if _model_of(connection, encoder + NEXT) != model_id:
+            return False
+        if _missing(connection, encoder, model_id, encoder + NEXT):
+            return False
+        waiting.append(encoder)
+    for encoder in waiting:
+        connection.execute(f"DROP TABLE IF EXISTS embeddings.{encoder}{PREVIOUS}")
+        if _model_of(connection, encoder) is not None:
+            connection.execute(f"ALTER TABLE embeddings.{encoder} RENAME TO {encoder}{PREVIOUS}")
+        connection.execute(f"DROP TABLE IF EXISTS embeddings.{encoder}")
+        connection.execute(f"ALTER TABLE embeddings.{encoder}{NEXT} RENAME TO {encoder}")
+        widths = connection.execute(f"SELECT len(embedding) FROM embeddings.{encoder} LIMIT 1").fetchall()
+        connection.execute(_means_ddl(encoder, widths[0][0]))
+    return bool(waiting)
+
+
+def not_embedded(home: Home, models: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(encoder, batch) that `models` (model id by encoder) have not embedded as the batch's segments are now.
+
+    Where the table that was replaced last is one of theirs, it becomes the waiting one.
+    """
+    todo = []
+    with staging(home) as connection:
+        for encoder, model_id in models.items():
+            tables = [encoder, encoder + NEXT, encoder + PREVIOUS]
+            held = next((table for table in tables if _model_of(connection, table) == model_id), None)
+            if held == encoder + PREVIOUS:
+                connection.execute(f"DROP TABLE IF EXISTS embeddings.{encoder}{NEXT}")
+                connection.execute(f"ALTER TABLE embeddings.{held} RENAME TO {encoder}{NEXT}")
+            for (batch_id,) in connection.execute("SELECT batch_id FROM batches ORDER BY 1").fetchall():
+                lineage = connection.execute(
+                    "SELECT input_version FROM provenance.edges WHERE artifact_id = ? AND input_id = ?",
+                    [f"embeddings:{encoder}/{model_id}/{batch_id}", f"segments:{batch_id}"],
+                ).fetchall()
+                now = known_artifact(connection, "segments", batch_id).version
+                if held is None or lineage != [(now,)]:
+                    todo.append((encoder, batch_id))
+    return todo
+
+
+def embedding_table(home: Home, encoder: str) -> EmbeddingTable:
+    """What `embeddings.<encoder>` holds. Raises LookupError if nothing was loaded into it yet."""
+    table = encoder_table(encoder)
+    with staging(home) as connection:
+        model_id = _model_of(connection, table)
+        if model_id is None:
+            raise LookupError(f"embeddings.{table} holds nothing: embed a batch first")
+        rows, models, distinct, orphans = connection.execute(
+            f"SELECT count(*), count(DISTINCT model_id), count(DISTINCT segment_id), "
+            f"count(*) FILTER (NOT EXISTS (FROM segments s WHERE s.segment_id = e.segment_id)) "
+            f"FROM embeddings.{table} e"
+        ).fetchall()[0]
+        missing = _missing(connection, encoder, model_id, table)
+    return EmbeddingTable(rows, models, missing, orphans, rows - distinct)
+
+
+def loaded_models(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """The model whose embeddings each encoder's table holds, by encoder."""
+    tables = connection.execute(
+        "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'embeddings' ORDER BY 1 DESC"
+    ).fetchall()  # which puts the teacher before the student
+    models = {table: _model_of(connection, table) for (table,) in tables if not table.endswith(UNPUBLISHED_SUFFIXES)}
+    return {encoder: model_id for encoder, model_id in models.items() if model_id is not None}
+
+
+def embeddings_artifact(encoder: str, model_id: str, batch_id: str, segments_version: str) -> Artifact:
+    """The rows of one batch in an embedding table, as provenance names them."""
+    return Artifact(
+        "embeddings",
+        f"{encoder}/{model_id}/{batch_id}",
+        f"{model_id}:{segments_version[:16]}",
+        code_version=code_stamp("accelkd.evaluation"),
+    )
+
+
+def _model_of(connection: duckdb.DuckDBPyConnection, table: str) -> str | None:
+    """The model whose embeddings a table holds; None without the table or a row in it."""
+    found = connection.execute(
+        "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'embeddings' AND table_name = ?", [table]
+    ).fetchall()
+    rows = connection.execute(f"SELECT model_id FROM embeddings.{table} LIMIT 1").fetchall() if found else []
+    return str(rows[0][0]) if rows else None
+
+
+def _missing(connection: duckdb.DuckDBPyConnection, encoder: str, model_id: str, table: str) -> int:
+    """Number of segments that the model can embed and that the table lacks."""
+    ((missing,),) = connection.execute(
+        f"SELECT count(*) FROM segments, models WHERE encoder = ? AND model_id = ? "
+        f"AND (modality = 'accel' OR channels = len(ppg_status)) "
+        f"AND NOT EXISTS (FROM embeddings.{table} e WHERE e.segment_id = segments.segment_id)",
+        [encoder, model_id],
+    ).fetchall()
+    return int(missing)
+
+
+def encoder_table(name: str) -> str:
+    """The name, if it can be a table's: it goes into SQL as it is, and `__` is kept for the waiting table."""
+    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or len(name) > 60:
+        raise ValueError(f"encoder {name!r} is not a lower-case SQL name")
+    return name
+
+
+def _means_ddl(encoder: str, width: int) -> str:
+    """The view of every participant's mean embedding: a sum for each dimension is ten times as fast as unnesting."""
+    means = ", ".join(f"avg(embedding[{dimension}])" for dimension in range(1, width + 1))
+    view = f"embeddings.{encoder}__by_participant"
+    return f"""
+CREATE OR REPLACE VIEW {view} AS
+SELECT participant_id, any_value(model_id) AS model_id, count(*) AS segments, [{means}]::FLOAT[{width}] AS embedding
+FROM embeddings.{encoder} GROUP BY participant_id;
+COMMENT ON VIEW {view} IS 'Mean embedding of every participant by {encoder}; participant_embedding reads it';
+COMMENT ON COLUMN {view}.participant_id IS 'Pseudonym';
+COMMENT ON COLUMN {view}.model_id IS 'Checkpoint of the embeddings';
+COMMENT ON COLUMN {view}.segments IS 'Number of segments that the mean is over';
+COMMENT ON COLUMN {view}.embedding IS 'Mean of the embeddings, not normalised';
+"""
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """The embeddings of one encoder with the labels of their segments, ordered by segment."""
+
+    model_id: str
+    segment_ids: npt.NDArray[np.str_]
+    participants: npt.NDArray[np.str_]
+    in_test: npt.NDArray[np.bool_]
+    labels: dict[str, npt.NDArray[np.float64]]  # NaN where a segment has none
+    matrix: npt.NDArray[np.float32]  # [segments, width]
+
+    def take(self, rows: npt.NDArray[np.intp]) -> Embeddings:
+        """The given rows."""
+        return Embeddings(
+            self.model_id,
+            self.segment_ids[rows],
+            self.participants[rows],
+            self.in_test[rows],
+            {name: values[rows] for name, values in self.labels.items()},
+            self.matrix[rows],
+        )
+
+
+def read_embeddings(connection: duckdb.DuckDBPyConnection, encoder: EncoderName, *, test_only: bool) -> Embeddings:
+    """Embeddings of the participants in the split, or of its test side alone.
+
+    Raises LookupError that says what is missing if there are none.
+    """
+    found = connection.execute(
+        "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'embeddings' AND table_name = ?", [encoder]
+    ).fetchall()
+    if not found:
+        raise LookupError(f"no embeddings of {encoder} in the warehouse: embed a batch first")
+    table = connection.sql(
+        "SELECT segment_id, participant_id, split = 'test' AS in_test, model_id, embedding, "
+        "       coalesce(hr_bpm, 'nan') AS hr_bpm, coalesce(sdnn_ms, 'nan') AS sdnn_ms, "
+        "       coalesce(rmssd_ms, 'nan') AS rmssd_ms "
+        f"FROM embeddings.{encoder} JOIN segments USING (segment_id, participant_id) JOIN split USING (participant_id) "
+        "WHERE split = 'test' OR NOT ? ORDER BY segment_id",
+        params=[test_only],
+    ).to_arrow_table()
+    if not table.num_rows:
+        raise LookupError(f"no embeddings of {encoder} whose participants are in the split: extend the split first")
+    matrix = table.column("embedding").combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
+    return Embeddings(
+        model_id=table.column("model_id")[0].as_py(),
+        segment_ids=np.asarray(table.column("segment_id").to_pylist()),
+        participants=np.asarray(table.column("participant_id").to_pylist()),
+        in_test=table.column("in_test").to_numpy(),
+        labels={name: table.column(name).to_numpy() for name in ("hr_bpm", "sdnn_ms", "rmssd_ms")},
+        matrix=matrix,
+    )

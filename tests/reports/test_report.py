@@ -1,0 +1,240 @@
+"""From segments and checkpoints to embeddings, result rows, figures and the written report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from accelkd.cohort.participants import segmented_participants
+from accelkd.cohort.split import extend_split, participants_on
+from accelkd.home.layout import Home
+from accelkd.operations.embed import embed_batch
+from accelkd.registry.history import active_checkpoint, decide
+from accelkd.reports.report import map_embeddings, probe_encoder, retrieve_pairs, write_report
+from accelkd.segments.store import SegmentStore
+from accelkd.training.checkpoint import load_encoder
+from accelkd.warehouse.embeddings import embedding_table, load_embeddings
+from accelkd.warehouse.load import load_batch, load_model, load_split
+from accelkd.warehouse.publish import publish
+from accelkd.warehouse.staging import staging
+from accelkd.warehouse.summary import summary
+from tests.homes import checkpoint, land
+
+BATCHES = ["b1", "b2"]
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path)
+    land(home, "b1", [f"p{i}" for i in range(10)], minutes=4)
+    land(home, "b2", [f"p{i}" for i in range(10, 16)], minutes=4)
+    for batch_id in BATCHES:
+        load_batch(home, batch_id)
+    extend_split(home.split, segmented_participants(home, BATCHES))
+    load_split(home)
+    return home
+
+
+def put_into_use(home: Home, teacher_seed: int = 0) -> tuple[str, str]:
+    teacher = checkpoint(home, "ppg_teacher", seed=teacher_seed)
+    student = checkpoint(home, "accel_student", teacher=teacher)
+    for encoder, model_id in (("ppg_teacher", teacher), ("accel_student", student)):
+        load_model(home, encoder, model_id, BATCHES)
+    decide(home, "promoted", {"ppg_teacher": teacher, "accel_student": student}, "test")
+    return teacher, student
+
+
+def plant(home: Home, encoder: str, model_id: str, matrix: npt.NDArray[np.float32]) -> None:
+    """Load the given embeddings, in the order of the batches' stores, as if the encoder had made them."""
+    start = 0
+    for batch_id in BATCHES:
+        metadata = SegmentStore([home.segments(batch_id)]).metadata
+        ids, people = (metadata.column(name).to_pylist() for name in ("segment_id", "participant_id"))
+        load_embeddings(home, encoder, model_id, batch_id, ids, people, matrix[start : start + len(ids)])
+        start += len(ids)
+
+
+def labels(home: Home) -> npt.NDArray[np.float32]:
+    """[segments, 3]: the labels of all segments."""
+    table = SegmentStore([home.segments(b) for b in BATCHES]).metadata
+    return np.column_stack([table.column(name).to_numpy() for name in ("hr_bpm", "sdnn_ms", "rmssd_ms")]).astype("f4")
+
+
+def rows(home: Home, sql: str) -> list[tuple[object, ...]]:
+    with staging(home) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def test_a_batch_is_embedded_by_the_encoder_in_use(home: Home) -> None:
+    teacher, _ = put_into_use(home)
+    result = embed_batch(home, "ppg_teacher", "b2", device="cpu")
+    assert (result.model_id, result.rows, result.width, result.where) == (teacher, 24, 16, "current")
+    module, _ = load_encoder(active_checkpoint(home, "ppg_teacher"))
+    store = SegmentStore([home.segments("b2")])
+    expected = module(torch.from_numpy(store.signals("ppg", np.arange(24))).float()).detach().numpy()
+    stored = dict(rows(home, "SELECT segment_id, embedding FROM embeddings.ppg_teacher"))
+    for segment_id, embedding in zip(store.metadata.column("segment_id").to_pylist(), expected, strict=True):
+        assert stored[segment_id] == pytest.approx(embedding.tolist(), abs=1e-5)
+
+
+def test_batches_without_segments_or_with_other_channels_are_passed_over(home: Home) -> None:
+    put_into_use(home)
+    land(home, "b3", ["q1"], minutes=0)
+    assert embed_batch(home, "ppg_teacher", "b3", device="cpu").where == "the batch has no segments"
+    land(home, "b4", ["q2"], ppg_channels=1)
+    load_batch(home, "b4")
+    for batch_id in BATCHES:
+        embed_batch(home, "ppg_teacher", batch_id, device="cpu")
+    passed = embed_batch(home, "ppg_teacher", "b4", device="cpu")
+    assert (passed.rows, passed.where) == (0, "the batch has 1 PPG channels, the encoder takes 2")
+    assert embed_batch(home, "accel_student", "b4", device="cpu").rows == 3
+    assert embedding_table(home, "ppg_teacher").missing == 0
+
+
+def test_probes_read_out_what_the_embeddings_hold_and_nothing_else(home: Home) -> None:
+    teacher, student = put_into_use(home)
+    y = labels(home)
+    noise = np.random.default_rng(1).standard_normal((len(y), 8)).astype(np.float32)
+    plant(home, "ppg_teacher", teacher, np.hstack([y, noise]))
+    plant(home, "accel_student", student, noise)
+    good = probe_encoder(home, "ppg_teacher")
+    assert [result.target for result in good.results] == ["hr_bpm", "sdnn_ms", "rmssd_ms"]
+    for result in good.results:
+        assert result.mae < 0.02 * result.constant_mae
+        assert (result.train_participants, result.train_segments) == (13, 52)
+        assert (result.test_participants, result.test_segments) == (3, 12)
+    assert all(result.mae > 0.7 * result.constant_mae for result in probe_encoder(home, "accel_student").results)
+    stored = rows(
+        home, "SELECT target, mae, split_version FROM probe_results WHERE encoder = 'ppg_teacher' ORDER BY ALL"
+    )
+    assert stored == sorted((result.target, result.mae, good.split_version) for result in good.results)
+    assert good.figure.read_bytes().startswith(PNG)
+
+
+def test_segments_without_a_good_label_stay_out_of_the_probe(home: Home) -> None:
+    teacher, _ = put_into_use(home)
+    plant(home, "ppg_teacher", teacher, labels(home))
+    test_people = sorted(participants_on(home.split, "test"))
+    with staging(home) as connection:
+        connection.execute("UPDATE segments SET hr_bpm = NULL WHERE participant_id = ?", [test_people[0]])
+    hr, sdnn, _ = probe_encoder(home, "ppg_teacher").results
+    assert (hr.test_participants, hr.test_segments) == (2, 8)
+    assert (sdnn.test_participants, sdnn.test_segments) == (3, 12)
+
+
+def test_probes_of_participants_read_what_the_warehouse_knows_of_them(home: Home) -> None:
+    teacher, _ = put_into_use(home)
+    people = dict(rows(home, "SELECT participant_id, age_years FROM participants"))
+    table = SegmentStore([home.segments(b) for b in BATCHES]).metadata
+    age = np.array([people[name] for name in table.column("participant_id").to_pylist()])
+    noise = np.random.default_rng(1).standard_normal((len(age), 3))
+    plant(home, "ppg_teacher", teacher, np.column_stack([age, noise]).astype(np.float32))
+    with staging(home) as connection:
+        connection.execute(
+            "INSERT INTO survey_targets BY NAME SELECT participant_id, batch_id, 'diabetes' AS target, "
+            "age_years > (SELECT median(age_years) FROM demographics JOIN split USING (participant_id) "
+            "WHERE split = 'test') AS value FROM demographics"
+        )
+    report = probe_encoder(home, "ppg_teacher")
+    found = {result.target: result for result in report.participants}
+    assert len(found) == 3 + 46
+    assert found["age"].mae is not None
+    assert found["age"].constant_mae is not None
+    assert found["age"].mae < 0.2 * found["age"].constant_mae
+    assert (found["age"].train_participants, found["age"].test_participants) == (13, 3)
+    assert (found["diabetes"].auc, found["diabetes"].test_yes, found["diabetes"].test_no) == (1, 1, 2)
+    assert found["bmi"].not_decidable == "0 training participants have a value"
+    assert found["asthma"].not_decidable == "0 training participants have a value"
+    stored = rows(
+        home,
+        "SELECT target, auc, mae, not_decidable FROM participant_probe_results WHERE model_id = "
+        f"'{teacher}' AND split_version = '{report.split_version}'",
+    )
+    assert {row[0]: row[1:] for row in stored} == {
+        name: (result.auc, result.mae, result.not_decidable) for name, result in found.items()
+    }
+    assert 1 < report.effective_rank < 4
+    text = write_report(home).read_text(encoding="utf-8")
+    yes = (found["diabetes"].train_yes, 13, found["diabetes"].test_yes, 3)
+    assert "| Diabetes | 1.00 (1.00 to 1.00) | {} of {} | {} of {} |".format(*yes) in text
+    assert f"| PPG teacher | Age | {found['age'].mae:.2f} |" in text
+    assert "| Asthma | 0 training participants have a value | PPG teacher |" in text
+
+
+def test_retrieval_runs_both_ways_in_both_spaces(home: Home) -> None:
+    teacher, student = put_into_use(home)
+    same = np.random.default_rng(1).standard_normal((64, 16)).astype(np.float32)
+    plant(home, "ppg_teacher", teacher, same)
+    plant(home, "accel_student", student, same)
+    report = retrieve_pairs(home)
+    assert {key[2] for key in report.results} == {"projected", "raw"}
+    for (_, _, space), result in report.results.items():
+        assert result.segments <= 12
+        if space == "raw":
+            assert (result.top1_percent, result.mean_rank) == (100, 1)
+        else:  # two untrained heads turn the same vector into unrelated ones
+            assert result.mean_rank > 2
+    assert rows(home, "SELECT count(*) FROM retrieval_results") == [(4,)]
+    assert retrieve_pairs(home) == report
+    assert rows(home, "SELECT count(*) FROM retrieval_results") == [(4,)]
+
+
+def test_a_student_of_another_teacher_is_not_compared(home: Home) -> None:
+    _, student = put_into_use(home)
+    other = checkpoint(home, "ppg_teacher", seed=5)
+    load_model(home, "ppg_teacher", other, BATCHES)
+    matrix = labels(home)
+    plant(home, "ppg_teacher", other, matrix)
+    plant(home, "accel_student", student, matrix)
+    with pytest.raises(ValueError, match=f"{student} was distilled from teacher"):
+        retrieve_pairs(home)
+
+
+def test_reports_say_what_to_do_first(home: Home) -> None:
+    with pytest.raises(LookupError, match="no embeddings of ppg_teacher"):
+        probe_encoder(home, "ppg_teacher")
+    with pytest.raises(FileNotFoundError, match="materialize"):
+        embed_batch(home, "ppg_teacher", "b1")
+
+
+def test_the_whole_report_is_the_same_bytes_twice(home: Home) -> None:
+    teacher, student = put_into_use(home)
+
+    def evaluate() -> dict[str, bytes]:
+        for batch_id in BATCHES:
+            embed_batch(home, "ppg_teacher", batch_id, device="cpu")
+            embed_batch(home, "accel_student", batch_id, device="cpu")
+        probe_encoder(home, "ppg_teacher")
+        probe_encoder(home, "accel_student")
+        retrieve_pairs(home)
+        assert map_embeddings(home).segments == 12
+        write_report(home)
+        return {path.name: path.read_bytes() for path in sorted(home.reports.iterdir())}
+
+    first = evaluate()
+    published = publish(home).content_version
+    assert evaluate() == first
+    assert publish(home).content_version == published
+    text = first["report.md"].decode()
+    figures = {name for name in first if name.endswith(".png")}
+    assert len(figures) == 7
+    assert all(f"({name})" in text for name in figures)
+    assert teacher in text
+    assert student in text
+    assert all(first[name].startswith(PNG) for name in figures)
+    with duckdb.connect(str(home.published), read_only=True) as connection:
+        lineage = connection.execute("SELECT kind, path FROM lineage_of('report:report')").fetchall()
+    assert {kind for kind, _ in lineage} == {
+        "report", "probe", "retrieval", "map", "embeddings", "model", "split", "tables", "segments", "quarantine",
+        "batch", "file",
+    }  # fmt: skip
+    assert ("file", "landing/b2/recordings/part-00000.parquet") in lineage
+    shown = summary(home.published)
+    assert "16 participants" in shown
+    assert "heart rate" in shown
