@@ -226,32 +226,15 @@ def _reproduce(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from accelkd.cohort.training_set import training_set
+    from accelkd.operations.train import train_all
     from accelkd.training.parallel import process_group, rank
-    from accelkd.training.presets import preset
-    from accelkd.training.runs import train_encoder
     from accelkd.training.trainer import pick_device
 
     home = Home.from_environment()
-    chosen = preset(arguments.preset or Settings.load(home).preset)
-    curated = training_set(home)
-    teacher: Path | None = None
     with process_group(pick_device(arguments.device)):
-        for name, config in (("ppg_teacher", chosen.teacher), ("accel_student", chosen.student)):
-            folder = train_encoder(
-                curated.store,
-                curated.rows,
-                config,
-                home.encoder(name),
-                name=name,
-                data_version=curated.data_version,
-                split_version=curated.split_version,
-                teacher=teacher,
-                device=arguments.device,
-            )
-            teacher = folder
+        for trained in train_all(home, preset=arguments.preset, device=arguments.device):
             if rank() == 0:
-                print(f"{name}: {folder}")
+                print(f"{trained.encoder}: {trained.folder}")
     return 0
 
 
@@ -265,17 +248,14 @@ def _configure(arguments: argparse.Namespace) -> int:
 
 
 def _promote(arguments: argparse.Namespace) -> int:
-    from accelkd.operations.promote import evaluate_candidate, fill_tables
-    from accelkd.warehouse.publish import publish
+    from accelkd.operations.promote import promote
 
-    home = Home.from_environment()
-    outcome = evaluate_candidate(home, force=arguments.force)
+    outcome = promote(Home.from_environment(), force=arguments.force)
     decision = outcome.decision
     print(f"{decision.action}: {', '.join(decision.models.values())}: {decision.reason}")
     for row in decision.criteria:
-        print(f"  {'passed' if row['passed'] else 'FAILED'}  {row['what']}: {row['measured']}, in use {row['in_use']}")
-    fill_tables(home)
-    publish(home)
+        verdict = "passed" if row["passed"] else "FAILED"
+        print(f"  {verdict}  {row['what']}: {row['measured']}, promoted {row['promoted']}")
     return 0 if outcome.models == decision.models else 1
 
 
@@ -283,7 +263,7 @@ def _rollback(arguments: argparse.Namespace) -> int:
     from accelkd.operations.promote import roll_back
 
     decision = roll_back(Home.from_environment(), arguments.reason)
-    print(f"in use again: {', '.join(f'{encoder} {model_id}' for encoder, model_id in decision.models.items())}")
+    print(f"promoted again: {', '.join(f'{encoder} {model_id}' for encoder, model_id in decision.models.items())}")
     return 0
 
 

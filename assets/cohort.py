@@ -4,13 +4,10 @@ from collections import Counter
 
 import dagster as dg
 
-from accelkd.cohort.participants import segmented_participants
-from accelkd.cohort.split import extend_split, read_split
-from accelkd.cohort.training_set import segmented_batches
+from accelkd.cohort.split import read_split
 from accelkd.home.layout import Home
-from accelkd.home.settings import Settings
+from accelkd.operations.split import split_participants
 from accelkd.warehouse.inspect import documented_columns
-from accelkd.warehouse.load import load_split
 from assets.metadata import figure, markdown_table, table, tags, warehouse_columns
 from assets.warehouse import segment_tables
 
@@ -42,16 +39,14 @@ from assets.warehouse import segment_tables
         ),
     },
 )
-def participant_split(home: dg.ResourceParam[Home], settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult[None]:
+def participant_split(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     """The split ledger: participants, never segments, 80/20, stratified by sex × age band × device.
 
     Extends the ledger by the participants that have segments and are not in it yet; nobody who is in it moves.
     """
     from accelkd.reports.figures import split_figure
 
-    people = segmented_participants(home, list(segmented_batches(home)))
-    summary = extend_split(home.split, people, seed=settings.split_seed, test_fraction=settings.test_fraction)
-    load_split(home)
+    summary = split_participants(home)
     ledger = read_split(home.split)
     strata = Counter((row["device_id"], row["sex"], row["age_band"], row["split"]) for row in ledger.to_pylist())
     return dg.MaterializeResult(

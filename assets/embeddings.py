@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from accelkd.home.isolated import run_in_subprocess
 from accelkd.home.layout import Home
-from accelkd.registry.history import EncoderName
+from accelkd.models.specs import ENCODERS, EncoderSpec
 from assets.encoders import promoted_encoders
 from assets.metadata import arrow_columns, table, tags
 from assets.partitions import arrival_batches
@@ -24,15 +24,14 @@ EMBEDDING = pa.schema(
 )
 
 
-def _embeddings(encoder: EncoderName, signal: str) -> dg.AssetsDefinition:
-    modality = "ppg" if encoder == "ppg_teacher" else "accel"
+def _embeddings(spec: EncoderSpec) -> dg.AssetsDefinition:
     lineage = {
         **{name: [f"segment_tables.segments.{name}"] for name in ("segment_id", "participant_id", "batch_id")},
-        "embedding": [f"segments.{modality}"],
+        "embedding": [f"segments.{spec.modality}"],
     }
 
     @dg.asset(
-        name=f"{encoder}_embeddings",
+        name=f"{spec.name}_embeddings",
         deps=[segment_tables, promoted_encoders],
         partitions_def=arrival_batches,
         group_name="embeddings",
@@ -41,19 +40,20 @@ def _embeddings(encoder: EncoderName, signal: str) -> dg.AssetsDefinition:
         tags=tags("participant-level", "each-batch"),
         pool="duckdb_writer",
         code_version="1",
-        metadata={"dagster/table_name": f"embeddings.{encoder}", **table(arrow_columns(EMBEDDING), lineage)},
+        metadata={"dagster/table_name": f"embeddings.{spec.name}", **table(arrow_columns(EMBEDDING), lineage)},
         description=(
-            f"Embeddings of one batch's {signal} segments by the {encoder} in use, in `embeddings.{encoder}`. "
-            "A new pair fills tables beside the current ones, and replaces both at once when it covers every segment."
+            f"Embeddings of one batch's segments by the promoted {spec.name}, in `embeddings.{spec.name}`. Newly "
+            "promoted encoders fill tables beside the current ones, and replace all at once when they cover every "
+            "segment."
         ),
     )
     def embeddings(context: dg.AssetExecutionContext, home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
         from accelkd.operations.embed import embed_batch
 
         if "torch" in sys.modules:
-            done = embed_batch(home, encoder, context.partition_key)
+            done = embed_batch(home, spec.name, context.partition_key)
         else:  # PyTorch would stay in the memory of this run, which is one of many, until its end
-            done = run_in_subprocess(embed_batch, home, encoder, context.partition_key)
+            done = run_in_subprocess(embed_batch, home, spec.name, context.partition_key)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(done.content_version),
             metadata={
@@ -61,12 +61,11 @@ def _embeddings(encoder: EncoderName, signal: str) -> dg.AssetsDefinition:
                 "dagster/uri": str(home.staging),
                 "model_id": done.model_id,
                 "width": done.width,
-                "table": done.where,
+                "status": done.status,
             },
         )
 
     return embeddings
 
 
-ppg_teacher_embeddings = _embeddings("ppg_teacher", "PPG")
-accel_student_embeddings = _embeddings("accel_student", "accelerometer")
+embeddings_assets = [_embeddings(spec) for spec in ENCODERS]

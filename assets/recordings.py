@@ -1,17 +1,16 @@
 """Raw recordings: an arrival batch is checked against every rule before anything reads it."""
 
 from collections import Counter
-from collections.abc import Sequence
 
 import dagster as dg
 
 from accelkd.home.files import sha256_file
 from accelkd.home.layout import Home
-from accelkd.recordings.arrivals import Arrival, accept, pending_arrivals, refuse
+from accelkd.recordings.arrivals import accept, refuse
 from accelkd.recordings.batches import MANIFEST, read_manifest
 from accelkd.recordings.schema import RECORDING
 from accelkd.recordings.validate import validate_batch
-from assets.metadata import arrow_columns, counts_table, markdown_table, table, tags
+from assets.metadata import arrow_columns, counts_table, table, tags
 from assets.partitions import arrival_batches
 
 MAX_REASONS = 20  # that are kept of a refused batch
@@ -55,28 +54,5 @@ def raw_recordings(context: dg.AssetExecutionContext, home: dg.ResourceParam[Hom
             "recordings_breaking_a_rule": len(bad),
             "rules_broken": counts_table(Counter(violation.rule for violation in violations), "rule"),
             "files_rejected_at_ingest": manifest.rows("rejected"),
-        },
-    )
-
-
-@dg.asset_check(asset=raw_recordings)
-def landing_zone(context: dg.AssetCheckExecutionContext, home: dg.ResourceParam[Home]) -> dg.AssetCheckResult:
-    """Nothing in the landing zone waits for a person: no stalled, damaged or unknown batch. The sensor looks too."""
-    known = set(context.instance.get_dynamic_partitions(str(arrival_batches.name)))
-    return landing_result(pending_arrivals(home, known))
-
-
-def landing_result(arrivals: Sequence[Arrival]) -> dg.AssetCheckResult:
-    """The check from a look at the landing zone: fails with every batch that cannot be used, and why."""
-    problems = [one for one in arrivals if one.problem]
-    return dg.AssetCheckResult(
-        passed=not problems,
-        check_name="landing_zone",
-        asset_key=raw_recordings.key,
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata={
-            "not_usable": len(problems),
-            "why": markdown_table([{"batch": one.batch_id, "reason": one.problem} for one in problems]),
-            "still_arriving": len([one for one in arrivals if not one.arrived and not one.problem]),
         },
     )

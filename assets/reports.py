@@ -6,10 +6,9 @@ import dagster as dg
 
 from accelkd.home.files import sha256_file, sha256_json
 from accelkd.home.layout import Home
-from accelkd.registry.history import EncoderName
+from accelkd.models.specs import ENCODERS
 from accelkd.warehouse.inspect import documented_columns
 from assets.cohort import participant_split
-from assets.embeddings import accel_student_embeddings, ppg_teacher_embeddings
 from assets.metadata import figure, markdown_table, table, tags, warehouse_columns
 
 _SPLIT = ["participant_split.participant_id", "participant_split.split"]
@@ -21,12 +20,12 @@ _TRAITS = [
 _ERRORS = ("mae", "rmse", "pearson_r", "constant_mae", "constant_rmse", "ridge_alpha")
 _PEOPLE = ("train_participants", "test_participants")
 _ANSWERS = ("train_yes", "train_no", "test_yes", "test_no")
-_MODELS = ["ppg_teacher_embeddings.model_id", "accel_student_embeddings.model_id"]
-_EMBEDDINGS = ["ppg_teacher_embeddings.embedding", "accel_student_embeddings.embedding"]
+_MODELS = [f"{spec.name}_embeddings.model_id" for spec in ENCODERS]
+_EMBEDDINGS = [f"{spec.name}_embeddings.embedding" for spec in ENCODERS]
 _RANKS = ("top1_percent", "mean_rank", "top1_percent_sd", "mean_rank_sd")
 
 
-def _probes(encoder: EncoderName, embeddings: dg.AssetsDefinition) -> dg.AssetsDefinition:
+def _probes(encoder: str) -> dg.AssetsDefinition:
     model, embedding = [f"{encoder}_embeddings.model_id"], f"{encoder}_embeddings.embedding"
     segments = {
         "model_id": model,
@@ -46,7 +45,7 @@ def _probes(encoder: EncoderName, embeddings: dg.AssetsDefinition) -> dg.AssetsD
 
     @dg.asset(
         name=f"{encoder}_probes",
-        deps=[embeddings, participant_split],
+        deps=[f"{encoder}_embeddings", participant_split],
         kinds={"scikitlearn", "duckdb"},
         description=(
             f"Ridge probes on the embeddings of {encoder}, fitted on training, measured on test participants: heart "
@@ -87,12 +86,11 @@ def _probes(encoder: EncoderName, embeddings: dg.AssetsDefinition) -> dg.AssetsD
     return probes
 
 
-ppg_teacher_probes = _probes("ppg_teacher", ppg_teacher_embeddings)
-accel_student_probes = _probes("accel_student", accel_student_embeddings)
+probe_assets = [_probes(spec.name) for spec in ENCODERS]
 
 
 @dg.asset(
-    deps=[ppg_teacher_embeddings, accel_student_embeddings, participant_split],
+    deps=[*(f"{spec.name}_embeddings" for spec in ENCODERS), participant_split],
     kinds={"numpy", "duckdb"},
     group_name="reports",
     owners=["team:research"],
@@ -126,13 +124,10 @@ def retrieval(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
         for (query, key, space), result in report.results.items()
     ]
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(
-            sha256_json([report.teacher_model_id, report.student_model_id, report.split_version, rows])
-        ),
+        data_version=dg.DataVersion(sha256_json([*report.models.values(), report.split_version, rows])),
         metadata={
             "dagster/row_count": len(rows),
-            "teacher_model_id": report.teacher_model_id,
-            "student_model_id": report.student_model_id,
+            **{f"{encoder}_model_id": model_id for encoder, model_id in report.models.items()},
             "results": markdown_table(rows),
             "figure_file": dg.MetadataValue.path(report.figure),
             "ranks": figure(report.figure.read_bytes(), "rank of the true pair"),
@@ -146,7 +141,7 @@ def retrieval(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
 
 
 @dg.asset(
-    deps=[ppg_teacher_embeddings, accel_student_embeddings, participant_split],
+    deps=[*(f"{spec.name}_embeddings" for spec in ENCODERS), participant_split],
     kinds={"scikitlearn"},
     group_name="reports",
     owners=["team:research"],
@@ -155,7 +150,7 @@ def retrieval(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     code_version="1",
 )
 def embedding_map(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
-    """t-SNE maps of the same held-out segments by teacher and student, coloured by participant (paper, figure 3)."""
+    """t-SNE maps of the same held-out segments by every encoder, coloured by participant (paper, figure 3)."""
     from accelkd.reports.report import map_embeddings
 
     report = map_embeddings(home)
@@ -165,13 +160,13 @@ def embedding_map(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
             "participants": report.participants,
             "segments": report.segments,
             "figure_file": dg.MetadataValue.path(report.figure),
-            "map": figure(report.figure.read_bytes(), "t-SNE of teacher and student embeddings"),
+            "map": figure(report.figure.read_bytes(), "t-SNE of the embeddings"),
         },
     )
 
 
 @dg.asset(
-    deps=[ppg_teacher_probes, accel_student_probes, retrieval, embedding_map],
+    deps=[*(f"{spec.name}_probes" for spec in ENCODERS), retrieval, embedding_map],
     kinds={"markdown"},
     group_name="reports",
     owners=["team:research"],

@@ -1,10 +1,13 @@
 """The warehouse: tables of each batch, and the published copy that analysts open."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import dagster as dg
 
 from accelkd.home.layout import Home
+from accelkd.models.specs import ENCODERS
+from accelkd.operations.repair import repairing
 from accelkd.segments.schema import METADATA
 from accelkd.warehouse.inspect import Column, columns, documented_columns
 from accelkd.warehouse.load import load_batch, segments_artifact
@@ -42,7 +45,7 @@ def segment_tables(context: dg.AssetExecutionContext, home: dg.ResourceParam[Hom
 
     Who the participants are comes from the batch's own `participants.parquet`, everything else from its recordings.
     """
-    loaded = load_batch(home, context.partition_key)
+    loaded = repairing(home, partial(load_batch, home, context.partition_key))
     if loaded.replaced:
         context.instance.delete_dynamic_partition(str(arrival_batches.name), loaded.replaced)
     return dg.MaterializeResult(
@@ -62,10 +65,9 @@ def _published_from(published: Sequence[Column]) -> dict[str, list[str]]:
     assets = {
         **{name: [f"segment_tables.{name}."] for name in BATCH_TABLES},
         "split": ["participant_split."],
-        "embeddings.ppg_teacher": ["ppg_teacher_embeddings."],
-        "embeddings.accel_student": ["accel_student_embeddings."],
+        **{f"embeddings.{spec.name}": [f"{spec.name}_embeddings."] for spec in ENCODERS},
         **{
-            name: [f"{encoder}_probes.{name}." for encoder in ("ppg_teacher", "accel_student")]
+            name: [f"{spec.name}_probes.{name}." for spec in ENCODERS]
             for name in ("probe_results", "participant_probe_results")
         },
         "retrieval_results": ["retrieval."],

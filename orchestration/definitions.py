@@ -40,7 +40,7 @@ def build_defs(home: Home) -> dg.Definitions:
     stages = [asset for asset in dg.load_assets_from_modules(STAGES) if isinstance(asset, dg.AssetsDefinition)]
     return dg.Definitions(
         assets=dg.map_asset_specs(versioned, stages),
-        asset_checks=dg.load_asset_checks_from_modules([checks, recordings]),
+        asset_checks=dg.load_asset_checks_from_modules([checks]),
         jobs=jobs,
         sensors=[*sensors, follow_changes],
         schedules=schedules,

@@ -20,10 +20,11 @@ from dagster._core.loader import LoadingContextForTest
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from accelkd.home.layout import Home
-from accelkd.registry.history import STUDENT, TEACHER, can_replace_damaged_pair, candidate_is_damaged
+from accelkd.models.specs import ENCODERS
+from accelkd.registry.history import can_replace_damaged, candidate_is_damaged
 
 Step = tuple[dg.AssetKey, str | None]  # an asset, and its partition if it has partitions
-TRAINING = frozenset({TEACHER, STUDENT})  # has a schedule of its own
+TRAINING = frozenset(spec.name for spec in ENCODERS)  # has a schedule of its own
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,12 @@ class Freshness:
         stale = status is StaleStatus.STALE or (partition is None and self._read_something_else(key))
         name = key.to_user_string()
         if name in TRAINING:
-            damaged = {encoder for encoder in (TEACHER, STUDENT) if candidate_is_damaged(self.home, encoder)}
+            damaged = {encoder for encoder in TRAINING if candidate_is_damaged(self.home, encoder)}
             if name in damaged:
                 return True
             if not retrain:  # unless the other one will come back as another model
                 return stale and bool(damaged)
-        if name == "promoted_encoders" and can_replace_damaged_pair(self.home):
+        if name == "promoted_encoders" and can_replace_damaged(self.home):
             return True
         return stale or self._failed(key, partition)
 

@@ -22,7 +22,7 @@ def unreported_promotion(home: Home, instance: dg.DagsterInstance) -> dg.AssetMa
         promoted_encoders.key,
         tags={DATA_VERSION_TAG: promoted_version(models)},
         metadata={
-            **{f"{encoder}_in_use": model_id for encoder, model_id in models.items()},
+            **{f"{encoder}_promoted": model_id for encoder, model_id in models.items()},
             "decision": last.action,
             "reason": last.reason,
             "decided_at": last.at,

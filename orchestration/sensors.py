@@ -9,11 +9,13 @@ import dagster as dg
 from accelkd.cohort.split import read_split
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
+from accelkd.operations.checks import landing_zone
 from accelkd.recordings.arrivals import Arrival, pending_arrivals, refused, superseded
 from accelkd.registry.history import participants_when_trained, promoted_models
-from assets.embeddings import accel_student_embeddings, ppg_teacher_embeddings
+from assets.checks import check_result
+from assets.embeddings import embeddings_assets
 from assets.partitions import arrival_batches
-from assets.recordings import landing_result, raw_recordings
+from assets.recordings import raw_recordings
 from assets.segments import segments
 from assets.warehouse import segment_tables
 from orchestration.jobs import per_batch, retrain
@@ -42,7 +44,7 @@ def arrivals(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) 
     known = set(context.instance.get_dynamic_partitions(str(arrival_batches.name)))
     found = pending_arrivals(home, known)
     arrived = [one for one in found if one.arrived and not one.problem]
-    told = landing_result(found)
+    verdict = check_result(landing_zone(found))
     why = hashlib.sha256(str([(one.batch_id, one.problem) for one in found if one.problem]).encode()).hexdigest()
     settled = time.time_ns() - changed_ns > _SETTLED_NS
     cursor = {
@@ -64,7 +66,7 @@ def arrivals(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) 
             *([arrival_batches.build_add_request(new)] if new else []),
             *([arrival_batches.build_delete_request(replaced)] if replaced else []),
         ],
-        asset_events=[_evaluation(told)] if why != before.get("told") else [],
+        asset_events=[_evaluation(verdict)] if why != before.get("told") else [],
         cursor=json.dumps(cursor),
     )
 
@@ -72,7 +74,7 @@ def arrivals(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) 
 def _request(arrival: Arrival, *, encode: bool) -> dg.RunRequest:
     """The run of one batch; before the first encoders are in use, without embeddings."""
     assets = [raw_recordings, segments, segment_tables]
-    assets += [ppg_teacher_embeddings, accel_student_embeddings] if encode else []
+    assets += embeddings_assets if encode else []
     return dg.RunRequest(
         run_key=f"{arrival.batch_id}:{arrival.fingerprint}",
         partition_key=arrival.batch_id,
@@ -91,7 +93,7 @@ def _nothing_arrived(found: list[Arrival]) -> str:
 def _evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
     return dg.AssetCheckEvaluation(
         asset_key=raw_recordings.key,
-        check_name=str(result.check_name),
+        check_name="landing_zone",
         passed=result.passed,
         severity=result.severity,
         metadata=result.metadata,

@@ -18,7 +18,7 @@ from accelkd.cohort.split import participants_on, read_split, split_version
 from accelkd.home.files import sha256_json
 from accelkd.home.layout import Home
 from accelkd.segments.schema import SAMPLES
-from accelkd.segments.segment import verified_segments
+from accelkd.segments.segment import verify_segments
 from accelkd.segments.store import SegmentStore
 
 
@@ -34,19 +34,24 @@ class TrainingSet:
     split_version: str
 
 
-def segmented_batches(home: Home) -> dict[str, int]:
-    """Batches that were cut into segments, and at least one, with their number of PPG channels.
-
-    The batch of a store that is missing or cannot be opened is re-segmented.
-    """
+def processed_batches(home: Home) -> list[str]:
+    """Batches that were segmented, also those from which nothing became a segment."""
     stores, quarantines = (home.root / "segments").glob("[!.]*.arrow"), (home.root / "quarantine").glob("[!.]*.parquet")
+    return sorted({path.stem for path in [*stores, *quarantines]})
+
+
+def segmented_batches(home: Home) -> dict[str, int]:
+    """Batches with at least one segment, with their number of PPG channels.
+
+    Raises DamagedFileError for a store that is missing or cannot be opened.
+    """
     channels = {}
-    for batch_id in sorted({path.stem for path in [*stores, *quarantines]}):
+    for batch_id in processed_batches(home):
         try:
             schema, empty = _opened(home.segments(batch_id))
         except (OSError, pa.ArrowException):
-            verified_segments(home, batch_id)
-            schema, empty = _opened(home.segments(batch_id))
+            verify_segments(home, batch_id)
+            raise
         if not empty:
             channels[batch_id] = schema.field("ppg").type.list_size // SAMPLES
     return channels
@@ -62,7 +67,8 @@ def _opened(store: Path) -> tuple[pa.Schema, bool]:
 def training_set(home: Home) -> TrainingSet:
     """All segments of training participants, over the batches with the most common number of PPG channels.
 
-    Every store is read once to check its hash. Raises FileNotFoundError when there is no split or no segment yet.
+    Every store is read once to check its hash. Raises FileNotFoundError when there is no split or no segment yet,
+    DamagedFileError for a store that is not what was written.
     """
     channels = segmented_batches(home)
     if not channels:
@@ -75,7 +81,7 @@ def training_set(home: Home) -> TrainingSet:
     chosen, _ = max(per_count.items(), key=lambda item: (item[1], item[0]))
     batch_ids = tuple(batch_id for batch_id, count in channels.items() if count == chosen)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing lets go of the interpreter
-        hashes = list(pool.map(partial(verified_segments, home), batch_ids))
+        hashes = list(pool.map(partial(verify_segments, home), batch_ids))
     store = SegmentStore([home.segments(batch_id) for batch_id in batch_ids])
     in_training = pc.is_in(
         store.metadata.column("participant_id"), value_set=pa.array(sorted(participants_on(home.split, "train")))

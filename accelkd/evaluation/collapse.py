@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from accelkd.evaluation.blas import one_blas_thread
 
+MIN_RANK = 1.5  # of embeddings that still distinguish segments
 _CHUNK = 16_384  # rows that are in float64 at a time
 _SAME = 1e-6  # spread relative to the values' size below which float32 embeddings are all the same
 

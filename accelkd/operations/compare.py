@@ -1,4 +1,4 @@
-"""Is a trained pair of encoders fit for use: measured on the held-out participants, beside the pair in use."""
+"""Whether trained encoders are fit for use: measured on the held-out participants, beside the promoted ones."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ import pyarrow.compute as pc
 import torch
 
 from accelkd.cohort.split import participants_on
-from accelkd.cohort.training_set import segmented_batches
-from accelkd.evaluation.collapse import effective_rank
+from accelkd.evaluation.collapse import MIN_RANK, effective_rank
 from accelkd.evaluation.extract import embed
 from accelkd.evaluation.probes import TARGETS, LabelledEmbeddings, probe_segments
 from accelkd.evaluation.retrieval import RetrievalResult, retrieve
 from accelkd.home.layout import Home
-from accelkd.registry.history import STUDENT, TEACHER, EncoderName, Models
+from accelkd.models.specs import ENCODERS, students
+from accelkd.operations.repair import readable_batches
+from accelkd.registry.history import Models
 from accelkd.segments.store import SegmentStore
 from accelkd.training.checkpoint import load_encoder, load_heads
 
 Check = Literal["finite", "not_collapsed", "probes", "retrieval"]
-CHECKS: tuple[Check, ...] = ("finite", "not_collapsed", "probes", "retrieval")
 
-TOLERANCE = 0.05  # how much worse than the pair in use a candidate may measure: what another seed does to it
-MIN_RANK = 1.5  # effective rank of embeddings that still tell segments apart
-KEPT_RANK = 0.5  # share of the effective rank of the pair in use
+TOLERANCE = 0.05  # how much worse than the promoted encoders a candidate may measure: what another seed does to it
+KEPT_RANK = 0.5  # share of the effective rank of the promoted encoder
 MAX_SEGMENTS = 20_000  # of each side that are embedded: bounds time and memory
 _POOLS = 20
 
@@ -39,7 +38,7 @@ class Criterion:
     check: Check
     what: str
     measured: float
-    in_use: float | None  # the same of the pair in use; None where there is none
+    promoted: float | None  # the same of the promoted encoders; None where there are none
     at_least: float | None = None
     at_most: float | None = None
 
@@ -52,62 +51,64 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured on one pair."""
+    """What was measured on the encoders."""
 
-    not_finite: Mapping[EncoderName, int]  # embeddings with a NaN or an infinity
-    ranks: Mapping[EncoderName, float]
-    errors: Mapping[tuple[EncoderName, str], float]  # mean absolute error by encoder and target
-    retrieval: RetrievalResult | None  # of PPG from acceleration, projected
+    not_finite: Mapping[str, int]  # embeddings with a NaN or an infinity, by encoder
+    ranks: Mapping[str, float]  # effective rank, by encoder
+    errors: Mapping[tuple[str, str], float]  # mean absolute error, by encoder and target
+    retrieval: Mapping[str, RetrievalResult]  # of the teacher's embedding from the student's, projected; by student
 
 
-def compare(home: Home, candidate: Models, in_use: Models) -> list[Criterion]:
-    """Measure a candidate pair, and the pair in use if there is one, on the same segments of the same participants.
+def compare(home: Home, candidate: Models, promoted: Models) -> list[Criterion]:
+    """Measure candidates, and the promoted encoders if there are any, on the same segments of the same participants.
 
-    A first pair has to be finite and must not have collapsed; a later one, besides, must not be worse than the pair in
-    use by more than TOLERANCE in any probe or in retrieval. Raises FileNotFoundError without a split or segments,
-    ValueError where no segment suits the teacher.
+    The first ones have to be finite and must not have collapsed; later ones, besides, must not be worse than the
+    promoted ones by more than TOLERANCE in any probe or in retrieval. Raises FileNotFoundError without a split or
+    segments, ValueError where no segment suits the encoders.
     """
     new = measure(home, candidate)
-    old = measure(home, in_use) if in_use else None
+    old = measure(home, promoted) if promoted else Measured({}, {}, {}, {})
     criteria = []
-    for encoder in (TEACHER, STUDENT):
-        bad = new.not_finite[encoder]
+    for encoder, bad in new.not_finite.items():
         criteria.append(Criterion("finite", f"{encoder}: embeddings with NaN or infinity", bad, None, at_most=0))
-        rank, least = old.ranks[encoder] if old else None, MIN_RANK
-        if rank is not None:
-            least = max(MIN_RANK, KEPT_RANK * rank)
-        told = f"{encoder}: effective rank"
-        criteria.append(Criterion("not_collapsed", told, new.ranks[encoder], rank, at_least=least))
+        rank = old.ranks.get(encoder)
+        at_least = MIN_RANK if rank is None else max(MIN_RANK, KEPT_RANK * rank)
+        what = f"{encoder}: effective rank"
+        criteria.append(Criterion("not_collapsed", what, new.ranks[encoder], rank, at_least=at_least))
     for (encoder, target), error in new.errors.items():
-        was = old.errors.get((encoder, target)) if old else None
-        most = None if was is None else (1 + TOLERANCE) * was
-        criteria.append(
-            Criterion("probes", f"{encoder}: error of {target} ({TARGETS[target]})", error, was, None, most)
-        )
-    if new.retrieval:
-        was = old.retrieval.mean_rank if old and old.retrieval else None
-        most = None if was is None else max(1.0, (1 + TOLERANCE) * was)
-        told = f"mean rank of the own PPG among {new.retrieval.segments:.0f}"
-        criteria.append(Criterion("retrieval", told, new.retrieval.mean_rank, was, None, most))
+        before = old.errors.get((encoder, target))
+        at_most = None if before is None else (1 + TOLERANCE) * before
+        what = f"{encoder}: error of {target} ({TARGETS[target]})"
+        criteria.append(Criterion("probes", what, error, before, at_most=at_most))
+    for student, result in new.retrieval.items():
+        earlier = old.retrieval.get(student)
+        before = None if earlier is None else earlier.mean_rank
+        at_most = None if before is None else max(1.0, (1 + TOLERANCE) * before)
+        what = f"{student}: mean rank of the own pair among {result.segments:.0f}"
+        criteria.append(Criterion("retrieval", what, result.mean_rank, before, at_most=at_most))
     return criteria
 
 
 def measure(home: Home, models: Models) -> Measured:
-    """Embed held-out and training segments with a pair; probe, retrieve and count directions."""
-    encoders = {encoder: load_encoder(home.checkpoint(encoder, models[encoder])) for encoder in (TEACHER, STUDENT)}
-    channels = encoders[TEACHER][1].channels
-    suiting = [batch_id for batch_id, count in segmented_batches(home).items() if count == channels]
+    """Embed held-out and training segments; probe, count directions, retrieve by each student with its teacher."""
+    encoders = {
+        spec.name: load_encoder(home.checkpoint(spec.name, models[spec.name]))
+        for spec in ENCODERS
+        if spec.name in models
+    }
+    channels = {info.channels for _, info in encoders.values() if info.modality == "ppg"}
+    suiting = [batch_id for batch_id, count in readable_batches(home).items() if channels <= {count}]
     if not suiting:
-        raise ValueError(f"no batch has the {channels} PPG channels that teacher {models[TEACHER]} takes")
+        raise ValueError(f"no batch has the {sorted(channels)} PPG channels that {', '.join(models.values())} take")
     store = SegmentStore([home.segments(batch_id) for batch_id in suiting])
     train, test = (_rows(home, store, side) for side in ("train", "test"))
     if not len(train) or not len(test):
         raise ValueError("a comparison needs segments of training and of test participants")
-    people = np.asarray(store.metadata.column("participant_id").to_pylist())
-    not_finite: dict[EncoderName, int] = {}
-    ranks: dict[EncoderName, float] = {}
-    errors: dict[tuple[EncoderName, str], float] = {}
-    embedded: dict[EncoderName, npt.NDArray[np.float32]] = {}
+    participants = np.asarray(store.metadata.column("participant_id").to_pylist())
+    not_finite: dict[str, int] = {}
+    ranks: dict[str, float] = {}
+    errors: dict[tuple[str, str], float] = {}
+    embedded: dict[str, npt.NDArray[np.float32]] = {}
     for name, (encoder, info) in encoders.items():
         fitted, held_out = (embed(encoder, store, info.modality, rows=rows) for rows in (train, test))
         bad = int((~np.isfinite(held_out).all(axis=1)).sum() + (~np.isfinite(fitted).all(axis=1)).sum())
@@ -116,13 +117,15 @@ def measure(home: Home, models: Models) -> Measured:
         embedded[name] = held_out
         if not bad:
             errors |= {(name, target): error for target, error in _errors(store, train, test, fitted, held_out).items()}
-    retrieval = None
-    if not any(not_finite.values()):
-        ppg_head, accel_head = load_heads(home.checkpoint(STUDENT, models[STUDENT]))
+    retrieval = {}
+    for student, teacher in students():
+        if any(not_finite.get(name, 1) for name in (student.name, teacher)):
+            continue
+        teacher_head, student_head = load_heads(home.checkpoint(student.name, models[student.name]))
         with torch.inference_mode():
-            ppg = ppg_head(torch.from_numpy(embedded[TEACHER])).numpy()
-            accel = accel_head(torch.from_numpy(embedded[STUDENT])).numpy()
-        retrieval = retrieve(accel, ppg, people[test].tolist(), pools=_POOLS)
+            keys = teacher_head(torch.from_numpy(embedded[teacher])).numpy()
+            queries = student_head(torch.from_numpy(embedded[student.name])).numpy()
+        retrieval[student.name] = retrieve(queries, keys, participants[test].tolist(), pools=_POOLS)
     return Measured(not_finite, ranks, errors, retrieval)
 
 
@@ -134,15 +137,15 @@ def _errors(
     held_out: npt.NDArray[np.float32],
 ) -> dict[str, float]:
     """Mean absolute error of each target that has labels on both sides, of two training participants at least."""
-    people = np.asarray(store.metadata.column("participant_id").to_pylist())
+    participants = np.asarray(store.metadata.column("participant_id").to_pylist())
     labels = {target: store.metadata.column(target).to_numpy() for target in TARGETS}
     usable = [
         target
         for target, y in labels.items()
-        if len(np.unique(people[train[np.isfinite(y[train])]])) > 1 and np.isfinite(y[test]).any()
+        if len(np.unique(participants[train[np.isfinite(y[train])]])) > 1 and np.isfinite(y[test]).any()
     ]
     sides = [
-        LabelledEmbeddings(matrix, people[rows], {target: labels[target][rows] for target in usable})
+        LabelledEmbeddings(matrix, participants[rows], {target: labels[target][rows] for target in usable})
         for matrix, rows in ((fitted, train), (held_out, test))
     ]
     return {target: probe.result.mae for (target, _), probe in probe_segments(*sides).items()} if usable else {}
@@ -151,7 +154,8 @@ def _errors(
 def _rows(home: Home, store: SegmentStore, side: Literal["train", "test"]) -> npt.NDArray[np.intp]:
     """Segments of the participants of one side, evenly thinned to MAX_SEGMENTS."""
     members = participants_on(home.split, side)
-    on_side = np.array([who in members for who in pc.unique(store.metadata.column("participant_id")).to_pylist()])
-    code = store.metadata.column("participant_id").combine_chunks().dictionary_encode().indices.to_numpy()
+    column = store.metadata.column("participant_id")
+    on_side = np.array([participant in members for participant in pc.unique(column).to_pylist()])
+    code = column.combine_chunks().dictionary_encode().indices.to_numpy()
     rows = np.flatnonzero(on_side[code]) if len(code) else np.empty(0, np.intp)
     return rows[np.linspace(0, len(rows) - 1, MAX_SEGMENTS).astype(np.intp)] if len(rows) > MAX_SEGMENTS else rows

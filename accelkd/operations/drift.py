@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from accelkd.cohort.split import participants_on
-from accelkd.cohort.training_set import segmented_batches
 from accelkd.evaluation.drift import Drift, Floats, Sample, mean_shift, stability
 from accelkd.home.layout import Home
-from accelkd.registry.history import EncoderName
+from accelkd.models.specs import ENCODERS
+from accelkd.operations.repair import readable_batches
 from accelkd.warehouse.inspect import batch_embeddings, trained_on
 
 LABELS = ("hr_bpm", "sdnn_ms", "rmssd_ms")
@@ -27,7 +27,7 @@ def segment_drift(home: Home, batch_id: str) -> list[Drift]:
 
     A quantity that nobody has on one side, and the levels of devices that the cohort does not have, are left out.
     """
-    compared = _cohort_batches(home, "ppg_teacher", batch_id)
+    compared = _cohort_batches(home, ENCODERS[0].name, batch_id)
     if not compared:
         return []
     batch, cohort = _facts(home, [batch_id]), _training_only(home, _facts(home, compared))
@@ -41,7 +41,7 @@ def segment_drift(home: Home, batch_id: str) -> list[Drift]:
     return found
 
 
-def embedding_drift(home: Home, encoder: EncoderName, batch_id: str) -> Drift | None:
+def embedding_drift(home: Home, encoder: str, batch_id: str) -> Drift | None:
     """Shift of the mean embedding of one batch by the encoder in use; None if there is nothing to compare with."""
     compared = _cohort_batches(home, encoder, batch_id)
     if not compared:
@@ -53,9 +53,9 @@ def embedding_drift(home: Home, encoder: EncoderName, batch_id: str) -> Drift | 
     return mean_shift("embedding", *(Sample(_matrix(rows), _people(rows)) for rows in (here, there)))
 
 
-def _cohort_batches(home: Home, encoder: EncoderName, batch_id: str) -> list[str]:
+def _cohort_batches(home: Home, encoder: str, batch_id: str) -> list[str]:
     """Batches to compare with: those that the encoder in use learned from, or all while there is none."""
-    there = segmented_batches(home)
+    there = readable_batches(home)
     others = [name for name in trained_on(home, encoder) or there if name != batch_id and name in there]
     chosen = np.unique(np.linspace(0, len(others) - 1, min(len(others), COHORT_BATCHES)).round().astype(int))
     return [others[i] for i in chosen]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 
 from accelkd.home.layout import Home
-from accelkd.registry.history import EncoderName, active_checkpoint, promoted_models
-from accelkd.segments.segment import verified_segments
+from accelkd.operations.repair import repairing
+from accelkd.registry.history import promoted_checkpoint, promoted_models
+from accelkd.segments.segment import verify_segments
 from accelkd.segments.store import SegmentStore
 from accelkd.warehouse.embeddings import load_embeddings
 
@@ -19,21 +21,22 @@ class EmbeddedBatch:
     model_id: str
     rows: int
     width: int
-    where: str  # LoadedEmbeddings.where, or why nothing was embedded
+    status: str  # of the rows in the warehouse, or why nothing was embedded
     content_version: str  # hash of model, segments and embeddings
 
 
-def embed_batch(home: Home, encoder: EncoderName, batch_id: str, device: str = "auto") -> EmbeddedBatch:
-    """Embed the segments of one batch with the encoder in use and load them into the warehouse.
+def embed_batch(home: Home, encoder: str, batch_id: str, device: str = "auto") -> EmbeddedBatch:
+    """Embed the segments of one batch with the promoted encoder and load them into the warehouse.
 
-    A PPG encoder passes over a batch whose devices have another number of PPG channels. Raises FileNotFoundError if
-    the encoder has no checkpoint in use, LookupError if its model or the batch was not loaded into the warehouse.
+    A PPG encoder passes over a batch whose devices have another number of PPG channels. Damaged segments are repaired
+    first. Raises FileNotFoundError if no such encoder is promoted, LookupError if its model or the batch was not loaded
+    into the warehouse.
     """
     from accelkd.evaluation.extract import embed  # imports torch: what an embedding was, is known without
     from accelkd.training.checkpoint import load_encoder
 
-    module, info = load_encoder(active_checkpoint(home, encoder))
-    verified_segments(home, batch_id)
+    module, info = load_encoder(promoted_checkpoint(home, encoder))
+    repairing(home, partial(verify_segments, home, batch_id))
     store = SegmentStore([home.segments(batch_id)])
     if not len(store):
         return EmbeddedBatch(info.model_id, 0, info.width, "the batch has no segments", info.model_id)

@@ -8,7 +8,6 @@ import numpy as np
 
 from accelkd.evaluation.collapse import effective_rank
 from accelkd.home.layout import Home
-from accelkd.registry.history import EncoderName
 from accelkd.warehouse.inspect import batch_embeddings
 
 
@@ -24,7 +23,7 @@ class EmbeddingHealth:
     norm_largest: float | None = None
 
 
-def embedding_health(home: Home, encoder: EncoderName, batch_id: str) -> EmbeddingHealth:
+def embedding_health(home: Home, encoder: str, batch_id: str) -> EmbeddingHealth:
     """Measure the embeddings of one batch. Raises FileNotFoundError if the encoder has no checkpoint in use."""
     rows = batch_embeddings(home, encoder, [batch_id])
     if not rows.num_rows:

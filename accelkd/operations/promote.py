@@ -1,89 +1,110 @@
-"""Promotion: trained encoders are put into use only if they measure up to those in use, and can be taken back."""
+"""Promotion: trained encoders are promoted only if they measure up to the promoted ones, and can be rolled back."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from accelkd.home.layout import Home
+from accelkd.models.specs import students
+from accelkd.operations.repair import repairing
+from accelkd.operations.train import load_candidate
 from accelkd.registry.history import (
-    STUDENT,
-    TEACHER,
     Decision,
     Models,
-    active_pair_is_damaged,
-    candidate_checkpoint,
+    candidate_models,
     decide,
     history,
     previous_models,
+    promoted_are_damaged,
     promoted_models,
 )
 from accelkd.warehouse.embeddings import not_embedded, swap_in
+from accelkd.warehouse.inspect import is_loaded
 from accelkd.warehouse.load import load_decisions
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.staging import staging
 
+# What candidates are measured by (accelkd.operations.compare)
+CRITERIA = {
+    "finite": "No embedding of the candidates holds NaN or infinity.",
+    "not_collapsed": "The candidates' embeddings use enough directions (effective rank).",
+    "probes": "Heart-rate, SDNN and RMSSD errors on held-out participants are no worse than those of the promoted.",
+    "retrieval": "Each student finds its teacher's embedding of its own minute no worse than the promoted one.",
+}
+
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a candidate."""
+class PromotionOutcome:
+    """What became of the candidates."""
 
-    models: Models  # in use now
-    decision: Decision  # about the candidate: just made, or the one that was made about it before
+    models: Models  # promoted now
+    decision: Decision  # about the candidates: just made, or the one that was made about them before
 
 
-def evaluate_candidate(home: Home, *, force: str | None = None) -> Outcome:
-    """Compare the pair that was trained last with the one in use, and put it into use if every criterion passes.
+def promote(home: Home, *, force: str | None = None) -> PromotionOutcome:
+    """Evaluate the encoders trained last; then fill the tables of what is promoted, and publish.
 
-    What was decided about a pair stays decided, so that going back is not undone by the next run; `force`, a reason,
-    overrides that and every criterion. With a pair in use that is damaged nothing can be compared: a candidate, also
-    one that was turned down, then passes as the first pair does. Tables follow: new embeddings are made beside the old
-    ones and swapped in when complete. Raises FileNotFoundError without a trained pair, ValueError if the student
-    learned from another teacher.
+    Candidates are loaded first, with the batches and the split that they were trained on, where the warehouse does not
+    hold them yet. Raises like `evaluate_candidate`.
+    """
+    for encoder, model_id in candidate_models(home).items():
+        if not is_loaded(home, encoder, model_id):
+            load_candidate(home, encoder)
+    outcome = evaluate_candidate(home, force=force)
+    fill_tables(home)
+    publish(home)
+    return outcome
+
+
+def evaluate_candidate(home: Home, *, force: str | None = None) -> PromotionOutcome:
+    """Compare the encoders trained last with the promoted ones, and promote them if every criterion passes.
+
+    What was decided stays decided, so that a rollback is not undone by the next run; `force`, a reason, overrides that
+    and every criterion. With a damaged promoted checkpoint nothing can be compared: candidates, also rejected ones,
+    then pass as the first ones do. Tables follow: new embeddings are made beside the old ones and swapped in when
+    complete. Raises FileNotFoundError without candidates, ValueError if a student learned from another teacher.
     """
     from accelkd.operations.compare import compare  # imports torch
-    from accelkd.training.checkpoint import read_config
 
-    candidate: Models = {encoder: candidate_checkpoint(home, encoder).name for encoder in (TEACHER, STUDENT)}
-    learned_from = read_config(home.checkpoint(STUDENT, candidate[STUDENT]))["teacher"]
-    if learned_from != candidate[TEACHER]:
-        raise ValueError(
-            f"student {candidate[STUDENT]} learned from teacher {learned_from}, not from {candidate[TEACHER]}: "
-            "train the student again"
-        )
-    in_use, damaged = promoted_models(home), active_pair_is_damaged(home)
-    known = _known(home, candidate, in_use)
-    if known is not None and (candidate == in_use or not (force or damaged)):
-        load_decisions(home)  # a warehouse that was built anew learns of it too
-        return Outcome(in_use, known)
-    comparable = {} if damaged else in_use
-    criteria = compare(home, candidate, comparable)
-    missed = [one for one in criteria if not one.passed]
+    candidate = candidate_models(home)
+    _check_teachers(home, candidate)
+    promoted, damaged = promoted_models(home), promoted_are_damaged(home)
+    known = _known_decision(home, candidate, promoted)
+    if known is not None and (candidate == promoted or not (force or damaged)):
+        load_decisions(home)  # a rebuilt warehouse learns of it too
+        return PromotionOutcome(promoted, known)
+    comparable = {} if damaged else promoted
+    criteria = repairing(home, partial(compare, home, candidate, comparable))
+    missed = [criterion for criterion in criteria if not criterion.passed]
     if force:
         reason = f"forced: {force}"
     elif missed:
         first = missed[0]
         reason = f"{first.what} is {first.measured:.4g}, {_bounds(first.at_least, first.at_most)}"
         reason += f" (and {len(missed) - 1} more)" if len(missed) > 1 else ""
+    elif comparable:
+        reason = "no worse than the promoted encoders"
     else:
-        alone = "the pair in use is damaged" if in_use else "the first pair"
-        reason = "no worse than the pair in use" if comparable else f"{alone}: finite and not collapsed"
-    rows: list[dict[str, Any]] = [{**asdict(one), "passed": one.passed} for one in criteria]
+        why = "the promoted encoders are damaged" if promoted else "the first encoders"
+        reason = f"{why}: finite and not collapsed"
+    rows: list[dict[str, Any]] = [{**asdict(criterion), "passed": criterion.passed} for criterion in criteria]
     rows = [{name: value if value == value else None for name, value in row.items()} for row in rows]  # NaN is no JSON
     decision = decide(home, "rejected" if missed and not force else "promoted", candidate, reason, rows)
     load_decisions(home)
-    return Outcome(promoted_models(home), decision)
+    return PromotionOutcome(promoted_models(home), decision)
 
 
 def roll_back(home: Home, reason: str) -> Decision:
-    """Put the pair that was in use before back into use, and its embeddings back into the tables.
+    """Promote the previous encoders again, and swap their embeddings back into the tables.
 
-    Its tables were kept, so only what arrived since is embedded; readers see the old tables until all of it is there.
+    Their tables were kept, so only what arrived since is embedded; readers see the old tables until all of it is there.
     Raises ValueError where there is nothing to go back to.
     """
     models = previous_models(home)
     if models is None:
-        raise ValueError("nothing to go back to: no pair was in use before the present one")
+        raise ValueError("nothing to go back to: no encoders were promoted before the present ones")
     decision = decide(home, "rolled back", models, reason)
     fill_tables(home)
     load_decisions(home)
@@ -92,27 +113,39 @@ def roll_back(home: Home, reason: str) -> Decision:
 
 
 def fill_tables(home: Home) -> None:
-    """Embed with the encoders in use what they have not embedded, then swap their tables in, all at once."""
+    """Embed with the promoted encoders what they have not embedded, then swap their tables in, all at once."""
     from accelkd.operations.embed import embed_batch  # imports torch
 
     models = promoted_models(home)
-    todo = not_embedded(home, models)
-    for encoder in (TEACHER, STUDENT):
-        for batch_id in (batch_id for name, batch_id in todo if name == encoder):
-            embed_batch(home, encoder, batch_id)
+    for encoder, batch_id in not_embedded(home, models):
+        embed_batch(home, encoder, batch_id)
     with staging(home) as connection:
         swap_in(connection, models)
 
 
-def _known(home: Home, candidate: Models, in_use: Models) -> Decision | None:
-    """The last decision about a pair: its promotion, its rejection, or going back from it to another one."""
+def _check_teachers(home: Home, candidate: Models) -> None:
+    from accelkd.training.checkpoint import read_config
+
+    for student, teacher in students():
+        model_id = candidate[student.name]
+        learned_from = read_config(home.checkpoint(student.name, model_id))["teacher"]
+        if learned_from != candidate[teacher]:
+            raise ValueError(
+                f"{student.name} {model_id} learned from teacher {learned_from}, not from {candidate[teacher]}: "
+                "train the student again"
+            )
+
+
+def _known_decision(home: Home, candidate: Models, promoted: Models) -> Decision | None:
+    """The last decision about the candidates: their promotion, their rejection, or a rollback from them."""
     decisions = history(home)
-    about = [one for one in decisions if one.models == candidate]
+    about = [decision for decision in decisions if decision.models == candidate]
     if not about:
         return None
-    if candidate == in_use or about[-1].action == "rejected":
+    if candidate == promoted or about[-1].action == "rejected":
         return about[-1]
-    return next((one for one in decisions[about[-1].number :] if one.action == "rolled back"), about[-1])
+    later = decisions[about[-1].number :]
+    return next((decision for decision in later if decision.action == "rolled back"), about[-1])
 
 
 def _bounds(at_least: float | None, at_most: float | None) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import duckdb
 
 from accelkd.home.layout import Home
+from accelkd.models.specs import ENCODERS
 from accelkd.operations.embed import embed_batch
-from accelkd.registry.history import STUDENT, TEACHER, EncoderName, promoted_models
+from accelkd.operations.repair import repairing
+from accelkd.registry.history import promoted_models
 from accelkd.registry.trained_on import read_trained_on
 from accelkd.reports.report import map_embeddings, probe_encoder, retrieve_pairs, write_report
 from accelkd.training.checkpoint import read_config
@@ -27,7 +30,7 @@ HISTORY = (
 )
 
 
-class _Beside(Home):
+class _RebuildingHome(Home):
     """The same home with another staging file."""
 
     @property
@@ -38,11 +41,11 @@ class _Beside(Home):
 def rebuild_warehouse(home: Home) -> PublishedInfo:
     """Load every batch, the split and every checkpoint anew, embed, evaluate and publish.
 
-    Results of models that are no longer in use, and the history of runs, are taken from the old staging file as far as
-    it can be read. Writers wait; until all is done the old file and the published one stay in place. Raises whatever a
-    loader raises for a file of the home that is missing or damaged, and then changes nothing.
+    Results of models that are no longer promoted, and the history of runs, are taken from the old staging file as far
+    as it can be read. Writers wait; until all is done the old file and the published one stay in place. Raises whatever
+    a loader raises for a file of the home that is missing or damaged, and then changes nothing.
     """
-    beside = _Beside(home.root, home.run_id)
+    beside = _RebuildingHome(home.root, home.run_id)
     leftovers = [
         beside.staging,
         beside.staging.with_name(f"{beside.staging.name}.wal"),
@@ -69,32 +72,32 @@ def rebuild_warehouse(home: Home) -> PublishedInfo:
 def _load(home: Home) -> None:
     batch_ids = sorted(path.stem for path in (home.root / "quarantine").glob("[!.]*.parquet"))
     for batch_id in batch_ids:
-        load_batch(home, batch_id)
+        repairing(home, partial(load_batch, home, batch_id))
     if home.split.exists():
         load_split(home)
     listed = [(path.parent.name, path.stem) for path in (home.root / "cohort" / "trained_on").glob("*/[!.]*.parquet")]
     for encoder, model_id in sorted(listed, key=lambda model: _learned_from(home, *model)):
         load_model(home, encoder, model_id, read_trained_on(home, encoder, model_id)[1])
     load_decisions(home)
-    for encoder in _in_use(home):
+    for encoder in _promoted(home):
         for batch_id in batch_ids:
             embed_batch(home, encoder, batch_id)
 
 
 def _evaluate(home: Home) -> None:
-    encoders = _in_use(home)
+    encoders = _promoted(home)
     for encoder in encoders:
         probe_encoder(home, encoder)
-    if len(encoders) == 2:
+    if len(encoders) > 1:
         retrieve_pairs(home)
         map_embeddings(home)
     if encoders:
         write_report(home)
 
 
-def _in_use(home: Home) -> list[EncoderName]:
+def _promoted(home: Home) -> list[str]:
     models = promoted_models(home)
-    return [encoder for encoder in (TEACHER, STUDENT) if encoder in models]
+    return [spec.name for spec in ENCODERS if spec.name in models]
 
 
 def _learned_from(home: Home, encoder: str, model_id: str) -> tuple[bool, str, str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from accelkd.home.layout import Home
-from accelkd.registry.history import EncoderName, candidate_checkpoint
+from accelkd.registry.history import candidate_checkpoint
 
 _PART = 10  # first and last tenth of the steps: a single step is one batch of segments
 
@@ -22,7 +22,7 @@ class LossChange:
     chance: float | None
 
 
-def loss_change(home: Home, encoder: EncoderName) -> LossChange:
+def loss_change(home: Home, encoder: str) -> LossChange:
     """Of the checkpoint trained last. Raises FileNotFoundError if there is none."""
     from accelkd.training.checkpoint import CURVE  # imports torch
 

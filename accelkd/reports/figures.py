@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from accelkd.cohort.split import AGE_BANDS
 from accelkd.evaluation.drift import Drift
 from accelkd.evaluation.probes import ProbeResult
+from accelkd.models.specs import ENCODERS
 from accelkd.reports.example_segments import Example
 
 Floats = npt.NDArray[np.floating]
@@ -51,14 +52,13 @@ STYLE: dict[Any, Any] = {  # of matplotlib's own long list of names
     "legend.frameon": False,
     "lines.linewidth": 1.2,
 }
-ENCODERS = {"ppg_teacher": ("PPG teacher", PPG), "accel_student": ("accelerometer student", ACCEL)}
 TARGET_NAMES = {"hr_bpm": "heart rate", "sdnn_ms": "SDNN", "rmssd_ms": "RMSSD"}
 _SHOWN_S = 10.0  # of a segment, so that single beats can be seen
 
 
 def encoder_name(encoder: str) -> str:
-    """The encoder's name as a reader says it."""
-    return ENCODERS.get(encoder, (encoder.replace("_", " "), INK))[0]
+    """The encoder's title; of one that is no longer declared, its name."""
+    return next((spec.title for spec in ENCODERS if spec.name == encoder), encoder.replace("_", " "))
 
 
 def _png(draw: Callable[P, Figure]) -> Callable[P, bytes]:
@@ -244,7 +244,13 @@ _AGE_ORDER = {band: number for number, band in enumerate(AGE_BANDS)}
 
 
 def _color(encoder: str) -> str:
-    return ENCODERS.get(encoder, ("", INK))[1]
+    """The colour of the encoder's modality; a second encoder of the same has another one."""
+    names = [spec.name for spec in ENCODERS]
+    if encoder not in names:
+        return INK
+    spec = ENCODERS[names.index(encoder)]
+    first = next(other.name for other in ENCODERS if other.modality == spec.modality)
+    return {"ppg": PPG, "accel": ACCEL}[spec.modality] if encoder == first else CYCLE[names.index(encoder)]
 
 
 def _centred(signal: Floats) -> Floats:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import reduce
 from pathlib import Path
-from typing import cast
 
 import duckdb
 import numpy as np
@@ -31,7 +31,7 @@ from accelkd.evaluation.retrieval import POOL_PARTICIPANTS, RetrievalResult, ran
 from accelkd.home.behaviour import code_stamp
 from accelkd.home.files import atomic_path, sha256_file, sha256_json, write_text
 from accelkd.home.layout import Home
-from accelkd.registry.history import EncoderName
+from accelkd.models.specs import ENCODERS, encoder_spec, students
 from accelkd.reports.figures import (
     TARGET_NAMES,
     encoder_name,
@@ -46,8 +46,6 @@ from accelkd.warehouse.embeddings import Embeddings, loaded_models, read_embeddi
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
 from accelkd.warehouse.staging import staging
 
-TEACHER: EncoderName = "ppg_teacher"
-STUDENT: EncoderName = "accel_student"
 MAP_PARTICIPANTS, MAP_SEGMENTS = 10, 20  # section 5.1 draws 200 pairs: 20 from each of 10 participants
 
 
@@ -55,7 +53,7 @@ MAP_PARTICIPANTS, MAP_SEGMENTS = 10, 20  # section 5.1 draws 200 pairs: 20 from 
 class ProbeReport:
     """Probes of one encoder."""
 
-    encoder: EncoderName
+    encoder: str
     model_id: str
     split_version: str
     results: tuple[ProbeResult, ...]  # of segments
@@ -66,12 +64,11 @@ class ProbeReport:
 
 @dataclass(frozen=True)
 class RetrievalReport:
-    """Retrieval between teacher and student; keys are (query encoder, key encoder, space)."""
+    """Retrieval between students and their teachers; keys are (query encoder, key encoder, space)."""
 
-    teacher_model_id: str
-    student_model_id: str
+    models: Mapping[str, str]  # model id of each encoder
     split_version: str
-    results: Mapping[tuple[EncoderName, EncoderName, str], RetrievalResult]
+    results: Mapping[tuple[str, str, str], RetrievalResult]
     figure: Path
 
 
@@ -84,7 +81,7 @@ class MapReport:
     figure: Path
 
 
-def probe_encoder(home: Home, encoder: EncoderName) -> ProbeReport:
+def probe_encoder(home: Home, encoder: str) -> ProbeReport:
     """Ridge probes of segments (heart rate, SDNN, RMSSD) and of participants (age, BMI, sex, health targets).
 
     Fitted on training and measured on test participants. Only segments whose labels passed the quality gate take part
@@ -120,84 +117,89 @@ def probe_encoder(home: Home, encoder: EncoderName) -> ProbeReport:
 
 
 def retrieve_pairs(home: Home) -> RetrievalReport:
-    """Retrieval both ways between teacher and student on the test participants' segments that both embedded.
+    """Retrieval both ways between every student and its teacher, on the test segments that both embedded.
 
     In two spaces: `projected` by the heads that the student was trained with, and `raw`, where teacher and student are
-    equally wide. Raises LookupError without embeddings, ValueError if the student learned from another teacher.
+    equally wide. Raises LookupError without embeddings, ValueError if a student learned from another teacher.
     """
+    results: dict[tuple[str, str, str], RetrievalResult] = {}
+    curves: dict[str, npt.NDArray[np.float64]] = {}
+    models: dict[str, str] = {}
+    candidates = 0
+    for spec, teacher in students():
+        with staging(home) as connection:
+            taught, learned = _common(connection, (teacher, spec.name))
+        folder = home.checkpoint(spec.name, learned.model_id)
+        learned_from = read_config(folder)["teacher"]
+        if learned_from != taught.model_id:
+            raise ValueError(
+                f"student {learned.model_id} was distilled from teacher {learned_from}, "
+                f"but the teacher's embeddings are those of {taught.model_id}: distil or embed again"
+            )
+        models |= {teacher: taught.model_id, spec.name: learned.model_id}
+        spaces = {"projected": _projected(folder, taught.matrix, learned.matrix)}
+        if taught.matrix.shape == learned.matrix.shape:
+            spaces["raw"] = (taught.matrix, learned.matrix)
+        participants = taught.participants.tolist()
+        shown = np.isin(taught.participants, np.unique(taught.participants)[:POOL_PARTICIPANTS])
+        candidates = max(candidates, int(shown.sum()))
+        for space, (ppg, accel) in spaces.items():
+            for query, key, queries, keys in ((spec.name, teacher, accel, ppg), (teacher, spec.name, ppg, accel)):
+                results[query, key, space] = retrieve(queries, keys, participants)
+                curves[f"{_direction(query, key)}, {space}"] = ranks(queries[shown], keys[shown])
+    figure = _save(home, "retrieval.png", retrieval_figure(curves, candidates))
     with staging(home) as connection:
-        teacher, student = _pairs(connection)
         split = known_artifact(connection, "split", "ledger")
-    folder = home.checkpoint(STUDENT, student.model_id)
-    learned_from = read_config(folder)["teacher"]
-    if learned_from != teacher.model_id:
-        raise ValueError(
-            f"student {student.model_id} was distilled from teacher {learned_from}, "
-            f"but the teacher's embeddings are those of {teacher.model_id}: distil or embed again"
-        )
-    spaces = {"projected": _projected(folder, teacher.matrix, student.matrix)}
-    if teacher.matrix.shape == student.matrix.shape:
-        spaces["raw"] = (teacher.matrix, student.matrix)
-
-    people = teacher.participants.tolist()
-    shown = np.isin(teacher.participants, np.unique(teacher.participants)[:POOL_PARTICIPANTS])
-    results, curves = {}, {}
-    for space, (ppg, accel) in spaces.items():
-        for query, key, queries, keys in ((STUDENT, TEACHER, accel, ppg), (TEACHER, STUDENT, ppg, accel)):
-            results[query, key, space] = retrieve(queries, keys, people)
-            direction = "PPG from acceleration" if query == STUDENT else "acceleration from PPG"
-            curves[f"{direction}, {space}"] = ranks(queries[shown], keys[shown])
-    figure = _save(home, "retrieval.png", retrieval_figure(curves, int(shown.sum())))
-
-    models = {TEACHER: teacher.model_id, STUDENT: student.model_id}
-    rows = [
-        {
-            "query_encoder": query,
-            "query_model_id": models[query],
-            "key_encoder": key,
-            "key_model_id": models[key],
-            "split_version": split.version,
-            "space": space,
-            **asdict(result),
-        }
-        for (query, key, space), result in results.items()
-    ]
-    with staging(home) as connection:
+        rows = [
+            {
+                "query_encoder": query,
+                "query_model_id": models[query],
+                "key_encoder": key,
+                "key_model_id": models[key],
+                "split_version": split.version,
+                "space": space,
+                **asdict(result),
+            }
+            for (query, key, space), result in results.items()
+        ]
         connection.execute(
-            "DELETE FROM retrieval_results WHERE query_model_id IN (?, ?) AND key_model_id IN (?, ?)",
-            [*models.values(), *models.values()],
+            "DELETE FROM retrieval_results WHERE query_model_id IN $models AND key_model_id IN $models",
+            {"models": list(models.values())},
         )
         _insert(connection, "retrieval_results", rows)
-        inputs = [split, known_artifact(connection, "model", f"{STUDENT}/{student.model_id}")]
-        inputs += [one for name, model in models.items() for one in _embedding_artifacts(connection, name, model)]
-        name = f"{STUDENT}/{student.model_id}"
-        record(connection, _artifact(home, "retrieval", name, sha256_json(rows), figure), inputs)
-    return RetrievalReport(teacher.model_id, student.model_id, split.version, results, figure)
+        for spec, teacher in students():
+            name = f"{spec.name}/{models[spec.name]}"
+            own = [row for row in rows if spec.name in (row["query_encoder"], row["key_encoder"])]
+            inputs = [split, known_artifact(connection, "model", name)]
+            for encoder in (teacher, spec.name):
+                inputs += _embedding_artifacts(connection, encoder, models[encoder])
+            record(connection, _artifact(home, "retrieval", name, sha256_json(own), figure), inputs)
+    return RetrievalReport(models, split.version, results, figure)
 
 
 def map_embeddings(home: Home) -> MapReport:
-    """t-SNE maps of the same test segments by teacher and student: up to 20 of each of up to 10 participants."""
+    """t-SNE maps of the same test segments by every encoder: up to 20 of each of up to 10 participants."""
+    encoders = [spec.name for spec in ENCODERS]
     with staging(home) as connection:
-        teacher, student = _pairs(connection)
-    names, counts = np.unique(teacher.participants, return_counts=True)
+        embedded = _common(connection, encoders)
+    participants = embedded[0].participants
+    names, counts = np.unique(participants, return_counts=True)
     most = names[np.argsort(-counts, kind="stable")[:MAP_PARTICIPANTS]]
-    rows = np.concatenate([np.flatnonzero(teacher.participants == name)[:MAP_SEGMENTS] for name in most])
-    maps = {
-        encoder_name(name): tsne(embeddings.matrix[rows])
-        for name, embeddings in ((TEACHER, teacher), (STUDENT, student))
-    }
-    figure = _save(home, "map.png", map_figure(maps, teacher.participants[rows].tolist()))
+    rows = np.concatenate([np.flatnonzero(participants == name)[:MAP_SEGMENTS] for name in most])
+    pairs = list(zip(encoders, embedded, strict=True))
+    maps = {encoder_name(name): tsne(embeddings.matrix[rows]) for name, embeddings in pairs}
+    figure = _save(home, "map.png", map_figure(maps, participants[rows].tolist()))
     with staging(home) as connection:
         inputs = [known_artifact(connection, "split", "ledger")]
-        inputs += _embedding_artifacts(connection, TEACHER, teacher.model_id)
-        inputs += _embedding_artifacts(connection, STUDENT, student.model_id)
-        name = f"{STUDENT}/{student.model_id}"
+        for name, embeddings in pairs:
+            inputs += _embedding_artifacts(connection, name, embeddings.model_id)
+        name = f"{encoders[-1]}/{embedded[-1].model_id}"
         record(connection, _artifact(home, "map", name, sha256_file(figure), figure), inputs)
     return MapReport(len(most), len(rows), figure)
 
 
 def write_report(home: Home) -> Path:
-    """`reports/report.md`: cohort, training, probes and retrieval of the models in use, and what they were made from.
+    """`reports/report.md`: cohort, training, probes and retrieval of the promoted models, and what they were made from.
 
     Raises LookupError if no split has been loaded.
     """
@@ -257,7 +259,7 @@ def _training_section(home: Home, connection: duckdb.DuckDBPyConnection, models:
             "(metrics->>'loss')::DOUBLE FROM models WHERE encoder = ? AND model_id = ?",
             [encoder, model_id],
         ).fetchall()
-        rank = effective_rank(read_embeddings(connection, cast(EncoderName, encoder), test_only=True).matrix)
+        rank = effective_rank(read_embeddings(connection, encoder, test_only=True).matrix)
         rows += [(encoder_name(encoder), f"`{model_id}`", *row, rank) for row in found]
         curve = pq.read_table(home.checkpoint(encoder, model_id) / CURVE)
         figure = _save(home, f"loss_{encoder}.png", loss_figure(curve, encoder))
@@ -395,13 +397,22 @@ def _origin_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, 
     )
 
 
-def _pairs(connection: duckdb.DuckDBPyConnection) -> tuple[Embeddings, Embeddings]:
-    """Test embeddings of teacher and student, row by row of the same segment."""
-    teacher, student = (read_embeddings(connection, encoder, test_only=True) for encoder in (TEACHER, STUDENT))
-    _, ours, theirs = np.intersect1d(teacher.segment_ids, student.segment_ids, return_indices=True)
-    if not len(ours):
-        raise LookupError("no test segment was embedded by both teacher and student")
-    return teacher.take(ours), student.take(theirs)
+def _common(connection: duckdb.DuckDBPyConnection, encoders: Sequence[str]) -> list[Embeddings]:
+    """Test embeddings of each encoder, row by row of the same segment. Raises LookupError where there is none."""
+    embedded = [read_embeddings(connection, encoder, test_only=True) for encoder in encoders]
+    common = reduce(np.intersect1d, [embeddings.segment_ids for embeddings in embedded])
+    if not len(common):
+        raise LookupError(f"no test segment was embedded by all of {', '.join(encoders)}")
+    # All are ordered by segment
+    return [embeddings.take(np.flatnonzero(np.isin(embeddings.segment_ids, common))) for embeddings in embedded]
+
+
+def _direction(query: str, key: str) -> str:
+    """Which modality finds which; with the student's title where there are several."""
+    names = {"ppg": "PPG", "accel": "acceleration"}
+    specs = [encoder_spec(query), encoder_spec(key)]
+    own = f" ({next(spec.title for spec in specs if spec.teacher)})" if len(students()) > 1 else ""
+    return f"{names[specs[1].modality]} from {names[specs[0].modality]}{own}"
 
 
 def _people(connection: duckdb.DuckDBPyConnection, side: Embeddings) -> LabelledEmbeddings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from accelkd.home.behaviour import code_stamp
 from accelkd.home.files import DamagedFileError, atomic_path, verify_checksum, write_checksum
 from accelkd.home.layout import Home
 from accelkd.home.progress import progress
-from accelkd.home.settings import MotionGate, Settings
+from accelkd.home.settings import MotionGate
 from accelkd.recordings.batches import Manifest, read_manifest, read_small_table
 from accelkd.recordings.devices import DEVICES, Device
 from accelkd.recordings.validate import Violation, iter_recordings
@@ -99,20 +98,17 @@ def segment_batch(home: Home, batch_id: str, *, gate: MotionGate = "strict", hop
     return recount(home, batch_id)
 
 
-def verified_segments(home: Home, batch_id: str) -> str:
+def verify_segments(home: Home, batch_id: str) -> str:
     """SHA-256 of a batch's segment store, once store and quarantine are known to be what was written.
 
-    Where one is damaged or missing, the batch is re-segmented: the same bytes as before. Whoever reads signals
-    or loads a batch asks once, before it starts; what only counts does not. Raises what `segment_batch` raises.
+    Whoever reads signals or loads a batch asks once, before it starts; what only counts does not. Raises
+    DamagedFileError for a file that is damaged or missing: `accelkd repair` re-segments the batch.
     """
     try:
         verify_checksum(home.quarantine(batch_id))
         return verify_checksum(home.segments(batch_id))
     except DamagedFileError as error:
-        logging.getLogger(__name__).warning("%s; re-segmenting batch %s", error, batch_id)
-    settings = Settings.load(home)
-    segment_batch(home, batch_id, gate=settings.motion_gate, hop_s=settings.hop_s)
-    return verify_checksum(home.segments(batch_id))
+        raise DamagedFileError(f"batch {batch_id}: {error}; `accelkd repair` re-segments the batch") from None
 
 
 def recount(home: Home, batch_id: str) -> SegmentCounts:

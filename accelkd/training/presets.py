@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from accelkd.models.efficientnet import EfficientNetShape
+from accelkd.models.specs import EncoderSpec
 from accelkd.models.transformer import SIZES, TransformerShape
 from accelkd.training.configs import (
     PAPER_STEPS,
@@ -19,10 +21,17 @@ from accelkd.training.configs import (
 
 @dataclass(frozen=True)
 class Preset:
-    """A teacher and the student that learns from it."""
+    """How teachers are pre-trained, and how students learn from them."""
 
     teacher: MaskedAutoencodingConfig
     student: DistillationConfig
+    others: Mapping[str, MaskedAutoencodingConfig | DistillationConfig] = field(default_factory=dict)  # by encoder
+
+    def config(self, spec: EncoderSpec) -> MaskedAutoencodingConfig | DistillationConfig:
+        """The configuration of one encoder: its own, or that of its kind."""
+        if spec.name in self.others:
+            return self.others[spec.name]
+        return self.student if spec.teacher is not None else replace(self.teacher, modality=spec.modality)
 
 
 def _short(
@@ -99,10 +108,13 @@ def preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-C = TypeVar("C", MaskedAutoencodingConfig, DistillationConfig)
-
-
-def adjusted(config: C, *, steps: int | None = None, learning_rate: float | None = None, seed: int | None = None) -> C:
+def adjusted(
+    config: MaskedAutoencodingConfig | DistillationConfig,
+    *,
+    steps: int | None = None,
+    learning_rate: float | None = None,
+    seed: int | None = None,
+) -> MaskedAutoencodingConfig | DistillationConfig:
     """A configuration with another length, rate or seed; the schedule keeps its shape."""
     optimisation = config.optimisation
     if steps is not None:

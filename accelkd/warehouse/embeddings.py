@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from accelkd.home.behaviour import code_stamp
 from accelkd.home.layout import Home
-from accelkd.registry.history import EncoderName
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
 from accelkd.warehouse.staging import staging
 
@@ -268,7 +267,7 @@ class Embeddings:
         )
 
 
-def read_embeddings(connection: duckdb.DuckDBPyConnection, encoder: EncoderName, *, test_only: bool) -> Embeddings:
+def read_embeddings(connection: duckdb.DuckDBPyConnection, encoder: str, *, test_only: bool) -> Embeddings:
     """Embeddings of the participants in the split, or of its test side alone.
 
     Raises LookupError that says what is missing if there are none.

@@ -11,9 +11,31 @@ import duckdb
 import pyarrow as pa
 
 from accelkd.home.layout import Home
-from accelkd.registry.history import EncoderName, active_checkpoint
+from accelkd.registry.history import promoted_checkpoint
 from accelkd.warehouse.embeddings import NEXT, UNPUBLISHED_SUFFIXES, loaded_models
 from accelkd.warehouse.staging import SCHEMA_SQL, contents, staging, tables
+
+
+def loaded_batches(home: Home) -> set[str]:
+    """Batches that the warehouse holds."""
+    with staging(home) as connection:
+        return {batch_id for (batch_id,) in connection.execute("SELECT batch_id FROM batches").fetchall()}
+
+
+def loaded_split_version(home: Home) -> str | None:
+    """Version of the split ledger that the warehouse holds; None where it holds none."""
+    with staging(home) as connection:
+        rows = connection.execute(
+            "SELECT version FROM provenance.artifacts WHERE artifact_id = 'split:ledger'"
+        ).fetchall()
+    return str(rows[0][0]) if rows else None
+
+
+def is_loaded(home: Home, encoder: str, model_id: str) -> bool:
+    """Whether the warehouse knows a checkpoint."""
+    with staging(home) as connection:
+        query = "SELECT 1 FROM models WHERE encoder = ? AND model_id = ?"
+        return bool(connection.execute(query, [encoder, model_id]).fetchall())
 
 
 @dataclass(frozen=True)
@@ -27,12 +49,12 @@ class Coverage:
     duplicates: int  # rows beyond the first of a segment
 
 
-def coverage(home: Home, encoder: EncoderName, batch_id: str) -> Coverage:
+def coverage(home: Home, encoder: str, batch_id: str) -> Coverage:
     """How much of a batch the encoder in use has embedded, in its table or in the one that will replace it.
 
     Raises FileNotFoundError if the encoder has no checkpoint in use.
     """
-    model_id = active_checkpoint(home, encoder).name
+    model_id = promoted_checkpoint(home, encoder).name
     with staging(home) as connection:
         ((segments, passed_over),) = connection.execute(
             "SELECT count(*) FILTER (takes), count(*) FILTER (NOT takes) FROM ("
@@ -52,7 +74,7 @@ def coverage(home: Home, encoder: EncoderName, batch_id: str) -> Coverage:
     return Coverage(segments, passed_over, distinct, not_finite, rows - distinct)
 
 
-def _tables_of(connection: duckdb.DuckDBPyConnection, encoder: EncoderName) -> list[str]:
+def _tables_of(connection: duckdb.DuckDBPyConnection, encoder: str) -> list[str]:
     """The table of an encoder's embeddings and the one that will replace it, where they are there."""
     return sorted({f"embeddings.{encoder}", f"embeddings.{encoder}{NEXT}"} & tables(connection).keys())
 
@@ -78,12 +100,12 @@ def loaded_batch(home: Home, batch_id: str) -> LoadedRows:
     return LoadedRows(rows, segments, unknown)
 
 
-def batch_embeddings(home: Home, encoder: EncoderName, batch_ids: Sequence[str]) -> pa.Table:
+def batch_embeddings(home: Home, encoder: str, batch_ids: Sequence[str]) -> pa.Table:
     """participant_id and embedding of batches by the encoder in use, from its table or the one that will replace it.
 
     Raises FileNotFoundError if the encoder has no checkpoint in use.
     """
-    model_id = active_checkpoint(home, encoder).name
+    model_id = promoted_checkpoint(home, encoder).name
     with staging(home) as connection:
         found: list[pa.Table] = [
             connection.sql(
@@ -98,10 +120,10 @@ def batch_embeddings(home: Home, encoder: EncoderName, batch_ids: Sequence[str])
     return pa.concat_tables(rows) if rows else schema.empty_table()
 
 
-def trained_on(home: Home, encoder: EncoderName) -> list[str]:
+def trained_on(home: Home, encoder: str) -> list[str]:
     """The batches that the encoder in use has learned from, by name; none while there is no such encoder."""
     try:
-        model_id = active_checkpoint(home, encoder).name
+        model_id = promoted_checkpoint(home, encoder).name
     except FileNotFoundError:
         return []
     with staging(home) as connection:
@@ -113,7 +135,7 @@ def trained_on(home: Home, encoder: EncoderName) -> list[str]:
     return [str(input_id).partition(":")[2] for (input_id,) in rows]
 
 
-def heart_rate_errors(home: Home, encoder: EncoderName) -> tuple[float, float]:
+def heart_rate_errors(home: Home, encoder: str) -> tuple[float, float]:
     """Mean absolute error in bpm of the heart-rate probe on the encoder's table, and of the constant beside it."""
     with staging(home) as connection:
         rows: list[tuple[float, float]] = connection.execute(

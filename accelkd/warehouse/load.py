@@ -16,13 +16,14 @@ from accelkd.cohort.split import read_split, split_version
 from accelkd.home.behaviour import code_stamp
 from accelkd.home.files import sha256_file, sha256_json
 from accelkd.home.layout import Home
+from accelkd.models.specs import encoder_spec
 from accelkd.recordings.arrivals import Supersession, refuse, supersede, superseded
 from accelkd.recordings.batches import MANIFEST, Manifest, read_manifest, read_small_table
 from accelkd.recordings.survey import known_answers, survey_targets
 from accelkd.registry.history import history
 from accelkd.registry.trained_on import read_trained_on
 from accelkd.segments.schema import METADATA
-from accelkd.segments.segment import verified_segments
+from accelkd.segments.segment import verify_segments
 from accelkd.warehouse.embeddings import encoder_table
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
 from accelkd.warehouse.staging import staging
@@ -65,7 +66,7 @@ def load_batch(home: Home, batch_id: str) -> LoadedBatch:
 def _load_batch(home: Home, batch_id: str) -> LoadedBatch:
     if batch_id in (gone := superseded(home)):
         raise ValueError(f"batch {batch_id} was replaced by {gone[batch_id].replaced_by}")
-    verified_segments(home, batch_id)
+    verify_segments(home, batch_id)
     folder, store, quarantine = home.batch(batch_id), home.segments(batch_id), home.quarantine(batch_id)
     manifest = read_manifest(folder)
     if manifest.replaces == batch_id:
@@ -174,7 +175,7 @@ def load_model(home: Home, encoder: str, model_id: str, batch_ids: Sequence[str]
         inputs = _artifacts(connection, "segments", batch_ids)
         inputs.append(Artifact("split", "ledger", config["split_version"], home.relative(home.split)))
         if info.teacher is not None:
-            inputs.append(known_artifact(connection, "model", f"ppg_teacher/{info.teacher}"))
+            inputs.append(known_artifact(connection, "model", f"{encoder_spec(encoder).teacher}/{info.teacher}"))
         parts = [_file(home, folder / name, sha256_file(folder / name)) for name in (CONFIG, WEIGHTS)]
         for part in parts:
             record(connection, part, [])

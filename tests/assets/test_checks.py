@@ -171,7 +171,7 @@ BROKEN = {
     "split_is_balanced": (
         "participant_split",
         lambda home: Settings(preset="smoke", test_fraction=0.6).save(home),
-        {"test_share": 0.2, "asked_for": 0.6},
+        {"test_share": 0.2, "test_fraction": 0.6},
     ),
 }
 

@@ -20,7 +20,7 @@ import torch
 
 from accelkd.cohort.split import participants_on
 from accelkd.cohort.training_set import training_set
-from accelkd.registry.history import active_checkpoint
+from accelkd.registry.history import promoted_checkpoint
 from accelkd.training.data import MIN_SEGMENTS
 from tests.e2e.conftest import REPOSITORY, Pipeline
 
@@ -116,7 +116,7 @@ def training_participants(found: Rows, pipeline: Pipeline) -> None:
     counts = {one["values"]: one["counts"] for one in people.value_counts().to_pylist()}
     enough = {participant: number for participant, number in counts.items() if number >= MIN_SEGMENTS}
     for encoder in ("ppg_teacher", "accel_student"):
-        model_id = active_checkpoint(pipeline.home, encoder).name
+        model_id = promoted_checkpoint(pipeline.home, encoder).name
         through = [row for row in found if row["through_model_id"] == model_id]
         assert {row["participant_id"]: row["segments"] for row in through} == enough
     assert not set(enough) & participants_on(pipeline.home.split, "test")
@@ -233,7 +233,7 @@ def test_runs_of_the_warehouse_are_runs_of_the_orchestrator(
         artifact for (artifact,) in warehouse.execute("SELECT artifact_id FROM provenance.artifacts").fetchall()
     }
     for asset, artifact in {
-        "ppg_teacher": f"model:ppg_teacher/{active_checkpoint(pipeline.home, 'ppg_teacher').name}",
+        "ppg_teacher": f"model:ppg_teacher/{promoted_checkpoint(pipeline.home, 'ppg_teacher').name}",
         "participant_split": "split:ledger",
         "written_report": "report:report",
     }.items():

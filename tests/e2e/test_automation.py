@@ -13,7 +13,7 @@ from dagster._core.execution.backfill import PartitionBackfill
 
 from accelkd.home.layout import Home
 from accelkd.recordings.arrivals import refuse
-from accelkd.registry.history import active_checkpoint, decide, promoted_models
+from accelkd.registry.history import decide, promoted_checkpoint, promoted_models
 from accelkd.training.checkpoint import WEIGHTS
 from accelkd.warehouse.inspect import table_contents
 from accelkd.warehouse.staging import staging
@@ -90,7 +90,7 @@ def test_a_late_batch_is_one_backfill_and_a_refused_one_is_none(home: Home, inst
 
 
 def test_going_back_makes_embeddings_due(home: Home, instance: dg.DagsterInstance) -> None:
-    student = active_checkpoint(home, "accel_student")
+    student = promoted_checkpoint(home, "accel_student")
     shutil.copytree(student, student.with_name("another"))
     decide(home, "promoted", {**promoted_models(home), "accel_student": "another"}, "test")
     assert due(catch_up(home, instance)) == {
@@ -106,7 +106,7 @@ def test_going_back_makes_embeddings_due(home: Home, instance: dg.DagsterInstanc
 def test_a_damaged_checkpoint_in_use_is_trained_again_and_nothing_else(
     home: Home, instance: dg.DagsterInstance, damage: Callable[[Path], None]
 ) -> None:
-    weights = active_checkpoint(home, "ppg_teacher") / WEIGHTS
+    weights = promoted_checkpoint(home, "ppg_teacher") / WEIGHTS
     before = weights.read_bytes()
     damage(weights)
     assert due(catch_up(home, instance)) == {"ppg_teacher": set()}
@@ -121,7 +121,7 @@ def test_a_damaged_pair_in_use_gives_way_to_the_one_that_was_trained_last(
     decide(home, "promoted", {**promoted_models(home), "accel_student": "lost"}, "test")
     assert "promoted_encoders" in due(catch_up(home, instance))
     assert ("promoted_encoders", None) in materialize_missing(home, instance, retrain=False).materialized
-    assert active_checkpoint(home, "accel_student").name != "lost"
+    assert promoted_checkpoint(home, "accel_student").name != "lost"
     assert materialize_missing(home, instance).materialized == []
 
 
@@ -133,7 +133,7 @@ def test_with_new_data_a_damaged_teacher_is_trained_again_with_its_student(
     encoders = {"ppg_teacher", "accel_student"}
     graph = build_defs(home).resolve_asset_graph()
     assert not encoders & {key.to_user_string() for key, _ in Freshness(home, instance, graph).due([], retrain=False)}
-    flip(active_checkpoint(home, "ppg_teacher") / WEIGHTS)
+    flip(promoted_checkpoint(home, "ppg_teacher") / WEIGHTS)
     assert encoders <= {key.to_user_string() for key, _ in Freshness(home, instance, graph).due([], retrain=False)}
 
 
@@ -176,7 +176,7 @@ def run(home: Home, instance: dg.DagsterInstance, batch_id: str, *assets: str) -
 
 def test_only_what_failed_is_made_again_and_what_lies_below_it(home: Home, instance: dg.DagsterInstance) -> None:
     land_late(home, instance)
-    student = active_checkpoint(home, "accel_student")
+    student = promoted_checkpoint(home, "accel_student")
     away = student.rename(student.with_name("away"))
     assert not run(home, instance, "late").success
     away.rename(student)

@@ -14,13 +14,13 @@ from accelkd.operations.embed import embed_batch
 from accelkd.operations.promote import evaluate_candidate, fill_tables, roll_back
 from accelkd.registry.history import (
     Models,
-    active_pair_is_damaged,
-    can_replace_damaged_pair,
+    can_replace_damaged,
     decide,
     history,
     make_candidate,
     participants_when_trained,
     previous_models,
+    promoted_are_damaged,
     promoted_models,
 )
 from accelkd.training.checkpoint import WEIGHTS
@@ -78,7 +78,7 @@ def test_a_decision_stands_however_often_it_is_asked_for(home: Home) -> None:
 
 
 @pytest.mark.parametrize(("scale", "why"), [(0.0, "effective rank"), (float("nan"), "NaN or infinity")])
-def test_a_collapsed_or_broken_pair_is_turned_down_with_the_reason(home: Home, scale: float, why: str) -> None:
+def test_a_collapsed_or_broken_pair_is_rejected_with_the_reason(home: Home, scale: float, why: str) -> None:
     good = train(home, 0)
     evaluate_candidate(home)
     fill_tables(home)
@@ -94,10 +94,10 @@ def test_a_collapsed_or_broken_pair_is_turned_down_with_the_reason(home: Home, s
     assert evaluate_candidate(home).decision == outcome.decision
 
 
-def test_a_worse_pair_is_turned_down_unless_forced(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worse_pair_is_rejected_unless_forced(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     good = train(home, 0)
     evaluate_candidate(home)
-    # The same encoders must count as worse: demand half of the error of the pair in use
+    # The same encoders must count as worse: demand half of the error of the promoted pair
     monkeypatch.setattr("accelkd.operations.compare.TOLERANCE", -0.5)
     other = train(home, 1)
     outcome = evaluate_candidate(home)
@@ -109,7 +109,7 @@ def test_a_worse_pair_is_turned_down_unless_forced(home: Home, monkeypatch: pyte
     assert forced.decision.reason == "forced: a trial"
 
 
-def test_a_damaged_pair_in_use_gives_way_to_one_that_stands_alone(home: Home) -> None:
+def test_a_damaged_promoted_pair_gives_way_to_one_that_stands_alone(home: Home) -> None:
     good = train(home, 0)
     evaluate_candidate(home)
     (home.checkpoint("ppg_teacher", good["ppg_teacher"]) / WEIGHTS).unlink()
@@ -129,18 +129,18 @@ def test_a_pair_that_was_turned_down_takes_the_place_of_a_damaged_one(
         other = train(home, 1)
         assert evaluate_candidate(home).decision.action == "rejected"
     assert evaluate_candidate(home).models == good
-    assert not can_replace_damaged_pair(home)
+    assert not can_replace_damaged(home)
     (home.checkpoint("ppg_teacher", good["ppg_teacher"]) / WEIGHTS).unlink()
-    assert can_replace_damaged_pair(home)
+    assert can_replace_damaged(home)
     assert evaluate_candidate(home).models == other
-    assert not can_replace_damaged_pair(home)
+    assert not can_replace_damaged(home)
 
 
 def test_without_a_trained_pair_a_damaged_one_is_only_told_of(home: Home) -> None:
-    assert not can_replace_damaged_pair(home)
+    assert not can_replace_damaged(home)
     decide(home, "promoted", {"ppg_teacher": "lost", "accel_student": "lost"}, "test")
-    assert active_pair_is_damaged(home)
-    assert not can_replace_damaged_pair(home)
+    assert promoted_are_damaged(home)
+    assert not can_replace_damaged(home)
 
 
 def test_teacher_and_student_are_swapped_together(home: Home) -> None:
@@ -150,10 +150,10 @@ def test_teacher_and_student_are_swapped_together(home: Home) -> None:
     new = train(home, 1)
     evaluate_candidate(home, force="test")
     for batch_id in BATCHES:
-        assert embed_batch(home, "ppg_teacher", batch_id, device="cpu").where == "waiting"
-    assert embed_batch(home, "accel_student", "b1", device="cpu").where == "waiting"
+        assert embed_batch(home, "ppg_teacher", batch_id, device="cpu").status == "waiting"
+    assert embed_batch(home, "accel_student", "b1", device="cpu").status == "waiting"
     assert tables(home) == old  # the teacher waits for its student
-    assert embed_batch(home, "accel_student", "b2", device="cpu").where == "swapped in"
+    assert embed_batch(home, "accel_student", "b2", device="cpu").status == "swapped in"
     assert tables(home) == new
     names = publish(home).rows
     assert not [name for name in names if "__" in name]  # what stands aside is not published
@@ -168,7 +168,7 @@ def test_going_back_is_at_once_and_stays(home: Home) -> None:
     evaluate_candidate(home, force="test")
     fill_tables(home)
     assert tables(home) == new
-    land(home, "b3", ["r1"])  # arrives while the new pair is in use
+    land(home, "b3", ["r1"])  # arrives while the new pair is promoted
     load_batch(home, "b3")
     fill_tables(home)
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -16,10 +17,11 @@ from safetensors import SafetensorError
 from accelkd.home.files import DamagedFileError, atomic_path, sweep
 from accelkd.home.layout import Home
 from accelkd.operations.rebuild import rebuild_warehouse
+from accelkd.operations.repair import readable_batches, repair, repairing
 from accelkd.recordings.batches import MANIFEST
 from accelkd.recordings.simulator import simulate_batch
 from accelkd.recordings.validate import BatchError, iter_recordings, validate_batch
-from accelkd.segments.segment import segment_batch, verified_segments
+from accelkd.segments.segment import segment_batch, verify_segments
 from accelkd.training.checkpoint import WEIGHTS, is_complete, load_encoder
 from accelkd.warehouse.load import load_batch
 from accelkd.warehouse.publish import publish
@@ -70,12 +72,28 @@ def test_a_batch_with_damaged_segments_is_re_segmented_to_the_same_bytes(
     before = [file.read_bytes() for file in files]
     for file in files:
         damage(file)
-        verified_segments(home, "b1")
+        with pytest.raises(DamagedFileError, match=rf"batch b1: .*{file.name}.*`accelkd repair`"):
+            verify_segments(home, "b1")  # reading repairs nothing
+        assert [repaired.batch_id for repaired in repair(home)] == ["b1"]
         assert [file.read_bytes() for file in files] == before
+        assert "re-segmenting batch b1" in caplog.text
         assert file.name in caplog.text
         caplog.clear()
-    verified_segments(home, "b1")
+    verify_segments(home, "b1")
+    assert repair(home) == []
     assert caplog.text == ""
+
+
+def test_what_reads_segments_repairs_them_first_and_fails_where_it_cannot(home: Home) -> None:
+    flip(home.segments("b1"))
+    assert repairing(home, partial(verify_segments, home, "b1"))
+    assert readable_batches(home).keys() == {"b1"}
+
+    def damaged() -> None:
+        raise DamagedFileError("something else")
+
+    with pytest.raises(DamagedFileError, match="something else"):
+        repairing(home, damaged)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -83,14 +101,14 @@ def test_a_batch_with_damaged_segments_is_re_segmented_to_the_same_bytes(
     "name", ["recordings/part-00000.parquet", "participants.parquet", "survey.parquet", "truth.parquet", MANIFEST]
 )
 def test_a_damaged_landed_file_is_refused_by_name(home: Home, name: str, damage: Callable[[Path], None]) -> None:
-    before = verified_segments(home, "b1")
+    before = verify_segments(home, "b1")
     file = home.batch("b1") / name
     good = file.read_bytes()
     damage(file)
     assert any(violation.file == name and violation.fatal for violation in validate_batch(home.batch("b1")))
     with pytest.raises((BatchError, OSError, ValueError), match=Path(name).name):
         segment_batch(home, "b1")
-    assert verified_segments(home, "b1") == before
+    assert verify_segments(home, "b1") == before
     file.write_bytes(good)
     assert validate_batch(home.batch("b1")) == []
 

@@ -14,7 +14,7 @@ from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import extend_split, participants_on
 from accelkd.home.layout import Home
 from accelkd.operations.embed import embed_batch
-from accelkd.registry.history import active_checkpoint, decide
+from accelkd.registry.history import decide, promoted_checkpoint
 from accelkd.reports.report import map_embeddings, probe_encoder, retrieve_pairs, write_report
 from accelkd.segments.store import SegmentStore
 from accelkd.training.checkpoint import load_encoder
@@ -74,8 +74,8 @@ def rows(home: Home, sql: str) -> list[tuple[object, ...]]:
 def test_a_batch_is_embedded_by_the_encoder_in_use(home: Home) -> None:
     teacher, _ = put_into_use(home)
     result = embed_batch(home, "ppg_teacher", "b2", device="cpu")
-    assert (result.model_id, result.rows, result.width, result.where) == (teacher, 24, 16, "current")
-    module, _ = load_encoder(active_checkpoint(home, "ppg_teacher"))
+    assert (result.model_id, result.rows, result.width, result.status) == (teacher, 24, 16, "current")
+    module, _ = load_encoder(promoted_checkpoint(home, "ppg_teacher"))
     store = SegmentStore([home.segments("b2")])
     expected = module(torch.from_numpy(store.signals("ppg", np.arange(24))).float()).detach().numpy()
     stored = dict(rows(home, "SELECT segment_id, embedding FROM embeddings.ppg_teacher"))
@@ -86,13 +86,13 @@ def test_a_batch_is_embedded_by_the_encoder_in_use(home: Home) -> None:
 def test_batches_without_segments_or_with_other_channels_are_passed_over(home: Home) -> None:
     put_into_use(home)
     land(home, "b3", ["q1"], minutes=0)
-    assert embed_batch(home, "ppg_teacher", "b3", device="cpu").where == "the batch has no segments"
+    assert embed_batch(home, "ppg_teacher", "b3", device="cpu").status == "the batch has no segments"
     land(home, "b4", ["q2"], ppg_channels=1)
     load_batch(home, "b4")
     for batch_id in BATCHES:
         embed_batch(home, "ppg_teacher", batch_id, device="cpu")
     passed = embed_batch(home, "ppg_teacher", "b4", device="cpu")
-    assert (passed.rows, passed.where) == (0, "the batch has 1 PPG channels, the encoder takes 2")
+    assert (passed.rows, passed.status) == (0, "the batch has 1 PPG channels, the encoder takes 2")
     assert embed_batch(home, "accel_student", "b4", device="cpu").rows == 3
     assert embedding_table(home, "ppg_teacher").missing == 0
 

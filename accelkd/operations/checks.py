@@ -1,0 +1,303 @@
+"""Checks: what must hold of the outputs, measured on the outputs themselves, beside its threshold.
+
+Dagster's asset checks and `accelkd check` report the same verdicts. A blocking check stops what is downstream; the
+others only report, and docs/operations.md says what to do.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from accelkd.cohort.participants import segmented_participants
+from accelkd.cohort.split import participants_on, read_split
+from accelkd.evaluation.collapse import MIN_RANK
+from accelkd.evaluation.drift import Drift
+from accelkd.home.layout import Home
+from accelkd.home.settings import Settings
+from accelkd.models.specs import ENCODERS
+from accelkd.operations.drift import embedding_drift, segment_drift
+from accelkd.operations.embedding_health import embedding_health
+from accelkd.operations.repair import readable_batches
+from accelkd.operations.segment_quality import label_quality, schema_differences, signals_not_finite
+from accelkd.operations.training_loss import loss_change
+from accelkd.recordings.arrivals import Arrival
+from accelkd.segments.segment import recount
+from accelkd.warehouse.embeddings import embedding_table
+from accelkd.warehouse.inspect import coverage, heart_rate_errors, loaded_batch, retrieval_ranks, table_contents
+from accelkd.warehouse.staging import staging_lock
+
+MAX_QUARANTINED = 0.5  # of a batch's windows, before somebody should look
+HR_MEDIAN_BPM = (40.0, 130.0)  # of a batch
+MIN_GOOD_LABELS = 0.1  # of a batch's segments
+MAX_HR_ERROR_BPM = 5.0  # median difference between label and reference
+SPLIT_TOLERANCE = 0.05  # of the share of test participants, beyond what whole participants allow
+MIN_SEGMENTS_FOR_RANK = 20  # fewer point in few directions anyway
+MAX_NORM_RATIO = 10.0  # of the largest or smallest norm to the median
+
+Value = bool | int | float | str | Sequence[str]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a check passed, and what was measured beside its thresholds."""
+
+    passed: bool
+    measured: Mapping[str, Value]  # without what could not be measured
+    table: Sequence[Mapping[str, object]] = ()  # rows of the same keys, where there is more to say
+    drifts: Sequence[Drift] = ()  # of a check of drift
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: a function of a home, and of a batch where it looks at one, whose docstring says what must hold."""
+
+    asset: str  # whose output it looks at
+    function: Callable[..., Verdict]
+    per_batch: bool = False
+    blocking: bool = False
+    encoder: str | None = None  # whose outputs it looks at
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    @property
+    def description(self) -> str:
+        return inspect.getdoc(self.function) or ""
+
+    def measure(self, home: Home, batch_id: str | None = None) -> Verdict:
+        """The verdict on a home, or on one of its batches. Raises FileNotFoundError or LookupError without outputs."""
+        encoder = () if self.encoder is None else (self.encoder,)
+        return self.function(home, *encoder, *((batch_id,) if self.per_batch else ()))
+
+
+def check_batch(home: Home, batch_id: str) -> Iterator[tuple[Check, Verdict | str]]:
+    """Every check of one batch, with its verdict, or why there is nothing to measure yet.
+
+    Raises FileNotFoundError for a batch that was not segmented.
+    """
+    if not home.quarantine(batch_id).exists():
+        raise FileNotFoundError(f"batch {batch_id} was not segmented in {home.root}: materialize `segments` first")
+    for check in CHECKS:
+        if check.per_batch:
+            try:
+                yield check, check.measure(home, batch_id)
+            except (FileNotFoundError, LookupError) as error:
+                yield check, str(error)
+
+
+def store_has_its_schema(home: Home, batch_id: str) -> Verdict:
+    """The segment store has the columns and types that docs/data-model.md lists."""
+    differences = schema_differences(home, batch_id)
+    return Verdict(not differences, {"columns_that_differ": len(differences), "differences": differences})
+
+
+def windows_add_up(home: Home, batch_id: str) -> Verdict:
+    """Every window, recording and file of the batch is either a segment or in quarantine with its reason."""
+    counts = recount(home, batch_id)
+    return Verdict(
+        counts.seen == counts.segments + counts.quarantined,
+        {"seen": counts.seen, "segments": counts.segments, "quarantined": counts.quarantined},
+    )
+
+
+def quarantine_rate(home: Home, batch_id: str) -> Verdict:
+    """Less than half of the windows are quarantined: more says that something is wrong with the device or the gate."""
+    counts = recount(home, batch_id)
+    rate = counts.quarantined / max(counts.seen, 1)
+    return Verdict(rate < MAX_QUARANTINED, {"quarantine_rate": rate, "threshold": MAX_QUARANTINED})
+
+
+def signals_are_finite(home: Home, batch_id: str) -> Verdict:
+    """No NaN and no infinity in any signal of the store."""
+    counts = signals_not_finite(home, batch_id)
+    return Verdict(
+        not any(counts.values()), {f"{modality}_segments_not_finite": count for modality, count in counts.items()}
+    )
+
+
+def labels_are_plausible(home: Home, batch_id: str) -> Verdict:
+    """Labels are those of living people, some pass the quality gate, and they agree with the reference where it is."""
+    quality = label_quality(home, batch_id)
+    share = quality.good / max(quality.segments, 1)
+    low, high = HR_MEDIAN_BPM
+    plausible = (
+        quality.implausible == 0
+        and share >= MIN_GOOD_LABELS
+        and (quality.hr_bpm_median is None or low <= quality.hr_bpm_median <= high)
+        and (quality.hr_bpm_error_median is None or quality.hr_bpm_error_median <= MAX_HR_ERROR_BPM)
+    )
+    return Verdict(
+        quality.segments == 0 or plausible,
+        _known(
+            implausible_labels=quality.implausible,
+            good_share=share,
+            good_share_threshold=MIN_GOOD_LABELS,
+            hr_bpm_median=quality.hr_bpm_median,
+            hr_bpm_median_range=f"{low:.0f} to {high:.0f}",
+            with_reference=quality.with_reference,
+            hr_bpm_error_median=quality.hr_bpm_error_median,
+            hr_bpm_error_threshold=MAX_HR_ERROR_BPM,
+        ),
+    )
+
+
+def segments_resemble_training(home: Home, batch_id: str) -> Verdict:
+    """Labels, signal quality and levels are distributed as in the training cohort, participant by participant."""
+    return _drift_verdict(segment_drift(home, batch_id))
+
+
+def tables_hold_the_batch(home: Home, batch_id: str) -> Verdict:
+    """The warehouse has one row for each segment of the batch and none besides, and its participants are described."""
+    loaded = loaded_batch(home, batch_id)
+    segmented = recount(home, batch_id).segments
+    return Verdict(
+        loaded.rows == loaded.segments == segmented and not loaded.participants_unknown,
+        {**vars(loaded), "segments_in_store": segmented},
+    )
+
+
+def split_is_disjoint(home: Home) -> Verdict:
+    """Nobody is in training and in test, and everybody with a segment is on one side."""
+    train, test = (participants_on(home.split, side) for side in ("train", "test"))
+    segmented = segmented_participants(home, list(readable_batches(home))).column("participant_id").to_pylist()
+    both, neither = len(train & test), len(set(segmented) - train - test)
+    return Verdict(not both and not neither, {"on_both_sides": both, "on_no_side": neither})
+
+
+def split_is_balanced(home: Home) -> Verdict:
+    """The share of test participants is what the settings ask for, to the next whole participant."""
+    sides = read_split(home.split).column("split")
+    share = sides.to_pylist().count("test") / max(len(sides), 1)
+    tolerance, wanted = max(SPLIT_TOLERANCE, 1 / max(len(sides), 1)), Settings.load(home).test_fraction
+    return Verdict(
+        abs(share - wanted) <= tolerance, {"test_share": share, "test_fraction": wanted, "tolerance": tolerance}
+    )
+
+
+def loss_fell(home: Home, encoder: str) -> Verdict:
+    """The training loss ended below where it began, and a student's below chance."""
+    loss = loss_change(home, encoder)
+    return Verdict(loss.last < min(loss.first, loss.chance or loss.first), _known(**vars(loss)))
+
+
+def every_segment_is_embedded(home: Home, encoder: str, batch_id: str) -> Verdict:
+    """One finite embedding for every segment of the batch that the encoder can take."""
+    covered = coverage(home, encoder, batch_id)
+    complete = covered.embedded == covered.segments and not covered.not_finite and not covered.duplicates
+    return Verdict(complete, vars(covered))
+
+
+def one_model_per_table(home: Home, encoder: str, batch_id: str) -> Verdict:  # noqa: ARG001  (looks at the whole table)
+    """The embedding table holds one model, and no row without its segment."""
+    table = embedding_table(home, encoder)
+    return Verdict(table.models == 1 and not table.orphans, vars(table))
+
+
+def embeddings_have_not_collapsed(home: Home, encoder: str, batch_id: str) -> Verdict:
+    """Embeddings point in several directions (effective rank) and are of similar norm."""
+    health = embedding_health(home, encoder, batch_id)
+    low, middle, high = (norm or 0.0 for norm in (health.norm_smallest, health.norm_median, health.norm_largest))
+    alike = low > 0 and middle <= MAX_NORM_RATIO * low and high <= MAX_NORM_RATIO * middle
+    several = health.segments < MIN_SEGMENTS_FOR_RANK or (health.effective_rank or 0.0) >= MIN_RANK
+    return Verdict(
+        health.segments == 0 or (alike and several),
+        _known(**vars(health), effective_rank_threshold=MIN_RANK, norm_ratio_threshold=MAX_NORM_RATIO),
+    )
+
+
+def embeddings_resemble_training(home: Home, encoder: str, batch_id: str) -> Verdict:
+    """The mean embedding is where that of the training cohort is."""
+    drift = embedding_drift(home, encoder, batch_id)
+    return _drift_verdict([drift] if drift else [])
+
+
+def beats_the_constant_predictor(home: Home, encoder: str) -> Verdict:
+    """The heart-rate probe errs less than a constant does: an encoder that fails here learned nothing of use."""
+    mae, constant_mae = heart_rate_errors(home, encoder)
+    return Verdict(mae < constant_mae, {"hr_bpm_mae": mae, "hr_bpm_mae_constant": constant_mae})
+
+
+def retrieval_beats_chance(home: Home) -> Verdict:
+    """In the space of the projection heads the own pair ranks before the middle, in both directions."""
+    ranks = retrieval_ranks(home)
+    return Verdict(
+        all(rank < chance for rank, chance in ranks.values()),
+        {
+            f"{direction}_{name}": value
+            for direction, pair in ranks.items()
+            for name, value in zip(("mean_rank", "chance_mean_rank"), pair, strict=True)
+        },
+    )
+
+
+def published_equals_staging(home: Home) -> Verdict:
+    """The published file has the tables of the staging file with the same rows, and opens read-only."""
+    published = table_contents(home.published)
+    with staging_lock(home):
+        staged = table_contents(home.staging)
+    different = sorted(name for name in published | staged if published.get(name) != staged.get(name))
+    return Verdict(
+        not different,
+        {
+            "published_rows": sum(count for count, _ in published.values()),
+            "staging_rows": sum(count for count, _ in staged.values()),
+            "tables_that_differ": ", ".join(different) or "none",
+        },
+    )
+
+
+CHECKS = (
+    Check("segments", store_has_its_schema, per_batch=True, blocking=True),
+    Check("segments", windows_add_up, per_batch=True, blocking=True),
+    Check("segments", signals_are_finite, per_batch=True, blocking=True),
+    Check("segments", quarantine_rate, per_batch=True),
+    Check("segments", labels_are_plausible, per_batch=True),
+    Check("segments", segments_resemble_training, per_batch=True),
+    Check("segment_tables", tables_hold_the_batch, per_batch=True, blocking=True),
+    Check("participant_split", split_is_disjoint, blocking=True),
+    Check("participant_split", split_is_balanced),
+    *(
+        check
+        for name in (spec.name for spec in ENCODERS)
+        for check in (
+            Check(name, loss_fell, encoder=name),
+            Check(f"{name}_embeddings", every_segment_is_embedded, per_batch=True, blocking=True, encoder=name),
+            Check(f"{name}_embeddings", one_model_per_table, per_batch=True, blocking=True, encoder=name),
+            Check(f"{name}_embeddings", embeddings_have_not_collapsed, per_batch=True, blocking=True, encoder=name),
+            Check(f"{name}_embeddings", embeddings_resemble_training, per_batch=True, encoder=name),
+            Check(f"{name}_probes", beats_the_constant_predictor, encoder=name),
+        )
+    ),
+    Check("retrieval", retrieval_beats_chance),
+    Check("published_warehouse", published_equals_staging, blocking=True),
+)
+
+
+def landing_zone(arrivals: Sequence[Arrival]) -> Verdict:
+    """Nothing in the landing zone waits for a person: no stalled, damaged or unknown batch."""
+    unusable = [arrival for arrival in arrivals if arrival.problem]
+    arriving = [arrival for arrival in arrivals if not arrival.arrived and not arrival.problem]
+    return Verdict(
+        not unusable,
+        {"not_usable": len(unusable), "still_arriving": len(arriving)},
+        table=[{"batch": arrival.batch_id, "reason": arrival.problem} for arrival in unusable],
+    )
+
+
+def _known(**measured: Value | None) -> dict[str, Value]:
+    """Without what could not be measured."""
+    return {name: value for name, value in measured.items() if value is not None}
+
+
+def _drift_verdict(drifts: Sequence[Drift]) -> Verdict:
+    drifted = [drift.quantity for drift in drifts if drift.drifted]
+    nothing = "nothing" if drifts else "no other batch to compare with yet"
+    return Verdict(
+        not drifted,
+        {"drifted": ", ".join(drifted) or nothing, **{drift.quantity: drift.difference for drift in drifts}},
+        table=[{**vars(drift), "threshold": drift.threshold, "drifted": drift.drifted} for drift in drifts],
+        drifts=drifts,
+    )

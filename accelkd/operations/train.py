@@ -1,0 +1,96 @@
+"""Training one encoder of the pipeline on what a home holds: what the assets and `accelkd train` both call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from accelkd.cohort.split import read_split, split_version
+from accelkd.cohort.training_set import TrainingSet, training_set
+from accelkd.home.layout import Home
+from accelkd.home.settings import Settings
+from accelkd.models.specs import ENCODERS, encoder_spec
+from accelkd.operations.repair import repairing
+from accelkd.registry.history import candidate_checkpoint, make_candidate
+from accelkd.registry.trained_on import read_trained_on, whose_segments, write_trained_on
+
+
+@dataclass(frozen=True)
+class TrainedEncoder:
+    """A candidate, and what it was trained on."""
+
+    encoder: str
+    folder: Path  # of its checkpoint
+    training_set: TrainingSet
+
+
+def train_candidate(
+    home: Home,
+    encoder: str,
+    *,
+    preset: str | None = None,
+    steps: int | None = None,
+    learning_rate: float | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+) -> TrainedEncoder:
+    """Train an encoder on the training participants' segments, and record it as the candidate for promotion.
+
+    A student learns from the candidate of its teacher. The checkpoint's name is a hash of configuration, code, data and
+    split: what is there already is used again, and an interrupted training continues. `preset` overrides the home's;
+    `steps`, `learning_rate` and `seed` override the preset's. Damaged segments are repaired first. Inside
+    `process_group`, all processes train and the first one records. Needs no warehouse.
+
+    Raises LookupError for an encoder that is none of ENCODERS, FileNotFoundError without segments, a split or the
+    teacher's candidate, ValueError for a preset that is none, and what `train_encoder` raises.
+    """
+    from accelkd.training.parallel import barrier, rank  # import torch
+    from accelkd.training.presets import adjusted
+    from accelkd.training.presets import preset as named_preset
+    from accelkd.training.runs import train_encoder
+
+    spec = encoder_spec(encoder)
+    config = named_preset(preset or Settings.load(home).preset).config(spec)
+    teacher = None if spec.teacher is None else candidate_checkpoint(home, spec.teacher)
+    selected = repairing(home, partial(training_set, home))
+    folder = train_encoder(
+        selected.store,
+        selected.rows,
+        adjusted(config, steps=steps, learning_rate=learning_rate, seed=seed),
+        home.encoder(encoder),
+        name=encoder,
+        data_version=selected.data_version,
+        split_version=selected.split_version,
+        teacher=teacher,
+        device=device,
+    )
+    if rank() == 0:
+        write_trained_on(home, encoder, folder.name, whose_segments(selected), selected.batch_ids)
+        make_candidate(home, encoder, folder.name, read_split(home.split).num_rows)
+    barrier()
+    return TrainedEncoder(encoder, folder, selected)
+
+
+def train_all(home: Home, *, preset: str | None = None, device: str = "auto") -> Iterator[TrainedEncoder]:
+    """Train every encoder of the pipeline, teachers before their students. Takes and raises like `train_candidate`."""
+    for spec in ENCODERS:
+        yield train_candidate(home, spec.name, preset=preset, device=device)
+
+
+def load_candidate(home: Home, encoder: str) -> None:
+    """Load a candidate into the warehouse, with batches and split that it was trained on and that are not there yet.
+
+    Raises FileNotFoundError without a candidate, and what the loaders raise.
+    """
+    from accelkd.warehouse.inspect import loaded_batches, loaded_split_version  # imports duckdb
+    from accelkd.warehouse.load import load_batch, load_model, load_split
+
+    model_id = candidate_checkpoint(home, encoder).name
+    _, batch_ids = read_trained_on(home, encoder, model_id)
+    for batch_id in sorted(set(batch_ids) - loaded_batches(home)):
+        repairing(home, partial(load_batch, home, batch_id))
+    if loaded_split_version(home) != split_version(read_split(home.split)):
+        load_split(home)
+    load_model(home, encoder, model_id, batch_ids)
