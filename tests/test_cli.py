@@ -13,8 +13,10 @@ from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
 from accelkd.recordings.batches import read_manifest
 from accelkd.recordings.simulator import simulate_batch
+from accelkd.registry.history import promoted_models
 from accelkd.segments.segment import segment_batch
 from accelkd.training.checkpoint import load_encoder
+from accelkd.warehouse.inspect import loaded_batches
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def test_ingest_ends_well_unless_nothing_could_be_read(
     assert not (home / "landing" / "none").exists()
 
 
-def test_train_makes_a_teacher_and_its_student(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_and_promote_are_one_chain(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     opened = Home(home)
     simulate_batch(opened.landing, "b1", participants=4, segments=5, seed=1, profile="easy", processes=1)
     segment_batch(opened, "b1")
@@ -77,6 +79,22 @@ def test_train_makes_a_teacher_and_its_student(home: Path, capsys: pytest.Captur
     teacher, student = (Path(line.split(": ")[1]) for line in capsys.readouterr().out.splitlines())
     assert load_encoder(teacher)[1].encoder == "ppg_teacher"
     assert load_encoder(student)[1].teacher == teacher.name
+    # In a home whose warehouse holds nothing yet
+    assert main(["promote"]) == 0
+    assert f"promoted: {teacher.name}, {student.name}" in capsys.readouterr().out
+    assert dict(promoted_models(opened)) == {"ppg_teacher": teacher.name, "accel_student": student.name}
+    # And where encoders are promoted already: what was trained last is evaluated
+    simulate_batch(
+        opened.landing, "b2", participants=4, segments=5, seed=1, profile="easy", processes=1, first_participant=4
+    )
+    segment_batch(opened, "b2")
+    extend_split(opened.split, segmented_participants(opened, ["b1", "b2"]), seed=0, test_fraction=0.2)
+    assert main(["train", "--preset", "smoke", "--device", "cpu"]) == 0
+    second = [line.split("/")[-1] for line in capsys.readouterr().out.splitlines()]
+    assert teacher.name not in second
+    main(["promote", "--force", "newer"])
+    assert f"promoted: {', '.join(second)}: forced: newer" in capsys.readouterr().out
+    assert loaded_batches(opened) == {"b1", "b2"}
 
 
 def test_configure_changes_what_is_asked_and_keeps_the_rest(home: Path) -> None:
