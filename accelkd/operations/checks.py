@@ -28,7 +28,7 @@ from accelkd.warehouse.embeddings import embedding_table
 from accelkd.warehouse.inspect import coverage, heart_rate_errors, loaded_batch, retrieval_ranks, table_contents
 from accelkd.warehouse.staging import staging_lock
 
-MAX_QUARANTINED = 0.5  # of a batch's windows, before somebody should look
+MAX_QUARANTINED = 0.5  # of a batch's windows, before the batch needs a look
 HR_MEDIAN_BPM = (40.0, 130.0)  # of a batch
 MIN_GOOD_LABELS = 0.1  # of a batch's segments
 MAX_HR_ERROR_BPM = 5.0  # median difference between label and reference
@@ -119,7 +119,7 @@ def signals_are_finite(home: Home, batch_id: str) -> Verdict:
 
 
 def labels_are_plausible(home: Home, batch_id: str) -> Verdict:
-    """Labels are those of living people, some pass the quality gate, and they agree with the reference where it is."""
+    """Labels are physiological, some pass the quality gate, and they agree with the reference where it is."""
     quality = label_quality(home, batch_id)
     share = quality.good / max(quality.segments, 1)
     low, high = HR_MEDIAN_BPM
@@ -150,7 +150,7 @@ def segments_resemble_training(home: Home, batch_id: str) -> Verdict:
 
 
 def tables_hold_the_batch(home: Home, batch_id: str) -> Verdict:
-    """The warehouse has one row for each segment of the batch and none besides, and its participants are described."""
+    """The warehouse has one row for each segment of the batch and no other, and its participants are described."""
     loaded = loaded_batch(home, batch_id)
     segmented = recount(home, batch_id).segments
     return Verdict(
@@ -160,7 +160,7 @@ def tables_hold_the_batch(home: Home, batch_id: str) -> Verdict:
 
 
 def split_is_disjoint(home: Home) -> Verdict:
-    """Nobody is in training and in test, and everybody with a segment is on one side."""
+    """No participant is in training and in test, and every participant with a segment is on one side."""
     train, test = (participants_on(home.split, side) for side in ("train", "test"))
     segmented = segmented_participants(home, list(readable_batches(home))).column("participant_id").to_pylist()
     both, neither = len(train & test), len(set(segmented) - train - test)

@@ -25,44 +25,44 @@ COHORT_BATCHES = 8  # at most, spread evenly: the cost of a batch must not grow 
 def segment_drift(home: Home, batch_id: str) -> list[Drift]:
     """Drift of labels, signal quality and signal levels of one batch; empty if there is no other batch to compare with.
 
-    A quantity that nobody has on one side, and the levels of devices that the cohort does not have, are left out.
+    A quantity that one side lacks, and the levels of devices that the cohort does not have, are left out.
     """
     compared = _cohort_batches(home, ENCODERS[0].name, batch_id)
     if not compared:
         return []
     batch, cohort = _facts(home, [batch_id]), _training_only(home, _facts(home, compared))
     same_device = pc.is_in(cohort.column("device_id"), value_set=batch.column("device_id").unique())
-    found = []
+    drifts = []
     for quantity in (*LABELS, *QUALITY, *LEVELS):
-        known = cohort.filter(same_device) if quantity in LEVELS else cohort
-        here, there = _sample(batch, quantity), _sample(known, quantity)
-        if len(here.values) and len(there.values):
-            found.append(stability(quantity, here, there))
-    return found
+        comparable = cohort.filter(same_device) if quantity in LEVELS else cohort
+        own, others = _sample(batch, quantity), _sample(comparable, quantity)
+        if len(own.values) and len(others.values):
+            drifts.append(stability(quantity, own, others))
+    return drifts
 
 
 def embedding_drift(home: Home, encoder: str, batch_id: str) -> Drift | None:
-    """Shift of the mean embedding of one batch by the encoder in use; None if there is nothing to compare with."""
+    """Shift of the mean embedding of one batch by the promoted encoder; None if there is nothing to compare with."""
     compared = _cohort_batches(home, encoder, batch_id)
     if not compared:
         return None
-    here = batch_embeddings(home, encoder, [batch_id])
-    there = _training_only(home, batch_embeddings(home, encoder, compared))
-    if not here.num_rows or not there.num_rows:
+    own = batch_embeddings(home, encoder, [batch_id])
+    others = _training_only(home, batch_embeddings(home, encoder, compared))
+    if not own.num_rows or not others.num_rows:
         return None
-    return mean_shift("embedding", *(Sample(_matrix(rows), _people(rows)) for rows in (here, there)))
+    return mean_shift("embedding", *(Sample(_matrix(rows), _participants(rows)) for rows in (own, others)))
 
 
 def _cohort_batches(home: Home, encoder: str, batch_id: str) -> list[str]:
-    """Batches to compare with: those that the encoder in use learned from, or all while there is none."""
-    there = readable_batches(home)
-    others = [name for name in trained_on(home, encoder) or there if name != batch_id and name in there]
+    """Batches to compare with: those that the promoted encoder learned from, or all before the first promotion."""
+    readable = readable_batches(home)
+    others = [name for name in trained_on(home, encoder) or readable if name != batch_id and name in readable]
     chosen = np.unique(np.linspace(0, len(others) - 1, min(len(others), COHORT_BATCHES)).round().astype(int))
     return [others[i] for i in chosen]
 
 
 def _training_only(home: Home, rows: pa.Table) -> pa.Table:
-    """The rows of everybody but the test participants; before there is a split, of everybody."""
+    """The rows of all but the test participants; before there is a split, all rows."""
     test = participants_on(home.split, "test") if home.split.exists() else frozenset[str]()
     return rows.filter(
         pc.invert(pc.is_in(rows.column("participant_id"), value_set=pa.array(sorted(test), pa.string())))
@@ -89,10 +89,10 @@ def _facts(home: Home, batch_ids: Sequence[str]) -> pa.Table:
 def _sample(rows: pa.Table, quantity: str) -> Sample:
     known = rows.filter(pc.is_valid(rows.column(quantity)))
     values = known.column(quantity).cast(pa.float64()).to_numpy()
-    return Sample(values, _people(known))
+    return Sample(values, _participants(known))
 
 
-def _people(rows: pa.Table) -> npt.NDArray[np.str_]:
+def _participants(rows: pa.Table) -> npt.NDArray[np.str_]:
     return np.asarray(rows.column("participant_id").to_pylist(), np.str_)
 
 

@@ -1,4 +1,4 @@
-"""Embeddings in the warehouse: put there batch by batch, and read back for evaluation."""
+"""Embedding one batch by a promoted encoder, into the warehouse."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from accelkd.warehouse.inspect import batch_embeddings
 
 @dataclass(frozen=True)
 class EmbeddingHealth:
-    """Embeddings of one batch by the encoder in use; nothing but the count where there are none."""
+    """Embeddings of one batch by the promoted encoder; nothing but the count where there are none."""
 
     segments: int
     width: int | None = None
@@ -24,7 +24,7 @@ class EmbeddingHealth:
 
 
 def embedding_health(home: Home, encoder: str, batch_id: str) -> EmbeddingHealth:
-    """Measure the embeddings of one batch. Raises FileNotFoundError if the encoder has no checkpoint in use."""
+    """Measure the embeddings of one batch. Raises FileNotFoundError if no such encoder is promoted."""
     rows = batch_embeddings(home, encoder, [batch_id])
     if not rows.num_rows:
         return EmbeddingHealth(0)

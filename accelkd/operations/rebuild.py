@@ -19,7 +19,7 @@ from accelkd.warehouse.load import load_batch, load_decisions, load_model, load_
 from accelkd.warehouse.publish import PublishedInfo, publish
 from accelkd.warehouse.staging import staging, staging_lock
 
-# What older models scored, and who made what when, is in no file of the home.
+# Scores of older models and the history of runs are in no file of the home.
 HISTORY = (
     "probe_results",
     "participant_probe_results",
@@ -39,7 +39,7 @@ class _RebuildingHome(Home):
 
 
 def rebuild_warehouse(home: Home) -> PublishedInfo:
-    """Load every batch, the split and every checkpoint anew, embed, evaluate and publish.
+    """Load every batch, the split and every checkpoint again, embed, evaluate and publish.
 
     Results of models that are no longer promoted, and the history of runs, are taken from the old staging file as far
     as it can be read. Writers wait; until all is done the old file and the published one stay in place. Raises whatever
@@ -123,7 +123,7 @@ def _keep_history(home: Home, old: Path) -> None:
             known = {row[0] for row in connection.execute(f"DESCRIBE {table}").fetchall()}
             columns = ", ".join(name for name in arriving.column_names if name in known)
             connection.register("arriving", arriving)
-            # An artifact that was made anew has its edges; what is as it was, was made by the run that made it
+            # A rebuilt artifact has its edges; an unchanged one keeps the run that made it
             new = "WHERE artifact_id NOT IN (SELECT artifact_id FROM provenance.artifacts)" if "edges" in table else ""
             instead = "REPLACE" if table == "provenance.runs" else "IGNORE"
             connection.execute(f"INSERT OR {instead} INTO {table} BY NAME SELECT {columns} FROM arriving {new}")

@@ -1,4 +1,4 @@
-"""Looking for what is left of a participant in every file of a home."""
+"""Search for remnants of a participant in every file of a home."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MIN_BYTES = 6  # of a name that is looked for in raw bytes: shorter ones occur i
 
 
 def find_remnants(
-    root: Path, names: Collection[str], signals: Collection[bytes], besides: Collection[Path] = ()
+    root: Path, names: Collection[str], signals: Collection[bytes], exclude: Collection[Path] = ()
 ) -> list[str]:
     """Files below `root`, with where in them one of `names` or `signals` occurs.
 
@@ -32,15 +32,15 @@ def find_remnants(
         )
         or b"(?!)"
     )
-    found = []
-    for path in sorted(path for path in root.rglob("*") if path.is_file() and path not in set(besides)):
+    remnants = []
+    for path in sorted(path for path in root.rglob("*") if path.is_file() and path not in set(exclude)):
         name = path.relative_to(root).as_posix()
-        found += [f"{name}: {where}" for where in _inside(path, names, signals)]
+        remnants += [f"{name}: {where}" for where in _inside(path, names, signals)]
         if path.stat().st_size and path.suffix != ".png":
             with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 if match := pattern.search(content):
-                    found.append(f"{name}: byte {match.start()}")
-    return found
+                    remnants.append(f"{name}: byte {match.start()}")
+    return remnants
 
 
 def _inside(path: Path, names: Collection[str], signals: Collection[bytes]) -> Iterator[str]:
@@ -49,7 +49,9 @@ def _inside(path: Path, names: Collection[str], signals: Collection[bytes]) -> I
         yield from _inside_duckdb(path, names)
     elif path.suffix == ".arrow":
         with pa.memory_map(str(path)) as source:
-            yield from _inside_table(pa.ipc.open_file(source).read_all(), names, ())  # signals lie open: see the bytes
+            yield from _inside_table(
+                pa.ipc.open_file(source).read_all(), names, ()
+            )  # the search of the bytes finds signals
     elif path.suffix == ".parquet":
         with pq.ParquetFile(path) as file:
             columns = set()
@@ -62,7 +64,7 @@ def _inside_table(table: pa.Table, names: Collection[str], signals: Collection[b
     wanted = pa.array(sorted(names), pa.string())
     for field, column in zip(table.schema, table.columns, strict=True):
         if pa.types.is_string(field.type):
-            if pc.any(pc.is_in(column, value_set=wanted)).as_py() or _mentioned(column, names):
+            if pc.any(pc.is_in(column, value_set=wanted)).as_py() or _mentions(column, names):
                 yield f"column {field.name}"
         elif signals and pa.types.is_list(field.type):
             values = column.combine_chunks()
@@ -74,8 +76,8 @@ def _inside_table(table: pa.Table, names: Collection[str], signals: Collection[b
                     yield f"column {field.name}"
 
 
-def _mentioned(column: pa.ChunkedArray, names: Collection[str]) -> bool:
-    """Whether a text names somebody among other words."""
+def _mentions(column: pa.ChunkedArray, names: Collection[str]) -> bool:
+    """Whether a text holds one of the names among other words."""
     return any(
         pc.any(pc.match_substring_regex(column, rf"(^|[^A-Za-z0-9_-]){re.escape(name)}($|[^A-Za-z0-9_-])")).as_py()
         for name in names

@@ -64,13 +64,13 @@ def signals_not_finite(home: Home, batch_id: str) -> dict[Modality, int]:
 def schema_differences(home: Home, batch_id: str) -> list[str]:
     """Columns of a batch's store that are missing, too many or of another type than `segment_schema` says."""
     with pa.memory_map(str(home.segments(batch_id))) as source:
-        found = pa.ipc.open_file(source).schema
-    width = found.field("ppg").type.list_size if "ppg" in found.names else SAMPLES
+        stored = pa.ipc.open_file(source).schema
+    width = stored.field("ppg").type.list_size if "ppg" in stored.names else SAMPLES
     wanted = segment_schema(max(1, width // SAMPLES))
     return [
-        f"{name}: {_type(wanted, name)} expected, {_type(found, name)} found"
-        for name in dict.fromkeys([*wanted.names, *found.names])
-        if _type(wanted, name) != _type(found, name)
+        f"{name}: {_type(wanted, name)} expected, {_type(stored, name)} found"
+        for name in dict.fromkeys([*wanted.names, *stored.names])
+        if _type(wanted, name) != _type(stored, name)
     ]
 
 

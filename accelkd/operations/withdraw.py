@@ -1,4 +1,4 @@
-"""Withdrawal: everything of one participant leaves the home, and the proof is a search over every file.
+"""Withdrawal: everything of one participant is removed from the home; a search over every file proves it.
 
 An interrupted withdrawal is finished by asking for it again: until the end a journal, `withdrawal.json`, keeps what to
 look for. It is the only file that names the participant, and it goes last.
@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 import duckdb
@@ -44,10 +45,10 @@ class Withdrawal:
     batches: dict[str, list[str]] = field(default_factory=dict)  # batches that describe them, with their recordings
     segment_ids: list[str] = field(default_factory=list)
     signals: list[str] = field(default_factory=list)  # runs of their samples, as hex
-    rewritten: dict[str, str] = field(default_factory=dict)  # SHA-256 of each landed file written anew, by its path
+    rewritten: dict[str, str] = field(default_factory=dict)  # SHA-256 of each rewritten landed file, by its path
     checkpoints: list[str] = field(default_factory=list)  # trained on them, as encoder/model id
     reports: list[str] = field(default_factory=list)  # removed because they named them
-    remaining: list[str] = field(default_factory=list)  # traces that were found after all
+    remaining: list[str] = field(default_factory=list)  # traces that were withdrawal after all
 
     def __str__(self) -> str:
         recordings = sum(len(names) for names in self.batches.values())
@@ -64,8 +65,8 @@ def withdraw(home: Home, participant_id: str | None = None) -> Withdrawal:
     """Remove a participant from landing zone, segments, quarantine, split, warehouse and reports; search for traces.
 
     Without a name, finishes the withdrawal that was interrupted. It is refused while a run is in progress, which would
-    write back what it has read; runs that start meanwhile wait. The landed batches are written anew with the rows of
-    everybody else, so everything derived from them is stale afterwards and the next catch-up makes it again.
+    write back what it has read; runs that start meanwhile wait. The landed batches are rewritten without their rows,
+    so everything derived from them is stale afterwards and the next catch-up re-materializes it.
     Checkpoints stay and are listed. If something of them is `remaining`, the withdrawal counts as interrupted.
 
     Raises ValueError for a bad name, for none where nothing was interrupted, and while another one's withdrawal is
@@ -91,8 +92,8 @@ def withdraw(home: Home, participant_id: str | None = None) -> Withdrawal:
 
 def _remove(home: Home, withdrawal: Withdrawal, journal: Path) -> None:
     """Every step of a withdrawal: each does nothing where it has been done before."""
-    who = withdrawal.participant_id
-    enrol(home.landing, who)
+    participant_id = withdrawal.participant_id
+    enrol(home.landing, participant_id)
     sweep(home.root)
     settings = Settings.load(home)
     for batch_id in withdrawal.batches:
@@ -102,19 +103,21 @@ def _remove(home: Home, withdrawal: Withdrawal, journal: Path) -> None:
         home.examples(batch_id).unlink(missing_ok=True)
     if home.split.exists():
         ledger = read_split(home.split)
-        write_split(home.split, ledger.filter(pc.not_equal(ledger.column("participant_id"), who)))
-    withdrawal.checkpoints = sorted({*withdrawal.checkpoints, *("/".join(one) for one in forget_trained_on(home, who))})
+        write_split(home.split, ledger.filter(pc.not_equal(ledger.column("participant_id"), participant_id)))
+    listed = ("/".join(checkpoint) for checkpoint in forget_trained_on(home, participant_id))
+    withdrawal.checkpoints = sorted({*withdrawal.checkpoints, *listed})
     _save_journal(journal, withdrawal)
     with staging_lock(home):
         for file in (home.staging, home.published):
             if file.exists():
                 _remove_rows(home, file, withdrawal)
-    names = {who, *withdrawal.segment_ids, *(name for some in withdrawal.batches.values() for name in some)}
+    recording_ids = chain.from_iterable(withdrawal.batches.values())
+    names = {participant_id, *withdrawal.segment_ids, *recording_ids}
     signals = [bytes.fromhex(run) for run in withdrawal.signals]
     for named in {line.split(":")[0] for line in find_remnants(home.reports, names, signals)}:
         (home.reports / named).unlink()
         withdrawal.reports.append(f"reports/{named}")
-    withdrawal.remaining = find_remnants(home.root, names, signals, besides=[journal])
+    withdrawal.remaining = find_remnants(home.root, names, signals, exclude=[journal])
     _save_journal(journal, withdrawal)
     if not withdrawal.remaining:
         journal.unlink()
@@ -126,9 +129,9 @@ def _save_journal(journal: Path, withdrawal: Withdrawal) -> None:
         part.write_text(json.dumps(asdict(withdrawal), indent=2), encoding="utf-8")
 
 
-def _locate(home: Home, who: str) -> Withdrawal:
+def _locate(home: Home, participant_id: str) -> Withdrawal:
     """Where the participant is, and what their data look like."""
-    found = Withdrawal(who)
+    withdrawal = Withdrawal(participant_id)
     for manifest_path in sorted(home.landing.glob(f"[!.]*/{MANIFEST}")):
         folder, recordings, named = manifest_path.parent, [], False
         for entry in read_manifest(folder).files:
@@ -137,32 +140,32 @@ def _locate(home: Home, who: str) -> Withdrawal:
                     continue
                 for group in range(file.num_row_groups):
                     rows = file.read_row_group(group, columns=["participant_id"]).column(0)
-                    theirs = pc.fill_null(pc.equal(rows, who), False)
-                    if not pc.any(theirs).as_py():
+                    own = pc.fill_null(pc.equal(rows, participant_id), False)
+                    if not pc.any(own).as_py():
                         continue
                     named = True
                     if entry.table == "recordings":
-                        signals = file.read_row_group(group, columns=["recording_id", "ppg", "accel"]).filter(theirs)
+                        signals = file.read_row_group(group, columns=["recording_id", "ppg", "accel"]).filter(own)
                         recordings += signals.column("recording_id").to_pylist()
                         for name in ("ppg", "accel"):
-                            found.signals += [
+                            withdrawal.signals += [
                                 _run(stream.values.flatten().to_numpy()) for stream in signals.column(name)
                             ]
         if named:
-            found.batches[folder.name] = recordings
+            withdrawal.batches[folder.name] = recordings
             if home.segments(folder.name).exists():
                 store = SegmentStore([home.segments(folder.name)])
-                rows = np.flatnonzero(np.asarray(store.metadata.column("participant_id").to_pylist()) == who)
-                found.segment_ids += store.metadata.column("segment_id").take(rows).to_pylist()
+                rows = np.flatnonzero(np.asarray(store.metadata.column("participant_id").to_pylist()) == participant_id)
+                withdrawal.segment_ids += store.metadata.column("segment_id").take(rows).to_pylist()
                 modalities: tuple[Modality, ...] = ("ppg", "accel")
                 for modality in modalities:
-                    found.signals += [_run(one.reshape(-1)) for one in store.signals(modality, rows)]
-    found.signals = sorted({run for run in found.signals if run})
-    return found
+                    withdrawal.signals += [_run(signal.reshape(-1)) for signal in store.signals(modality, rows)]
+    withdrawal.signals = sorted({run for run in withdrawal.signals if run})
+    return withdrawal
 
 
 def _run(values: npt.NDArray[np.floating]) -> str:
-    """The first samples that tell a stream from others, as hex; nothing where it is constant."""
+    """The first samples that identify a stream, as hex; empty where it is constant."""
     for start in range(0, len(values) - _RUN_SAMPLES, _RUN_SAMPLES):
         run = values[start : start + _RUN_SAMPLES]
         if np.isfinite(run).all() and len(np.unique(run)) > _RUN_SAMPLES // 2:
@@ -171,7 +174,7 @@ def _run(values: npt.NDArray[np.floating]) -> str:
 
 
 def _rewrite_batch(home: Home, batch_id: str, withdrawal: Withdrawal, journal: Path) -> None:
-    """Write the files of a landed batch anew without the participant, the manifest last; refused until then."""
+    """Rewrite the files of a landed batch without the participant, the manifest last; it is refused until then."""
     folder = home.batch(batch_id)
     manifest = read_manifest(folder)
     files: list[BatchFile] = []
@@ -182,14 +185,14 @@ def _rewrite_batch(home: Home, batch_id: str, withdrawal: Withdrawal, journal: P
             raise DamagedFileError(f"batch {batch_id}: {entry.path}: sha256: not the file that the manifest lists")
         table = pq.read_table(path)
         if "participant_id" in table.column_names:
-            theirs = pc.fill_null(pc.equal(table.column("participant_id"), withdrawal.participant_id), False)
-            if pc.any(theirs).as_py():
-                encoded = encode_rows(entry.table, table.filter(pc.invert(theirs)))
+            own = pc.fill_null(pc.equal(table.column("participant_id"), withdrawal.participant_id), False)
+            if pc.any(own).as_py():
+                encoded = encode_rows(entry.table, table.filter(pc.invert(own)))
                 sha256 = withdrawal.rewritten[name] = encoded.sha256
                 _save_journal(journal, withdrawal)  # so that a file without its manifest is known as ours
                 with atomic_path(path) as part:
                     part.write_bytes(encoded.content)
-                table = table.filter(pc.invert(theirs))
+                table = table.filter(pc.invert(own))
         files.append(replace(entry, rows=table.num_rows, sha256=sha256))
     if tuple(files) != manifest.files:
         write_json(folder / MANIFEST, asdict(replace(manifest, files=tuple(files))))

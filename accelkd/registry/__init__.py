@@ -1,1 +1,1 @@
-"""Which pair of encoders is promoted and why, and who was in a checkpoint's training set."""
+"""Which encoders are promoted and why, and who was in a checkpoint's training set."""

@@ -1,6 +1,6 @@
-"""Who is inside a checkpoint: written down when it is trained, true whatever the split and the batches become later.
+"""Who is members a checkpoint: written down when it is trained, true whatever the split and the batches become later.
 
-The list lies beside the split ledger and not in the checkpoint's folder, so that a checkpoint can be given away
+The list is stored beside the split ledger and not in the checkpoint's folder, so that a checkpoint can be given away
 without its participants' pseudonyms.
 """
 
@@ -20,7 +20,7 @@ from accelkd.home.layout import Home
 
 TRAINED_ON = pa.schema(
     [
-        pa.field("participant_id", pa.string()),  # null for somebody who has withdrawn since
+        pa.field("participant_id", pa.string()),  # null for a participant who has withdrawn since
         pa.field("batch_id", pa.string(), nullable=False),
         pa.field("segments", pa.int64(), nullable=False),
     ]
@@ -28,16 +28,16 @@ TRAINED_ON = pa.schema(
 _BATCHES = b"batch_ids"  # of the training set, also those without a training participant
 
 
-def whose_segments(curated: TrainingSet) -> pa.Table:
-    """Participants, batches and numbers of segments (TRAINED_ON) of everybody with as many as the sampler asks for."""
+def whose_segments(selected: TrainingSet) -> pa.Table:
+    """Participants with as many segments as the sampler needs: their batches and numbers of segments (TRAINED_ON)."""
     from accelkd.training.data import MIN_SEGMENTS  # imports torch
 
-    people = curated.store.metadata.select(["participant_id", "batch_id"]).take(curated.rows)
+    rows = selected.store.metadata.select(["participant_id", "batch_id"]).take(selected.rows)
     _, code, count = np.unique(
-        people.column("participant_id").to_numpy(zero_copy_only=False), return_inverse=True, return_counts=True
+        rows.column("participant_id").to_numpy(zero_copy_only=False), return_inverse=True, return_counts=True
     )
     counted = (
-        people.filter(pa.array(count[code] >= MIN_SEGMENTS))
+        rows.filter(pa.array(count[code] >= MIN_SEGMENTS))
         .group_by(["participant_id", "batch_id"], use_threads=False)
         .aggregate([([], "count_all")])
     )
@@ -48,7 +48,7 @@ def whose_segments(curated: TrainingSet) -> pa.Table:
     )
 
 
-def write_trained_on(home: Home, encoder: str, model_id: str, inside: pa.Table, batch_ids: Sequence[str]) -> None:
+def write_trained_on(home: Home, encoder: str, model_id: str, members: pa.Table, batch_ids: Sequence[str]) -> None:
     """Write down whose segments (TRAINED_ON) of which batches the checkpoint was trained on.
 
     Raises ValueError if the checkpoint says that it was trained on other numbers of participants or segments.
@@ -56,13 +56,16 @@ def write_trained_on(home: Home, encoder: str, model_id: str, inside: pa.Table, 
     from accelkd.training.checkpoint import read_metrics  # imports torch
 
     metrics = read_metrics(home.checkpoint(encoder, model_id))
-    people, segments = len(pc.unique(inside.column("participant_id"))), pc.sum(inside.column("segments")).as_py() or 0
-    if (people, segments) != (metrics["participants"], metrics["segments"]):
+    participants, segments = (
+        len(pc.unique(members.column("participant_id"))),
+        pc.sum(members.column("segments")).as_py() or 0,
+    )
+    if (participants, segments) != (metrics["participants"], metrics["segments"]):
         raise ValueError(
             f"{encoder} {model_id} was trained on {metrics['segments']} segments of {metrics['participants']} "
-            f"participants, not on {segments} of {people}"
+            f"participants, not on {segments} of {participants}"
         )
-    _write(home, encoder, model_id, inside, batch_ids)
+    _write(home, encoder, model_id, members, batch_ids)
 
 
 def read_trained_on(home: Home, encoder: str, model_id: str) -> tuple[pa.Table, tuple[str, ...]]:
@@ -72,9 +75,7 @@ def read_trained_on(home: Home, encoder: str, model_id: str) -> tuple[pa.Table, 
     """
     path = home.trained_on(encoder, model_id)
     if not path.exists():
-        raise FileNotFoundError(
-            f"{path}: nobody wrote down who {encoder} {model_id} learned from; materialize it again"
-        )
+        raise FileNotFoundError(f"{path}: it is not recorded who {encoder} {model_id} learned from; train it again")
     table = pq.read_table(path)
     return table.replace_schema_metadata(None), tuple(json.loads(table.schema.metadata[_BATCHES]))
 
@@ -90,9 +91,9 @@ def forget_trained_on(home: Home, participant_id: str) -> list[tuple[str, str]]:
         encoder, model_id = path.parent.name, path.stem
         table, batch_ids = read_trained_on(home, encoder, model_id)
         column = table.column("participant_id")
-        theirs = pc.fill_null(pc.equal(column, participant_id), False)
-        if pc.any(theirs).as_py():
-            blanked = pc.if_else(theirs, pa.scalar(None, pa.string()), column)
+        own = pc.fill_null(pc.equal(column, participant_id), False)
+        if pc.any(own).as_py():
+            blanked = pc.if_else(own, pa.scalar(None, pa.string()), column)
             _write(home, encoder, model_id, table.set_column(0, TRAINED_ON.field(0), blanked), batch_ids)
             listed.append((encoder, model_id))
     return listed

@@ -139,7 +139,7 @@ def load_split(home: Home) -> int:
 def load_model(home: Home, encoder: str, model_id: str, batch_ids: Sequence[str]) -> None:
     """Load what is known of one checkpoint, which was trained on the given batches, and whose segments are inside.
 
-    Raises FileNotFoundError if nobody wrote down whose (accelkd.registry.trained_on).
+    Raises FileNotFoundError if it is not recorded whose (accelkd.registry.trained_on).
     """
     from accelkd.training.checkpoint import CONFIG, METRICS, WEIGHTS, load_encoder, read_config  # imports torch
 

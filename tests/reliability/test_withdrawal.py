@@ -235,7 +235,7 @@ def test_a_second_delivery_is_refused_until_they_are_taken_out(
     assert read_manifest(home.batch("b3")).rows("participants") == 2
 
 
-STEPS = ["enrol", "segment_batch", "compact", "traces"]
+STEPS = ["enrol", "segment_batch", "compact", "find_remnants"]
 
 
 @pytest.mark.parametrize("step", STEPS)
