@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use crate::gaps::{MAX_GAP_S, Patch};
 use crate::lanes::{LANES, Lanes, TILE};
-use crate::samples::{AHEAD, Mix, Samples};
+use crate::load::{AmbientTerms, load_tile};
+use crate::samples::{AHEAD, Samples};
 use crate::validity::Limits;
 
 /// Largest distance in time that is interpolated over, in seconds.
@@ -315,12 +316,12 @@ impl DarkTile {
                 let place = |slot: usize, to_first: isize| ((slot * count) as isize + to_first + from) as usize;
                 let (left, right) = (place(led.left_slot, to_left), place(led.right_slot, to_right));
                 let mix = self.mix(left, right, steady.len(), led.right_weight);
-                valid &= samples.bring(lanes, start + steady.start, limits, Some(mix), &mut tile[steady.clone()]);
+                valid &= load_tile(lanes, samples, start + steady.start, limits, Some(mix), &mut tile[steady.clone()]);
             }
         }
         for span in [0..steady.start, steady.end..tile.len()] {
             if !span.is_empty() {
-                valid &= samples.bring(lanes, start + span.start, limits, None, &mut tile[span.clone()]);
+                valid &= load_tile(lanes, samples, start + span.start, limits, None, &mut tile[span.clone()]);
                 for index in span {
                     tile[index] -= self.at(dark, dark.schedule.led_time_s(channel, start + index), first, count);
                 }
@@ -340,7 +341,7 @@ impl DarkTile {
 
     /// The ambient light at the LED samples of `channel` in a tile inside of `plain`; `hold` the tile first.
     #[inline(always)]
-    pub(crate) fn plain_mix(&mut self, schedule: &DarkSchedule, channel: usize) -> Option<Mix<'_>> {
+    pub(crate) fn plain_mix(&mut self, schedule: &DarkSchedule, channel: usize) -> Option<AmbientTerms<'_>> {
         let steady = schedule.steady.as_ref()?;
         let led = steady.leds[schedule.led(channel)];
         let (_, _, count) = self.holds?;
@@ -366,7 +367,7 @@ impl DarkTile {
 
     /// The light between `len` samples from `left` on and as many from `right` on.
     #[inline(always)]
-    fn mix(&mut self, left: usize, right: usize, len: usize, weight: f64) -> Mix<'_> {
+    fn mix(&mut self, left: usize, right: usize, len: usize, weight: f64) -> AmbientTerms<'_> {
         let values = &self.values[self.skip..];
         let before = &values[left..][..len];
         let changes = &mut self.changes.0[..len];
@@ -377,7 +378,7 @@ impl DarkTile {
             }
             self.changes_of = Some((left, right, len));
         }
-        Mix { before, changes, weight }
+        AmbientTerms { before, changes, weight }
     }
 
     /// LED sample `index` of `channel`, less the ambient light.
@@ -417,7 +418,7 @@ impl DarkTile {
         self.changes_of = None;
         for (slot, values) in self.values[self.skip..][..needed].chunks_exact_mut(count).enumerate() {
             dark.slots[slot].prefetch(lanes, first + AHEAD);
-            self.valid &= dark.slots[slot].bring(lanes, first, limits, None, values);
+            self.valid &= load_tile(lanes, dark.slots[slot], first, limits, None, values);
             for patch in repair.iter().flat_map(|repair| &repair.patches[slot]) {
                 patch.apply(first, values);
             }

@@ -13,6 +13,7 @@ mod gaps;
 mod intervals;
 mod label;
 mod lanes;
+mod load;
 mod plan;
 mod preprocess;
 mod quality;

@@ -16,9 +16,10 @@ use crate::dark::{Dark, DarkRepair, DarkTile};
 use crate::detrend::LineSums;
 use crate::gaps::{Gaps, find_gaps};
 use crate::lanes::{Frame, Kernel, LANES, Lanes, TILE, Tile};
+use crate::load::{convert, load_tile};
 use crate::plan::{Plan, Stream};
 use crate::resample::{self, Resampler};
-use crate::samples::{AHEAD, Samples, bring_all, with_slice};
+use crate::samples::{AHEAD, Samples, with_slice};
 use crate::threads;
 use crate::validity::{Sample, Status};
 use crate::zscore::{OutputSample, Scale};
@@ -415,7 +416,7 @@ fn bring_plain<L: Lanes, S: Sample, T>(
             Some(Ambient { dark, led, .. }) => dark_tile.plain_mix(dark.schedule, *led),
             None => None,
         };
-        valid &= bring_all(lanes, samples, limits, mix, tile);
+        valid &= convert(lanes, samples, limits, mix, tile);
         for patch in gaps.iter().flat_map(|gaps| &gaps.patches) {
             patch.apply(from, tile);
         }
@@ -466,7 +467,7 @@ impl<T> Row<'_, T> {
     ) -> bool {
         let limits = if repairs.is_none() { Some(&self.stream.limits) } else { None };
         match &self.ambient {
-            None => self.samples.bring(lanes, from, limits, None, tile),
+            None => load_tile(lanes, self.samples, from, limits, None, tile),
             Some(Ambient { dark, led, usable }) => {
                 let surely = from >= usable.start && from + tile.len() <= usable.end;
                 let repair = repairs.and_then(|repairs| repairs.dark(dark.recording));
