@@ -37,7 +37,7 @@ fn preprocess(bencher: Bencher<'_, '_>, (rate_hz, set): (f64, InstructionSet)) {
     bencher.counter(ItemsCount::new(RECORDINGS)).bench_local(|| run(&plan, &recordings, &mut ppg, &mut accel));
 }
 
-/// Of one hour.
+/// Windows of one hour.
 #[divan::bench]
 fn windows(bencher: Bencher<'_, '_>) {
     let (rate_hz, raw) = (50.0, Raw::new(50.0, 0));

@@ -7,7 +7,7 @@ use crate::lanes::{Frame, LANES, Lanes};
 
 /// Mirrored samples at each end: 4 s, about nine time constants of the slowest pole.
 const MIRROR: usize = 256;
-/// Frames of the buffer that a window is filtered in: the window and its mirrored end.
+/// Length of the filter buffer in frames: a window and its mirrored end.
 pub(crate) const BUFFER: usize = OUTPUT_SAMPLES + MIRROR;
 
 /// Coefficients of every lane.
@@ -15,7 +15,7 @@ pub(crate) const BUFFER: usize = OUTPUT_SAMPLES + MIRROR;
 pub(crate) struct LaneFilters {
     /// a1 and a2 of the two sections.
     coefficients: [[Frame; 2]; 2],
-    /// Gain of both passes together, to be applied to what `filter` leaves.
+    /// Gain of both passes together; `filter` does not apply it.
     pub(crate) gain: [f64; LANES],
 }
 
@@ -39,19 +39,19 @@ pub(crate) struct Moments {
     pub(crate) squares: Frame,
 }
 
-/// The two sections in direct form I: of each its last two inputs and outputs. The output of one is the input of the
-/// next, and a step of a section waits for one multiplication only.
+/// The two sections in direct form I: the last two inputs and outputs of each, where the output of the first is the
+/// input of the second. The critical path of a section is one multiplication.
 #[derive(Clone, Copy)]
 struct Cascade<V> {
     a: [[V; 2]; 2],
-    /// Last and last but one: input, output of the first section, output of the second.
+    /// Latest and previous value of the input, the output of the first section, the output of the second.
     last: [[V; 2]; 3],
 }
 
 impl<V: Copy> Cascade<V> {
-    /// In the steady state of a constant `input`: a band-pass answers with zero.
+    /// The steady state of a constant `input`: the output of a band-pass is zero.
     #[inline(always)]
-    fn steady<L: Lanes<V = V>>(lanes: L, filters: &LaneFilters, column: usize, input: V) -> Self {
+    fn steady_state<L: Lanes<V = V>>(lanes: L, filters: &LaneFilters, column: usize, input: V) -> Self {
         let zero = lanes.splat(0.0);
         Self {
             a: [
@@ -77,9 +77,9 @@ impl<V: Copy> Cascade<V> {
     }
 }
 
-/// Subtract each lane's line (`line_response` is what resampling made of it) and band-pass, all but the gain.
+/// Subtract each lane's line, resampled as `line_response`, and apply the band-pass without its gain.
 ///
-/// `signal` holds the window; the rest of it is overwritten.
+/// `signal` starts with the window; the remainder is overwritten.
 #[inline(always)]
 pub(crate) fn filter<L: Lanes>(
     lanes: L,
@@ -93,19 +93,19 @@ pub(crate) fn filter<L: Lanes>(
         let (mean, slope) = (lanes.load(&line.mean, column), lanes.load(&line.slope, column));
         macro_rules! detrended {
             ($frame:expr, $response:expr) => {{
-                let [one, ramp] = $response;
-                let x = lanes.sub_product(lanes.load($frame, column), mean, lanes.splat(one));
+                let [constant, ramp] = $response;
+                let x = lanes.sub_product(lanes.load($frame, column), mean, lanes.splat(constant));
                 lanes.sub_product(x, slope, lanes.splat(ramp))
             }};
         }
 
-        // The mirrored end is put aside before the window is overwritten.
+        // Save the mirrored end before the window is overwritten.
         let (window, end) = signal.split_at_mut(OUTPUT_SAMPLES);
         for (frame, mirrored) in end.iter_mut().zip(window.iter().rev().skip(1)) {
             lanes.store(frame, column, lanes.load(mirrored, column));
         }
         let edge = detrended!(&window[MIRROR], line_response[MIRROR]);
-        let mut cascade = Cascade::steady(lanes, filters, column, edge);
+        let mut cascade = Cascade::steady_state(lanes, filters, column, edge);
         for (frame, response) in window[1..=MIRROR].iter().zip(&line_response[1..=MIRROR]).rev() {
             cascade.step(lanes, detrended!(frame, *response));
         }
@@ -118,7 +118,7 @@ pub(crate) fn filter<L: Lanes>(
             lanes.store(frame, column, y);
         }
 
-        let mut cascade = Cascade::steady(lanes, filters, column, lanes.load(&signal[BUFFER - 1], column));
+        let mut cascade = Cascade::steady_state(lanes, filters, column, lanes.load(&signal[BUFFER - 1], column));
         for frame in signal[OUTPUT_SAMPLES..].iter().rev() {
             cascade.step(lanes, lanes.load(frame, column));
         }

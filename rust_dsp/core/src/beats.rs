@@ -1,4 +1,4 @@
-//! Beats: two independent finders, and the instant of each beat at its steepest upslope.
+//! Beats: two independent detectors, and the instant of each beat at its steepest upslope.
 
 use crate::lanes::{LANES, Lanes};
 use crate::sums::sum_by;
@@ -9,7 +9,7 @@ const RATE_HZ: f64 = OUTPUT_RATE_HZ as f64;
 /// One segment in double precision.
 pub(crate) type Signal = [f64; OUTPUT_SAMPLES];
 
-/// Sign that makes pulses upright: +1 if the signal rises more steeply than it falls, else −1.
+/// Sign of the pulses: +1 if the signal rises more steeply than it falls, else −1.
 #[inline(always)]
 pub(crate) fn polarity(signal: &[f64]) -> f64 {
     let cube = |before: f64, after: f64| (after - before) * (after - before) * (after - before);
@@ -17,25 +17,25 @@ pub(crate) fn polarity(signal: &[f64]) -> f64 {
     if skew >= 0.0 { 1.0 } else { -1.0 }
 }
 
-/// Index of the first largest value.
+/// Index of the maximum; the first if several are equal.
 #[inline(always)]
 fn argmax(values: &[f64]) -> usize {
-    let (mut best, mut most) = (0, values[0]);
+    let (mut best, mut max) = (0, values[0]);
     for (index, &value) in values.iter().enumerate() {
-        if value > most {
-            (best, most) = (index, value);
+        if value > max {
+            (best, max) = (index, value);
         }
     }
     best
 }
 
-/// Index of the first smallest value.
+/// Index of the minimum; the first if several are equal.
 #[inline(always)]
 fn argmin(values: &[f64]) -> usize {
-    let (mut best, mut least) = (0, values[0]);
+    let (mut best, mut min) = (0, values[0]);
     for (index, &value) in values.iter().enumerate() {
-        if value < least {
-            (best, least) = (index, value);
+        if value < min {
+            (best, min) = (index, value);
         }
     }
     best
@@ -45,10 +45,10 @@ fn argmin(values: &[f64]) -> usize {
 #[inline(always)]
 pub(crate) fn two_moving_averages<L: Lanes>(lanes: L, signal: &Signal) -> Vec<usize> {
     const PEAK: usize = 7; // 111 ms
-    const BEAT: usize = 43; // 667 ms: six times PEAK and 1
+    const BEAT: usize = 43; // 667 ms: 6 * PEAK + 1
     const OFFSET: f64 = 0.02;
-    const DELAY: usize = 19; // 0.3 s, rounded down: the next peak must be later than that
-    // The edge values are repeated, so that the windows of all samples are whole
+    const DELAY: usize = 19; // 0.3 s, rounded down: minimum distance of peaks, exclusive
+    // Edge values are repeated, so that every sample has a full window
     let mut energy = [0.0; OUTPUT_SAMPLES + BEAT - 1];
     let (inner, edge) = (BEAT / 2..BEAT / 2 + OUTPUT_SAMPLES, BEAT / 2);
     for (energy, &y) in energy[inner.clone()].iter_mut().zip(signal) {
@@ -66,8 +66,8 @@ pub(crate) fn two_moving_averages<L: Lanes>(lanes: L, signal: &Signal) -> Vec<us
         *sum = ((a + b) + (c + d)) + ((e + f) + g);
     }
     let (mut peak, mut beat) = ([0.0; LANES], [0.0; LANES]);
-    let mut on = [0_u64; OUTPUT_SAMPLES / 64]; // one bit per sample
-    for (number, word) in on.iter_mut().enumerate() {
+    let mut above = [0_u64; OUTPUT_SAMPLES / 64]; // one bit per sample
+    for (number, word) in above.iter_mut().enumerate() {
         for eight in 0..64 / LANES {
             let start = 64 * number + LANES * eight;
             for lane in 0..LANES {
@@ -84,8 +84,8 @@ pub(crate) fn two_moving_averages<L: Lanes>(lanes: L, signal: &Signal) -> Vec<us
     let mut peaks: Vec<usize> = Vec::with_capacity(OUTPUT_SAMPLES / DELAY);
     let mut end = 0;
     while end < OUTPUT_SAMPLES {
-        let start = next(&on, end, true);
-        end = next(&on, start, false);
+        let start = next(&above, end, true);
+        end = next(&above, start, false);
         if end - start >= PEAK {
             let top = start + argmax(&signal[start..end]);
             if peaks.last().is_none_or(|&last| top - last > DELAY) {
@@ -96,14 +96,14 @@ pub(crate) fn two_moving_averages<L: Lanes>(lanes: L, signal: &Signal) -> Vec<us
     peaks
 }
 
-/// Index of the first bit from `from` on that is `set`; the number of bits where there is none.
+/// Index of the first bit from `from` on that equals `set`; the number of bits if there is none.
 fn next(bits: &[u64], from: usize, set: bool) -> usize {
     let flip = if set { 0 } else { u64::MAX };
     let mut skipped = from % 64;
     for (number, word) in bits.iter().enumerate().skip(from / 64) {
-        let left = (word ^ flip) >> skipped;
-        if left != 0 {
-            return 64 * number + skipped + left.trailing_zeros() as usize;
+        let remaining = (word ^ flip) >> skipped;
+        if remaining != 0 {
+            return 64 * number + skipped + remaining.trailing_zeros() as usize;
         }
         skipped = 0;
     }
@@ -114,10 +114,10 @@ fn next(bits: &[u64], from: usize, set: bool) -> usize {
 const WINDOW: usize = 128;
 /// Scales of up to a third of half a window: beats down to 0.5 Hz in 6 s.
 const SCALES: usize = 21;
-/// Room before a window: a whole number of registers.
+/// Padding before a window: a multiple of the register width.
 const MARGIN: usize = SCALES.next_multiple_of(LANES);
 
-/// Systolic peaks by local maxima on many scales (MSPTD: Bishop & Ercole 2018, made fast by Charlton et al. 2024).
+/// Systolic peaks by local maxima on many scales (MSPTD: Bishop & Ercole 2018; the fast variant of Charlton et al. 2024).
 ///
 /// Windows of 6 s with 20 % overlap on every third sample.
 #[inline(always)]
@@ -125,9 +125,9 @@ pub(crate) fn multi_scale_peaks<L: Lanes>(lanes: L, signal: &Signal) -> Vec<usiz
     const DECIMATE: usize = 3;
     const HOP: usize = 102;
     const LAST: usize = OUTPUT_SAMPLES / DECIMATE - WINDOW;
-    const REACH: usize = 4; // samples around a decimated peak among which the highest is taken
+    const REACH: usize = 4; // samples around a decimated peak that are searched for the highest one
     let mut peaks: Vec<usize> = Vec::with_capacity(OUTPUT_SAMPLES / DECIMATE / 8);
-    // Nothing is larger than what lies before a window
+    // Infinite padding: the first samples of a window are no maxima
     let mut window = [f64::INFINITY; MARGIN + WINDOW];
     for start in (0..LAST).step_by(HOP).chain([LAST]) {
         let values: &mut [f64; WINDOW] = window[MARGIN..].first_chunk_mut().expect("a window");
@@ -136,10 +136,10 @@ pub(crate) fn multi_scale_peaks<L: Lanes>(lanes: L, signal: &Signal) -> Vec<usiz
             *value = *sample;
         }
         detrend(values);
-        let mut found = scale_peaks(lanes, &window);
-        while found != 0 {
-            let centre = (start + found.trailing_zeros() as usize) * DECIMATE;
-            found &= found - 1;
+        let mut maxima = scale_peaks(lanes, &window);
+        while maxima != 0 {
+            let centre = (start + maxima.trailing_zeros() as usize) * DECIMATE;
+            maxima &= maxima - 1;
             let (from, to) = (centre.saturating_sub(REACH), (centre + REACH + 1).min(OUTPUT_SAMPLES));
             peaks.push(from + argmax(&signal[from..to]));
         }
@@ -170,29 +170,29 @@ fn detrend(window: &mut [f64; WINDOW]) {
     }
 }
 
-/// Local maxima at every scale up to the one that has the most: one bit per sample of the window.
+/// Local maxima at every scale up to the scale with most maxima: one bit per sample of the window.
 #[inline(always)]
 fn scale_peaks<L: Lanes>(lanes: L, window: &[f64; MARGIN + WINDOW]) -> u128 {
-    let (mut at_all, mut peaks, mut most) = (u128::MAX, 0, 0);
+    let (mut at_all_scales, mut peaks, mut max_count) = (u128::MAX, 0, 0);
     for scale in 1..=SCALES {
-        let here = window[MARGIN..].as_chunks::<LANES>().0;
+        let current = window[MARGIN..].as_chunks::<LANES>().0;
         let before = window[MARGIN - scale..].as_chunks::<LANES>().0;
         let (mut rises, mut falls) = ([0; WINDOW / LANES], [0; WINDOW / LANES]);
-        for (((rise, fall), here), before) in rises.iter_mut().zip(&mut falls).zip(here).zip(before) {
-            *rise = lanes.greater(here, before);
-            *fall = lanes.greater(before, here);
+        for (((rise, fall), current), before) in rises.iter_mut().zip(&mut falls).zip(current).zip(before) {
+            *rise = lanes.greater(current, before);
+            *fall = lanes.greater(before, current);
         }
         // Higher than the samples `scale` before and after
         let maxima = u128::from_le_bytes(rises) & (u128::from_le_bytes(falls) >> scale);
-        at_all &= maxima;
-        if maxima.count_ones() > most {
-            (peaks, most) = (at_all, maxima.count_ones());
+        at_all_scales &= maxima;
+        if maxima.count_ones() > max_count {
+            (peaks, max_count) = (at_all_scales, maxima.count_ones());
         }
     }
     peaks
 }
 
-/// Of peaks closer than 0.25 s keep the higher one, from left to right.
+/// Keep the higher of two peaks closer than 0.25 s, from left to right.
 fn merge(peaks: &[usize], signal: &[f64]) -> Vec<usize> {
     const MIN_GAP: usize = OUTPUT_RATE_HZ / 4;
     let mut kept: Vec<usize> = Vec::new();
@@ -220,19 +220,19 @@ pub(crate) fn slope(signal: &Signal) -> Signal {
     slope
 }
 
-/// Instant of each beat, in seconds from the start of the window: the steepest point between the foot and the peak, to
-/// a fraction of a sample; NaN where there is none.
+/// Instant of each beat, in seconds from the start of the window: the steepest point between the foot and the peak, with
+/// sub-sample resolution; NaN if undefined.
 ///
-/// The foot is the lowest sample of the 0.4 s before the peak, not before the peak of the beat before.
+/// The foot is the lowest sample in the 0.4 s before the peak, and not before the previous peak.
 #[inline(always)]
 pub(crate) fn upslope_times(signal: &Signal, slope: &Signal, peaks: &[usize]) -> Vec<f64> {
     const REACH: usize = 25; // 0.4 s
-    let mut earlier = 0;
+    let mut previous = 0;
     peaks
         .iter()
         .map(|&peak| {
-            let from = earlier.max(peak.saturating_sub(REACH));
-            earlier = peak;
+            let from = previous.max(peak.saturating_sub(REACH));
+            previous = peak;
             if peak - from < 3 {
                 return f64::NAN;
             }
@@ -246,13 +246,13 @@ pub(crate) fn upslope_times(signal: &Signal, slope: &Signal, peaks: &[usize]) ->
         .collect()
 }
 
-/// Position of the extremum near `index`, to a fraction of a sample.
+/// Position of the extremum near `index`, by parabolic interpolation.
 fn parabola(values: &[f64], index: usize) -> f64 {
     if index == 0 || index + 1 >= values.len() {
         return index as f64;
     }
-    let (before, here, after) = (values[index - 1], values[index], values[index + 1]);
-    let curvature = before - 2.0 * here + after;
+    let (before, value, after) = (values[index - 1], values[index], values[index + 1]);
+    let curvature = before - 2.0 * value + after;
     if curvature == 0.0 {
         return index as f64;
     }
@@ -265,7 +265,7 @@ mod tests {
     use crate::lanes::{InstructionSet, Kernel};
     use approx::assert_abs_diff_eq;
 
-    /// The peaks of both finders.
+    /// The peaks of both detectors.
     struct Peaks<'a>(&'a Signal);
 
     impl Kernel for Peaks<'_> {
@@ -288,12 +288,12 @@ mod tests {
     #[test]
     fn polarity_follows_the_steeper_flank() {
         let saw: Vec<f64> = (0..640).map(|i| -f64::from(i % 64)).collect();
-        let turned: Vec<f64> = saw.iter().map(|y| -y).collect();
-        assert_eq!((polarity(&saw), polarity(&turned)), (1.0, -1.0));
+        let inverted: Vec<f64> = saw.iter().map(|y| -y).collect();
+        assert_eq!((polarity(&saw), polarity(&inverted)), (1.0, -1.0));
     }
 
     #[test]
-    fn both_finders_count_the_beats_and_the_upslope_repeats() {
+    fn both_detectors_count_the_beats_and_the_upslope_repeats() {
         let signal = pulses(0.8);
         let signal = signal.map(|y| y * polarity(&signal));
         let slope = slope(&signal);

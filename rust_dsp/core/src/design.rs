@@ -6,7 +6,7 @@ use crate::OUTPUT_RATE_HZ;
 pub(crate) const FIR_HALF: usize = 10;
 /// 80 dB of stop-band attenuation: 0.1102 · (80 − 8.7).
 const KAISER_BETA: f64 = 7.857;
-const LARGEST_DENOMINATOR: i128 = 512;
+const MAX_DENOMINATOR: i128 = 512;
 
 /// A positive fraction in lowest terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl Fraction {
         Self { numerator: numerator / a, denominator: denominator / a }
     }
 
-    /// The exact value of a float of ordinary size (2^-50 to 2^60).
+    /// The exact value of a float between 2^-50 and 2^60.
     fn exact(value: f64) -> Self {
         let mut denominator = 1_i128;
         let mut scaled = value;
@@ -35,9 +35,9 @@ impl Fraction {
         Self::new(scaled as i128, denominator)
     }
 
-    /// The closest fraction whose denominator is at most `largest` (continued fractions).
-    fn limit_denominator(self, largest: i128) -> Self {
-        if self.denominator <= largest {
+    /// The closest fraction whose denominator is at most `max` (continued fractions).
+    fn limit_denominator(self, max: i128) -> Self {
+        if self.denominator <= max {
             return self;
         }
         let (mut p0, mut q0, mut p1, mut q1) = (0, 1, 1, 0);
@@ -45,28 +45,28 @@ impl Fraction {
         loop {
             let a = n / d;
             let q2 = q0 + a * q1;
-            if q2 > largest {
+            if q2 > max {
                 break;
             }
             (p0, q0, p1, q1) = (p1, q1, p0 + a * p1, q2);
             (n, d) = (d, n - a * d);
         }
-        let k = (largest - q0) / q1;
+        let k = (max - q0) / q1;
         if 2 * d * (q0 + k * q1) <= self.denominator { Self::new(p1, q1) } else { Self::new(p0 + k * p1, q0 + k * q1) }
     }
 }
 
-/// `64 / rate_hz` as `(up, down)` with a denominator of at most 512, or `None` outside 20 to 2048 Hz or where no such
-/// fraction is within 1e-4.
+/// `64 / rate_hz` as `(up, down)` with a denominator of at most 512; `None` outside 20 to 2048 Hz or if no such fraction
+/// is within 1e-4.
 pub(crate) fn resampling_ratio(rate_hz: f64) -> Option<(usize, usize)> {
     if !(20.0..=2048.0).contains(&rate_hz) {
         return None;
     }
     let rate = Fraction::exact(rate_hz).limit_denominator(100_000);
-    let want = Fraction::new(OUTPUT_RATE_HZ as i128 * rate.denominator, rate.numerator);
-    let ratio = want.limit_denominator(LARGEST_DENOMINATOR);
-    let error = (ratio.numerator * want.denominator - want.numerator * ratio.denominator).abs();
-    (error * 10_000 <= want.numerator * ratio.denominator)
+    let exact = Fraction::new(OUTPUT_RATE_HZ as i128 * rate.denominator, rate.numerator);
+    let ratio = exact.limit_denominator(MAX_DENOMINATOR);
+    let error = (ratio.numerator * exact.denominator - exact.numerator * ratio.denominator).abs();
+    (error * 10_000 <= exact.numerator * ratio.denominator)
         .then_some((ratio.numerator as usize, ratio.denominator as usize))
 }
 
@@ -74,8 +74,8 @@ pub(crate) fn resampling_ratio(rate_hz: f64) -> Option<(usize, usize)> {
 ///
 /// `20 · max(up, down) + 1` taps. Taps at the zeros of the sinc are exactly zero.
 pub(crate) fn low_pass(up: usize, down: usize) -> Vec<f64> {
-    let longest = up.max(down);
-    let half = (FIR_HALF * longest) as isize;
+    let factor = up.max(down);
+    let half = (FIR_HALF * factor) as isize;
     let bessel_at_beta = bessel_i0(KAISER_BETA);
     let mut taps: Vec<f64> = (-half..=half)
         .map(|offset| {
@@ -85,10 +85,10 @@ pub(crate) fn low_pass(up: usize, down: usize) -> Vec<f64> {
             };
             let sinc = if offset == 0 {
                 1.0
-            } else if offset % longest as isize == 0 {
+            } else if offset % factor as isize == 0 {
                 0.0
             } else {
-                let x = std::f64::consts::PI * offset as f64 / longest as f64;
+                let x = std::f64::consts::PI * offset as f64 / factor as f64;
                 x.sin() / x
             };
             sinc * window
@@ -143,15 +143,15 @@ impl BandPass {
         let warp = |hz: f64| BILINEAR * (std::f64::consts::PI * hz / OUTPUT_RATE_HZ as f64).tan();
         let (low, high) = (warp(low_hz), warp(high_hz));
         let width = high - low;
-        // One pole of the low-pass prototype; its conjugate gives the conjugates of the two band-pass poles.
+        // One pole of the low-pass prototype; its conjugate yields the conjugates of the two band-pass poles.
         let half = Complex::new(-0.5_f64.sqrt(), 0.5_f64.sqrt()).scaled(width / 2.0);
         let root = half.times(half).minus(Complex::new(low * high, 0.0)).sqrt();
         let poles = [half.plus(root), half.minus(root)];
         let mut gain = width * width * BILINEAR * BILINEAR;
         let sections = poles.map(|pole| {
-            let from = Complex::new(BILINEAR, 0.0).minus(pole);
-            gain /= from.norm_squared();
-            let z = Complex::new(BILINEAR, 0.0).plus(pole).over(from);
+            let denominator = Complex::new(BILINEAR, 0.0).minus(pole);
+            gain /= denominator.norm_squared();
+            let z = Complex::new(BILINEAR, 0.0).plus(pole).over(denominator);
             Section { a1: -2.0 * z.re, a2: z.norm_squared() }
         });
         Self { sections, gain }

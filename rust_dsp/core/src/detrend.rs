@@ -1,7 +1,7 @@
 //! Detrending: the least-squares line of the window.
 //!
-//! The line is fitted while samples stream by and subtracted after resampling, which is linear: what resampling makes
-//! of a constant and of a ramp is known beforehand (`Resampler::line_response`).
+//! The line is fitted while samples are loaded and subtracted after resampling. Resampling is linear, and its response to
+//! a constant and to a ramp is precomputed (`Resampler::line_response`).
 
 use crate::lanes::{Frame, LANES, Lanes, TILE, Tile};
 
@@ -9,7 +9,7 @@ use crate::lanes::{Frame, LANES, Lanes, TILE, Tile};
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LineSums {
     sum: Frame,
-    /// Weighted by the index, counted from the middle of the window.
+    /// Weighted by the index relative to the middle of the window.
     moment: Frame,
     /// Largest magnitude.
     peak: Frame,
@@ -39,14 +39,15 @@ fn middle(samples: usize) -> f64 {
     (samples as f64 - 1.0) / 2.0
 }
 
-/// The ramp `index − middle` that a slope multiplies.
+/// The ramp `index − middle`.
 pub(crate) fn ramp(samples: usize) -> impl Fn(usize) -> f64 {
     let middle = middle(samples);
     move |index| index as f64 - middle
 }
 
 impl LineSums {
-    /// Transpose a tile of `rows`, samples `start..` of a window of `samples`, into `frames`, and add it up.
+    /// Transpose a tile of `rows`, which starts at sample `start` of a window of `samples`, into `frames`, and accumulate
+    /// its sums.
     #[inline(always)]
     pub(crate) fn transpose<L: Lanes>(
         &mut self,
@@ -59,8 +60,8 @@ impl LineSums {
         let offset = start as f64 - middle(samples);
         let (zero, one) = (lanes.splat(0.0), lanes.splat(1.0));
         for column in 0..L::COLUMNS {
-            // Every fourth sample has a chain of its own, because a sum waits for the one before. Half of the sums are
-            // products with 1: additions and maxima share a unit, multiplications have another.
+            // Four independent sums hide the latency of the additions. Two of them are products with 1, because additions
+            // and maxima compete for one execution unit and multiplications use another.
             let (mut sums, mut moments) = ([zero; 4], [zero; 4]);
             let mut peaks = [lanes.load(&self.peak, column), zero];
             for (four, frames) in frames.as_chunks_mut::<4>().0.iter_mut().enumerate() {

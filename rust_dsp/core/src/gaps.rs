@@ -1,13 +1,13 @@
-//! Gaps: short invalid runs are replaced by a straight line, long or frequent ones reject the row.
+//! Gaps: short invalid runs are replaced by a straight line; long or frequent ones reject the row.
 
 use crate::validity::Status;
 
 /// Longest gap that is filled, in seconds.
 pub(crate) const MAX_GAP_S: f64 = 0.25;
-/// Largest fraction of invalid samples that is accepted.
+/// Largest accepted fraction of invalid samples.
 const MAX_MISSING: f64 = 0.02;
 
-/// A straight line in place of the samples `start..start + len`.
+/// A straight line that replaces the samples `start..start + len`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Patch {
     pub(crate) start: usize,
@@ -31,7 +31,7 @@ impl Patch {
     }
 }
 
-/// What the gap rules say of one row.
+/// Result of the gap rules for one row.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Gaps {
     pub(crate) status: Status,
@@ -41,36 +41,36 @@ pub(crate) struct Gaps {
     pub(crate) patches: Vec<Patch>,
 }
 
-/// Judge `len` samples at `rate_hz` of which `valid(index)` tells the valid ones, with the values `value(index)`.
+/// Apply the gap rules to `len` samples at `rate_hz`, given whether sample `index` is valid and its value.
 pub(crate) fn find_gaps(len: usize, rate_hz: f64, valid: impl Fn(usize) -> bool, value: impl Fn(usize) -> f64) -> Gaps {
-    let longest = MAX_GAP_S * rate_hz + 1e-9;
+    let max_run = MAX_GAP_S * rate_hz + 1e-9;
     let (mut status, mut invalid, mut patches) = (Status::GOOD, 0, Vec::new());
     let mut last_valid: Option<usize> = None;
-    // One step past the end closes a run that reaches it.
+    // The step past the end closes a run that reaches it.
     for index in 0..=len {
-        let ends = index == len;
-        if !ends && !valid(index) {
+        let at_end = index == len;
+        if !at_end && !valid(index) {
             continue;
         }
         let start = last_valid.map_or(0, |last| last + 1);
         let run = index - start;
         if run > 0 {
             invalid += run;
-            if run as f64 > longest {
-                status = status.and(Status::GAP);
+            if run as f64 > max_run {
+                status = status.union(Status::GAP);
             }
             if invalid as f64 / len as f64 > MAX_MISSING {
-                status = status.and(Status::MISSING);
+                status = status.union(Status::MISSING);
             }
             if status == Status::GOOD {
-                let next_valid = (!ends).then_some(index);
+                let next_valid = (!at_end).then_some(index);
                 patches.push(bridge(start, run, last_valid.map(&value), next_valid.map(&value)));
             }
         }
         last_valid = Some(index);
     }
     if invalid == len {
-        status = Status::GAP.and(Status::MISSING);
+        status = Status::GAP.union(Status::MISSING);
     }
     Gaps { status, missing: invalid as f64 / len as f64, patches }
 }
@@ -89,7 +89,7 @@ fn bridge(start: usize, len: usize, before: Option<f64>, after: Option<f64>) -> 
 mod tests {
     use super::*;
 
-    fn judge(valid: &[bool], rate_hz: f64) -> Gaps {
+    fn gaps(valid: &[bool], rate_hz: f64) -> Gaps {
         find_gaps(valid.len(), rate_hz, |i| valid[i], |i| i as f64)
     }
 
@@ -99,7 +99,7 @@ mod tests {
         valid[0] = false;
         valid[10..13].fill(false);
         valid[999] = false;
-        let gaps = judge(&valid, 64.0);
+        let gaps = gaps(&valid, 64.0);
         assert_eq!(gaps.status, Status::GOOD);
         assert_eq!(gaps.missing, 0.005);
         let mut values = vec![f64::NAN; 1000];
@@ -114,7 +114,7 @@ mod tests {
         for (run, status) in [(16, Status::GOOD), (17, Status::GAP)] {
             let mut valid = vec![true; 3840];
             valid[100..100 + run].fill(false);
-            assert_eq!(judge(&valid, 64.0).status, status);
+            assert_eq!(gaps(&valid, 64.0).status, status);
         }
     }
 
@@ -123,15 +123,15 @@ mod tests {
         let mut valid = vec![true; 100];
         valid[10] = false;
         valid[20] = false;
-        assert_eq!(judge(&valid, 64.0).status, Status::GOOD);
+        assert_eq!(gaps(&valid, 64.0).status, Status::GOOD);
         valid[30] = false;
-        assert_eq!(judge(&valid, 64.0).status, Status::MISSING);
+        assert_eq!(gaps(&valid, 64.0).status, Status::MISSING);
     }
 
     #[test]
     fn nothing_valid_is_both() {
-        let gaps = judge(&[false; 10], 1000.0);
-        assert_eq!(gaps.status, Status::GAP.and(Status::MISSING));
+        let gaps = gaps(&[false; 10], 1000.0);
+        assert_eq!(gaps.status, Status::GAP.union(Status::MISSING));
         assert_eq!(gaps.missing, 1.0);
     }
 

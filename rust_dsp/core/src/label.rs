@@ -10,23 +10,23 @@ use crate::lanes::{InstructionSet, Kernel, Lanes};
 use crate::quality::{agreement, template_correlation};
 use crate::threads;
 
-/// What a good segment reaches.
-const GOOD_AGREEMENT: f64 = 0.9;
-const GOOD_TEMPLATE: f64 = 0.8;
-const GOOD_COVERAGE: f64 = 0.8;
+/// Minimum quality of a good segment.
+const MIN_AGREEMENT: f64 = 0.9;
+const MIN_TEMPLATE_CORRELATION: f64 = 0.8;
+const MIN_COVERAGE: f64 = 0.8;
 
-/// What the beats of one segment say.
+/// Labels of one segment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Label {
-    /// +1 if pulses rise steeply, −1 if they fall steeply; as given or as guessed.
+    /// +1 if pulses rise steeply, −1 if they fall steeply; as given or as estimated.
     pub polarity: i8,
     /// Heart rate; NaN with fewer than 5 intervals.
     pub hr_bpm: f64,
     /// Standard deviation of the intervals; NaN with fewer than 20 intervals, 15 pairs or 70 % coverage.
     pub sdnn_ms: f64,
-    /// Root mean square of successive differences; NaN likewise.
+    /// Root mean square of successive differences; NaN under the same conditions.
     pub rmssd_ms: f64,
-    /// Share of the beats on which two finders agree within 0.1 s.
+    /// Share of the beats on which two detectors agree within 0.1 s.
     pub agreement: f64,
     /// Mean correlation of the beats with their mean.
     pub template_correlation: f64,
@@ -36,11 +36,11 @@ pub struct Label {
     pub intervals: usize,
     /// Kept intervals whose successor is kept.
     pub pairs: usize,
-    /// Whether agreement, template correlation and coverage reach 0.9, 0.8 and 0.8.
+    /// Whether agreement, template correlation and coverage are at least 0.9, 0.8 and 0.8.
     pub good: bool,
     /// Systolic peaks, as sample indices.
     pub beat_index: Vec<usize>,
-    /// Steepest upslope of each, in seconds from the start of the segment; NaN where it is not defined.
+    /// Steepest upslope of each beat, in seconds from the start of the segment; NaN if undefined.
     pub beat_s: Vec<f64>,
 }
 
@@ -77,16 +77,16 @@ impl SegmentSamples<'_> {
     }
 }
 
-/// Label one segment. `known` is +1 or −1 where the device tells the polarity of its pulses; do pass it then, the guess
-/// is wrong on noisy channels. A segment with a sample that is not finite has no beats.
+/// Label one segment. `known` is the polarity of the device's pulses, +1 or −1; pass it if it is known, because the
+/// estimate fails on noisy channels. A segment with a sample that is not finite has no beats.
 ///
 /// # Panics
-/// If it has another length than 3840 samples.
+/// If the segment does not have 3840 samples.
 pub fn label(segment: SegmentSamples<'_>, known: Option<f64>) -> Label {
     InstructionSet::detect().run(OneLabel { segment, known })
 }
 
-/// One segment, to be compiled for the widest registers there are.
+/// Kernel that labels one segment.
 struct OneLabel<'a> {
     segment: SegmentSamples<'a>,
     known: Option<f64>,
@@ -108,27 +108,29 @@ fn label_one<L: Lanes>(lanes: L, segment: SegmentSamples<'_>, known: Option<f64>
     let finite = signal.iter().fold(true, |finite, y| finite & y.is_finite());
     let polarity = known.unwrap_or_else(|| polarity(&signal));
     signal.iter_mut().for_each(|y| *y *= polarity);
-    let (beats, others) = if finite {
+    let (beats, other_beats) = if finite {
         (two_moving_averages(lanes, &signal), multi_scale_peaks(lanes, &signal))
     } else {
         (Vec::new(), Vec::new())
     };
     let slope = slope(&signal);
     let times = upslope_times(&signal, &slope, &beats);
-    let found = variability(&times);
-    let agreement = agreement(&times, &upslope_times(&signal, &slope, &others));
+    let variability = variability(&times);
+    let agreement = agreement(&times, &upslope_times(&signal, &slope, &other_beats));
     let template_correlation = template_correlation(&signal, &beats);
     Label {
         polarity: polarity as i8,
-        hr_bpm: found.hr_bpm,
-        sdnn_ms: found.sdnn_ms,
-        rmssd_ms: found.rmssd_ms,
+        hr_bpm: variability.hr_bpm,
+        sdnn_ms: variability.sdnn_ms,
+        rmssd_ms: variability.rmssd_ms,
         agreement,
         template_correlation,
-        coverage: found.coverage,
-        intervals: found.intervals,
-        pairs: found.pairs,
-        good: agreement >= GOOD_AGREEMENT && template_correlation >= GOOD_TEMPLATE && found.coverage >= GOOD_COVERAGE,
+        coverage: variability.coverage,
+        intervals: variability.intervals,
+        pairs: variability.pairs,
+        good: agreement >= MIN_AGREEMENT
+            && template_correlation >= MIN_TEMPLATE_CORRELATION
+            && variability.coverage >= MIN_COVERAGE,
         beat_index: beats,
         beat_s: times,
     }
@@ -141,8 +143,8 @@ pub fn label_batch(
     threads: usize,
 ) -> Result<Vec<Label>, rayon::ThreadPoolBuildError> {
     let mut labels = vec![None; segments.len()];
-    let places = segments.iter().zip(&mut labels).collect();
-    threads::for_each(places, threads, |(&segment, place)| *place = Some(label(segment, known)))?;
+    let items = segments.iter().zip(&mut labels).collect();
+    threads::for_each(items, threads, |(&segment, out)| *out = Some(label(segment, known)))?;
     Ok(labels.into_iter().flatten().collect())
 }
 
@@ -151,7 +153,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Pulses of about `period_s` with as much `noise`; `levels` makes neighbours equal.
+    /// Pulses of about `period_s` with `noise`, quantised to steps of `1 / levels`, so that neighbours can be equal.
     fn segment(period_s: f64, noise: f64, levels: f64, seed: u64) -> Vec<f64> {
         let (mut phase, mut random) = (0.0, seed | 1);
         let pulse = |_| {

@@ -1,8 +1,8 @@
 //! Preprocessing, windows and beat labels of wearable PPG and accelerometer recordings.
 //!
-//! A [`Plan`] holds what follows from a device (filters, line responses, the schedule of its dark slots) and is shared
-//! by threads; processing reads samples in place and writes each output once. `docs/signal-processing.md` states the
-//! rules; one module here implements one of them.
+//! A [`Plan`] contains everything that depends on the device (filters, line responses, the schedule of its dark slots)
+//! and is shared by threads; processing reads samples in place and writes each output once.
+//! `docs/signal-processing.md` states the rules; each module implements one of them.
 
 mod bandpass;
 mod beats;

@@ -1,4 +1,4 @@
-//! The plan: everything that follows from a device and not from a recording.
+//! The plan: everything that depends on the device and not on the recording.
 
 use thiserror::Error;
 
@@ -8,18 +8,18 @@ use crate::lanes::InstructionSet;
 use crate::resample::Resampler;
 use crate::validity::Limits;
 
-/// What has to be known of a sensor to read its recordings.
+/// Sampling rates, instants and full scales of a sensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Device {
-    /// Frames per second of the PPG channels; `None` where there are none.
+    /// Frames per second of the PPG channels; `None` without PPG.
     pub ppg_rate_hz: Option<f64>,
-    /// Samples per second of the accelerometer.
+    /// Samples per second of the accelerometer; `None` without one.
     pub accel_rate_hz: Option<f64>,
-    /// Frames per second of the dark slots; that of the PPG unless given.
+    /// Frames per second of the dark slots; by default that of the PPG.
     pub dark_rate_hz: Option<f64>,
-    /// Instant of each PPG channel inside its frame; empty for "all at 0, any number of channels".
+    /// Instant of each PPG channel inside its frame, in seconds; empty: any number of channels, all at 0.
     pub led_offsets_s: Vec<f64>,
-    /// Instant of each dark slot inside its frame.
+    /// Instant of each dark slot inside its frame, in seconds.
     pub dark_offsets_s: Vec<f64>,
     /// Full scale of PPG and dark samples, exclusive.
     pub ppg_range: (f64, f64),
@@ -42,47 +42,47 @@ impl Default for Device {
     }
 }
 
-/// Why a device cannot be planned for.
+/// An invalid device.
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum PlanError {
-    /// Outside 20 to 2048 Hz, or not close to any usable fraction of 64 Hz.
+    /// Outside 20 to 2048 Hz, or not close to a supported fraction of 64 Hz.
     #[error("{stream} rate {rate_hz} Hz is not supported: 20 to 2048 Hz, within 1e-4 of a fraction of 64 Hz")]
     Rate {
         /// "ppg", "accel" or "dark".
         stream: &'static str,
-        /// As given.
+        /// The value.
         rate_hz: f64,
     },
     /// Neither PPG nor accelerometer.
     #[error("a plan needs ppg_rate_hz, accel_rate_hz or both")]
     NoStream,
     /// An instant that is not finite.
-    #[error("{what} must be finite, found {value}")]
+    #[error("{parameter} must be finite, found {value}")]
     Offset {
         /// "led_offsets_s" or "dark_offsets_s".
-        what: &'static str,
-        /// As given.
+        parameter: &'static str,
+        /// The value.
         value: f64,
     },
     /// No dark slot, or two at the same instant.
     #[error("dark_offsets_s must name at least one slot, all at different instants")]
     DarkSlots,
-    /// Empty range or NaN.
-    #[error("{what} must be (low, high) with low < high, found ({low}, {high})")]
+    /// An empty range, or NaN.
+    #[error("{parameter} must be (low, high) with low < high, found ({low}, {high})")]
     Range {
         /// "ppg_range" or "accel_range".
-        what: &'static str,
-        /// As given.
+        parameter: &'static str,
+        /// The lower limit.
         low: f64,
-        /// As given.
+        /// The upper limit.
         high: f64,
     },
-    /// Not available on this processor.
+    /// An instruction set that this processor lacks.
     #[error("this processor does not have the instruction set {0:?}")]
     InstructionSet(InstructionSet),
 }
 
-/// One kind of signal.
+/// Parameters of one stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Stream {
     pub(crate) rate_hz: f64,
@@ -98,18 +98,18 @@ pub struct Plan {
     pub(crate) ppg: Option<Stream>,
     pub(crate) accel: Option<Stream>,
     pub(crate) ppg_resampler: Option<Resampler>,
-    /// `None` where the accelerometer has the rate of the PPG, and shares its filter and its lanes.
+    /// `None` if the accelerometer has the rate of the PPG: both then share the filter and the lanes.
     pub(crate) accel_resampler: Option<Resampler>,
     pub(crate) dark: Option<DarkSchedule>,
 }
 
 impl Plan {
-    /// Plan for a device, with the widest instructions of this processor.
+    /// Plan for a device, with the widest instruction set of this processor.
     pub fn new(device: Device) -> Result<Self, PlanError> {
         Self::with_instruction_set(device, InstructionSet::detect())
     }
 
-    /// Plan for a device, with given instructions.
+    /// Plan for a device, with the given instruction set.
     pub fn with_instruction_set(device: Device, instruction_set: InstructionSet) -> Result<Self, PlanError> {
         if !instruction_set.is_available() {
             return Err(PlanError::InstructionSet(instruction_set));
@@ -117,9 +117,11 @@ impl Plan {
         if device.ppg_rate_hz.is_none() && device.accel_rate_hz.is_none() {
             return Err(PlanError::NoStream);
         }
-        for (what, offsets) in [("led_offsets_s", &device.led_offsets_s), ("dark_offsets_s", &device.dark_offsets_s)] {
+        for (parameter, offsets) in
+            [("led_offsets_s", &device.led_offsets_s), ("dark_offsets_s", &device.dark_offsets_s)]
+        {
             if let Some(&value) = offsets.iter().find(|offset| !offset.is_finite()) {
-                return Err(PlanError::Offset { what, value });
+                return Err(PlanError::Offset { parameter, value });
             }
         }
         let slots = &device.dark_offsets_s;
@@ -158,19 +160,19 @@ impl Plan {
         })
     }
 
-    /// What it was made for.
+    /// The device.
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// The instructions that it is carried out with.
+    /// The instruction set that the plan runs on.
     pub fn instruction_set(&self) -> InstructionSet {
         self.instruction_set
     }
 }
 
-fn limits(what: &'static str, (low, high): (f64, f64)) -> Result<Limits, PlanError> {
-    if low < high { Ok(Limits::new(low, high)) } else { Err(PlanError::Range { what, low, high }) }
+fn limits(parameter: &'static str, (low, high): (f64, f64)) -> Result<Limits, PlanError> {
+    if low < high { Ok(Limits::new(low, high)) } else { Err(PlanError::Range { parameter, low, high }) }
 }
 
 fn resampler(stream: &'static str, rate_hz: f64) -> Result<Resampler, PlanError> {

@@ -1,7 +1,7 @@
 //! Preprocessing: raw windows of many recordings to z-scored rows at 64 Hz.
 //!
-//! Rows of one sampling rate are taken eight at a time, whatever recordings they belong to, and stream in blocks from
-//! memory through dark subtraction and resampling; the filters then run over the 64 Hz signal.
+//! Rows of one sampling rate are processed in groups of eight, across recordings: they stream in blocks from memory
+//! through dark subtraction and resampling, then the filters run over the 64 Hz signal.
 
 #[cfg(feature = "stages")]
 pub(crate) mod stages;
@@ -19,13 +19,13 @@ use crate::lanes::{Frame, Kernel, LANES, Lanes, TILE, Tile};
 use crate::load::{convert, load_tile};
 use crate::plan::{Plan, Stream};
 use crate::resample::{self, Resampler};
-use crate::samples::{AHEAD, Samples, with_slice};
+use crate::samples::{PREFETCH_DISTANCE, Samples, with_slice};
 use crate::threads;
 use crate::validity::{Sample, Status};
 use crate::zscore::{OutputSample, Scale};
 use crate::{OUTPUT_RATE_HZ, OUTPUT_SAMPLES};
 
-/// The first 60 s of one recording; all rows of a stream have one length. Streams that are not there are empty.
+/// The first 60 s of one recording; all rows of a stream have the same length. Absent streams are empty.
 #[derive(Clone, Debug, Default)]
 pub struct Recording<'a> {
     /// PPG channels.
@@ -36,20 +36,20 @@ pub struct Recording<'a> {
     pub accel: Vec<Samples<'a>>,
 }
 
-/// What became of one row.
+/// Status and levels of one row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Channel {
-    /// Good, or why the row is all zeros.
+    /// Good, or the reason why the row is all zeros.
     pub status: Status,
-    /// Mean of the window before detrending (DC level), in units of the samples; NaN where a gap rejects the row.
+    /// Mean of the window before detrending (DC level), in units of the samples; NaN if gaps reject the row.
     pub level: f64,
-    /// Standard deviation of the band-passed signal (AC level), likewise.
+    /// Standard deviation of the band-passed signal (AC level), in units of the samples; NaN if gaps reject the row.
     pub ac_level: f64,
     /// Fraction of invalid samples.
     pub missing: f64,
 }
 
-/// Where the rows of one stream go: 3840 samples each, recording after recording.
+/// Output of one stream: rows of 3840 samples, recording after recording.
 #[derive(Debug)]
 pub struct Destination<'a, T> {
     /// Rows per recording.
@@ -62,36 +62,36 @@ pub struct Destination<'a, T> {
 #[derive(Debug, Error)]
 pub enum PreprocessError {
     /// Samples of a stream that the plan has no rate for.
-    #[error("the plan has no {0}_rate_hz, but there is {0}")]
+    #[error("the plan has no {0}_rate_hz, but the recording has {0}")]
     NoRate(&'static str),
-    /// A recording with another number of rows than the batch or the plan.
-    #[error("recording {recording}: {stream} has {found} rows, expected {expected}")]
+    /// A recording whose number of rows differs from the batch or the plan.
+    #[error("recording {recording}: {stream} has {actual} rows, expected {expected}")]
     Rows {
         /// Index in the batch.
         recording: usize,
         /// "ppg", "dark" or "accel".
         stream: &'static str,
-        /// Rows that it should have.
+        /// Expected number of rows.
         expected: usize,
-        /// Rows that it has.
-        found: usize,
+        /// Actual number of rows.
+        actual: usize,
     },
-    /// The place for the output has another size than the batch.
-    #[error("the output of {stream} has {found} samples, expected {expected}")]
+    /// An output buffer whose size does not fit the batch.
+    #[error("the output of {stream} has {actual} samples, expected {expected}")]
     Output {
         /// "ppg" or "accel".
         stream: &'static str,
-        /// Samples that it should have.
+        /// Expected number of samples.
         expected: usize,
-        /// Samples that it has.
-        found: usize,
+        /// Actual number of samples.
+        actual: usize,
     },
-    /// The operating system gives no thread.
+    /// The operating system refused to start a thread.
     #[error("no thread pool: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
 }
 
-/// One row on its way.
+/// One row: source, parameters and destination.
 #[derive(Debug)]
 struct Row<'a, T> {
     samples: Samples<'a>,
@@ -101,13 +101,13 @@ struct Row<'a, T> {
     channel: &'a mut Channel,
 }
 
-/// The light that a PPG row has to be freed of.
+/// The ambient light to subtract from a PPG row.
 #[derive(Debug)]
 struct Ambient<'a> {
     dark: Dark<'a>,
-    /// The row's place among the LEDs.
+    /// Index of the row's LED.
     led: usize,
-    /// Samples for which it is surely known, unless a dark sample is invalid.
+    /// Samples whose ambient light is known if all dark samples are valid.
     usable: Range<usize>,
 }
 
@@ -118,9 +118,9 @@ struct Group<'a, 'r, T> {
 }
 
 impl Plan {
-    /// Preprocess a batch: PPG rows into `ppg`, accelerometer rows into `accel`, and what became of each.
+    /// Preprocess a batch: PPG rows into `ppg`, accelerometer rows into `accel`. Returns the channels of both streams.
     ///
-    /// `threads` 0 means all cores. The result does not depend on it, nor on the order of the recordings.
+    /// `threads` 0 means all cores. The result depends neither on it nor on the order of the recordings.
     pub fn preprocess<T: OutputSample>(
         &self,
         recordings: &[Recording<'_>],
@@ -133,9 +133,12 @@ impl Plan {
         let mut ppg_channels = vec![unknown; recordings.len() * ppg.rows];
         let mut accel_channels = vec![unknown; recordings.len() * accel.rows];
 
-        let [mut first, mut second] = self.rows(recordings, (ppg, &mut ppg_channels), (accel, &mut accel_channels));
+        let [mut ppg_rate_rows, mut accel_rate_rows] =
+            self.rows(recordings, (ppg, &mut ppg_channels), (accel, &mut accel_channels));
         let mut groups = Vec::new();
-        for (resampler, rows) in [(&self.ppg_resampler, &mut first), (&self.accel_resampler, &mut second)] {
+        for (resampler, rows) in
+            [(&self.ppg_resampler, &mut ppg_rate_rows), (&self.accel_resampler, &mut accel_rate_rows)]
+        {
             if let Some(resampler) = resampler {
                 groups.extend(rows.chunks_mut(LANES).map(|rows| Group { resampler, rows }));
             }
@@ -144,35 +147,36 @@ impl Plan {
         Ok((ppg_channels, accel_channels))
     }
 
-    /// Rows with their places in the output, in the order of the recordings; each list has one sampling rate.
+    /// Rows with their output, in the order of the recordings: those at the rate of the PPG, and those at another rate of
+    /// the accelerometer.
     fn rows<'a, T>(
         &'a self,
         recordings: &'a [Recording<'a>],
         ppg: (Destination<'a, T>, &'a mut [Channel]),
         accel: (Destination<'a, T>, &'a mut [Channel]),
     ) -> [Vec<Row<'a, T>>; 2] {
-        let (mut first, mut second) = (Vec::new(), Vec::new());
-        let mut ppg_places = ppg.0.samples.chunks_exact_mut(OUTPUT_SAMPLES).zip(ppg.1);
-        let mut accel_places = accel.0.samples.chunks_exact_mut(OUTPUT_SAMPLES).zip(accel.1);
+        let (mut ppg_rate_rows, mut accel_rate_rows) = (Vec::new(), Vec::new());
+        let mut ppg_outputs = ppg.0.samples.chunks_exact_mut(OUTPUT_SAMPLES).zip(ppg.1);
+        let mut accel_outputs = accel.0.samples.chunks_exact_mut(OUTPUT_SAMPLES).zip(accel.1);
         for (number, recording) in recordings.iter().enumerate() {
             let dark = match &self.dark {
                 Some(schedule) if !recording.dark.is_empty() => Some(Dark::new(&recording.dark, schedule, number)),
                 _ => None,
             };
             if let Some(stream) = &self.ppg {
-                for (led, (&samples, (out, channel))) in recording.ppg.iter().zip(&mut ppg_places).enumerate() {
-                    let ambient = dark.map(|dark| Ambient { dark, led, usable: dark.surely_usable(led) });
-                    first.push(Row { samples, stream, ambient, out, channel });
+                for (led, (&samples, (out, channel))) in recording.ppg.iter().zip(&mut ppg_outputs).enumerate() {
+                    let ambient = dark.map(|dark| Ambient { dark, led, usable: dark.usable_range(led) });
+                    ppg_rate_rows.push(Row { samples, stream, ambient, out, channel });
                 }
             }
             if let Some(stream) = &self.accel {
-                let rows = if self.accel_resampler.is_some() { &mut second } else { &mut first };
-                for (&samples, (out, channel)) in recording.accel.iter().zip(&mut accel_places) {
+                let rows = if self.accel_resampler.is_some() { &mut accel_rate_rows } else { &mut ppg_rate_rows };
+                for (&samples, (out, channel)) in recording.accel.iter().zip(&mut accel_outputs) {
                     rows.push(Row { samples, stream, ambient: None, out, channel });
                 }
             }
         }
-        [first, second]
+        [ppg_rate_rows, accel_rate_rows]
     }
 
     fn check<T>(
@@ -184,9 +188,9 @@ impl Plan {
         let leds = self.device().led_offsets_s.len();
         let slots = self.device().dark_offsets_s.len();
         for (number, recording) in recordings.iter().enumerate() {
-            let rows = |stream, expected: usize, found: usize| {
-                let error = PreprocessError::Rows { recording: number, stream, expected, found };
-                if expected == found { Ok(()) } else { Err(error) }
+            let rows = |stream, expected: usize, actual: usize| {
+                let error = PreprocessError::Rows { recording: number, stream, expected, actual };
+                if expected == actual { Ok(()) } else { Err(error) }
             };
             if self.ppg.is_none() && !(recording.ppg.is_empty() && recording.dark.is_empty()) {
                 return Err(PreprocessError::NoRate("ppg"));
@@ -205,9 +209,9 @@ impl Plan {
         }
         for (stream, destination) in [("ppg", ppg), ("accel", accel)] {
             let expected = recordings.len() * destination.rows * OUTPUT_SAMPLES;
-            let found = destination.samples.len();
-            if found != expected {
-                return Err(PreprocessError::Output { stream, expected, found });
+            let actual = destination.samples.len();
+            if actual != expected {
+                return Err(PreprocessError::Output { stream, expected, actual });
             }
         }
         Ok(())
@@ -219,11 +223,11 @@ impl Plan {
 }
 
 thread_local! {
-    /// Kept from group to group, so that nothing is allocated per recording.
+    /// Reused by all groups, so that nothing is allocated per recording.
     static WORKSPACE: RefCell<Workspace> = RefCell::default();
 }
 
-/// What a thread needs besides input and output: about 300 kB at 256 Hz.
+/// Buffers of a thread: about 300 kB at 256 Hz.
 struct Workspace {
     stream: resample::Stream,
     signal: Box<[Frame; BUFFER]>,
@@ -250,14 +254,14 @@ struct Process<'a, 'r, 'w, T> {
     workspace: &'w mut Workspace,
 }
 
-/// What rows with invalid samples need.
+/// Repairs of a group with invalid samples.
 struct Repairs {
     rows: Vec<Gaps>,
-    /// By recording.
+    /// With the index of the recording.
     darks: Vec<(usize, DarkRepair)>,
 }
 
-/// A sample is invalid: the rows have to be looked at one by one.
+/// A sample is invalid: the rows must be checked one by one.
 struct Invalid;
 
 impl<T: OutputSample> Kernel for Process<'_, '_, '_, T> {
@@ -266,7 +270,7 @@ impl<T: OutputSample> Kernel for Process<'_, '_, '_, T> {
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
         let Process { group: Group { resampler, rows }, workspace } = self;
-        // Nearly all groups are free of invalid samples, so find out on the way. With repairs nothing is checked.
+        // Invalid samples are rare: detect them while loading, then start again with repairs, which skips the checks.
         let mut repairs = None;
         let sums = loop {
             match ingest(lanes, resampler, rows, repairs.as_ref(), workspace) {
@@ -296,8 +300,8 @@ impl<T: OutputSample> Kernel for Process<'_, '_, '_, T> {
         }
         let used = rows.len();
         let mut out: [&mut [T]; LANES] = Default::default();
-        for (place, row) in out.iter_mut().zip(rows.iter_mut()) {
-            *place = row.out;
+        for (out, row) in out.iter_mut().zip(rows.iter_mut()) {
+            *out = row.out;
         }
         scale.write(lanes, &workspace.signal[..], &mut workspace.out, good, &mut out[..used]);
     }
@@ -305,7 +309,7 @@ impl<T: OutputSample> Kernel for Process<'_, '_, '_, T> {
 
 /// Stream the rows through dark subtraction and resampling into `workspace.signal`, and sum up their lines.
 ///
-/// Without repairs stops at the first block with an invalid sample.
+/// Without repairs it stops at the first tile with an invalid sample.
 #[inline(always)]
 fn ingest<L: Lanes, T>(
     lanes: L,
@@ -319,12 +323,13 @@ fn ingest<L: Lanes, T>(
     workspace.dark.clear();
     workspace.rows = Tile::default();
     let (samples, block) = (resampler.samples, resampler.block());
-    let plain = plain(rows);
+    let uniform = uniform(rows);
     for start in (0..samples).step_by(block) {
         let end = (start + block).min(samples);
         for from in (start..end).step_by(TILE) {
             let count = TILE.min(end - from);
-            if !bring_tile(lanes, rows, &plain, from..from + count, repairs, &mut workspace.rows, &mut workspace.dark) {
+            let span = from..from + count;
+            if !load_tiles(lanes, rows, &uniform, span, repairs, &mut workspace.rows, &mut workspace.dark) {
                 return Err(Invalid);
             }
             sums.transpose(lanes, &workspace.rows, workspace.stream.push(count), from, samples);
@@ -334,33 +339,33 @@ fn ingest<L: Lanes, T>(
     Ok(sums)
 }
 
-/// Samples that are plain in all rows.
-fn plain<T>(rows: &[Row<'_, T>]) -> Range<usize> {
-    rows.iter().map(Row::plain).reduce(|a, b| a.start.max(b.start)..a.end.min(b.end)).unwrap_or_default()
+/// Samples that are uniform in all rows.
+fn uniform<T>(rows: &[Row<'_, T>]) -> Range<usize> {
+    rows.iter().map(Row::uniform).reduce(|a, b| a.start.max(b.start)..a.end.min(b.end)).unwrap_or_default()
 }
 
-/// Bring the samples `span` of the rows, at most a tile; `plain` are those whose dark samples are the same in every frame.
+/// Load the samples `span` of the rows, at most a tile; those in `uniform` take the fast path.
 ///
-/// False if one is invalid; with repairs always true.
+/// False if a sample is invalid; with repairs always true.
 #[inline(always)]
-fn bring_tile<L: Lanes, T>(
+fn load_tiles<L: Lanes, T>(
     lanes: L,
     rows: &[Row<'_, T>],
-    plain: &Range<usize>,
+    uniform: &Range<usize>,
     span: Range<usize>,
     repairs: Option<&Repairs>,
     tiles: &mut Tile<f64>,
     dark_tile: &mut DarkTile,
 ) -> bool {
     let (from, count) = (span.start, span.len());
-    if plain.start <= from && from + TILE <= plain.end {
+    if uniform.start <= from && from + TILE <= uniform.end {
         let mut lane = 0;
-        for rows in rows.chunk_by(Row::is_like) {
+        for rows in rows.chunk_by(Row::is_compatible) {
             let tiles = &mut tiles.0[lane..lane + rows.len()];
             let repairs = repairs.map(|repairs| (repairs, lane));
             lane += rows.len();
             let valid = with_slice!(rows[0].samples, slice => {
-                bring_plain(lanes, slice, rows, from, repairs, tiles, dark_tile)
+                load_uniform(lanes, slice, rows, from, repairs, tiles, dark_tile)
             });
             if !valid {
                 return false;
@@ -374,7 +379,7 @@ fn bring_tile<L: Lanes, T>(
             if gaps.is_some_and(|gaps| gaps.status != Status::GOOD) {
                 continue; // rejected: the lane stays zero
             }
-            if !row.bring(lanes, from, repairs, tile, dark_tile) {
+            if !row.load_tile(lanes, from, repairs, tile, dark_tile) {
                 return false;
             }
             for patch in gaps.iter().flat_map(|gaps| &gaps.patches) {
@@ -388,9 +393,9 @@ fn bring_tile<L: Lanes, T>(
     true
 }
 
-/// A tile of rows that are alike, where nothing has to be looked at but the samples themselves.
+/// Load a tile of compatible rows whose samples are all present and uniform.
 #[inline(always)]
-fn bring_plain<L: Lanes, S: Sample, T>(
+fn load_uniform<L: Lanes, S: Sample, T>(
     lanes: L,
     _: &[S],
     rows: &[Row<'_, T>],
@@ -403,7 +408,7 @@ fn bring_plain<L: Lanes, S: Sample, T>(
     let mut valid = true;
     if let Some(Ambient { dark, .. }) = rows[0].ambient {
         let repair = repairs.and_then(|(repairs, _)| repairs.dark(dark.recording));
-        valid &= dark_tile.hold(lanes, dark, repair, from, limits);
+        valid &= dark_tile.load_dark(lanes, dark, repair, from, limits);
     }
     for (index, (row, tile)) in rows.iter().zip(tiles).enumerate() {
         let gaps = repairs.map(|(repairs, lane)| &repairs.rows[lane + index]);
@@ -412,11 +417,11 @@ fn bring_plain<L: Lanes, S: Sample, T>(
         }
         let Some(samples) = S::slice(row.samples)[from..].first_chunk::<TILE>() else { return false };
         row.prefetch(lanes, from);
-        let mix = match &row.ambient {
-            Some(Ambient { dark, led, .. }) => dark_tile.plain_mix(dark.schedule, *led),
+        let ambient = match &row.ambient {
+            Some(Ambient { dark, led, .. }) => dark_tile.uniform_terms(dark.schedule, *led),
             None => None,
         };
-        valid &= convert(lanes, samples, limits, mix, tile);
+        valid &= convert(lanes, samples, limits, ambient, tile);
         for patch in gaps.iter().flat_map(|gaps| &gaps.patches) {
             patch.apply(from, tile);
         }
@@ -425,39 +430,41 @@ fn bring_plain<L: Lanes, S: Sample, T>(
 }
 
 impl<T> Row<'_, T> {
-    /// Hint at the samples that come soon, and at the part of the output that the tile's share of the window will fill.
+    /// Prefetch the samples that are needed soon, and the part of the output that this tile will fill.
     ///
-    /// Called between rows: hints for a whole tile of eight would have to wait for one another.
+    /// Called between rows: prefetches issued together for a whole group would stall.
     #[inline(always)]
     fn prefetch<L: Lanes>(&self, lanes: L, from: usize) {
-        self.samples.prefetch(lanes, from + AHEAD);
+        self.samples.prefetch(lanes, from + PREFETCH_DISTANCE);
         let share = |samples: usize| (samples as f64 * OUTPUT_RATE_HZ as f64 / self.stream.rate_hz) as usize;
         lanes.prefetch(self.out.as_ptr().wrapping_add(share(from)), share(TILE) + 1);
     }
 
-    /// Whether two rows can be brought by one loop.
-    fn is_like(&self, other: &Self) -> bool {
+    /// Whether one loop can load both rows.
+    fn is_compatible(&self, other: &Self) -> bool {
         let recording = |row: &Self| row.ambient.as_ref().map(|ambient| ambient.dark.recording);
         std::mem::discriminant(&self.samples) == std::mem::discriminant(&other.samples)
             && recording(self) == recording(other)
             && std::ptr::eq(self.stream, other.stream)
     }
 
-    /// Samples that are there, with the same dark samples around in every frame.
-    fn plain(&self) -> Range<usize> {
-        let there = 0..self.samples.len();
+    /// Samples that are present and have fixed dark neighbours.
+    fn uniform(&self) -> Range<usize> {
+        let present = 0..self.samples.len();
         match &self.ambient {
-            None => there,
+            None => present,
             Some(Ambient { dark, led, .. }) => {
-                let lit = DarkTile::plain(*dark, *led);
-                lit.start..lit.end.min(there.end)
+                let uniform = DarkTile::uniform(*dark, *led);
+                uniform.start..uniform.end.min(present.end)
             }
         }
     }
 
-    /// Samples `from..` without the ambient light. False if one is missing or invalid; with repairs always true.
+    /// Load the samples from `from` on, less the ambient light.
+    ///
+    /// False if a sample is missing or invalid; with repairs always true.
     #[inline(always)]
-    fn bring<L: Lanes>(
+    fn load_tile<L: Lanes>(
         &self,
         lanes: L,
         from: usize,
@@ -469,17 +476,17 @@ impl<T> Row<'_, T> {
         match &self.ambient {
             None => load_tile(lanes, self.samples, from, limits, None, tile),
             Some(Ambient { dark, led, usable }) => {
-                let surely = from >= usable.start && from + tile.len() <= usable.end;
+                let known = from >= usable.start && from + tile.len() <= usable.end;
                 let repair = repairs.and_then(|repairs| repairs.dark(dark.recording));
-                (surely || limits.is_none())
-                    && dark_tile.bring(lanes, self.samples, (*dark, *led), repair, from, limits, tile)
+                (known || limits.is_none())
+                    && dark_tile.load_tile(lanes, self.samples, (*dark, *led), repair, from, limits, tile)
             }
         }
     }
 }
 
 impl Repairs {
-    /// Look at every sample of the rows.
+    /// Check every sample of the rows.
     #[cold]
     #[inline(never)]
     fn find<L: Lanes, T>(lanes: L, resampler: &Resampler, rows: &[Row<'_, T>], dark_tile: &mut DarkTile) -> Self {

@@ -1,6 +1,6 @@
 //! Resampling to 64 Hz: a zero-phase polyphase FIR, mirrored at both ends.
 //!
-//! Output `m` lies at input sample `m * down / up`; its taps reach `half` steps of `1 / up` samples to both sides.
+//! Output `m` is at input sample `m * down / up`; its taps reach `half` steps of `1 / up` samples to both sides.
 
 use crate::OUTPUT_SAMPLES;
 use crate::design::{FIR_HALF, low_pass};
@@ -9,7 +9,7 @@ use crate::lanes::{Frame, LANES, Lanes, TILE};
 
 /// Input samples of a block, unless the filter reaches further.
 const BLOCK: usize = 512;
-/// Outputs are computed in multiples of this; so many are in a window.
+/// Outputs are computed in multiples of this, which divides the outputs of a window.
 const GROUP: usize = 8;
 
 /// The filter of one sampling rate.
@@ -20,18 +20,18 @@ pub(crate) struct Resampler {
     /// Samples of a window at the input rate.
     pub(crate) samples: usize,
     taps: Taps,
-    /// What becomes of a constant 1 and of the ramp `index − middle`.
+    /// Response to a constant 1 and to the ramp `index − middle`.
     pub(crate) line_response: Vec<[f64; 2]>,
 }
 
 #[derive(Clone, Debug)]
 enum Taps {
-    /// 64 Hz already.
+    /// The input has 64 Hz.
     None,
-    /// A whole number of input samples per output: one symmetric filter. The tap in the middle; then, for every
-    /// remainder of the distance to it modulo `down`, `FIR_HALF` taps (all zero for remainder 0, hence left out).
+    /// An integer number of input samples per output: one symmetric filter. The middle tap; then `FIR_HALF` taps for
+    /// every remainder of the distance to it modulo `down` (without remainder 0, whose taps are zero).
     Decimate { middle: f64, sides: Vec<[f64; FIR_HALF]> },
-    /// `width` taps for each of the `up` phases; the first belongs to the input sample `before` the output.
+    /// `width` taps for each of the `up` phases; the first applies to the input sample `before` samples earlier.
     Polyphase { taps: Vec<f64>, width: usize, before: usize },
 }
 
@@ -71,16 +71,16 @@ impl Resampler {
                 }
                 let (half, up) = (half as isize, up as isize);
                 let (first, last) = (-(half - centre).div_euclid(up), (centre + half).div_euclid(up));
-                (first..=last).fold([0.0; 2], |[one, slope], index| {
+                (first..=last).fold([0.0; 2], |[constant, slope], index| {
                     let tap = prototype[(half + centre - index * up) as usize];
-                    [one + tap, slope + tap * ramp(mirrored(index))]
+                    [constant + tap, slope + tap * ramp(mirrored(index))]
                 })
             })
             .collect();
         resampler
     }
 
-    /// Input samples that the filter reaches before and after the one at or before an output.
+    /// Number of input samples that the filter needs before and after the one at or before an output.
     fn reach(&self) -> (usize, usize) {
         match &self.taps {
             Taps::None => (0, 0),
@@ -89,21 +89,21 @@ impl Resampler {
         }
     }
 
-    /// Input samples to bring at a time.
+    /// Input samples per block.
     pub(crate) fn block(&self) -> usize {
         BLOCK.max((self.reach().0 + 1).next_multiple_of(TILE))
     }
 }
 
-/// The stretch of input frames that outputs are being computed from.
+/// Sliding window over the input frames.
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
     frames: Vec<Frame>,
-    /// Frames that are in.
-    held: usize,
+    /// Number of valid frames.
+    len: usize,
     /// Input sample of `frames[0]`.
     origin: isize,
-    /// Outputs that are done.
+    /// Number of outputs computed.
     done: usize,
 }
 
@@ -111,22 +111,22 @@ impl Stream {
     /// Start a window.
     pub(crate) fn restart(&mut self, resampler: &Resampler) {
         let (before, after) = resampler.reach();
-        let room = 2 * (before + after) + resampler.block() + GROUP * (resampler.down + 1) + 2 * TILE;
-        if self.frames.len() < room {
-            self.frames.resize(room, Frame::default());
+        let capacity = 2 * (before + after) + resampler.block() + GROUP * (resampler.down + 1) + 2 * TILE;
+        if self.frames.len() < capacity {
+            self.frames.resize(capacity, Frame::default());
         }
-        (self.held, self.origin, self.done) = (before, -(before as isize), 0);
+        (self.len, self.origin, self.done) = (before, -(before as isize), 0);
     }
 
-    /// Room for the next tile of input frames, of which `count` will count.
+    /// Append a tile of input frames, to be written by the caller; only the first `count` are valid.
     #[inline(always)]
     pub(crate) fn push(&mut self, count: usize) -> &mut [Frame; TILE] {
-        let from = self.held;
-        self.held += count;
-        self.frames[from..].first_chunk_mut().expect("restart() made room for a block and a tile")
+        let from = self.len;
+        self.len += count;
+        self.frames[from..].first_chunk_mut().expect("restart() allocates a block and a tile")
     }
 
-    /// Compute what the frames so far allow, once a block is in; `last` says that no more will come.
+    /// Compute all outputs that the frames so far allow, after each block; `last` marks the end of the input.
     #[inline(always)]
     pub(crate) fn resample<L: Lanes>(&mut self, lanes: L, resampler: &Resampler, out: &mut [Frame], last: bool) {
         let (before, after) = resampler.reach();
@@ -138,19 +138,19 @@ impl Stream {
         let (up, down) = (resampler.up, resampler.down);
         let base = |m: usize| m * down / up; // input sample at or before output m
         if last {
-            let end = self.held;
+            let end = self.len;
             let needed = (base(OUTPUT_SAMPLES - 1) + after + 1) as isize - self.origin;
             for distance in 1..=(needed - end as isize).max(0) as usize {
                 self.frames[end - 1 + distance] = self.frames[end - 1 - distance];
-                self.held += 1;
+                self.len += 1;
             }
         }
-        let here = self.held as isize + self.origin; // input samples 0..here are in
+        let available = self.len as isize + self.origin; // input samples 0..available
         let mut ready = if last {
             OUTPUT_SAMPLES
         } else {
-            // The largest m with base(m) + after < here
-            (((here - after as isize).max(0) as usize * up).div_ceil(down)).min(OUTPUT_SAMPLES)
+            // The largest m with base(m) + after < available
+            (((available - after as isize).max(0) as usize * up).div_ceil(down)).min(OUTPUT_SAMPLES)
         };
         if !last {
             ready = self.done + ready.saturating_sub(self.done) / GROUP * GROUP;
@@ -172,8 +172,8 @@ impl Stream {
         self.done = ready;
         if !last {
             let keep_from = at(self.done) - before;
-            self.frames.copy_within(keep_from..self.held, 0);
-            self.held -= keep_from;
+            self.frames.copy_within(keep_from..self.len, 0);
+            self.len -= keep_from;
             self.origin += keep_from as isize;
         }
     }
@@ -190,7 +190,7 @@ fn decimate<L: Lanes>(
     down: usize,
     out: &mut [Frame],
 ) {
-    // As many outputs at once as leave room in the registers for two windows of the same length
+    // As many outputs per step as fit into the registers with two windows of the same length
     if L::WIDTH == LANES {
         decimate_by::<L, 8>(lanes, middle, sides, frames, from, down, out);
     } else {
@@ -198,7 +198,7 @@ fn decimate<L: Lanes>(
     }
 }
 
-/// `G` outputs at once: taps at equal distances to the left and right are equal, and from one tap to the next (`down`
+/// `G` outputs per step: taps at equal distances to the left and right are equal, and from one tap to the next (`down`
 /// frames further out) both windows of `G` frames move by one frame. So a step of `G` sums and products loads one tap
 /// and two frames.
 #[inline(always)]
@@ -228,7 +228,7 @@ fn decimate_by<L: Lanes, const G: usize>(
                 *sum = lanes.mul(at!(from + m * down), middle);
             }
             for (side, taps) in sides.iter().enumerate() {
-                // Frame i · down to the left and right of the first output's; slot i modulo G
+                // Frame i · down to the left and right of the first output, in slot i modulo G
                 let (left, right) = (from - side - 1, from + side + 1);
                 let (mut lefts, mut rights) = ([zero; G], [zero; G]);
                 for m in 0..G {

@@ -2,10 +2,10 @@
 
 use crate::lanes::{Lanes, TILE};
 
-/// Samples ahead of the current ones that are fetched into the cache.
-pub(crate) const AHEAD: usize = 512;
+/// Distance, in samples, from the tile that is processed to the one that is prefetched.
+pub(crate) const PREFETCH_DISTANCE: usize = 512;
 
-/// One channel of one recording as it lies in memory.
+/// The samples of one channel, borrowed in the type that they are stored in.
 #[derive(Clone, Copy, Debug)]
 pub enum Samples<'a> {
     /// 16-bit counts.
@@ -18,7 +18,7 @@ pub enum Samples<'a> {
     F64(&'a [f64]),
 }
 
-/// Evaluate an expression for the slice inside, whatever its type.
+/// Evaluate an expression with the slice inside, generic over its type.
 macro_rules! with_slice {
     ($samples:expr, $slice:ident => $value:expr) => {
         match $samples {
@@ -38,7 +38,7 @@ impl<'a> Samples<'a> {
         with_slice!(self, slice => slice.len())
     }
 
-    /// Whether there is no sample.
+    /// Whether there are no samples.
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }

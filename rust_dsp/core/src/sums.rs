@@ -1,10 +1,10 @@
-//! Sums over segments.
+//! Vectorised sums over slices.
 
 use crate::lanes::LANES;
 
-/// Sum of `term(a, b)` over the pairs of two slices of one length.
+/// Sum of `term(a, b)` over the pairs of two slices of the same length.
 ///
-/// Partial sums stand side by side, because a sum has to wait for its own last addition.
+/// Independent partial sums hide the latency of the additions.
 #[inline(always)]
 pub(crate) fn sum_by(a: &[f64], b: &[f64], term: impl Fn(f64, f64) -> f64) -> f64 {
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());

@@ -1,12 +1,12 @@
-//! Threads: started per call, so that none is left behind for a forked child to wait for.
+//! Threads, started per call: a forked child would wait forever for those of a global pool.
 
 use std::sync::{Mutex, PoisonError};
 
 use rayon::{ThreadPoolBuildError, ThreadPoolBuilder};
 
-/// Do `work` on every item with `threads` threads (0: one per core), of which the caller's is one.
+/// Call `work` for every item on `threads` threads (0: one per core), including the caller's.
 ///
-/// Items are taken one by one, so that no thread is left with many when the others have none.
+/// Threads take items one by one, which balances the load.
 pub(crate) fn for_each<T: Send>(
     items: Vec<T>,
     threads: usize,
@@ -15,7 +15,7 @@ pub(crate) fn for_each<T: Send>(
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let threads = if threads == 0 { cores() } else { threads }.min(items.len());
     let items = Mutex::new(items.into_iter());
-    let take_turns = || {
+    let process_items = || {
         loop {
             let item = items.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some(item) = item else { break };
@@ -23,13 +23,13 @@ pub(crate) fn for_each<T: Send>(
         }
     };
     if threads > 1 {
-        let others = ThreadPoolBuilder::new().num_threads(threads - 1).build()?;
-        others.in_place_scope(|scope| {
-            (1..threads).for_each(|_| scope.spawn(|_| take_turns()));
-            take_turns();
+        let helpers = ThreadPoolBuilder::new().num_threads(threads - 1).build()?;
+        helpers.in_place_scope(|scope| {
+            (1..threads).for_each(|_| scope.spawn(|_| process_items()));
+            process_items();
         });
     } else {
-        take_turns();
+        process_items();
     }
     Ok(())
 }

@@ -1,33 +1,33 @@
-//! Validity: which raw samples can be used, and what the status bits of a row say.
+//! Validity: which raw samples can be used, and the status bits of a row.
 
 use crate::samples::Samples;
 
-/// Status bits of one row of the output; 0 is good, otherwise the row is all zeros.
+/// Status bits of one output row; 0 is good, otherwise the row is all zeros.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Status(pub u8);
 
 impl Status {
     /// Good.
     pub const GOOD: Self = Self(0);
-    /// Reserved for a recording that ends early; a missing tail is judged by the gap rules instead.
+    /// Reserved for a recording that ends early; the gap rules handle a missing end instead.
     pub const SHORT: Self = Self(1);
     /// An invalid run is longer than 0.25 s.
     pub const GAP: Self = Self(2);
     /// More than 2 % of the samples are invalid.
     pub const MISSING: Self = Self(4);
-    /// The band-passed signal is zero but for rounding.
+    /// The band-passed signal is zero up to rounding.
     pub const FLAT: Self = Self(8);
 
-    /// Both.
-    pub(crate) fn and(self, other: Self) -> Self {
+    /// The bits of both.
+    pub(crate) fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 }
 
 /// Full scale of a sensor, exclusive: a sample is valid if it is finite and strictly inside.
 ///
-/// Kept as the smallest and the largest valid value of every sample type, so that samples are compared as they are.
-/// NaN fails both comparisons, infinities one.
+/// Stored as the smallest and the largest valid value of every sample type, so that samples are compared without
+/// conversion. NaN fails both comparisons, infinities one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Limits {
     i16: [i16; 2],
@@ -41,14 +41,14 @@ pub(crate) trait Sample: Copy + PartialOrd + Into<f64> {
     /// Smallest and largest valid value.
     fn valid(limits: &Limits) -> [Self; 2];
 
-    /// The slice inside; empty if it has another type.
+    /// The slice inside; empty if the samples have another type.
     fn slice(samples: Samples<'_>) -> &[Self];
 
     /// Whether all samples are valid.
     #[inline(always)]
     fn all_inside(limits: &Limits, samples: &[Self]) -> bool {
         let [smallest, largest] = Self::valid(limits);
-        // Looks at them all: a loop that cannot stop early works on whole registers.
+        // No early exit, so that the compiler vectorises the loop.
         samples.iter().fold(true, |valid, &sample| valid & (sample >= smallest) & (sample <= largest))
     }
 }
@@ -72,15 +72,15 @@ samples!(i16 I16 i32 I32 f32 F32 f64 F64);
 
 impl Limits {
     pub(crate) fn new(low: f64, high: f64) -> Self {
-        /// The integers strictly inside; none if the two are the wrong way round.
+        /// The integers strictly inside; an empty range, largest below smallest, if there are none.
         macro_rules! integers {
             ($sample:ident) => {{
                 let (smallest, largest) = (low.floor() + 1.0, high.ceil() - 1.0);
-                let (least, most) = (f64::from($sample::MIN), f64::from($sample::MAX));
-                if smallest > most || largest < least {
+                let (min, max) = (f64::from($sample::MIN), f64::from($sample::MAX));
+                if smallest > max || largest < min {
                     [$sample::MAX, $sample::MIN]
                 } else {
-                    [smallest.max(least) as $sample, largest.min(most) as $sample]
+                    [smallest.max(min) as $sample, largest.min(max) as $sample]
                 }
             }};
         }

@@ -1,4 +1,4 @@
-//! Windows of a long recording, and how much the wearer moves in each.
+//! Windows of a long recording, and the motion in each.
 
 use thiserror::Error;
 
@@ -7,17 +7,17 @@ use crate::gaps::MAX_GAP_S;
 use crate::plan::Plan;
 use crate::samples::Samples;
 
-/// A window is still if its motion is below this, in g.
-const STILL_G: f64 = 0.05;
+/// Motion below which a window is still, in g.
+const MAX_STILL_G: f64 = 0.05;
 
-/// Which windows are kept.
+/// The motion gate: which windows are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
     /// The 95th percentile of the motion is below 0.05 g.
     Strict,
-    /// The median is.
+    /// The median of the motion is below 0.05 g.
     Loose,
-    /// All.
+    /// All windows are kept.
     Off,
 }
 
@@ -26,30 +26,30 @@ pub enum Gate {
 pub struct Window {
     /// Start, in seconds after the first PPG frame.
     pub offset_s: f64,
-    /// Index of the first sample of each stream.
+    /// Index of the first PPG frame.
     pub ppg_start: usize,
-    /// Likewise; equal to `ppg_start` where there is no dark slot.
+    /// Index of the first dark frame; without dark slots equal to `ppg_start`.
     pub dark_start: usize,
-    /// Likewise.
+    /// Index of the first accelerometer sample.
     pub accel_start: usize,
     /// Median of the motion over whole seconds, in g.
     pub motion_median_g: f64,
-    /// 95th percentile of it.
+    /// 95th percentile of the motion over whole seconds, in g.
     pub motion_p95_g: f64,
-    /// Whether the gate lets it through.
+    /// Whether the window passes the gate.
     pub kept: bool,
 }
 
-/// Why a recording cannot be cut.
+/// Invalid arguments of [`Plan::windows`].
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum WindowsError {
-    /// The plan lacks a rate.
+    /// A rate that the plan lacks.
     #[error("cutting windows needs {0}_rate_hz in the plan")]
     NoRate(&'static str),
-    /// Shorter than 0.1 s or not finite.
+    /// A hop shorter than 0.1 s or not finite.
     #[error("hop_s must be finite and at least 0.1, found {0}")]
     Hop(f64),
-    /// Not finite.
+    /// A start that is not finite.
     #[error("accel_start_s must be finite, found {0}")]
     Start(f64),
 }
@@ -57,8 +57,8 @@ pub enum WindowsError {
 impl Plan {
     /// Cut a recording of `ppg_samples` frames (and `dark_frames`, if any) into 60 s windows, `hop_s` apart.
     ///
-    /// The first starts when all streams have started. The streams of a window are aligned by time: each starts at its
-    /// sample nearest to the window's start. The last windows may lack as much of their end as the gap rule fills.
+    /// The first window starts when all streams have started. Streams are aligned by time: each starts at its sample
+    /// nearest to the window's start. The last windows may lack as much of their end as the gap rule fills.
     pub fn windows(
         &self,
         ppg_samples: usize,
@@ -100,8 +100,8 @@ impl Plan {
             let axes: Vec<_> = accel.iter().map(|axis| axis.window(accel_start, len)).collect();
             let (motion_median_g, motion_p95_g) = motion(&axes, stream.rate_hz);
             let kept = match gate {
-                Gate::Strict => motion_p95_g < STILL_G,
-                Gate::Loose => motion_median_g < STILL_G,
+                Gate::Strict => motion_p95_g < MAX_STILL_G,
+                Gate::Loose => motion_median_g < MAX_STILL_G,
                 Gate::Off => true,
             };
             windows.push(Window { offset_s, ppg_start, dark_start, accel_start, motion_median_g, motion_p95_g, kept });
@@ -110,10 +110,10 @@ impl Plan {
     }
 }
 
-/// Median and 95th percentile, over whole seconds, of the spread of acceleration; NaN where no second is whole.
+/// Median and 95th percentile, over whole seconds, of the spread of acceleration; NaN without a whole second.
 ///
-/// The spread of a second is the root of the sum over the axes of the variance inside it. Samples that are not finite
-/// are left out. The axes have one length.
+/// The spread of a second is the square root of the summed variances of the axes. Samples that are not finite are
+/// ignored. All axes have the same length.
 pub fn motion(axes: &[Samples<'_>], rate_hz: f64) -> (f64, f64) {
     let samples = axes.iter().map(|axis| axis.len()).min().unwrap_or(0);
     let seconds = (samples as f64 / rate_hz + 1e-9) as usize;
@@ -136,11 +136,11 @@ fn variance(axis: Samples<'_>, from: usize, to: usize) -> Option<f64> {
     (count > 0.0).then(|| finite().map(|sample| (sample - mean) * (sample - mean)).sum::<f64>() / count)
 }
 
-/// Percentile of sorted values, linearly interpolated; NaN if there are none.
+/// Percentile of sorted values, linearly interpolated; NaN without values.
 fn percentile(sorted: &[f64], fraction: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
-    let place = fraction * last as f64;
-    let below = place.floor() as usize;
+    let position = fraction * last as f64;
+    let below = position.floor() as usize;
     let above = (below + 1).min(last);
-    sorted[below] + (sorted[above] - sorted[below]) * (place - below as f64)
+    sorted[below] + (sorted[above] - sorted[below]) * (position - below as f64)
 }

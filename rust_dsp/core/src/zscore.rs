@@ -7,15 +7,15 @@ use crate::OUTPUT_SAMPLES;
 use crate::bandpass::Moments;
 use crate::lanes::{Frame, LANES, Lanes, TILE, Tile};
 
-/// A row is flat if its AC level is at most this much of its largest magnitude before detrending.
+/// A row is flat if its AC level is at most this fraction of its largest magnitude before detrending.
 const FLAT: f64 = 1e-6;
 
 /// Largest standard deviation, and largest inverse of one, whose square is far from the limits of double precision.
-const LARGEST: f64 = 1e150;
+const MAX_STD: f64 = 1e150;
 
 /// Type of the output samples: `f32`, or `f16` (rounded from `f32`).
 pub trait OutputSample: Copy + Default + Send + Sync + private::Sealed {
-    /// Round a stretch of a row; both slices have the same length.
+    /// Round part of a row; both slices have the same length.
     fn round(from: &[f32], to: &mut [Self]);
 }
 
@@ -39,8 +39,8 @@ impl OutputSample for f16 {
     }
 }
 
-/// Mean and inverse standard deviation of each lane, in the units of the filtered frames; and the AC level, in those
-/// of the samples.
+/// Mean and inverse standard deviation of each lane, in units of the filtered frames, and the AC level, in units of the
+/// samples.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scale {
     mean: Frame,
@@ -61,9 +61,9 @@ impl Scale {
         scale
     }
 
-    /// Whether a lane is flat; so is one whose squares underflow or overflow.
+    /// Whether a lane is flat; also true where squares underflow or overflow.
     pub(crate) fn is_flat(&self, lane: usize, peak: f64) -> bool {
-        !(self.ac_level[lane] > FLAT * peak && self.inverse.0[lane] > 1.0 / LARGEST && self.inverse.0[lane] < LARGEST)
+        !(self.ac_level[lane] > FLAT * peak && self.inverse.0[lane] > 1.0 / MAX_STD && self.inverse.0[lane] < MAX_STD)
     }
 
     /// Write the z-scored rows; zeros where the lane is not `good`.

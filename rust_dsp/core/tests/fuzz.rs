@@ -1,6 +1,6 @@
-//! Whatever a file may hold: any shape, rate, length and value must give finite rows or an error, never a panic.
+//! Fuzzing: any shape, rate, length and value must give finite rows or an error, never a panic.
 //!
-//! `PROPTEST_CASES=1000000 cargo test --release --test fuzz` runs it at length; docs/signal-processing.md has the count.
+//! `PROPTEST_CASES=1000000 cargo test --release --test fuzz` runs more cases; docs/signal-processing.md has the results.
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,7 @@ use rust_dsp_core::{
     label,
 };
 
-/// Plans for unlike devices on every instruction path; to make one takes longer than to use it.
+/// Plans for different devices on every instruction set; shared, because creating one takes longer than using it.
 static PLANS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
     let unlimited = (f64::NEG_INFINITY, f64::INFINITY);
     let devices = [
@@ -59,14 +59,14 @@ impl Values {
     }
 }
 
-/// Noise of some size around some level, with stretches of other values in it.
+/// Noise of some size around some level, with runs of other values.
 #[derive(Clone, Debug)]
 struct Row {
     kind: u8,
     level: f64,
     size: f64,
     seed: u32,
-    stretches: Vec<(f64, u16, f64)>, // where in the row, length, value
+    runs: Vec<(f64, u16, f64)>, // start as a fraction of the row, length, value
 }
 
 fn value() -> impl Strategy<Value = f64> {
@@ -81,13 +81,13 @@ fn value() -> impl Strategy<Value = f64> {
 }
 
 fn row() -> impl Strategy<Value = Row> {
-    let stretches = prop::collection::vec((0.0..1.0, prop_oneof![3 => 0..20_u16, 1 => 0..5000_u16], value()), 0..4);
-    (0..4_u8, value(), value(), any::<u32>(), stretches).prop_map(|(kind, level, size, seed, stretches)| Row {
+    let runs = prop::collection::vec((0.0..1.0, prop_oneof![3 => 0..20_u16, 1 => 0..5000_u16], value()), 0..4);
+    (0..4_u8, value(), value(), any::<u32>(), runs).prop_map(|(kind, level, size, seed, runs)| Row {
         kind,
         level,
         size,
         seed,
-        stretches,
+        runs,
     })
 }
 
@@ -100,9 +100,9 @@ impl Row {
                 self.level + self.size * (f64::from(state) / f64::from(u32::MAX) - 0.5)
             })
             .collect();
-        for &(place, stretch, value) in &self.stretches {
-            let start = (place * len as f64) as usize;
-            let end = (start + usize::from(stretch)).min(len);
+        for &(fraction, run, value) in &self.runs {
+            let start = (fraction * len as f64) as usize;
+            let end = (start + usize::from(run)).min(len);
             values[start..end].fill(value);
         }
         match self.kind {
@@ -118,7 +118,7 @@ fn view(rows: &[Values]) -> Vec<Samples<'_>> {
     rows.iter().map(Values::samples).collect()
 }
 
-/// Length of a row in windows: usually one, or nearly, or any.
+/// Length of a row in windows: mostly 1, near 1, or anything.
 fn length() -> impl Strategy<Value = f64> {
     prop_oneof![3 => Just(1.0), 2 => 0.98..1.02, 1 => 0.0..1.2, 1 => Just(0.0)]
 }
@@ -167,14 +167,14 @@ proptest! {
             }
         }
         if let Some(z) = z_ppg.chunks(OUTPUT_SAMPLES).next() {
-            let found = label(SegmentSamples::F32(z), None);
-            prop_assert!(found.beat_index.len() == found.beat_s.len());
-            prop_assert!((0.0..=1.0).contains(&found.agreement));
+            let label = label(SegmentSamples::F32(z), None);
+            prop_assert!(label.beat_index.len() == label.beat_s.len());
+            prop_assert!((0.0..=1.0).contains(&label.agreement));
         }
     }
 
     #[test]
-    fn any_device_is_planned_for_or_refused(rate_hz in prop_oneof![18.0..2100.0, any::<f64>()], low: f64, high: f64) {
+    fn any_device_gives_a_plan_or_an_error(rate_hz in prop_oneof![18.0..2100.0, any::<f64>()], low: f64, high: f64) {
         let device = Device { accel_rate_hz: Some(rate_hz), accel_range: (low, high), ..Device::default() };
         match Plan::new(device) {
             Ok(_) => prop_assert!((20.0..=2048.0).contains(&rate_hz) && low < high),

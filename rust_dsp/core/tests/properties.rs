@@ -1,4 +1,4 @@
-//! What must hold for any recording: through the public interface, on every instruction path of this processor.
+//! Properties of preprocessing for any recording, through the public interface and on every instruction set.
 
 use std::f64::consts::TAU;
 
@@ -17,7 +17,7 @@ struct Raw {
 }
 
 impl Raw {
-    /// A pulse with noise at the given rates; another one for each seed.
+    /// A pulse with noise at the given rates.
     fn pulse(ppg_rate_hz: f64, accel_rate_hz: f64, seed: u64) -> Self {
         let mut random = Random(seed);
         let heart_hz = 0.8 + random.unit();
@@ -51,7 +51,7 @@ fn samples(rows: &[Vec<f64>]) -> Vec<Samples<'_>> {
     rows.iter().map(|row| Samples::F64(row)).collect()
 }
 
-/// A small congruential generator: fast, and the same everywhere.
+/// A linear congruential generator: fast, and the same on every platform.
 struct Random(u64);
 
 impl Random {
@@ -71,7 +71,7 @@ fn plan(ppg_rate_hz: f64, accel_rate_hz: f64, set: InstructionSet) -> Plan {
     Plan::with_instruction_set(device, set).expect("a plan")
 }
 
-/// Rows of the PPG, rows of the accelerometer, recording after recording; and what became of each.
+/// Rows of the PPG, rows of the accelerometer (both recording after recording), and their channels.
 fn run<T: OutputSample>(plan: &Plan, recordings: &[Recording<'_>], threads: usize) -> (Vec<T>, Vec<T>, Vec<Channel>) {
     let (ppg_rows, accel_rows) = (recordings[0].ppg.len(), recordings[0].accel.len());
     let mut ppg = vec![T::default(); recordings.len() * ppg_rows * OUTPUT_SAMPLES];
@@ -104,11 +104,11 @@ const RATES_HZ: [(f64, f64); 8] = [
 ];
 
 #[test]
-fn every_instruction_path_agrees_with_the_portable_one() {
+fn every_instruction_set_agrees_with_the_portable_one() {
     for (ppg_rate_hz, accel_rate_hz) in RATES_HZ {
         let mut raw = Raw::pulse(ppg_rate_hz, accel_rate_hz, 1);
         let clean = raw.clone();
-        raw.ppg[1][100..103].fill(f64::NAN); // takes the way of the repairs
+        raw.ppg[1][100..103].fill(f64::NAN); // takes the path of the repairs
         for raw in [clean, raw] {
             let portable = run::<f32>(&plan(ppg_rate_hz, accel_rate_hz, InstructionSet::Portable), &[raw.view()], 1);
             for set in InstructionSet::available() {
@@ -126,7 +126,7 @@ fn every_instruction_path_agrees_with_the_portable_one() {
 }
 
 #[test]
-fn a_batch_is_its_recordings_whatever_the_threads_and_the_order() {
+fn a_batch_does_not_depend_on_threads_and_order() {
     for (ppg_rate_hz, accel_rate_hz) in [(256.0, 256.0), (64.0, 32.0)] {
         let raws: Vec<_> = (0..11).map(|seed| Raw::pulse(ppg_rate_hz, accel_rate_hz, seed)).collect();
         let plan = plan(ppg_rate_hz, accel_rate_hz, InstructionSet::detect());
@@ -136,15 +136,15 @@ fn a_batch_is_its_recordings_whatever_the_threads_and_the_order() {
         for threads in [0, 2, 3, 16] {
             assert_eq!(run::<f32>(&plan, &forward, threads), serial, "{threads} threads");
         }
-        let turned = run::<f32>(&plan, &backward, 1);
+        let reversed = run::<f32>(&plan, &backward, 1);
         for (number, raw) in raws.iter().enumerate() {
             let single = run::<f32>(&plan, &[raw.view()], 1);
-            let from = |all: &[f32], rows: usize, at: usize| {
-                all[at * rows * OUTPUT_SAMPLES..][..rows * OUTPUT_SAMPLES].to_vec()
+            let rows_of = |all: &[f32], rows: usize, recording: usize| {
+                all[recording * rows * OUTPUT_SAMPLES..][..rows * OUTPUT_SAMPLES].to_vec()
             };
-            assert_eq!(from(&serial.0, 4, number), single.0);
-            assert_eq!(from(&serial.1, 3, number), single.1);
-            assert_eq!(from(&turned.0, 4, raws.len() - 1 - number), single.0);
+            assert_eq!(rows_of(&serial.0, 4, number), single.0);
+            assert_eq!(rows_of(&serial.1, 3, number), single.1);
+            assert_eq!(rows_of(&reversed.0, 4, raws.len() - 1 - number), single.0);
         }
     }
 }
@@ -186,15 +186,16 @@ proptest! {
         changed.ppg.iter_mut().flatten().for_each(|y| *y = (*y - 1e5) * scale * sign + offset);
         let plan = plan(64.0, 64.0, InstructionSet::detect());
         let (z, _, channels) = run::<f32>(&plan, &[raw.view()], 1);
-        let (other, _, changed) = run::<f32>(&plan, &[changed.view()], 1);
-        for ((row, other_row), changed) in z.chunks(OUTPUT_SAMPLES).zip(other.chunks(OUTPUT_SAMPLES)).zip(&changed) {
-            // Too small beside its offset, a signal counts as flat.
-            prop_assume!(changed.status == Status::GOOD);
-            let turned: Vec<f32> = other_row.iter().map(|y| y * sign as f32).collect();
-            prop_assert!(largest_difference(row, &turned) < 2e-6);
+        let (changed_z, _, changed_channels) = run::<f32>(&plan, &[changed.view()], 1);
+        let rows = z.chunks(OUTPUT_SAMPLES).zip(changed_z.chunks(OUTPUT_SAMPLES));
+        for ((row, changed_row), channel) in rows.zip(&changed_channels) {
+            // A signal that is too small relative to its offset counts as flat.
+            prop_assume!(channel.status == Status::GOOD);
+            let upright: Vec<f32> = changed_row.iter().map(|y| y * sign as f32).collect();
+            prop_assert!(largest_difference(row, &upright) < 2e-6);
         }
-        for (channel, other) in channels[..4].iter().zip(&changed[..4]) {
-            prop_assert!((other.ac_level / (channel.ac_level * scale) - 1.0).abs() < 1e-7);
+        for (channel, changed) in channels[..4].iter().zip(&changed_channels[..4]) {
+            prop_assert!((changed.ac_level / (channel.ac_level * scale) - 1.0).abs() < 1e-7);
         }
     }
 
@@ -216,17 +217,15 @@ proptest! {
     }
 
     #[test]
-    fn a_long_recording_is_its_windows(hop_s in 5.0..90.0_f64, start_s in -3.0..3.0_f64, rates in 0..RATES_HZ.len() - 2) {
+    fn windows_of_a_long_recording_are_aligned_in_time(hop_s in 5.0..90.0_f64, start_s in -3.0..3.0_f64, rates in 0..RATES_HZ.len() - 2) {
         let (ppg_rate_hz, accel_rate_hz) = RATES_HZ[rates];
-        let tripled = |rows: Vec<Vec<f64>>| -> Vec<Vec<f64>> {
-            rows.into_iter().map(|row| row.iter().chain(&row).chain(&row).copied().collect()).collect()
-        };
+        let tripled = |rows: Vec<Vec<f64>>| -> Vec<Vec<f64>> { rows.into_iter().map(|row| row.repeat(3)).collect() };
         let raw = Raw::pulse(ppg_rate_hz, accel_rate_hz, 9);
         let raw = Raw { ppg: tripled(raw.ppg), dark: tripled(raw.dark), accel: tripled(raw.accel) };
         let plan = plan(ppg_rate_hz, accel_rate_hz, InstructionSet::detect());
-        let whole = raw.view();
+        let recording = raw.view();
         let windows = plan
-            .windows(whole.ppg[0].len(), Some(whole.dark[0].len()), &whole.accel, hop_s, start_s, Gate::Off)
+            .windows(recording.ppg[0].len(), Some(recording.dark[0].len()), &recording.accel, hop_s, start_s, Gate::Off)
             .expect("windows");
         let expected = 1 + ((120.0 - start_s.abs() + 0.25) / hop_s) as usize;
         prop_assert!(windows.len().abs_diff(expected) <= 1, "{} windows, expected {expected}", windows.len());
@@ -241,17 +240,17 @@ proptest! {
 }
 
 #[test]
-fn what_does_not_fit_is_an_error_that_names_the_recording() {
+fn a_mismatch_is_an_error_that_names_the_recording() {
     let raw = Raw::pulse(64.0, 64.0, 1);
     let plan = plan(64.0, 64.0, InstructionSet::detect());
     let good = raw.view();
-    let mut odd = raw.view();
-    odd.ppg.pop();
+    let mut incomplete = raw.view();
+    incomplete.ppg.pop();
     let mut ppg = vec![0_f32; 2 * 4 * OUTPUT_SAMPLES];
     let mut accel = vec![0_f32; 2 * 3 * OUTPUT_SAMPLES];
     let error = plan
         .preprocess(
-            &[good, odd],
+            &[good, incomplete],
             Destination { rows: 4, samples: &mut ppg },
             Destination { rows: 3, samples: &mut accel },
             1,
@@ -261,7 +260,7 @@ fn what_does_not_fit_is_an_error_that_names_the_recording() {
 }
 
 #[test]
-fn a_flat_row_is_zero_and_says_so() {
+fn a_flat_row_is_zero_with_the_flat_status() {
     let mut raw = Raw::pulse(64.0, 64.0, 1);
     raw.ppg[2].fill(7.0);
     raw.dark.clear();

@@ -6,7 +6,7 @@ import numpy.typing as npt
 
 __all__ = ["Labels", "Plan", "Preprocessed", "Windows", "label", "motion"]
 
-# Samples as recorded: int16, int32, float32 or float64, each row contiguous; read in place.
+# Raw samples: int16, int32, float32 or float64, every row contiguous; read in place.
 _Raw: TypeAlias = npt.NDArray[np.int16] | npt.NDArray[np.int32] | npt.NDArray[np.float32] | npt.NDArray[np.float64]
 # A batch of N recordings: one array [N, rows, samples], or N arrays [rows, samples] whose lengths may differ.
 _Batch: TypeAlias = _Raw | Sequence[_Raw]
@@ -14,14 +14,14 @@ _Z: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 
 @final
 class Plan:
-    """Filters and schedules of one device: made once, immutable, shared by threads.
+    """Filters and schedules of one device: created once, immutable, shared by threads.
 
-    Rates are in Hz, 20 to 2048 (`dark_rate_hz`: that of the PPG unless given). Slot `k` of frame `n` is sampled at
-    `n / rate + offset[k]` seconds; `led_offsets_s` has one entry per PPG channel (empty: all at 0, any number),
-    `dark_offsets_s` one per dark slot (one at 0 unless given). A sample is valid if it is finite and strictly inside
-    its range. `instruction_set` is "portable", "avx2" or "avx512"; None takes the widest that the processor has.
+    Rates are in Hz, 20 to 2048 (`dark_rate_hz`: by default that of the PPG). Slot `k` of frame `n` is sampled at
+    `n / rate + offset[k]` seconds; `led_offsets_s` has one entry per PPG channel (empty: any number, all at 0),
+    `dark_offsets_s` one per dark slot (by default one at 0). A sample is valid if it is finite and strictly inside
+    its range. `instruction_set` is "portable", "avx2" or "avx512"; None selects the widest of this processor.
 
-    Raises ValueError for a device that cannot be planned for.
+    Raises ValueError for an invalid device or an instruction set that the processor lacks.
     """
 
     def __new__(
@@ -38,7 +38,7 @@ class Plan:
     ) -> Plan: ...
     @property
     def instruction_set(self) -> Literal["portable", "avx2", "avx512"]:
-        """The instructions that the plan is carried out with."""
+        """The instruction set that the plan runs on."""
 
     def preprocess(
         self,
@@ -53,10 +53,10 @@ class Plan:
     ) -> Preprocessed:
         """Z-score the first 60 s of N recordings: ppg [N, C, T], dark [N, D, Td], accel [N, 3, Ta] in g.
 
-        Samples that are not valid, and a missing end, count as gaps: runs of up to 0.25 s, together up to 2 % of the
+        Invalid samples and a missing end count as gaps: runs of up to 0.25 s, together up to 2 % of the
         window, are filled; otherwise the row is rejected. `threads` 0 means all cores; the result does not depend on
-        it. `ppg_out` and `accel_out` are C-contiguous arrays [N, rows, 3840] of `dtype` that are written instead of
-        new ones. The interpreter lock is released: no other thread may change the arrays meanwhile.
+        it. `ppg_out` and `accel_out` are C-contiguous arrays [N, rows, 3840] of `dtype` to write to instead of new
+        ones. The interpreter lock is released: no other thread may modify the arrays during the call.
 
         Raises ValueError or TypeError that names the recording and the stream whose shape or dtype is wrong.
         """
@@ -86,7 +86,7 @@ class Preprocessed:
 
     @property
     def ppg(self) -> npt.NDArray[Any]:
-        """Z-scored PPG at 64 Hz, [N, C, 3840] of the `dtype` asked for; zeros where the status is not 0."""
+        """Z-scored PPG at 64 Hz, [N, C, 3840] of the requested `dtype`; zeros where the status is not 0."""
 
     @property
     def accel(self) -> npt.NDArray[Any]:
@@ -98,11 +98,11 @@ class Preprocessed:
 
     @property
     def ppg_level(self) -> npt.NDArray[np.float64]:
-        """[N, C]: mean before detrending, in raw units; NaN where gaps reject the row."""
+        """[N, C]: mean before detrending, in raw units; NaN if gaps reject the row."""
 
     @property
     def ppg_ac_level(self) -> npt.NDArray[np.float64]:
-        """[N, C]: standard deviation after the band-pass, in raw units; NaN where gaps reject the row."""
+        """[N, C]: standard deviation after the band-pass, in raw units; NaN if gaps reject the row."""
 
     @property
     def ppg_missing(self) -> npt.NDArray[np.float64]:
@@ -138,23 +138,23 @@ class Windows:
 
     @property
     def dark_start(self) -> npt.NDArray[np.int64]:
-        """Index of its first dark frame."""
+        """Index of the window's first dark frame."""
 
     @property
     def accel_start(self) -> npt.NDArray[np.int64]:
-        """Index of its first accelerometer sample."""
+        """Index of the window's first accelerometer sample."""
 
     @property
     def motion_median_g(self) -> npt.NDArray[np.float64]:
-        """Median, over whole seconds, of the spread of acceleration."""
+        """Median, over whole seconds, of the spread of acceleration (see `motion`)."""
 
     @property
     def motion_p95_g(self) -> npt.NDArray[np.float64]:
-        """95th percentile of it."""
+        """95th percentile, over whole seconds, of the spread of acceleration."""
 
     @property
     def kept(self) -> npt.NDArray[np.bool_]:
-        """Whether the motion gate lets the window through."""
+        """Whether the window passes the motion gate."""
 
 @final
 class Labels:
@@ -162,7 +162,7 @@ class Labels:
 
     @property
     def polarity(self) -> npt.NDArray[np.int8]:
-        """[N]: +1 if pulses rise steeply, -1 if they fall steeply; as given or as guessed."""
+        """[N]: +1 if pulses rise steeply, -1 if they fall steeply; as given or as estimated."""
 
     @property
     def hr_bpm(self) -> npt.NDArray[np.float64]:
@@ -170,7 +170,7 @@ class Labels:
 
     @property
     def sdnn_ms(self) -> npt.NDArray[np.float64]:
-        """[N]: standard deviation of the intervals; NaN with fewer than 20, 15 pairs or 70 % coverage."""
+        """[N]: standard deviation of the intervals; NaN with fewer than 20 intervals, 15 pairs or 70 % coverage."""
 
     @property
     def rmssd_ms(self) -> npt.NDArray[np.float64]:
@@ -178,7 +178,7 @@ class Labels:
 
     @property
     def agreement(self) -> npt.NDArray[np.float64]:
-        """[N]: share of the beats on which two finders agree within 0.1 s."""
+        """[N]: share of the beats on which two detectors agree within 0.1 s."""
 
     @property
     def template_correlation(self) -> npt.NDArray[np.float64]:
@@ -198,11 +198,11 @@ class Labels:
 
     @property
     def good(self) -> npt.NDArray[np.bool_]:
-        """[N]: whether agreement, template correlation and coverage reach 0.9, 0.8 and 0.8."""
+        """[N]: whether agreement, template correlation and coverage are at least 0.9, 0.8 and 0.8."""
 
     @property
     def beat_s(self) -> list[npt.NDArray[np.float64]]:
-        """N arrays: steepest upslope of each beat, in seconds from the segment's start; NaN where not defined."""
+        """N arrays: steepest upslope of each beat, in seconds from the segment's start; NaN if undefined."""
 
     @property
     def beat_index(self) -> list[npt.NDArray[np.int64]]:
@@ -216,8 +216,8 @@ def label(
 ) -> Labels:
     """Beats, heart rate, variability and quality of N band-passed segments `[N, 3840]` at 64 Hz, on any scale.
 
-    `polarity` is +1 or -1 where the device tells the sign of its pulses; None guesses it for each segment, which fails
-    on noisy ones. A segment with a value that is not finite has no beats.
+    `polarity` is the sign of the device's pulses, +1 or -1; None estimates it per segment, which fails on noisy ones.
+    A segment with a value that is not finite has no beats.
 
     Raises ValueError or TypeError for a wrong shape, dtype or polarity.
     """
@@ -225,6 +225,6 @@ def label(
 def motion(accel: _Raw, rate_hz: float) -> tuple[float, float]:
     """Median and 95th percentile, over whole seconds, of the spread of acceleration [axes, samples], in its unit.
 
-    The spread of a second is the root of the sum over the axes of the variance inside it; samples that are not finite
-    are left out. NaN where no second is whole.
+    The spread of a second is the square root of the summed variances of the axes; samples that are not finite are
+    ignored. NaN without a whole second.
     """

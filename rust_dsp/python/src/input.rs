@@ -1,4 +1,4 @@
-//! NumPy arrays in, rows of samples out, in place.
+//! NumPy arrays as rows of samples, without a copy.
 
 use numpy::ndarray::{ArrayViewD, Axis};
 use numpy::{Element, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods};
@@ -14,19 +14,19 @@ pub(crate) enum Array<'py> {
     F64(PyReadonlyArrayDyn<'py, f64>),
 }
 
-/// Borrow an array for reading; `None` if it has another dtype. `what` names it in errors.
+/// Borrow an array for reading; `None` if it has another dtype. `name` is for errors.
 pub(crate) fn borrow<'py, T: Element>(
     object: &Bound<'py, PyAny>,
-    what: &str,
+    name: &str,
 ) -> PyResult<Option<PyReadonlyArrayDyn<'py, T>>> {
     let Ok(array) = object.cast::<PyArrayDyn<T>>() else { return Ok(None) };
     if !array.is_aligned() {
-        return Err(PyValueError::new_err(format!("{what} is not aligned in memory")));
+        return Err(PyValueError::new_err(format!("{name} is not aligned in memory")));
     }
-    array.try_readonly().map(Some).map_err(|_| PyValueError::new_err(format!("{what} is being written to")))
+    array.try_readonly().map(Some).map_err(|_| PyValueError::new_err(format!("{name} is being written to")))
 }
 
-/// The dtype of an array, or the type of anything else, for an error.
+/// The dtype of an array, or the type of another object, for errors.
 pub(crate) fn describe(object: &Bound<'_, PyAny>) -> String {
     match object.cast::<PyUntypedArray>() {
         Ok(array) => format!("dtype {}", array.dtype()),
@@ -35,25 +35,25 @@ pub(crate) fn describe(object: &Bound<'_, PyAny>) -> String {
 }
 
 impl<'py> Array<'py> {
-    fn new(object: &Bound<'py, PyAny>, dimensions: usize, what: &str) -> PyResult<Self> {
-        let array = if let Some(array) = borrow(object, what)? {
+    fn new(object: &Bound<'py, PyAny>, dimensions: usize, name: &str) -> PyResult<Self> {
+        let array = if let Some(array) = borrow(object, name)? {
             Self::I16(array)
-        } else if let Some(array) = borrow(object, what)? {
+        } else if let Some(array) = borrow(object, name)? {
             Self::I32(array)
-        } else if let Some(array) = borrow(object, what)? {
+        } else if let Some(array) = borrow(object, name)? {
             Self::F32(array)
-        } else if let Some(array) = borrow(object, what)? {
+        } else if let Some(array) = borrow(object, name)? {
             Self::F64(array)
         } else {
             return Err(PyTypeError::new_err(format!(
-                "{what} must be a NumPy array of int16, int32, float32 or float64, found {}",
+                "{name} must be a NumPy array of int16, int32, float32 or float64, found {}",
                 describe(object)
             )));
         };
         if array.shape().len() != dimensions {
-            let found = array.shape();
+            let shape = array.shape();
             return Err(PyValueError::new_err(format!(
-                "{what} must have {dimensions} dimensions, found shape {found:?}"
+                "{name} must have {dimensions} dimensions, found shape {shape:?}"
             )));
         }
         Ok(array)
@@ -69,12 +69,12 @@ impl<'py> Array<'py> {
     }
 
     /// The rows of recording `index` of a 3-D array, or all rows of a 2-D array.
-    fn rows(&self, index: Option<usize>, what: &str) -> PyResult<Vec<Samples<'_>>> {
+    fn rows(&self, index: Option<usize>, name: &str) -> PyResult<Vec<Samples<'_>>> {
         match self {
-            Self::I16(array) => rows(array.as_array(), index, what, Samples::I16),
-            Self::I32(array) => rows(array.as_array(), index, what, Samples::I32),
-            Self::F32(array) => rows(array.as_array(), index, what, Samples::F32),
-            Self::F64(array) => rows(array.as_array(), index, what, Samples::F64),
+            Self::I16(array) => rows(array.as_array(), index, name, Samples::I16),
+            Self::I32(array) => rows(array.as_array(), index, name, Samples::I32),
+            Self::F32(array) => rows(array.as_array(), index, name, Samples::F32),
+            Self::F64(array) => rows(array.as_array(), index, name, Samples::F64),
         }
     }
 }
@@ -82,7 +82,7 @@ impl<'py> Array<'py> {
 fn rows<'a, T>(
     array: ArrayViewD<'a, T>,
     index: Option<usize>,
-    what: &str,
+    name: &str,
     samples: fn(&'a [T]) -> Samples<'a>,
 ) -> PyResult<Vec<Samples<'a>>> {
     let recording = match index {
@@ -94,7 +94,7 @@ fn rows<'a, T>(
             let row = recording.clone().index_axis_move(Axis(0), row);
             row.to_slice()
                 .map(samples)
-                .ok_or_else(|| PyValueError::new_err(format!("{what} has rows that are not contiguous")))
+                .ok_or_else(|| PyValueError::new_err(format!("{name} has rows that are not contiguous")))
         })
         .collect()
 }
@@ -138,10 +138,10 @@ impl<'py> Stream<'py> {
     }
 
     pub(crate) fn rows(&self, recording: usize, name: &str) -> PyResult<Vec<Samples<'_>>> {
-        let what = format!("recording {recording}: {name}");
+        let name = format!("recording {recording}: {name}");
         match self {
-            Self::Stacked(array) => array.rows(Some(recording), &what),
-            Self::Listed(arrays) => arrays[recording].rows(None, &what),
+            Self::Stacked(array) => array.rows(Some(recording), &name),
+            Self::Listed(arrays) => arrays[recording].rows(None, &name),
         }
     }
 }

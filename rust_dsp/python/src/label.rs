@@ -8,7 +8,7 @@ use rust_dsp_core::{OUTPUT_SAMPLES, SegmentSamples, label_batch};
 
 use crate::input::{borrow, describe};
 
-/// What the beats of N segments say.
+/// Labels of N segments.
 #[pyclass(frozen, get_all, module = "rust_dsp")]
 pub(crate) struct Labels {
     polarity: Py<PyArray1<i8>>,
@@ -42,8 +42,8 @@ pub(crate) fn label(py: Python<'_>, z: Bound<'_, PyAny>, polarity: Option<i64>, 
     } else if let Some(z) = borrow::<f16>(&z, "z")? {
         label_segments(py, z, |row| SegmentSamples::F16(row), polarity, threads)
     } else {
-        let found = describe(&z);
-        Err(PyTypeError::new_err(format!("z must be a NumPy array of float16, float32 or float64, found {found}")))
+        let dtype = describe(&z);
+        Err(PyTypeError::new_err(format!("z must be a NumPy array of float16, float32 or float64, found {dtype}")))
     }
 }
 

@@ -1,4 +1,4 @@
-//! `rust_dsp._native`: validates and converts; every computation is in `rust_dsp_core`, without the interpreter lock.
+//! `rust_dsp._native`: validates and converts arguments. `rust_dsp_core` computes, with the interpreter lock released.
 
 mod input;
 mod label;

@@ -17,7 +17,7 @@ fn value_error(error: impl ToString) -> PyErr {
 #[pyclass(frozen, module = "rust_dsp")]
 pub(crate) struct Plan(core::Plan);
 
-/// Z-scored rows and what became of each.
+/// Z-scored rows, with the status and the levels of each.
 #[pyclass(frozen, get_all, module = "rust_dsp")]
 pub(crate) struct Preprocessed {
     ppg: Py<PyAny>,
@@ -178,11 +178,11 @@ fn preprocess<T: OutputSample + Element>(
 ) -> PyResult<Preprocessed> {
     let [ppg, dark, accel] = streams;
     let Some(count) = ppg.as_ref().or(accel.as_ref()).map(Stream::len) else {
-        return Err(PyValueError::new_err("there is neither ppg nor accel"));
+        return Err(PyValueError::new_err("neither ppg nor accel is given"));
     };
     for (stream, name) in streams.iter().zip(["ppg", "dark", "accel"]) {
-        if let Some(found) = stream.as_ref().map(Stream::len).filter(|&found| found != count) {
-            return Err(PyValueError::new_err(format!("{name} has {found} recordings, the batch has {count}")));
+        if let Some(len) = stream.as_ref().map(Stream::len).filter(|&len| len != count) {
+            return Err(PyValueError::new_err(format!("{name} has {len} recordings, the batch has {count}")));
         }
     }
     let recordings = (0..count)
@@ -201,14 +201,14 @@ fn preprocess<T: OutputSample + Element>(
     let ppg_out = output::<T>(py, ppg_out, [count, ppg_rows, OUTPUT_SAMPLES], "ppg_out")?;
     let accel_out = output::<T>(py, accel_out, [count, accel_rows, OUTPUT_SAMPLES], "accel_out")?;
     let (ppg_channels, accel_channels) = {
-        let in_use = |what| move |_| PyValueError::new_err(format!("{what} overlaps an input or the other output"));
-        let mut ppg_place = ppg_out.try_readwrite().map_err(in_use("ppg_out"))?;
-        let mut accel_place = accel_out.try_readwrite().map_err(in_use("accel_out"))?;
-        let ppg = Destination { rows: ppg_rows, samples: ppg_place.as_slice_mut()? };
-        let accel = Destination { rows: accel_rows, samples: accel_place.as_slice_mut()? };
+        let in_use = |name| move |_| PyValueError::new_err(format!("{name} overlaps an input or the other output"));
+        let mut ppg_rw = ppg_out.try_readwrite().map_err(in_use("ppg_out"))?;
+        let mut accel_rw = accel_out.try_readwrite().map_err(in_use("accel_out"))?;
+        let ppg = Destination { rows: ppg_rows, samples: ppg_rw.as_slice_mut()? };
+        let accel = Destination { rows: accel_rows, samples: accel_rw.as_slice_mut()? };
         py.detach(|| plan.preprocess(&recordings, ppg, accel, threads)).map_err(value_error)?
     };
-    let facts = |channels: &[core::Channel], rows: usize, value: fn(&core::Channel) -> f64| {
+    let column = |channels: &[core::Channel], rows: usize, value: fn(&core::Channel) -> f64| {
         PyArray1::from_iter(py, channels.iter().map(value)).reshape([count, rows]).map(Bound::unbind)
     };
     let status = |channels: &[core::Channel], rows: usize| {
@@ -220,38 +220,38 @@ fn preprocess<T: OutputSample + Element>(
         ppg: ppg_out.into_any().unbind(),
         accel: accel_out.into_any().unbind(),
         ppg_status: status(&ppg_channels, ppg_rows)?,
-        ppg_level: facts(&ppg_channels, ppg_rows, |channel| channel.level)?,
-        ppg_ac_level: facts(&ppg_channels, ppg_rows, |channel| channel.ac_level)?,
-        ppg_missing: facts(&ppg_channels, ppg_rows, |channel| channel.missing)?,
+        ppg_level: column(&ppg_channels, ppg_rows, |channel| channel.level)?,
+        ppg_ac_level: column(&ppg_channels, ppg_rows, |channel| channel.ac_level)?,
+        ppg_missing: column(&ppg_channels, ppg_rows, |channel| channel.missing)?,
         accel_status: status(&accel_channels, accel_rows)?,
-        accel_level: facts(&accel_channels, accel_rows, |channel| channel.level)?,
-        accel_ac_level: facts(&accel_channels, accel_rows, |channel| channel.ac_level)?,
-        accel_missing: facts(&accel_channels, accel_rows, |channel| channel.missing)?,
+        accel_level: column(&accel_channels, accel_rows, |channel| channel.level)?,
+        accel_ac_level: column(&accel_channels, accel_rows, |channel| channel.ac_level)?,
+        accel_missing: column(&accel_channels, accel_rows, |channel| channel.missing)?,
     })
 }
 
-/// The rows of one recording, none where the stream is not given.
+/// The rows of one recording; none if the stream is not given.
 fn rows_of<'a>(stream: &'a Option<Stream<'_>>, recording: usize, name: &str) -> PyResult<Vec<core::Samples<'a>>> {
     stream.as_ref().map_or(Ok(Vec::new()), |stream| stream.rows(recording, name))
 }
 
-/// The caller's array, checked, or a new one.
+/// The caller's array after validation, or a new one.
 fn output<'py, T: Element>(
     py: Python<'py>,
-    given: Option<Bound<'py, PyAny>>,
+    array: Option<Bound<'py, PyAny>>,
     shape: [usize; 3],
-    what: &str,
+    name: &str,
 ) -> PyResult<Bound<'py, PyArray3<T>>> {
-    let Some(given) = given else {
-        // SAFETY: any bytes are numbers; `preprocess` writes them all, or fails and the array is dropped unread.
+    let Some(object) = array else {
+        // SAFETY: any bits are a valid number; `preprocess` writes all elements, or fails and the array is never read.
         return Ok(unsafe { PyArray3::new(py, shape, false) });
     };
-    let array = given.cast::<PyArray3<T>>().ok().filter(|array| array.shape() == shape && array.is_c_contiguous());
+    let array = object.cast::<PyArray3<T>>().ok().filter(|array| array.shape() == shape && array.is_c_contiguous());
     array.cloned().ok_or_else(|| {
-        let wanted = T::get_dtype(py);
+        let dtype = T::get_dtype(py);
         PyValueError::new_err(format!(
-            "{what} must be a C-contiguous array of shape {shape:?} and dtype {wanted}, found {}",
-            describe(&given)
+            "{name} must be a C-contiguous array of shape {shape:?} and dtype {dtype}, found {}",
+            describe(&object)
         ))
     })
 }

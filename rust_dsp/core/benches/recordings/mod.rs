@@ -1,4 +1,4 @@
-//! Made-up recordings: 60 s of 4 PPG channels, 1 dark slot and 3 accelerometer axes, all at one rate.
+//! Synthetic recordings: 60 s of 4 PPG channels, 1 dark slot and 3 accelerometer axes, all at one rate.
 
 use std::f64::consts::TAU;
 
@@ -11,7 +11,7 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// A pulse, breathing, daylight and noise; another one for each seed.
+    /// A pulse, breathing, daylight and noise.
     pub fn new(rate_hz: f64, seed: u64) -> Self {
         let mut random = seed.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let mut unit = || {
@@ -54,5 +54,5 @@ pub fn plan(rate_hz: f64, set: InstructionSet) -> Plan {
         ppg_range: (-1.0, f64::from(1 << 22)),
         ..Device::default()
     };
-    Plan::with_instruction_set(device, set).expect("a device like any other")
+    Plan::with_instruction_set(device, set).expect("a valid device")
 }

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::{Frame, Kernel, LANES, Lanes, TILE, Tile};
 
-/// Proof that the processor has AVX2 and FMA: only [`Avx2::detect`] makes one.
+/// Proof that the processor has AVX2 and FMA: only [`Avx2::detect`] creates it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Avx2(());
 

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::{Frame, Kernel, LANES, Lanes, TILE, Tile};
 
-/// Proof that the processor has AVX-512 F, DQ and VL: only [`Avx512::detect`] makes one.
+/// Proof that the processor has AVX-512 F, DQ and VL: only [`Avx512::detect`] creates it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Avx512(());
 
@@ -29,7 +29,7 @@ pub(super) fn run<K: Kernel>(lanes: Avx512, kernel: K) -> K::Output {
 }
 
 impl Avx512 {
-    /// Four samples, of row `k` and of row `k + 4`: loading them so does one of the three exchanges of a transposition.
+    /// Four samples of row `k` and four of row `k + 4`: this layout saves one of the three shuffles of a transposition.
     #[inline(always)]
     fn pair(self, rows: &Tile<f64>, k: usize, four: usize) -> __m512d {
         let low: &[f64; 4] = &rows.0[k].as_chunks().0[four];

@@ -1,9 +1,8 @@
-//! Lanes: eight rows side by side in double precision, one register or several per sample.
+//! Lanes: eight rows side by side in double precision, in one or more registers per sample.
 //!
-//! A kernel is written once over [`Lanes`] and instantiated per instruction set by [`InstructionSet::run`]. Every
-//! function on the way from there to an operation is `#[inline(always)]`, because only code that is inlined into the
-//! entry function is compiled for its instruction set. A lane never mixes with its neighbours, so a row's result does
-//! not depend on what it is grouped with.
+//! A kernel is written once, generic over [`Lanes`], and [`InstructionSet::run`] instantiates it per instruction set.
+//! Every function between that call and an operation is `#[inline(always)]`, because only code that is inlined into the
+//! entry function is compiled for its instruction set. Lanes never mix, so a row's result does not depend on its group.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -34,7 +33,7 @@ impl<T: Copy + Default> Default for Tile<T> {
 
 /// Arithmetic on a register of `WIDTH` lanes. Column `c` of a frame is its lanes `c * WIDTH..(c + 1) * WIDTH`.
 ///
-/// A value of an implementing type is the proof that the processor has its instructions.
+/// A value of an implementing type proves that the processor has the instructions.
 pub(crate) trait Lanes: Copy {
     /// Register.
     type V: Copy;
@@ -55,9 +54,9 @@ pub(crate) trait Lanes: Copy {
     fn max_magnitude(self, a: Self::V, b: Self::V) -> Self::V;
     /// One bit per number: whether `a > b`.
     fn greater(self, a: &[f64; LANES], b: &[f64; LANES]) -> u8;
-    /// `c - a * b` of single numbers, rounded as the lanes are.
+    /// `c - a * b` of scalars, rounded as in the lanes.
     fn sub_product_scalar(self, c: f64, a: f64, b: f64) -> f64;
-    /// Hint that `count` values will be read soon; the address need not be one.
+    /// Hint that `count` values will be read soon; the address need not be valid.
     fn prefetch<T>(self, values: *const T, count: usize);
     /// Column `column` of the frames `4 * four..4 * four + 4`.
     fn transpose_in(self, rows: &Tile<f64>, column: usize, four: usize) -> [Self::V; 4];
@@ -65,10 +64,10 @@ pub(crate) trait Lanes: Copy {
     fn transpose_out(self, frames: &[Frame; TILE], mean: &Frame, factor: &Frame, rows: &mut Tile<f32>);
 }
 
-/// The instructions that a plan is carried out with.
+/// The instruction set that a plan runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstructionSet {
-    /// What every processor of the target has.
+    /// The baseline of the target.
     Portable,
     /// AVX2 and FMA.
     Avx2,
@@ -76,7 +75,7 @@ pub enum InstructionSet {
     Avx512,
 }
 
-/// A computation that is written over [`Lanes`].
+/// A computation that is generic over [`Lanes`].
 pub(crate) trait Kernel {
     type Output;
     /// Must be `#[inline(always)]`.
@@ -84,17 +83,17 @@ pub(crate) trait Kernel {
 }
 
 impl InstructionSet {
-    /// The widest that this processor has.
+    /// The widest instruction set of this processor.
     pub fn detect() -> Self {
         [Self::Avx512, Self::Avx2].into_iter().find(|set| set.is_available()).unwrap_or(Self::Portable)
     }
 
-    /// All that this processor has.
+    /// All instruction sets of this processor.
     pub fn available() -> impl Iterator<Item = Self> {
         [Self::Portable, Self::Avx2, Self::Avx512].into_iter().filter(|set| set.is_available())
     }
 
-    /// Whether this processor has it.
+    /// Whether this processor has the instruction set.
     pub fn is_available(self) -> bool {
         match self {
             Self::Portable => true,
@@ -107,7 +106,7 @@ impl InstructionSet {
         }
     }
 
-    /// Run a kernel; with the portable instructions where the processor lacks the set.
+    /// Run a kernel, with portable instructions if the processor lacks the instruction set.
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         #[cfg(target_arch = "x86_64")]
         match self {

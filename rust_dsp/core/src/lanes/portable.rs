@@ -1,4 +1,4 @@
-//! Lanes without intrinsics: what the compiler makes of arrays (SSE2 on x86-64, NEON on AArch64).
+//! Lanes without intrinsics: the compiler vectorises arrays (SSE2 on x86-64, NEON on AArch64).
 
 use std::array::from_fn;
 

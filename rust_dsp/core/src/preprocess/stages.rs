@@ -1,7 +1,7 @@
-//! Where the time goes: every stage of preprocessing alone, on the tiles that the whole works on.
+//! Profile: every stage of preprocessing run separately, on the tiles of the full pipeline.
 //!
-//! A benchmark runs this; nothing is timed in preprocessing itself. The whole takes less than the sum, because it fetches
-//! samples from memory while it computes.
+//! Only a benchmark runs this; preprocessing itself contains no timers. The full pipeline takes less time than the sum
+//! of its stages, because it prefetches samples while it computes.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::*;
 use crate::validity::Limits;
 
-/// What is timed, in order; the last is preprocessing as it is, all stages in turn.
+/// The timed stages in order; the last is the full pipeline.
 const STAGES: [&str; 8] = [
     "fetching from memory",
     "validity",
@@ -18,11 +18,11 @@ const STAGES: [&str; 8] = [
     "resampling",
     "band-pass",
     "z-score and writing",
-    "the whole",
+    "full pipeline",
 ];
 
-/// Seconds that each stage takes for the rows of `recordings` on one thread: per group of eight rows the median over
-/// `rounds`, summed over the groups. The rows must be valid.
+/// Seconds per stage for the rows of `recordings` on one thread: the median over `rounds` of each group of eight rows,
+/// summed over the groups. All samples must be valid.
 ///
 /// # Errors
 /// As [`Plan::preprocess`].
@@ -31,7 +31,7 @@ pub fn time_stages(
     recordings: &[Recording<'_>],
     rounds: usize,
 ) -> Result<[(&'static str, f64); STAGES.len()], PreprocessError> {
-    let rows = |rows: fn(&Recording<'_>) -> usize| recordings.first().map_or(0, rows);
+    let rows = |count: fn(&Recording<'_>) -> usize| recordings.first().map_or(0, count);
     let (ppg_rows, accel_rows) = (rows(|recording| recording.ppg.len()), rows(|recording| recording.accel.len()));
     let mut ppg = vec![0_f32; recordings.len() * ppg_rows * OUTPUT_SAMPLES];
     let mut accel = vec![0_f32; recordings.len() * accel_rows * OUTPUT_SAMPLES];
@@ -68,7 +68,7 @@ pub fn time_stages(
     Ok(std::array::from_fn(|stage| (STAGES[stage], totals_s[stage])))
 }
 
-/// One group through each stage but the last, each from its first tile to its last.
+/// Run one group through every stage but the last, one stage after the other.
 struct Stages<'a, 'r, 'w> {
     resampler: &'a Resampler,
     rows: &'r mut [Row<'a, f32>],
@@ -98,16 +98,16 @@ impl Kernel for Stages<'_, '_, '_> {
                 valid &= all_valid(*samples, limits, &span);
             }
         }
-        assert!(valid, "the stages of invalid samples are not those of valid ones");
+        assert!(valid, "invalid samples take another path: only valid ones can be timed");
         times_s[1] = start.elapsed().as_secs_f64();
 
         let start = Instant::now();
         let good = Gaps { status: Status::GOOD, missing: 0.0, patches: Vec::new() };
         let unchecked = Repairs { rows: vec![good; rows.len()], darks: Vec::new() };
-        let plain = plain(rows);
+        let uniform = uniform(rows);
         workspace.dark.clear();
         for span in blocks().flat_map(tiles) {
-            bring_tile(lanes, rows, &plain, span, Some(&unchecked), &mut workspace.rows, &mut workspace.dark);
+            load_tiles(lanes, rows, &uniform, span, Some(&unchecked), &mut workspace.rows, &mut workspace.dark);
         }
         times_s[2] = start.elapsed().as_secs_f64();
 
@@ -144,15 +144,15 @@ impl Kernel for Stages<'_, '_, '_> {
         let scale = Scale::new(&moments, &filters.gain);
         let used = rows.len();
         let mut out: [&mut [f32]; LANES] = Default::default();
-        for (place, row) in out.iter_mut().zip(rows.iter_mut()) {
-            *place = row.out;
+        for (out, row) in out.iter_mut().zip(rows.iter_mut()) {
+            *out = row.out;
         }
         scale.write(lanes, &workspace.signal[..], &mut workspace.out, [true; LANES], &mut out[..used]);
         times_s[6] = start.elapsed().as_secs_f64();
     }
 }
 
-/// The rows and, once per recording, its dark slots; with their limits.
+/// The rows and, once per recording, its dark slots, each with its limits.
 fn sources<'a>(rows: &[Row<'a, f32>]) -> Vec<(Samples<'a>, &'a Limits)> {
     let mut sources = Vec::new();
     for row in rows {
@@ -172,7 +172,7 @@ fn fetch(samples: Samples<'_>) -> f64 {
 #[inline(always)]
 fn all_valid(samples: Samples<'_>, limits: &Limits, span: &Range<usize>) -> bool {
     with_slice!(samples, slice => match slice[span.start..].first_chunk::<TILE>() {
-        Some(tile) => Sample::all_inside(limits, tile), // straight code
+        Some(tile) => Sample::all_inside(limits, tile), // unrolled
         None => Sample::all_inside(limits, &slice[span.clone()]),
     })
 }
