@@ -5,7 +5,7 @@ use half::slice::HalfFloatSliceExt;
 
 use crate::OUTPUT_SAMPLES;
 use crate::beats::{Signal, multi_scale_peaks, polarity, slope, two_moving_averages, upslope_times};
-use crate::intervals::variability;
+use crate::intervals::beat_variability;
 use crate::lanes::{InstructionSet, Kernel, Lanes};
 use crate::quality::{agreement, template_correlation};
 use crate::threads;
@@ -115,7 +115,7 @@ fn label_one<L: Lanes>(lanes: L, segment: SegmentSamples<'_>, known: Option<f64>
     };
     let slope = slope(&signal);
     let times = upslope_times(&signal, &slope, &beats);
-    let variability = variability(&times);
+    let variability = beat_variability(&times);
     let agreement = agreement(&times, &upslope_times(&signal, &slope, &other_beats));
     let template_correlation = template_correlation(&signal, &beats);
     Label {

@@ -25,6 +25,7 @@ mod validity;
 mod windows;
 mod zscore;
 
+pub use intervals::{Variability, variability};
 pub use label::{Label, SegmentSamples, label, label_batch};
 pub use lanes::InstructionSet;
 pub use plan::{Device, Plan, PlanError};

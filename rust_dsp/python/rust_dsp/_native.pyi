@@ -4,7 +4,7 @@ from typing import Any, Literal, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Labels", "Plan", "Preprocessed", "Windows", "label", "motion"]
+__all__ = ["Labels", "Plan", "Preprocessed", "Variability", "Windows", "label", "motion", "variability"]
 
 # Raw samples: int16, int32, float32 or float64, every row contiguous; read in place.
 _Raw: TypeAlias = npt.NDArray[np.int16] | npt.NDArray[np.int32] | npt.NDArray[np.float32] | npt.NDArray[np.float64]
@@ -208,6 +208,34 @@ class Labels:
     def beat_index(self) -> list[npt.NDArray[np.int64]]:
         """N arrays: sample index of each beat's systolic peak."""
 
+@final
+class Variability:
+    """Result of `variability`: heart rate and its variability in one 60 s window."""
+
+    @property
+    def hr_bpm(self) -> float:
+        """Heart rate; NaN with fewer than 5 intervals."""
+
+    @property
+    def sdnn_ms(self) -> float:
+        """Standard deviation of the intervals; NaN with fewer than 20 intervals, 15 pairs or 70 % coverage."""
+
+    @property
+    def rmssd_ms(self) -> float:
+        """Root mean square of successive differences; NaN as `sdnn_ms`."""
+
+    @property
+    def intervals(self) -> int:
+        """Number of kept intervals."""
+
+    @property
+    def pairs(self) -> int:
+        """Number of kept intervals whose neighbour, the next interval, is kept."""
+
+    @property
+    def coverage(self) -> float:
+        """Share of the window inside kept intervals."""
+
 def label(
     z: npt.NDArray[np.float16] | npt.NDArray[np.float32] | npt.NDArray[np.float64],
     *,
@@ -227,4 +255,15 @@ def motion(accel: _Raw, rate_hz: float) -> tuple[float, float]:
 
     The spread of a second is the square root of the summed variances of the axes; samples that are not finite are
     ignored. NaN without a whole second.
+    """
+
+def variability(start_s: npt.NDArray[np.float64], end_s: npt.NDArray[np.float64]) -> Variability:
+    """Heart rate, SDNN and RMSSD of the inter-beat intervals of one 60 s window: the rule of `label`.
+
+    Interval `i` lasts from `start_s[i]` to `end_s[i]`, in seconds; both arrays are [intervals], in order of time. An
+    interval is kept if it lasts 0.3 to 2 s and is within 20 % of the median of the plausible ones among the five around
+    it. Nothing is interpolated: RMSSD takes differences only between kept neighbours, where one interval ends within
+    0.02 s of the start of the next.
+
+    Raises TypeError for another dtype, ValueError for another shape, unequal lengths or values that are not finite.
     """

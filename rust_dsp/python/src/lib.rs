@@ -3,6 +3,7 @@
 mod input;
 mod label;
 mod plan;
+mod variability;
 
 use pyo3::prelude::*;
 
@@ -13,7 +14,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<plan::Preprocessed>()?;
     module.add_class::<plan::Windows>()?;
     module.add_class::<label::Labels>()?;
+    module.add_class::<variability::Variability>()?;
     module.add_function(wrap_pyfunction!(plan::motion, module)?)?;
     module.add_function(wrap_pyfunction!(label::label, module)?)?;
+    module.add_function(wrap_pyfunction!(variability::variability, module)?)?;
     Ok(())
 }
