@@ -56,10 +56,8 @@ def write_trained_on(home: Home, encoder: str, model_id: str, members: pa.Table,
     from accelkd.training.checkpoint import read_metrics  # imports torch
 
     metrics = read_metrics(home.checkpoint(encoder, model_id))
-    participants, segments = (
-        len(pc.unique(members.column("participant_id"))),
-        pc.sum(members.column("segments")).as_py() or 0,
-    )
+    participants = len(pc.unique(members.column("participant_id")))
+    segments = pc.sum(members.column("segments")).as_py() or 0
     if (participants, segments) != (metrics["participants"], metrics["segments"]):
         raise ValueError(
             f"{encoder} {model_id} was trained on {metrics['segments']} segments of {metrics['participants']} "
