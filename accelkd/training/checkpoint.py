@@ -68,7 +68,7 @@ class EncoderInfo:
 
 def training_version() -> str:
     """Version of the code that, with configuration and data, determines a checkpoint's weights."""
-    return code_version("accelkd.models", "accelkd.training", without=_NO_INFLUENCE)
+    return code_version("accelkd.models", "accelkd.training", exclude=_NO_INFLUENCE)
 
 
 def write_checkpoint(

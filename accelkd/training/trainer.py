@@ -204,7 +204,7 @@ class _StepLoss:
 
     @contextmanager
     def eager(self) -> Iterator[None]:
-        """Everything runs eagerly in this block: FLOP cannot be counted in compiled code, and new shapes would compile."""
+        """Everything runs eagerly in this block: FLOP of compiled code cannot be counted, and new shapes recompile."""
         if self._compiling:
             with torch.compiler.set_stance("force_eager"):
                 yield
