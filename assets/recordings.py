@@ -34,7 +34,7 @@ def raw_recordings(context: dg.AssetExecutionContext, home: dg.ResourceParam[Hom
     """
     folder = home.batch(context.partition_key)
     violations = validate_batch(folder)
-    fatal = [violation.nameless for violation in violations if violation.fatal]
+    fatal = [violation.redacted for violation in violations if violation.fatal]
     if fatal:
         refuse(home, folder.name, fatal[:MAX_REASONS])
         raise dg.Failure(

@@ -149,7 +149,7 @@ def augmentations_agree() -> str:
 
 
 def replace_steps(config: EncoderConfig, steps: int) -> EncoderConfig:
-    return replace(config, optimisation=config.optimisation.lasting(steps))
+    return replace(config, optimisation=config.optimisation.with_steps(steps))
 
 
 def untrained(store: SegmentStore, config: EncoderConfig, out: Path, resident: ResidentSignals | None) -> Path:

@@ -1,4 +1,4 @@
-"""Who can be split: participants with at least one segment, as their batch describes them."""
+"""Participants that can be split: those with at least one segment, as their batch describes them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from accelkd.segments.store import SegmentStore
 
 
 def segmented_participants(home: Home, batch_ids: Sequence[str]) -> pa.Table:
-    """participant_id, sex, age_years, device_id and batch_id of everybody with a segment in one of the batches.
+    """participant_id, sex, age_years, device_id and batch_id of every participant with a segment in one of the batches.
 
-    One row for each batch and device of a participant, in an order that is always the same.
+    One row for each batch and device of a participant, sorted by batch, participant and device.
     """
     tables = []
     for batch_id in batch_ids:
         segmented = SegmentStore([home.segments(batch_id)]).metadata.select(["participant_id", "device_id", "batch_id"])
-        people = read_small_table(home.batch(batch_id), "participants").select(["participant_id", "sex", "age_years"])
+        listed = read_small_table(home.batch(batch_id), "participants").select(["participant_id", "sex", "age_years"])
         unique = segmented.group_by(["participant_id", "device_id", "batch_id"], use_threads=False).aggregate([])
-        tables.append(unique.join(people, "participant_id", use_threads=False))
+        tables.append(unique.join(listed, "participant_id", use_threads=False))
     if not tables:
         return pa.table({name: pa.array([], kind) for name, kind in _COLUMNS.items()})
     keys = [(name, "ascending") for name in ("batch_id", "participant_id", "device_id")]

@@ -1,7 +1,7 @@
 """The split ledger: which participant is in training and which in test (section 4.1 of the paper: 80/20, stratified).
 
-Participants are split, never segments. The ledger only grows: who is assigned never moves, so an encoder trained
-today stays unseen by tomorrow's test participants' past and future recordings.
+Participants are split, never segments. The ledger only grows: an assigned participant never moves, so an encoder
+trained today stays unseen by tomorrow's test participants' past and future recordings.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ LEDGER = pa.schema(
 
 
 class SplitError(ValueError):
-    """The split would leak, contradict itself, or was asked for with other settings than it was made with."""
+    """The split leaks, contradicts itself, or was requested with other settings than it was created with."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,16 @@ def age_band(age_years: float | None) -> str:
 
 
 def extend_split(ledger: Path, participants: pa.Table, *, seed: int = 0, test_fraction: float = 0.2) -> SplitSummary:
-    """Assign every participant who is not in `ledger` yet, and replace the file if anyone was added.
+    """Assign every participant who is not in `ledger` yet, and replace the file if any was added.
 
-    `participants` has participant_id, sex, age_years, device_id and batch_id; a participant of several batches is
-    taken with the first by batch_id, then device_id. New participants are placed batch after batch, inside a batch by
-    a hash of seed and identifier, so neither the order of rows nor the grouping of batches into calls matters as long
-    as batches come in order of their identifiers. Each is placed so that the number of test participants stays within
-    one of its share, first of the stratum (device × sex × age band), then of the device, then of everybody: strata of
-    one person each still add up to the right share.
+    `participants` has participant_id, sex, age_years, device_id and batch_id; a participant of several batches is taken
+    with the first by batch_id, then device_id. New participants are placed batch after batch, inside a batch by a hash
+    of seed and identifier, so neither the order of rows nor the grouping of batches into calls matters as long as
+    batches come in order of their identifiers. Each is placed so that the number of test participants stays within one
+    of its share, first of the stratum (device × sex × age band), then of the device, then of the whole cohort: strata
+    of one participant each still add up to the right share.
 
-    Raises SplitError if the ledger was made with another seed or fraction or is damaged, ValueError for a fraction
+    Raises SplitError if the ledger was created with another seed or fraction or is damaged, ValueError for a fraction
     outside (0, 1).
     """
     if not 0 < test_fraction < 1:
@@ -83,22 +83,22 @@ def extend_split(ledger: Path, participants: pa.Table, *, seed: int = 0, test_fr
     rows: list[dict[str, str]] = []
     if ledger.exists() or _copy(ledger).exists():
         old = read_split(ledger)
-        made_with = {key: (old.schema.metadata or {}).get(key) for key in settings}
-        if made_with != settings:
+        created_with = {key: (old.schema.metadata or {}).get(key) for key in settings}
+        if created_with != settings:
             raise SplitError(
-                f"{ledger}: made with {made_with}, asked for with {settings}; a ledger keeps its seed and fraction"
+                f"{ledger}: created with {created_with}, requested with {settings}; it keeps its seed and fraction"
             )
         rows = old.to_pylist()
 
     known = {row["participant_id"] for row in rows}
-    people, tests = Counter[tuple[str, ...]](), Counter[tuple[str, ...]]()
+    totals, tests = Counter[tuple[str, ...]](), Counter[tuple[str, ...]]()
     for row in rows:
-        _count(row, people, tests)
+        _count(row, totals, tests)
     arrivals = _first_rows(participants, known)
     arrivals.sort(key=lambda row: (row["batch_id"], _hash(seed, row["participant_id"])))
     for row in arrivals:
-        row["split"] = _place(row, people, tests, test_fraction)
-        _count(row, people, tests)
+        row["split"] = _place(row, totals, tests, test_fraction)
+        _count(row, totals, tests)
     rows += arrivals
 
     table = pa.Table.from_pylist(rows, LEDGER.with_metadata(settings))
@@ -111,7 +111,7 @@ def extend_split(ledger: Path, participants: pa.Table, *, seed: int = 0, test_fr
         train=len(rows) - tests[()],
         test=tests[()],
         strata=len(strata),
-        largest_deviation=max((abs(tests[s] - test_fraction * people[s]) for s in strata), default=0.0),
+        largest_deviation=max((abs(tests[s] - test_fraction * totals[s]) for s in strata), default=0.0),
         split_version=split_version(table),
     )
 
@@ -119,7 +119,7 @@ def extend_split(ledger: Path, participants: pa.Table, *, seed: int = 0, test_fr
 def write_split(ledger: Path, table: pa.Table) -> None:
     """Replace the ledger by the rows of `table`, whose metadata are its settings.
 
-    Who was placed in which order is in no other file, so a copy is written first: one of the two is always whole.
+    The order of assignment is recorded nowhere else, so a copy is written first: one of the two is always intact.
     """
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), _ROWS: _rows_sha256(table)})
     for path in (_copy(ledger), ledger):
@@ -128,20 +128,22 @@ def write_split(ledger: Path, table: pa.Table) -> None:
 
 
 def read_split(ledger: Path) -> pa.Table:
-    """The ledger (schema LEDGER); where its file is damaged or missing, from its copy, which then replaces it.
+    """The ledger (schema LEDGER); if its file is damaged or missing, it is restored from its copy.
 
-    Raises DamagedFileError if both are damaged, SplitError if a participant is in it twice or on no side.
+    Raises FileNotFoundError if there is neither, DamagedFileError if both are damaged, SplitError for a participant
+    with two rows or an unknown side.
     """
     if not ledger.exists() and not _copy(ledger).exists():
         raise FileNotFoundError(f"no split ledger at {ledger}: materialize `participant_split` first")
     try:
-        table = _intact(ledger)
+        table = _read_verified(ledger)
     except DamagedFileError as error:
         try:
-            table = _intact(_copy(ledger))
-        except DamagedFileError as also:
+            table = _read_verified(_copy(ledger))
+        except DamagedFileError as copy_error:
             raise DamagedFileError(
-                f"{error}; {also}; put one of them back from a backup: nobody may change sides, so it is not made anew"
+                f"{error}; {copy_error}; restore one of them from a backup: it is not rebuilt, because no participant "
+                "may change sides"
             ) from None
         logging.getLogger(__name__).warning("%s; it is restored from %s", error, _copy(ledger).name)
         write_split(ledger, table)
@@ -150,9 +152,9 @@ def read_split(ledger: Path) -> pa.Table:
     sides = set(table.column("split").to_pylist())
     if not sides <= {"train", "test"}:
         raise SplitError(f"{ledger}: unknown side {sorted(sides - {'train', 'test'})}")
-    twice = [p for p, count in Counter(table.column("participant_id").to_pylist()).items() if count > 1]
-    if twice:
-        raise SplitError(f"{ledger}: {len(twice)} participants have more than one row")
+    duplicates = [p for p, count in Counter(table.column("participant_id").to_pylist()).items() if count > 1]
+    if duplicates:
+        raise SplitError(f"{ledger}: {len(duplicates)} participants have more than one row")
     return table
 
 
@@ -160,8 +162,8 @@ def _copy(ledger: Path) -> Path:
     return ledger.with_name(f"{ledger.stem}.copy{ledger.suffix}")
 
 
-def _intact(path: Path) -> pa.Table:
-    """A ledger's file, its rows checked against their hash. Raises DamagedFileError."""
+def _read_verified(path: Path) -> pa.Table:
+    """A ledger's file, its rows verified against their hash. Raises DamagedFileError."""
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
@@ -183,7 +185,7 @@ def participants_on(ledger: Path, side: Side) -> frozenset[str]:
 
 
 def split_version(table: pa.Table) -> str:
-    """Identity of an assignment: 16 hex digits over who is on which side, whatever the order of the rows."""
+    """Identity of an assignment: 16 hex digits over participants and sides, whatever the order of the rows."""
     pairs = sorted(zip(table.column("participant_id").to_pylist(), table.column("split").to_pylist(), strict=True))
     return hashlib.sha256("\n".join(f"{participant} {split}" for participant, split in pairs).encode()).hexdigest()[:16]
 
@@ -195,26 +197,26 @@ def assert_disjoint(train: Iterable[str], test: Iterable[str]) -> None:
         raise SplitError(f"{len(both)} participants are in training and in test")
 
 
-def _place(row: dict[str, str], people: Counter[tuple[str, ...]], tests: Counter[tuple[str, ...]], f: float) -> Side:
+def _place(row: dict[str, str], totals: Counter[tuple[str, ...]], tests: Counter[tuple[str, ...]], f: float) -> Side:
     """The side that keeps each level's test count at its share, up to rounding; the widest level decides the rest."""
     for level in _levels(row):
-        share, count = f * (people[level] + 1), tests[level]
+        share, count = f * (totals[level] + 1), tests[level]
         if count < math.floor(share + 1e-9):
             return "test"
         if count + 1 > math.ceil(share - 1e-9):
             return "train"
-    share, count = f * (people[()] + 1), tests[()]
+    share, count = f * (totals[()] + 1), tests[()]
     return "test" if abs(count + 1 - share) < abs(count - share) else "train"
 
 
 def _levels(row: dict[str, str]) -> tuple[tuple[str, ...], ...]:
-    """From the stratum to everybody."""
+    """From the stratum to the whole cohort."""
     return (row["device_id"], row["sex"], row["age_band"]), (row["device_id"],), ()
 
 
-def _count(row: dict[str, str], people: Counter[tuple[str, ...]], tests: Counter[tuple[str, ...]]) -> None:
+def _count(row: dict[str, str], totals: Counter[tuple[str, ...]], tests: Counter[tuple[str, ...]]) -> None:
     for level in _levels(row):
-        people[level] += 1
+        totals[level] += 1
         tests[level] += row["split"] == "test"
 
 

@@ -1,4 +1,4 @@
-"""The pre-training set: the training participants' segments of all batches that fit together (paper, section 4.1)."""
+"""The pre-training set: the training participants' segments of all compatible batches (paper, section 4.1)."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ class TrainingSet:
 
 
 def processed_batches(home: Home) -> list[str]:
-    """Batches that were segmented, also those from which nothing became a segment."""
+    """Segmented batches, including those without a single segment."""
     stores, quarantines = (home.root / "segments").glob("[!.]*.arrow"), (home.root / "quarantine").glob("[!.]*.parquet")
     return sorted({path.stem for path in [*stores, *quarantines]})
 
 
 def segmented_batches(home: Home) -> dict[str, int]:
-    """Batches with at least one segment, with their number of PPG channels.
+    """Batches with at least one segment, and their number of PPG channels.
 
     Raises DamagedFileError for a store that is missing or cannot be opened.
     """
     channels = {}
     for batch_id in processed_batches(home):
         try:
-            schema, empty = _opened(home.segments(batch_id))
+            schema, empty = _open(home.segments(batch_id))
         except (OSError, pa.ArrowException):
             verify_segments(home, batch_id)
             raise
@@ -57,8 +57,8 @@ def segmented_batches(home: Home) -> dict[str, int]:
     return channels
 
 
-def _opened(store: Path) -> tuple[pa.Schema, bool]:
-    """The schema of a store, and whether it holds nothing."""
+def _open(store: Path) -> tuple[pa.Schema, bool]:
+    """The schema of a store, and whether the store is empty."""
     with pa.memory_map(str(store)) as source:
         reader = pa.ipc.open_file(source)
         return reader.schema, not reader.num_record_batches
@@ -67,8 +67,8 @@ def _opened(store: Path) -> tuple[pa.Schema, bool]:
 def training_set(home: Home) -> TrainingSet:
     """All segments of training participants, over the batches with the most common number of PPG channels.
 
-    Every store is read once to check its hash. Raises FileNotFoundError when there is no split or no segment yet,
-    DamagedFileError for a store that is not what was written.
+    Every store is verified against its checksum. Raises FileNotFoundError if there is no split or no segment yet,
+    DamagedFileError for a store that is damaged or missing.
     """
     channels = segmented_batches(home)
     if not channels:
@@ -80,7 +80,7 @@ def training_set(home: Home) -> TrainingSet:
         per_count[count] += len(SegmentStore([home.segments(batch_id)]))
     chosen, _ = max(per_count.items(), key=lambda item: (item[1], item[0]))
     batch_ids = tuple(batch_id for batch_id, count in channels.items() if count == chosen)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing lets go of the interpreter
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the GIL
         hashes = list(pool.map(partial(verify_segments, home), batch_ids))
     store = SegmentStore([home.segments(batch_id) for batch_id in batch_ids])
     in_training = pc.is_in(

@@ -1,4 +1,4 @@
-"""Linear algebra of small matrices, many times: threads that wait for each other cost far more than they save."""
+"""Avoid oversubscription: many small linear-algebra calls lose far more time waiting for threads than they save."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from threadpoolctl import threadpool_limits
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """NumPy's and SciPy's linear algebra in one thread, inside the block or the function that this decorates."""
+    """NumPy's and SciPy's linear algebra in one thread, in a block or a decorated function."""
     with threadpool_limits(limits=1, user_api="blas"):
         yield

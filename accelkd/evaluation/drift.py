@@ -1,7 +1,7 @@
 """Drift of one quantity between two groups of participants: arrays in, numbers out.
 
-A quantity has drifted if it differs by more than a threshold and by more than people differ anyway: participants are
-shuffled between batch and cohort, whole, and the largest difference of all shuffles is what chance does.
+A quantity has drifted if it differs by more than a threshold and by more than chance: whole participants are shuffled
+between batch and cohort, and the largest difference of all shuffles is that of chance.
 """
 
 from __future__ import annotations
@@ -16,20 +16,14 @@ Floats = npt.NDArray[np.float64]
 
 
 MAX_INDEX = 0.25  # population stability index: the customary bound of a major shift (Siddiqi 2006, Yurdakul 2018)
-
-
 MAX_SHIFT = 0.25  # distance of the mean embeddings, in standard deviations of the cohort's embeddings
-
-
 SHUFFLES = 999  # so that chance alone passes a threshold once in a thousand
-
-
 _BINS = 10
 
 
 @dataclass(frozen=True)
 class Drift:
-    """How far one quantity of a batch lies from the training cohort."""
+    """Difference of one quantity between a batch and the training cohort."""
 
     quantity: str
     difference: float  # population stability index of a distribution, shift of a mean embedding
@@ -56,14 +50,15 @@ class Sample:
 
 
 def stability(quantity: str, batch: Sample, cohort: Sample) -> Drift:
-    """Population stability index between batch and cohort, over the deciles of both together."""
-    together = np.concatenate([batch.values, cohort.values])
-    edges = np.unique(np.quantile(together, np.linspace(0, 1, _BINS + 1)[1:-1]))
-    bins = np.eye(len(edges) + 1)[np.searchsorted(edges, together, side="right")]
+    """Population stability index between batch and cohort, over the deciles of both pooled."""
+    pooled = np.concatenate([batch.values, cohort.values])
+    edges = np.unique(np.quantile(pooled, np.linspace(0, 1, _BINS + 1)[1:-1]))
+    bins = np.eye(len(edges) + 1)[np.searchsorted(edges, pooled, side="right")]
 
-    def index(here: Floats, there: Floats) -> Floats:
+    def index(batch_counts: Floats, cohort_counts: Floats) -> Floats:
         # Half a segment more in every bin that has any keeps the logarithm finite
-        shares = [(counts + 0.5) / (counts + 0.5).sum(axis=-1, keepdims=True) for counts in (here, there)]
+        sides = (batch_counts, cohort_counts)
+        shares = [(counts + 0.5) / (counts + 0.5).sum(axis=-1, keepdims=True) for counts in sides]
         return np.asarray(((shares[0] - shares[1]) * np.log(shares[0] / shares[1])).sum(axis=-1))
 
     return _against_chance(quantity, batch, cohort, bins[:, bins.any(axis=0)], index, MAX_INDEX)
@@ -72,13 +67,13 @@ def stability(quantity: str, batch: Sample, cohort: Sample) -> Drift:
 def mean_shift(quantity: str, batch: Sample, cohort: Sample) -> Drift:
     """Distance of the means of batch and cohort over the root of the cohort's total variance."""
     spread = float(np.sqrt(cohort.values.var(axis=0).sum())) or 1.0
-    together = np.concatenate([batch.values, cohort.values])
+    pooled = np.concatenate([batch.values, cohort.values])
 
-    def distance(here: Floats, there: Floats) -> Floats:
-        means = [sums[..., :-1] / np.maximum(sums[..., -1:], 1) for sums in (here, there)]
+    def distance(batch_sums: Floats, cohort_sums: Floats) -> Floats:
+        means = [sums[..., :-1] / np.maximum(sums[..., -1:], 1) for sums in (batch_sums, cohort_sums)]
         return np.asarray(np.linalg.norm(means[0] - means[1], axis=-1) / spread)
 
-    with_count = np.column_stack([together, np.ones(len(together))])
+    with_count = np.column_stack([pooled, np.ones(len(pooled))])
     return _against_chance(quantity, batch, cohort, with_count, distance, MAX_SHIFT)
 
 
@@ -92,13 +87,13 @@ def _against_chance(
 ) -> Drift:
     """Apply `difference` to the sums of `rows` [segments, columns] of both sides, as they are and shuffled.
 
-    Minutes of one person are alike, so whole participants change sides: a person of both sides counts as two.
+    Segments of one participant are alike, so whole participants change sides; one on both sides counts as two.
     """
-    people, here = np.unique(batch.participants, return_inverse=True)
-    others, there = np.unique(cohort.participants, return_inverse=True)
-    sums = np.zeros((len(people) + len(others), rows.shape[1]))
-    np.add.at(sums, np.concatenate([here, there + len(people)]), rows)
-    in_batch = np.arange(len(sums)) < len(people)
+    batch_ids, batch_index = np.unique(batch.participants, return_inverse=True)
+    cohort_ids, cohort_index = np.unique(cohort.participants, return_inverse=True)
+    sums = np.zeros((len(batch_ids) + len(cohort_ids), rows.shape[1]))
+    np.add.at(sums, np.concatenate([batch_index, cohort_index + len(batch_ids)]), rows)
+    in_batch = np.arange(len(sums)) < len(batch_ids)
     shuffled = np.random.default_rng(0).permuted(np.tile(in_batch, (SHUFFLES, 1)), axis=1)
     sides = np.concatenate([in_batch[None], shuffled]).astype(np.float64)
     differences = difference(sides @ sums, (1 - sides) @ sums)

@@ -26,23 +26,23 @@ def embed(
     rows: npt.NDArray[np.intp] | None = None,
     resident: ResidentSignals | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Embeddings `[rows, width]` of the given rows of a store, or of all of them, in float32 and in that order.
+    """Embeddings `[rows, width]` of `rows` of a store, by default all, in float32 and in that order.
 
-    An encoder of fewer PPG channels than the segments have sees the first ones. `resident` is a copy of the store on
+    An encoder of fewer PPG channels than the segments have gets the first ones. `resident` is a copy of the store on
     the device. GPUs multiply with TF32's mantissa of ten bits.
     """
-    where = pick_device(device)
-    encoder = encoder.eval().to(where)
+    torch_device = pick_device(device)
+    encoder = encoder.eval().to(torch_device)
     rows = np.arange(len(store)) if rows is None else rows
     channels = int(getattr(encoder, "channels", store.channels(modality)))
     parts = []
-    with torch.inference_mode(), _matmul_precision("high") if where.type == "cuda" else nullcontext():
+    with torch.inference_mode(), _matmul_precision("high") if torch_device.type == "cuda" else nullcontext():
         for start in progress(range(0, len(rows), BATCH_SIZE), f"embedding {modality}"):
-            some = rows[start : start + BATCH_SIZE]
+            chunk = rows[start : start + BATCH_SIZE]
             if resident is None:
-                signals = to_device(store.signals(modality, some), where)
+                signals = to_device(store.signals(modality, chunk), torch_device)
             else:
-                signals = resident.take(modality, to_device(some.astype(np.int64), where))
+                signals = resident.take(modality, to_device(chunk.astype(np.int64), torch_device))
             parts.append(encoder(signals[:, :channels].float()).float())
     return torch.cat(parts).cpu().numpy()
 

@@ -1,7 +1,7 @@
-"""Probes of what is true of a person: age, BMI, sex and the 46 health targets of the survey (appendix A.2).
+"""Probes of participant-level targets: age, BMI, sex and the 46 health targets of the survey (appendix A.2).
 
-One participant is one sample, the mean of all embeddings of the person. Yes or no is 1 or 0 to the same ridge
-regression, and its predictions are the scores under whose ROC curve the area is taken.
+One participant is one sample, the mean of their embeddings. Yes or no is 1 or 0 to the same ridge regression, whose
+predictions are the scores of the area under the ROC curve.
 """
 
 from __future__ import annotations
@@ -27,18 +27,19 @@ from accelkd.evaluation.significance import auc, bootstrap_aucs, interval
 from accelkd.recordings.survey import TARGETS as HEALTH_TARGETS
 
 CONTINUOUS = {"age": "years", "bmi": "kg/m²"}
-TARGET_LABELS = {"age": "Age", "bmi": "BMI", "sex": "Sex"} | {name: one.label for name, one in HEALTH_TARGETS.items()}
+TARGET_LABELS = {"age": "Age", "bmi": "BMI", "sex": "Sex"}
+TARGET_LABELS |= {name: target.label for name, target in HEALTH_TARGETS.items()}
 
 
 @dataclass(frozen=True)
 class ParticipantProbeResult:
-    """One probe on the test participants: errors of age and BMI beside a constant's, the area under the curve else."""
+    """One probe on the test participants: for age and BMI errors, also a constant's; else the area under the curve."""
 
     target: str
-    unit: str | None  # None of a yes-or-no target
+    unit: str | None  # None for a yes-or-no target
     train_participants: int  # with a value of the target
     test_participants: int
-    train_yes: int | None = None  # None of age and BMI; yes of sex is male
+    train_yes: int | None = None  # None for age and BMI; yes for sex is male
     train_no: int | None = None
     test_yes: int | None = None
     test_no: int | None = None
@@ -56,7 +57,7 @@ class ParticipantProbeResult:
 
 @dataclass(frozen=True)
 class ParticipantProbe:
-    """A result with what it was measured on: the test participants that have a value; no one where not decidable."""
+    """A result with its data: the test participants that have a value; none where it is not decidable."""
 
     result: ParticipantProbeResult
     participants: npt.NDArray[np.str_]
@@ -67,25 +68,25 @@ class ParticipantProbe:
 def participant_targets(
     demographics: pa.Table, health: pa.Table, participants: Sequence[str] | npt.NDArray[np.str_]
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """Age, BMI, sex (1 male) and the health targets of the given people, in their order; NaN where unknown.
+    """Age, BMI, sex (1 male) and the health targets of `participants`, in their order; NaN where unknown.
 
     `demographics` has participant_id, sex, age_years and bmi_kg_m2, `health` the columns of
-    accelkd.recordings.survey.SURVEY_TARGET; of several rows for the same, the last that is not null counts.
+    accelkd.recordings.survey.SURVEY_TARGET; of several rows for the same value, the last that is not null counts.
     """
-    number = {name: row for row, name in enumerate(np.asarray(participants).tolist())}
+    row_of = {name: row for row, name in enumerate(np.asarray(participants).tolist())}
 
-    def column(who: pa.ChunkedArray, values: pa.ChunkedArray) -> npt.NDArray[np.float64]:
-        out = np.full(len(number), np.nan)
-        for name, value in zip(who.to_pylist(), values.to_pylist(), strict=True):
-            if value is not None and name in number:
-                out[number[name]] = value
+    def column(ids: pa.ChunkedArray, values: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+        out = np.full(len(row_of), np.nan)
+        for name, value in zip(ids.to_pylist(), values.to_pylist(), strict=True):
+            if value is not None and name in row_of:
+                out[row_of[name]] = value
         return out
 
-    who = demographics.column("participant_id")
+    ids = demographics.column("participant_id")
     targets = {
-        "age": column(who, demographics.column("age_years")),
-        "bmi": column(who, demographics.column("bmi_kg_m2")),
-        "sex": column(who, pc.equal(demographics.column("sex"), "male")),
+        "age": column(ids, demographics.column("age_years")),
+        "bmi": column(ids, demographics.column("bmi_kg_m2")),
+        "sex": column(ids, pc.equal(demographics.column("sex"), "male")),
     }
     for target in HEALTH_TARGETS:
         rows = health.filter(pc.equal(health.column("target"), target))
@@ -96,7 +97,7 @@ def participant_targets(
 def mean_embeddings(
     matrix: npt.NDArray[np.float32], participants: Sequence[str] | npt.NDArray[np.str_]
 ) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.float64]]:
-    """Participants, sorted, and the mean of each one's rows of `matrix` [segments, width]: `[participants, width]`."""
+    """Participants, sorted, and the mean of the rows of each in `matrix` [segments, width]: `[participants, width]`."""
     names, first, code = np.unique(np.asarray(participants), return_index=True, return_inverse=True)
     order = np.argsort(code, kind="stable")
     counts = np.bincount(code)
@@ -108,19 +109,20 @@ def mean_embeddings(
 
 @one_blas_thread()
 def probe_participants(train: LabelledEmbeddings, test: LabelledEmbeddings) -> dict[str, ParticipantProbe]:
-    """Probes for every target, fitted on the people of `train` and measured on those of `test`, a row each.
+    """Probes for every target, fitted on the participants of `train` and measured on those of `test`, a row each.
 
-    Targets named in CONTINUOUS are numbers, all others yes (1) or no (0). A target that only one class or fewer than
-    two people have on a side is there with the reason. Raises ValueError if a participant is on both sides.
+    Targets named in CONTINUOUS are numbers, all others yes (1) or no (0). A target with one class only on a side, or
+    with fewer than two training participants or no test participant, has the reason instead of a result. Raises
+    ValueError if a participant is on both sides.
     """
     refuse_shared_participants(train, test)
     return {target: _probe(target, train, test) for target in train.targets}
 
 
 def _probe(target: str, train: LabelledEmbeddings, test: LabelledEmbeddings) -> ParticipantProbe:
-    known, asked = (np.isfinite(side.targets[target]) for side in (train, test))
+    known, test_known = (np.isfinite(side.targets[target]) for side in (train, test))
     y, measured = (np.asarray(side.targets[target], np.float64) for side in (train, test))
-    y, measured = y[known], measured[asked]
+    y, measured = y[known], measured[test_known]
     unit = CONTINUOUS.get(target)
     result = ParticipantProbeResult(target, unit, len(y), len(measured))
     if unit is None:
@@ -133,10 +135,10 @@ def _probe(target: str, train: LabelledEmbeddings, test: LabelledEmbeddings) -> 
             test_no=len(measured) - test_yes,
         )
     if reason := _not_decidable(unit is None, y, measured):
-        nothing = np.array([], np.float64)
-        return ParticipantProbe(replace(result, not_decidable=reason), test.participants[:0], nothing, nothing)
+        empty = np.array([], np.float64)
+        return ParticipantProbe(replace(result, not_decidable=reason), test.participants[:0], empty, empty)
     ridges = fit_ridges(train.matrix[known], y[:, None], train.participants[known])
-    predicted = ridges.predict(test.matrix[asked])[:, 0]
+    predicted = ridges.predict(test.matrix[test_known])[:, 0]
     result = replace(result, ridge_alpha=float(ridges.alphas[0]))
     if unit is None:
         low, high = interval(bootstrap_aucs(measured == 1, predicted[None])[0])
@@ -150,11 +152,11 @@ def _probe(target: str, train: LabelledEmbeddings, test: LabelledEmbeddings) -> 
             constant_mae=mean_absolute_error(measured, np.median(y)),
             constant_rmse=root_mean_squared_error(measured, y.mean()),
         )
-    return ParticipantProbe(result, test.participants[asked], measured, predicted)
+    return ParticipantProbe(result, test.participants[test_known], measured, predicted)
 
 
 def _not_decidable(yes_or_no: bool, y: npt.NDArray[np.float64], measured: npt.NDArray[np.float64]) -> str | None:
-    """Why nothing can be fitted or measured, if so."""
+    """Why the probe cannot be fitted or measured; None if it can."""
     for side, values, needed in (("training", y, 2), ("test", measured, 1)):
         if len(values) < needed:
             return f"{len(values)} {side} participants have a value"

@@ -1,7 +1,7 @@
-"""Ridge probes: how much of a target a straight line reads out of frozen embeddings (section 4.2, appendix A.2).
+"""Ridge probes: how well a linear model predicts a target from frozen embeddings (section 4.2, appendix A.2).
 
 One segment is one sample. A probe is fitted on training participants and measured on test participants; its penalty is
-chosen by cross-validation inside the training participants, whose folds keep each participant together. Fits are in
+chosen by cross-validation within the training participants, whose folds keep each participant together. Fits are in
 closed form from Gram matrices, which all targets and penalties share.
 """
 
@@ -20,10 +20,10 @@ Floats = npt.NDArray[np.floating]
 
 TARGETS = {"hr_bpm": "bpm", "sdnn_ms": "ms", "rmssd_ms": "ms"}
 LABEL_FRACTIONS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # figure 2: from 0.1 % to 100 %
-MIN_LABELS = 10  # that a fraction keeps
+MIN_LABELS = 10  # kept by a fraction
 FOLDS = 5
 PENALTIES = np.logspace(-6, 2, 33)  # per sample, on standardised embeddings: alpha / number of samples
-_CHUNK = 16_384  # rows that are in float64 at a time
+_CHUNK_SIZE = 16_384  # rows converted to float64 at a time
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class Ridges:
 
     def predict(self, x: Floats) -> npt.NDArray[np.float64]:
         """Predictions `[samples, targets]` for embeddings `[samples, width]`."""
-        parts = [x[start : start + _CHUNK] @ self.weights for start in range(0, max(len(x), 1), _CHUNK)]
+        parts = [x[start : start + _CHUNK_SIZE] @ self.weights for start in range(0, max(len(x), 1), _CHUNK_SIZE)]
         return np.concatenate(parts) + self.intercepts
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """Errors of one probe on the test participants, beside those of a constant."""
+    """Errors of one probe on the test participants, and of a constant prediction."""
 
     target: str
     unit: str
@@ -69,7 +69,7 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class Probe:
-    """A result with what it was measured on: the test segments that have the label."""
+    """A result with its data: the test segments that have the label."""
 
     result: ProbeResult
     measured: npt.NDArray[np.float64]
@@ -79,15 +79,15 @@ class Probe:
 def labelled_subsets(
     participants: Sequence[str] | npt.NDArray[np.str_], fractions: Iterable[float], *, seed: int = 0
 ) -> dict[float, npt.NDArray[np.intp]]:
-    """Rows that each fraction keeps of the labelled segments, whose participants are given row by row; sorted.
+    """Rows that each fraction keeps of the labelled segments, sorted; `participants` has the participant of each row.
 
-    Drawn over segments, nested (what 0.1 % keeps, 1 % keeps too) and the same for the same rows and seed. Each keeps at
-    least MIN_LABELS rows, where there are as many, of at least two participants. Raises ValueError for a fraction
+    Drawn over segments, nested (1 % keeps all that 0.1 % keeps) and the same for the same rows and seed. Each keeps at
+    least MIN_LABELS rows, if there are as many, of at least two participants. Raises ValueError for a fraction
     outside (0, 1] or fewer than two participants.
     """
-    people = np.asarray(participants)
-    order = np.random.default_rng(seed).permutation(len(people))
-    others = np.flatnonzero(people[order] != people[order[:1]])
+    participants = np.asarray(participants)
+    order = np.random.default_rng(seed).permutation(len(participants))
+    others = np.flatnonzero(participants[order] != participants[order[:1]])
     if not len(others):
         raise ValueError("a probe needs at least two training participants")
     order[[1, others[0]]] = order[[others[0], 1]]
@@ -117,37 +117,37 @@ def probe_segments(
         if not all(labels):
             raise ValueError(f"probe of {target}: {labels[0]} training and {labels[1]} test segments have the label")
     probes = {}
-    for names in _labelled_alike(train.targets):
+    for names in _group_by_labels(train.targets):
         rows = np.flatnonzero(np.isfinite(train.targets[names[0]]))
         y = np.column_stack([train.targets[name][rows] for name in names])
-        people = train.participants[rows]
-        for fraction, kept in labelled_subsets(people, fractions, seed=seed).items():
-            ridges = fit_ridges(train.matrix[rows[kept]], y[kept], people[kept])
+        participants = train.participants[rows]
+        for fraction, kept in labelled_subsets(participants, fractions, seed=seed).items():
+            ridges = fit_ridges(train.matrix[rows[kept]], y[kept], participants[kept])
             predicted = ridges.predict(test.matrix)
             for column, name in enumerate(names):
                 labelled = np.isfinite(test.targets[name])
                 measured = np.asarray(test.targets[name][labelled], np.float64)
-                known, guess = y[kept, column], predicted[labelled, column]
+                train_labels, estimated = y[kept, column], predicted[labelled, column]
                 result = ProbeResult(
                     target=name,
                     unit=TARGETS[name],
-                    train_participants=len(np.unique(people[kept])),
+                    train_participants=len(np.unique(participants[kept])),
                     train_segments=len(kept),
                     test_participants=len(np.unique(test.participants[labelled])),
                     test_segments=len(measured),
                     ridge_alpha=float(ridges.alphas[column]),
-                    mae=mean_absolute_error(measured, guess),
-                    rmse=root_mean_squared_error(measured, guess),
-                    pearson_r=pearson_r(measured, guess),
-                    constant_mae=mean_absolute_error(measured, np.median(known)),
-                    constant_rmse=root_mean_squared_error(measured, known.mean()),
+                    mae=mean_absolute_error(measured, estimated),
+                    rmse=root_mean_squared_error(measured, estimated),
+                    pearson_r=pearson_r(measured, estimated),
+                    constant_mae=mean_absolute_error(measured, np.median(train_labels)),
+                    constant_rmse=root_mean_squared_error(measured, train_labels.mean()),
                 )
-                probes[name, fraction] = Probe(result, measured, guess)
+                probes[name, fraction] = Probe(result, measured, estimated)
     return {(name, fraction): probes[name, fraction] for name in train.targets for fraction in fractions}
 
 
 def refuse_shared_participants(train: LabelledEmbeddings, test: LabelledEmbeddings) -> None:
-    """Raises ValueError that names a participant who is on both sides."""
+    """Raise ValueError that names a participant if any is on both sides."""
     shared = np.intersect1d(train.participants, test.participants)
     if len(shared):
         raise ValueError(f"participant {shared[0]} is in training and in test ({len(shared)} such participants)")
@@ -157,8 +157,8 @@ def fit_ridges(x: Floats, y: Floats, participants: Sequence[str] | npt.NDArray[n
     """Ridge regressions of `y` [samples, targets] on `x` [samples, width], with intercepts that are not penalised.
 
     All penalties are tried in closed form from the folds' Gram matrices: the embeddings are read once, in float64
-    chunks. Each target's has the smallest squared error over the held-out folds. Raises ValueError for fewer than two
-    participants.
+    chunks. The penalty of each target has the smallest squared error over the held-out folds. Raises ValueError for
+    fewer than two participants.
     """
     groups = np.unique(np.asarray(participants), return_inverse=True)[1]
     folds = min(FOLDS, int(groups.max(initial=0)) + 1)
@@ -175,40 +175,40 @@ def fit_ridges(x: Floats, y: Floats, participants: Sequence[str] | npt.NDArray[n
     squared_error = np.zeros((len(PENALTIES), y.shape[1]))
     for fold in moments:
         center, weights = _solve(total - fold, width, PENALTIES)
-        # Of the residuals (y - ȳ) - (x - x̄) w of the fold that was left out, from its moments alone
-        around = _around(fold, center)
-        squared_error += np.diag(around[width:, width:])
-        squared_error -= 2 * np.einsum("pit,it->pt", weights, around[:width, width:])
-        squared_error += ((around[:width, :width] @ weights) * weights).sum(axis=1)
-    chosen = squared_error.argmin(axis=0)
-    center, weights = _solve(total, width, PENALTIES[np.unique(chosen)])
-    best = weights[np.unique(chosen, return_inverse=True)[1], :, np.arange(len(chosen))].T
-    in_own_units = best / scale[:, None]
+        # Of the residuals (y - ȳ) - (x - x̄) w of the held-out fold, from its moments alone
+        central = _central_moments(fold, center)
+        squared_error += np.diag(central[width:, width:])
+        squared_error -= 2 * np.einsum("pit,it->pt", weights, central[:width, width:])
+        squared_error += ((central[:width, :width] @ weights) * weights).sum(axis=1)
+    selected = squared_error.argmin(axis=0)
+    center, weights = _solve(total, width, PENALTIES[np.unique(selected)])
+    best = weights[np.unique(selected, return_inverse=True)[1], :, np.arange(len(selected))].T
+    unscaled = best / scale[:, None]
     return Ridges(
-        weights=in_own_units,
-        intercepts=center[width:] - center[:width] @ best - mean @ in_own_units,
-        alphas=PENALTIES[chosen] * len(x),
+        weights=unscaled,
+        intercepts=center[width:] - center[:width] @ best - mean @ unscaled,
+        alphas=PENALTIES[selected] * len(x),
     )
 
 
 def mean_absolute_error(measured: Floats, predicted: Floats | np.floating) -> float:
-    """Of predictions [samples], or of one constant."""
+    """Mean absolute error of predictions [samples], or of one constant."""
     return float(np.abs(measured - predicted).mean())
 
 
 def root_mean_squared_error(measured: Floats, predicted: Floats | np.floating) -> float:
-    """Of predictions [samples], or of one constant."""
+    """Root mean squared error of predictions [samples], or of one constant."""
     return float(np.sqrt(np.square(measured - predicted).mean()))
 
 
 def pearson_r(measured: Floats, predicted: Floats) -> float | None:
-    """Pearson's correlation; None where one of the two does not vary."""
+    """Pearson's correlation; None if one of the two does not vary."""
     varies = len(measured) > 1 and np.ptp(predicted) > 0 and np.ptp(measured) > 0
     return float(np.corrcoef(measured, predicted)[0, 1]) if varies else None
 
 
-def _labelled_alike(targets: Mapping[str, Floats]) -> list[list[str]]:
-    """Targets in groups that have their labels on the same samples, and so share their Gram matrices."""
+def _group_by_labels(targets: Mapping[str, Floats]) -> list[list[str]]:
+    """Groups of targets that have labels on the same samples, and so share their Gram matrices."""
     groups: dict[bytes, list[str]] = {}
     for name, values in targets.items():
         groups.setdefault(np.isfinite(values).tobytes(), []).append(name)
@@ -219,14 +219,14 @@ def _moments(x: Floats, y: Floats, mean: Floats, scale: Floats) -> npt.NDArray[n
     """Sums of products of the columns [standardised x, y, 1]: `[width + targets + 1, width + targets + 1]`."""
     size = x.shape[1] + y.shape[1] + 1
     moments = np.zeros((size, size))
-    for start in range(0, len(x), _CHUNK):
-        rows = slice(start, start + _CHUNK)
+    for start in range(0, len(x), _CHUNK_SIZE):
+        rows = slice(start, start + _CHUNK_SIZE)
         part = np.column_stack([(x[rows] - mean) / scale, y[rows], np.ones(len(x[rows]))])
         moments += part.T @ part
     return moments
 
 
-def _around(moments: Floats, center: Floats) -> npt.NDArray[np.float64]:
+def _central_moments(moments: Floats, center: Floats) -> npt.NDArray[np.float64]:
     """Moments of [x, y] about a centre: `[width + targets, width + targets]`."""
     sums, count = moments[:-1, -1], moments[-1, -1]
     cross = np.outer(sums, center)
@@ -237,7 +237,7 @@ def _solve(moments: Floats, width: int, penalties: Floats) -> tuple[npt.NDArray[
     """Means of [x, y], and the weights `[penalties, width, targets]` of the ridges through them."""
     count = moments[-1, -1]
     center = moments[:-1, -1] / count
-    around = _around(moments, center)
-    values, vectors = np.linalg.eigh(around[:width, :width])
+    central = _central_moments(moments, center)
+    values, vectors = np.linalg.eigh(central[:width, :width])
     inverse = 1 / (np.maximum(values, 0) + penalties[:, None] * count)
-    return center, vectors @ (inverse[:, :, None] * (vectors.T @ around[:width, width:]))
+    return center, vectors @ (inverse[:, :, None] * (vectors.T @ central[:width, width:]))

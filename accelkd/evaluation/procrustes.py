@@ -1,6 +1,6 @@
-"""Procrustes alignment: the best that translating, rotating and scaling can do to make one encoder's space another's.
+"""Procrustes alignment: the translation, rotation and scaling that best map one encoder's embeddings onto another's.
 
-The baseline of tables 1 and 8: does a uni-modal encoder hold what the teacher holds, only turned?
+The baseline of tables 1 and 8: does a uni-modal encoder differ from the teacher by more than a similarity transform?
 """
 
 from __future__ import annotations
@@ -19,33 +19,35 @@ Floats = npt.NDArray[np.floating]
 class Alignment:
     """A fitted similarity transform, applied by `apply`."""
 
-    mean: npt.NDArray[np.float64]  # [width], of what is moved
-    rotation: npt.NDArray[np.float64]  # [width, width], orthogonal; a reflection where that fits better
+    mean: npt.NDArray[np.float64]  # [width], of the source
+    rotation: npt.NDArray[np.float64]  # [width, width], orthogonal; a reflection if that fits better
     scale: float
     target_mean: npt.NDArray[np.float64]  # [width]
 
     def apply(self, x: Floats) -> npt.NDArray[np.float32]:
         """Aligned embeddings `[samples, width]`, as wide as the wider of the two spaces."""
-        rotation = self.scale * self.rotation[: x.shape[1]]  # rows beyond would meet padded zeros
+        rotation = self.scale * self.rotation[: x.shape[1]]  # further rows would multiply padded zeros
         offset = self.target_mean - self.mean @ (self.scale * self.rotation)
         return np.asarray(x @ rotation.astype(np.float32) + offset.astype(np.float32), np.float32)
 
 
 @one_blas_thread()
-def fit_alignment(moved: Floats, target: Floats) -> Alignment:
-    """The alignment of `moved` to `target`, row by row of the same segment, with the least squared distance.
+def fit_alignment(source: Floats, target: Floats) -> Alignment:
+    """The alignment of `source` to `target`, whose rows are the same segments, with the least squared distance.
 
     The narrower of the two is padded with zeros. Raises ValueError for unequal numbers of rows or fewer than two.
     """
-    if len(moved) != len(target) or len(moved) < 2:
-        raise ValueError(f"an alignment needs pairs, two at least: {len(moved)} rows to move onto {len(target)}")
-    width = max(moved.shape[1], target.shape[1])
-    mean, target_mean = (padded(x.mean(axis=0, dtype=np.float64)[None], width)[0] for x in (moved, target))
+    if len(source) != len(target) or len(source) < 2:
+        raise ValueError(
+            f"an alignment needs two pairs or more, not {len(source)} source and {len(target)} target rows"
+        )
+    width = max(source.shape[1], target.shape[1])
+    mean, target_mean = (padded(x.mean(axis=0, dtype=np.float64)[None], width)[0] for x in (source, target))
     # Sums over centred pairs from sums over pairs: neither matrix is copied to float64
-    product = _cross(moved, target) - len(moved) * np.outer(mean[: moved.shape[1]], target_mean[: target.shape[1]])
-    squared = float(np.einsum("ij,ij->", moved, moved, dtype=np.float64)) - len(moved) * float(mean @ mean)
+    product = _cross(source, target) - len(source) * np.outer(mean[: source.shape[1]], target_mean[: target.shape[1]])
+    squared = float(np.einsum("ij,ij->", source, source, dtype=np.float64)) - len(source) * float(mean @ mean)
     square = np.zeros((width, width))
-    square[: moved.shape[1], : target.shape[1]] = product
+    square[: source.shape[1], : target.shape[1]] = product
     left, values, right = np.linalg.svd(square)
     return Alignment(mean, left @ right, float(values.sum() / squared) if squared > 0 else 1.0, target_mean)
 

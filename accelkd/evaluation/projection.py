@@ -8,7 +8,7 @@ from sklearn.manifold import TSNE
 
 
 def tsne(x: npt.NDArray[np.float32], *, seed: int = 0) -> npt.NDArray[np.float32]:
-    """Map `[segments, width]` to `[segments, 2]`: started from the principal components, one map per seed.
+    """Map `[segments, width]` to `[segments, 2]`, from the principal components on; one map per seed.
 
     Raises ValueError for fewer than four segments.
     """

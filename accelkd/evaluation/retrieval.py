@@ -1,4 +1,4 @@
-"""Retrieval: does one modality's embedding find the same minute of the other among all held-out ones (section 4.2)?"""
+"""Retrieval: how well one modality's embedding identifies the same segment in the other modality (section 4.2)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from accelkd.training.trainer import pick_device
 
 POOL_PARTICIPANTS = 1_000  # section 5.1
 POOLS = 100
-_PAIRS = 2**24  # of segments that are compared at a time
-_TIE = 1e-6  # similarities closer than float32 tells apart: a collapsed encoder must not look perfect
+_CHUNK_PAIRS = 2**24  # of segments, compared at a time
+_TIE = 1e-6  # similarities closer than float32 resolves: a collapsed encoder must not look perfect
 
 
 @dataclass(frozen=True)
 class RetrievalResult:
-    """Over the candidate pools: mean and standard deviation, beside those of a random ranking."""
+    """Mean and standard deviation over the candidate pools, and the values of a random ranking."""
 
     pools: int
-    participants: float  # mean number of a pool
-    segments: float  # mean number of candidates of a pool
+    participants: float  # mean number in a pool
+    segments: float  # mean number of candidates in a pool
     top1_percent: float
     top1_percent_sd: float
     mean_rank: float  # 1 is perfect
@@ -38,10 +38,10 @@ def ranks(
 ) -> npt.NDArray[np.float64]:
     """Rank of key i for query i among all keys by cosine similarity, from 1; `queries`, `keys` [segments, width].
 
-    Keys that are as similar as the right one share the mean of their ranks.
+    Keys that are as similar as the matching one share the mean of their ranks.
     """
-    everybody = np.ones((len(queries), 1), np.float32)
-    return np.concatenate([rank[:, 0] for _, rank in _pool_ranks(queries, keys, everybody, device)])
+    single_pool = np.ones((len(queries), 1), np.float32)
+    return np.concatenate([rank[:, 0] for _, rank in _pool_ranks(queries, keys, single_pool, device)])
 
 
 def retrieve(
@@ -54,11 +54,11 @@ def retrieve(
     seed: int = 0,
     device: str = "auto",
 ) -> RetrievalResult:
-    """Retrieval of `keys` from `queries`, both [segments, width] and row by row of the same segment of `participants`.
+    """Retrieval of `keys` from `queries`, both [segments, width]; row i of both is a segment of `participants[i]`.
 
     Each pool holds the segments of `pool_participants` participants (at most as many as there are) drawn with
-    replacement, each counted once. A query is right at the first rank only if no other key ties with its own.
-    Raises ValueError where there is nothing to retrieve.
+    replacement, each counted once. A query counts as rank 1 only if no other key ties with its own.
+    Raises ValueError if there is no segment.
     """
     names, code = np.unique(np.asarray(participants), return_inverse=True)
     if len(names) == 0:
@@ -92,21 +92,23 @@ def _pool_ranks(
 ) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:
     """Blocks of queries and the ranks `[block, pools]` of their keys among each pool's; `member` [segments, pools].
 
-    All pools at once: every pair of segments is compared once, however many pools it is in.
+    In one pass: every pair of segments is compared once, however many pools it is in.
     """
-    where = pick_device(device)
-    unit_queries, unit_keys = (F.normalize(torch.from_numpy(x).to(where).float(), dim=1) for x in (queries, keys))
-    in_pool = torch.from_numpy(member).to(where)
-    step = max(1, _PAIRS // len(keys))
+    torch_device = pick_device(device)
+    unit_queries, unit_keys = (
+        F.normalize(torch.from_numpy(x).to(torch_device).float(), dim=1) for x in (queries, keys)
+    )
+    in_pool = torch.from_numpy(member).to(torch_device)
+    step = max(1, _CHUNK_PAIRS // len(keys))
     precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")  # the ties below are closer than TF32 tells apart
+    torch.set_float32_matmul_precision("highest")  # the ties below are closer than TF32 resolves
     try:
         for start in range(0, len(keys), step):
             rows = slice(start, min(start + step, len(keys)))
             similarity = unit_queries[rows] @ unit_keys.T
-            right = similarity.diagonal(start)[:, None]
-            # Counts 1 for a closer key, 1/2 for a tied one, its own among them
-            ahead = (similarity > right + _TIE).float().add_(similarity >= right - _TIE).mul_(0.5)
-            yield rows, (ahead @ in_pool + 0.5).cpu().double().numpy()
+            matching = similarity.diagonal(start)[:, None]
+            # 1 for a closer key, 1/2 for a tied one, among them its own
+            closer = (similarity > matching + _TIE).float().add_(similarity >= matching - _TIE).mul_(0.5)
+            yield rows, (closer @ in_pool + 0.5).cpu().double().numpy()
     finally:
         torch.set_float32_matmul_precision(precision)

@@ -1,4 +1,4 @@
-"""Areas under the ROC curve with their bootstraps, and whether one encoder's is larger than another's (table 12)."""
+"""Areas under the ROC curve with their bootstraps, and tests of whether one encoder's is larger (table 12)."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def bootstrap_aucs(
 ) -> npt.NDArray[np.float64]:
     """Areas `[encoders, bootstraps]` of `scores` [encoders, participants] over participants drawn with replacement.
 
-    All encoders are measured on the same draws. A draw without both classes, which has no area, is drawn again. Raises
-    ValueError where there is one class only.
+    All encoders are measured on the same draws. A draw without both classes, which has no area, is repeated. Raises
+    ValueError for one class only.
     """
-    _need_both(labels)
+    _require_both_classes(labels)
     rng = np.random.default_rng(seed)
     counts = np.zeros((bootstraps, len(labels)), np.int64)
     missing = np.arange(bootstraps)
@@ -53,7 +53,7 @@ def bootstrap_aucs(
 
 
 def interval(values: Floats) -> tuple[float, float]:
-    """The percentile interval that holds 95 % of bootstrapped values."""
+    """The percentile interval of 95 % of bootstrapped values."""
     low, high = np.percentile(values, INTERVAL_PERCENT)
     return float(low), float(high)
 
@@ -81,24 +81,24 @@ def compare_aucs(
 ) -> Comparison:
     """Is the area of `scores` larger than that of `other_scores`, both [participants] of the same participants?
 
-    The paper's test on bootstrapped areas, and the interval of their paired differences beside it. Raises ValueError
-    where there is one class only.
+    The paper's test on bootstrapped areas, and the interval of their paired differences. Raises ValueError for one
+    class only.
     """
     both = np.stack([scores, other_scores])
     first, second = weighted_aucs(labels, both, np.ones((1, len(labels)), np.int64))[:, 0]
-    ours, theirs = bootstrap_aucs(labels, both, bootstraps=bootstraps, seed=seed)
-    low, high = interval(ours - theirs)
-    p_value = rank_sum_p_value(ours, theirs)
+    areas, other_areas = bootstrap_aucs(labels, both, bootstraps=bootstraps, seed=seed)
+    low, high = interval(areas - other_areas)
+    p_value = rank_sum_p_value(areas, other_areas)
     return Comparison(float(first), float(second), float(first - second), low, high, p_value, stars(p_value))
 
 
-def _need_both(labels: npt.NDArray[np.bool_]) -> None:
+def _require_both_classes(labels: npt.NDArray[np.bool_]) -> None:
     if labels.all() or not labels.any():
         raise ValueError(f"the area under the curve needs both classes, but all {len(labels)} labels are the same")
 
 
 def _draw(rng: np.random.Generator, draws: int, size: int) -> npt.NDArray[np.int64]:
-    """How often each of `size` samples is in each draw of as many with replacement: `[draws, size]`."""
+    """Count of each of `size` samples in draws of `size` with replacement: `[draws, size]`."""
     drawn = rng.integers(size, size=(draws, size)) + size * np.arange(draws)[:, None]
     return np.bincount(drawn.ravel(), minlength=draws * size).reshape(draws, size)
 
@@ -106,14 +106,17 @@ def _draw(rng: np.random.Generator, draws: int, size: int) -> npt.NDArray[np.int
 def weighted_aucs(
     labels: npt.NDArray[np.bool_], scores: Floats, counts: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
-    """Areas `[encoders, draws]` where sample i counts `counts[draw, i]` times."""
-    _need_both(labels)
+    """Areas `[encoders, draws]` of `scores` [encoders, samples] where sample i counts `counts[draw, i]` times.
+
+    Raises ValueError for one class only.
+    """
+    _require_both_classes(labels)
     out = np.empty((len(scores), len(counts)))
     for area, score in zip(out, scores, strict=True):
         order = np.argsort(score, kind="stable")
         first_of_equals = np.flatnonzero(np.diff(score[order], prepend=-np.inf))
         weights, label = counts[:, order], labels[order]
-        yes, no = (np.add.reduceat(weights * side, first_of_equals, axis=1) for side in (label, ~label))
-        below = no.cumsum(axis=1) - no
-        area[:] = (yes * (below + no / 2)).sum(axis=1) / (yes.sum(axis=1) * no.sum(axis=1))
+        positives, negatives = (np.add.reduceat(weights * side, first_of_equals, axis=1) for side in (label, ~label))
+        below = negatives.cumsum(axis=1) - negatives
+        area[:] = (positives * (below + negatives / 2)).sum(axis=1) / (positives.sum(axis=1) * negatives.sum(axis=1))
     return out

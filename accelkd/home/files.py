@@ -14,22 +14,22 @@ from typing import Any
 
 from accelkd.home.locks import folder_lock
 
-_SCRATCH = ".scratch"  # ends the name of a folder that somebody is writing into
+_SCRATCH = ".scratch"  # suffix of a folder that is being written
 _CHECKSUM_SUFFIX = ".sha256"
 
 
 class DamagedFileError(ValueError):
-    """A file whose bytes are not those that were written."""
+    """A file that is missing, or whose content is not what was written."""
 
 
 @contextmanager
-def scratch_folder(beside: Path) -> Iterator[Path]:
-    """A hidden folder beside a file or folder that is being made; it goes when the block ends.
+def scratch_folder(target: Path) -> Iterator[Path]:
+    """A hidden folder in the folder of `target`, deleted when the block ends.
 
-    It is locked meanwhile, so that `sweep` can tell one that a killed process left.
+    It is locked meanwhile, so that `sweep` recognises one that a killed process left.
     """
-    beside.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{beside.name}.", suffix=_SCRATCH, dir=beside.parent))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=_SCRATCH, dir=target.parent))
     with folder_lock(scratch):
         try:
             yield scratch
@@ -41,8 +41,8 @@ def sweep(root: Path) -> list[Path]:
     """Remove the scratch folders that killed processes left below `root`; returns their paths."""
     removed = []
     for scratch in sorted(root.rglob(f".*{_SCRATCH}")):
-        # Gone: its writer has just ended, or it lay in one that is swept already
-        with suppress(BlockingIOError, FileNotFoundError), folder_lock(scratch, busy="somebody is writing"):
+        # Missing: its writer has just finished, or it was in a folder that is removed already
+        with suppress(BlockingIOError, FileNotFoundError), folder_lock(scratch, busy="it is being written"):
             shutil.rmtree(scratch, ignore_errors=True)
             removed.append(scratch)
     return removed
@@ -50,9 +50,9 @@ def sweep(root: Path) -> list[Path]:
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target`; on success it replaces `target` in one rename.
+    """Yield a temporary path next to `target`; on success it replaces `target` in one rename.
 
-    A killed or failing writer leaves the old (or nothing), never half of the new. `target` is a file or a folder.
+    A killed or failing writer leaves the old (or nothing), never a part of the new. `target` is a file or a folder.
     """
     with scratch_folder(target) as scratch:
         part = scratch / target.name
@@ -68,13 +68,13 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 def flush(path: Path) -> None:
-    """Force a file, or a folder with all that is in it, to the disk."""
+    """Force a file, or a folder with its contents, to the disk."""
     for entry in [*path.rglob("*"), path] if path.is_dir() else [path]:
         _flush(entry)
 
 
 def _flush(path: Path) -> None:
-    """Force a file or a folder's entries to the disk, so that the rename never outruns the content."""
+    """Force a file or a folder's entries to the disk, so that the content is there before the rename."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -100,30 +100,30 @@ def sha256_file(path: Path) -> str:
 
 
 def write_checksum(path: Path) -> None:
-    """Write a file's hash beside it, as `sha256sum --check` reads it."""
+    """Write a file's hash to a checksum file next to it, in the format of `sha256sum --check`."""
     write_text(path.with_name(path.name + _CHECKSUM_SUFFIX), f"{sha256_file(path)}  {path.name}\n")
 
 
 def verify_checksum(path: Path) -> str:
-    """Hex SHA-256 of a file, compared with the one beside it. Raises DamagedFileError if they do not agree."""
+    """Hex SHA-256 of a file, compared with its checksum. Raises DamagedFileError if they differ or one is missing."""
     try:
         actual = sha256_file(path)
         expected = path.with_name(path.name + _CHECKSUM_SUFFIX).read_text(encoding="utf-8")[:64]
     except (FileNotFoundError, UnicodeDecodeError) as error:
-        raise DamagedFileError(f"{path}: the file or its hash is missing: {error}") from None
+        raise DamagedFileError(f"{path}: the file or its checksum is missing: {error}") from None
     if actual != expected:
-        raise DamagedFileError(f"{path} is damaged: its SHA-256 is {actual}, {expected} was written")
+        raise DamagedFileError(f"{path} is damaged: its SHA-256 is {actual}, expected {expected}")
     return actual
 
 
 def remove_with_checksum(path: Path) -> None:
-    """Remove a file and its checksum, if they are there."""
+    """Remove a file and its checksum, if they exist."""
     for entry in (path, path.with_name(path.name + _CHECKSUM_SUFFIX)):
         entry.unlink(missing_ok=True)
 
 
 def is_intact(path: Path) -> bool:
-    """Whether a file with a checksum is there with the bytes that were written."""
+    """Whether a file exists and matches its checksum."""
     try:
         verify_checksum(path)
     except DamagedFileError:

@@ -1,4 +1,4 @@
-"""A call in a process of its own: what it loads and allocates ends with it."""
+"""Calls in a separate process, whose memory and modules are released when it exits."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def run_in_subprocess(function: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
-    """Call a function of a module in a new process; returns what it returns, which must be plain data.
+def run_in_subprocess(function: Callable[P, R], *arguments: P.args, **keywords: P.kwargs) -> R:
+    """Call a module-level function in a new process; returns its result, which must be picklable.
 
-    Raises RuntimeError with type and text of what it raises, its traceback in a note, and ChildProcessError if the
-    process dies. It is killed when this call is interrupted, and dies when this process does.
+    Raises RuntimeError with type and text of the exception that it raises, with the traceback in a note, and
+    ChildProcessError if the process dies. It is killed when this call is interrupted, and exits when this process does.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(sender, function, arguments, named), daemon=True)
+    process = context.Process(target=_send_result, args=(sender, function, arguments, keywords), daemon=True)
     process.start()
-    sender.close()  # so that a dead process is seen as the end of the stream
+    sender.close()  # so that a dead process shows as the end of the stream
     answer: tuple[R, str | None, str]
     try:
         answer = receiver.recv()
@@ -37,27 +37,27 @@ def run_in_subprocess(function: Callable[P, R], *arguments: P.args, **named: P.k
         process.kill()
         process.join()
         receiver.close()
-    result, error, where = answer
+    result, error, traceback_text = answer
     if error is not None:
         failed = RuntimeError(error)
-        failed.add_note(where)
+        failed.add_note(traceback_text)
         raise failed
     return result
 
 
-def _answer(
-    sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]
+def _send_result(
+    sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]
 ) -> None:
     end_with_parent()
     try:
-        sender.send((function(*arguments, **named), None, ""))
+        sender.send((function(*arguments, **keywords), None, ""))
     except Exception as error:
         sender.send((None, f"{type(error).__name__}: {error}", traceback.format_exc()))
 
 
 def end_pool(pool: ProcessPoolExecutor) -> None:
-    """End a pool at once, also the processes that are at work: when this returns none of them is there any more."""
-    processes = list((pool._processes or {}).values())  # no public way before Python 3.14
+    """Terminate a pool, including its running tasks: when this returns, all its processes have exited."""
+    processes = list((pool._processes or {}).values())  # no public API before Python 3.14
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes:
         process.kill()
@@ -66,7 +66,7 @@ def end_pool(pool: ProcessPoolExecutor) -> None:
 
 
 def end_with_parent() -> None:
-    """Have this process end as soon as the one that started it has: a pool's workers would wait for it forever."""
+    """Exit this process when its parent exits: otherwise a pool's workers would wait for it forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_after, args=(parent,), name="end-with-parent", daemon=True).start()

@@ -1,4 +1,4 @@
-"""Where everything lies: one root in, named locations out."""
+"""The layout of a home: named locations below one root."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Home:
     """The folders and files of one home (docs/architecture.md draws them)."""
 
     root: Path
-    run_id: str | None = None  # the orchestrator's run that uses it: what is recorded on the way carries it
+    run_id: str | None = None  # the orchestrator's run that uses it, stored in what that run records
 
     @classmethod
     def from_environment(cls) -> Home:
@@ -27,10 +27,11 @@ class Home:
         return self.root / "landing"
 
     def relative(self, path: Path) -> str:
-        """A path below the root as records name it."""
+        """A path below the root as it is stored in records: relative, with slashes."""
         return path.relative_to(self.root).as_posix()
 
     def batch(self, batch_id: str) -> Path:
+        """Folder of one arrival batch. Raises ValueError, as all methods here, for what is not an identifier."""
         return self.landing / check_identifier("batch_id", batch_id)
 
     def segments(self, batch_id: str) -> Path:
@@ -38,29 +39,30 @@ class Home:
         return self.root / "segments" / f"{check_identifier('batch_id', batch_id)}.arrow"
 
     def quarantine(self, batch_id: str) -> Path:
-        """What did not become a segment, with its reason."""
+        """Windows, recordings and files of one batch that did not become segments, with their reasons."""
         return self.root / "quarantine" / f"{check_identifier('batch_id', batch_id)}.parquet"
 
     @property
     def split(self) -> Path:
-        """The ledger of which participant is in training and which in test."""
+        """The ledger of the participants in training and in test."""
         return self.root / "cohort" / "split.parquet"
 
     def encoder(self, encoder: str) -> Path:
-        """All checkpoints of one encoder, and `current.json` that names the one in use."""
+        """All checkpoints of one encoder, and `candidate.json`, which names the one trained last."""
         return self.root / "checkpoints" / check_identifier("encoder", encoder)
 
     def checkpoint(self, encoder: str, model_id: str) -> Path:
+        """Folder of one checkpoint."""
         return self.encoder(encoder) / check_identifier("model_id", model_id)
 
     def trained_on(self, encoder: str, model_id: str) -> Path:
-        """Whose segments a checkpoint was trained on; not in its folder, which may be given away."""
+        """Participants whose segments a checkpoint was trained on; not in its folder, which may be shared."""
         folder = self.root / "cohort" / "trained_on" / check_identifier("encoder", encoder)
         return folder / f"{check_identifier('model_id', model_id)}.parquet"
 
     @property
     def staging(self) -> Path:
-        """The DuckDB file that the pipeline writes; one writer at a time."""
+        """The DuckDB file that the pipeline writes, one writer at a time."""
         return self.root / "warehouse" / "staging.duckdb"
 
     @property
@@ -70,8 +72,9 @@ class Home:
 
     @property
     def reports(self) -> Path:
+        """Folder of the report, its figures and example segments."""
         return self.root / "reports"
 
     def examples(self, batch_id: str) -> Path:
-        """Picture of a few segments of one batch: it shows people's signals."""
+        """Picture of a few segments of one batch: it shows participants' signals."""
         return self.reports / "examples" / f"{check_identifier('batch_id', batch_id)}.png"

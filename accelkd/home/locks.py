@@ -13,7 +13,7 @@ from accelkd.home.layout import Home
 
 @contextmanager
 def file_lock(path: Path, *, shared: bool = False, busy: str | None = None) -> Iterator[None]:
-    """Hold the lock of a file, which is made where it is missing, until the block ends.
+    """Hold the lock of a file, which is created if it is missing, until the block ends.
 
     Waits for other holders (`shared` ones do not exclude each other); with `busy`, raises BlockingIOError with that
     text instead.
@@ -25,7 +25,7 @@ def file_lock(path: Path, *, shared: bool = False, busy: str | None = None) -> I
 
 @contextmanager
 def folder_lock(path: Path, *, busy: str | None = None) -> Iterator[None]:
-    """The same for a folder. Raises FileNotFoundError where it is gone."""
+    """The same for a folder. Raises FileNotFoundError if it does not exist."""
     with _locked(os.open(path, os.O_RDONLY | os.O_DIRECTORY), busy=busy):
         yield
 
@@ -44,15 +44,15 @@ def _locked(descriptor: int, *, shared: bool = False, busy: str | None = None) -
 
 @contextmanager
 def shared_lock(home: Home) -> Iterator[None]:
-    """Use the home beside other runs; waits while a withdrawal has it alone."""
+    """Use the home alongside other runs; waits while a withdrawal holds it exclusively."""
     with file_lock(_lock_file(home), shared=True):
         yield
 
 
 @contextmanager
 def exclusive_lock(home: Home) -> Iterator[None]:
-    """Have the home alone. Raises BlockingIOError that says what to do while any run uses it."""
-    busy = f"runs are in progress in {home.root}: stop Dagster (or let them end) and ask again"
+    """Use the home exclusively. Raises BlockingIOError, with advice, while any run uses it."""
+    busy = f"runs are in progress in {home.root}: stop Dagster (or let them finish) and retry"
     with file_lock(_lock_file(home), busy=busy):
         yield
 

@@ -20,7 +20,7 @@ _SQUEEZE = 4  # the squeezed layer has a quarter of the block's input channels
 
 @dataclass(frozen=True)
 class EfficientNetShape:
-    """Width of the embedding, and what the channels of all blocks are multiplied with."""
+    """Width of the embedding, and the multiplier of the channels of all blocks."""
 
     width: int = 256
     width_multiplier: float = 1.0
@@ -37,17 +37,17 @@ class EfficientNet(nn.Module):
         super().__init__()
         self.channels = channels
         self.shape = shape
-        inside = _rounded(_STEM_CHANNELS * shape.width_multiplier)
-        layers: list[nn.Module] = [_convolution(channels, inside, kernel=3, stride=2)]
+        in_channels = _rounded(_STEM_CHANNELS * shape.width_multiplier)
+        layers: list[nn.Module] = [_convolution(channels, in_channels, kernel=3, stride=2)]
         number = 0
         for blocks, width, first_stride in _STAGES:
-            outside = _rounded(width * shape.width_multiplier)
+            out_channels = _rounded(width * shape.width_multiplier)
             for block in range(blocks):
                 kernel = 3 if number < _SMALL_KERNEL_BLOCKS else 5
-                layers.append(MBConv1D(inside, outside, kernel, first_stride if block == 0 else 1))
-                inside = outside
+                layers.append(MBConv1D(in_channels, out_channels, kernel, first_stride if block == 0 else 1))
+                in_channels = out_channels
                 number += 1
-        layers.append(_convolution(inside, shape.width, kernel=1))
+        layers.append(_convolution(in_channels, shape.width, kernel=1))
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,17 +57,21 @@ class EfficientNet(nn.Module):
 
 
 class MBConv1D(nn.Module):
-    """Mobile inverted bottleneck of five convolutions: expand, depthwise, squeeze, excite, project."""
+    """Mobile inverted bottleneck of five convolutions: expand, depthwise, squeeze, excite, project.
 
-    def __init__(self, inside: int, outside: int, kernel: int, stride: int) -> None:
+    `[batch, in_channels, samples]` to `[batch, out_channels, samples / stride]`, rounded up.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int) -> None:
         super().__init__()
-        expanded = inside * _EXPANSION
-        self.expand = _convolution(inside, expanded, kernel=1)
+        expanded = in_channels * _EXPANSION
+        squeezed = max(1, in_channels // _SQUEEZE)
+        self.expand = _convolution(in_channels, expanded, kernel=1)
         self.depthwise = _convolution(expanded, expanded, kernel, stride, groups=expanded)
-        self.squeeze = nn.Conv1d(expanded, max(1, inside // _SQUEEZE), 1)
-        self.excite = nn.Conv1d(max(1, inside // _SQUEEZE), expanded, 1)
-        self.project = nn.Sequential(nn.Conv1d(expanded, outside, 1, bias=False), nn.BatchNorm1d(outside))
-        self.residual = inside == outside and stride == 1
+        self.squeeze = nn.Conv1d(expanded, squeezed, 1)
+        self.excite = nn.Conv1d(squeezed, expanded, 1)
+        self.project = nn.Sequential(nn.Conv1d(expanded, out_channels, 1, bias=False), nn.BatchNorm1d(out_channels))
+        self.residual = in_channels == out_channels and stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.depthwise(self.expand(x))
@@ -76,16 +80,16 @@ class MBConv1D(nn.Module):
         return x + out if self.residual else out
 
 
-def _convolution(inside: int, outside: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+def _convolution(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
     """Convolution, batch normalisation, Swish."""
     return nn.Sequential(
-        nn.Conv1d(inside, outside, kernel, stride, padding=kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm1d(outside),
+        nn.Conv1d(in_channels, out_channels, kernel, stride, padding=kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm1d(out_channels),
         nn.SiLU(),
     )
 
 
 def _rounded(channels: float) -> int:
-    """The nearest multiple of 8, at least 8 and no less than nine tenths of what was asked for."""
+    """The nearest multiple of 8, at least 8 and no less than nine tenths of `channels`."""
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest if nearest >= 0.9 * channels else nearest + 8

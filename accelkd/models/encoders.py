@@ -1,4 +1,4 @@
-"""Any encoder from its shape: what training builds, and what a checkpoint is loaded into."""
+"""Encoders of both architectures from their shape, for training and for loading checkpoints."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ AnyEncoder = Encoder | EfficientNet
 
 
 def build_encoder(channels: int, shape: EncoderShape) -> AnyEncoder:
-    """An encoder with fresh weights: `[batch, channels, 3840]` to `[batch, shape.width]`."""
+    """An encoder with random weights: `[batch, channels, 3840]` to `[batch, shape.width]`."""
     return Encoder(channels, shape) if isinstance(shape, TransformerShape) else EfficientNet(channels, shape)
 
 
 def read_shape(raw: Mapping[str, Any]) -> EncoderShape:
-    """The shape that `dataclasses.asdict` made `raw` from. Raises TypeError for one that is neither."""
+    """The shape that `dataclasses.asdict` turned into `raw`. Raises TypeError for unknown or missing fields."""
     return EfficientNetShape(**raw) if raw.get("architecture") == "efficientnet" else TransformerShape(**raw)

@@ -1,4 +1,4 @@
-"""Projection heads: from the embedding to the smaller space in which the contrastive loss compares."""
+"""Projection heads: from the embedding to the smaller space of the contrastive losses."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ PROJECTED = 128
 class ProjectionHead(nn.Sequential):
     """`[batch, width]` to `[batch, 128]` through one hidden layer of 1024.
 
-    The batch normalisation is ours, the paper names none: embeddings share a large common part, against which the few
-    directions that differ between segments hardly show until it is taken away (docs/training.md).
+    The batch normalisation is ours, the paper names none: embeddings share a large common component, which hides the
+    few directions that differ between segments until it is removed (docs/training.md).
     """
 
     def __init__(self, width: int) -> None:

@@ -43,7 +43,7 @@ SIZES = {
 
 
 def patches(x: Tensor, patch_samples: int = PATCH_SAMPLES) -> Tensor:
-    """Cut `[batch, channels, 192 × patch_samples]` into the patches of the tokens: `[batch, 192, channels × patch]`.
+    """Split `[batch, channels, 192 × patch_samples]` into the patches of the tokens: `[batch, 192, channels × patch]`.
 
     A patch holds all channels, one after the other. Raises ValueError for signals of another length.
     """
@@ -84,7 +84,10 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A stack of blocks and a last layer norm: `[batch, tokens, width]` to the same shape."""
+    """A stack of blocks and a last layer norm: `[batch, tokens, width]` to the same shape.
+
+    Raises ValueError if the width does not divide into heads of even width.
+    """
 
     def __init__(self, shape: TransformerShape) -> None:
         super().__init__()
@@ -114,10 +117,10 @@ class ConvolutionalStem(nn.Sequential):
         )
 
 
-def _convolution(inside: int, outside: int, kernel: int, stride: int) -> tuple[nn.Module, ...]:
+def _convolution(in_channels: int, out_channels: int, kernel: int, stride: int) -> tuple[nn.Module, ...]:
     return (
-        nn.Conv1d(inside, outside, kernel, stride, padding=kernel // 2, bias=False),
-        nn.BatchNorm1d(outside),
+        nn.Conv1d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm1d(out_channels),
         nn.GELU(),
     )
 
@@ -125,7 +128,7 @@ def _convolution(inside: int, outside: int, kernel: int, stride: int) -> tuple[n
 class Encoder(nn.Module):
     """Segments to embeddings: tokenizer, positions, Transformer, mean over the tokens (table 4).
 
-    `tokenize` and `transformer` are used one by one in masked autoencoding, where only the kept tokens are encoded.
+    `tokenize` and `transformer` are used separately in masked autoencoding, where only the kept tokens are encoded.
     """
 
     def __init__(self, channels: int, shape: TransformerShape) -> None:

@@ -1,6 +1,6 @@
-"""The landing zone as it is watched: what has arrived, what is wrong with what has not, what a correction replaced.
+"""The state of the landing zone: which batches have arrived, are still arriving, are refused or superseded.
 
-Looking costs a listing of the landing zone and a look into the folders that are not known yet; no file is hashed.
+A scan costs a listing of the landing zone and an inspection of the folders that are not known yet; it hashes no file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from accelkd.home.layout import Home
 from accelkd.recordings.batches import MANIFEST, read_manifest
 from accelkd.recordings.schema import SCHEMA_VERSION
 
-STALLED_S = 3600.0  # without a change and without a manifest: somebody should look
+STALLED_S = 3600.0  # without a manifest and unchanged for this long: a problem
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Arrival:
     """A folder of the landing zone that is not known yet, or known and refused."""
 
     batch_id: str
-    fingerprint: str  # of its files' names, sizes and times: changes when somebody sends again
-    problem: str | None  # why it cannot be used; None while it is arriving, and once it has arrived
-    arrived: bool  # its manifest is there and names what lies beside it
+    fingerprint: str  # of its files' names, sizes and times: changes when files are sent again
+    problem: str | None  # why it cannot be used; None if nothing is wrong
+    arrived: bool  # its manifest exists, and so do the files that it lists
 
 
 @dataclass(frozen=True)
@@ -50,52 +50,52 @@ class Supersession:
 
 
 def arrived_batches(home: Home) -> list[str]:
-    """Batches in the landing zone whose manifest is there and that none replaced; the others are still arriving."""
-    gone = superseded(home)
-    names = [name for name in landed_folders(home) if IDENTIFIER.fullmatch(name) and name not in gone]
+    """Batches of the landing zone that have a manifest, without the superseded ones; the others are still arriving."""
+    obsolete = superseded(home)
+    names = [name for name in landed_folders(home) if IDENTIFIER.fullmatch(name) and name not in obsolete]
     return [name for name in names if (home.landing / name / MANIFEST).exists()]
 
 
 def landed_folders(home: Home) -> list[str]:
-    """Names of the folders of the landing zone, sorted; hidden ones are being written."""
+    """Names of the folders of the landing zone, sorted; without hidden ones, which are being written."""
     if not home.landing.is_dir():
         return []
     return sorted(path.name for path in home.landing.iterdir() if not path.name.startswith(".") and path.is_dir())
 
 
 def pending_arrivals(home: Home, known: Collection[str]) -> list[Arrival]:
-    """What the landing zone holds beyond the batches that are `known`, and the refused ones whatever became of them."""
-    refusals, gone = refused(home), superseded(home)
-    names = [name for name in landed_folders(home) if name not in gone and (name not in known or name in refusals)]
-    return [_look(home, name, refusals.get(name)) for name in names]
+    """Folders of the landing zone that are not `known`, and the refused batches, known or not."""
+    refusals, obsolete = refused(home), superseded(home)
+    names = [name for name in landed_folders(home) if name not in obsolete and (name not in known or name in refusals)]
+    return [_inspect(home, name, refusals.get(name)) for name in names]
 
 
 def refuse(home: Home, batch_id: str, reasons: Sequence[str]) -> None:
-    """Note that a batch cannot be used as it is: it is tried again once its files change."""
+    """Record that a batch cannot be used as it is; it is retried once its files change."""
     refusal = Refusal(batch_id, fingerprint(home.batch(batch_id)), list(reasons))
     write_json(_refusals(home) / f"{batch_id}.json", asdict(refusal))
 
 
 def accept(home: Home, batch_id: str) -> None:
-    """Take back that a batch was refused."""
+    """Delete the refusal of a batch, if there is one."""
     (_refusals(home) / f"{home.batch(batch_id).name}.json").unlink(missing_ok=True)
 
 
 def refused(home: Home) -> dict[str, Refusal]:
     """The batches that were refused, by name."""
-    notes = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(_refusals(home).glob("[!.]*.json")))
-    return {note["batch_id"]: Refusal(**note) for note in notes}
+    entries = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(_refusals(home).glob("[!.]*.json")))
+    return {entry["batch_id"]: Refusal(**entry) for entry in entries}
 
 
 def refused_unchanged(home: Home) -> set[str]:
-    """The refused batches whose files are still those that were refused: trying again would tell nothing new."""
-    return {name for name, note in refused(home).items() if fingerprint(home.batch(name)) == note.fingerprint}
+    """The refused batches whose files have not changed since: a retry would give the same result."""
+    return {name for name, refusal in refused(home).items() if fingerprint(home.batch(name)) == refusal.fingerprint}
 
 
 def supersede(home: Home, supersession: Supersession) -> None:
-    """Note that a correction replaced a batch, and remove what was derived from it; what arrived of it stays."""
-    notes = {**superseded(home), supersession.batch_id: supersession}
-    write_json(home.root / "superseded.json", [asdict(note) for _, note in sorted(notes.items())])
+    """Record that a correction replaced a batch, and remove the files derived from it; the landed batch is kept."""
+    entries = {**superseded(home), supersession.batch_id: supersession}
+    write_json(home.root / "superseded.json", [asdict(entry) for _, entry in sorted(entries.items())])
     remove_with_checksum(home.segments(supersession.batch_id))
     remove_with_checksum(home.quarantine(supersession.batch_id))
     home.examples(supersession.batch_id).unlink(missing_ok=True)
@@ -104,16 +104,16 @@ def supersede(home: Home, supersession: Supersession) -> None:
 
 def superseded(home: Home) -> dict[str, Supersession]:
     """The batches that a correction replaced, by name."""
-    path, earlier = home.root / "superseded.json", home.root / "retired.json"  # as version 0.1.0 named it
-    if earlier.exists():
-        with suppress(FileNotFoundError):  # somebody else was faster
-            earlier.rename(path)
-    notes = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return {note["batch_id"]: Supersession(**note) for note in notes}
+    path, legacy = home.root / "superseded.json", home.root / "retired.json"  # its name in version 0.1.0
+    if legacy.exists():
+        with suppress(FileNotFoundError):  # another process has just renamed it
+            legacy.rename(path)
+    entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return {entry["batch_id"]: Supersession(**entry) for entry in entries}
 
 
 def fingerprint(folder: Path) -> str:
-    """16 hex digits over the names, sizes and times of a folder's files."""
+    """16 hex digits over the names, sizes and modification times of a folder's files."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -122,34 +122,34 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _look(home: Home, name: str, refusal: Refusal | None) -> Arrival:
+def _inspect(home: Home, name: str, refusal: Refusal | None) -> Arrival:
     folder = home.landing / name
-    now = fingerprint(folder)
-    if refusal is not None and refusal.fingerprint == now:
-        return Arrival(name, now, "; ".join(refusal.reasons), arrived=True)
+    current = fingerprint(folder)
+    if refusal is not None and refusal.fingerprint == current:
+        return Arrival(name, current, "; ".join(refusal.reasons), arrived=True)
     if not IDENTIFIER.fullmatch(name):
-        return Arrival(name, now, "its name is not an identifier (letters, digits, '_' and '-')", arrived=False)
+        return Arrival(name, current, "its name is not an identifier (letters, digits, '_' and '-')", arrived=False)
     if not (folder / MANIFEST).exists():
-        quiet_s = time.time() - max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
-        stalled = f"no {MANIFEST}, and no file has changed for {quiet_s / 3600:.1f} h" if quiet_s > STALLED_S else None
-        return Arrival(name, now, stalled, arrived=False)
+        idle_s = time.time() - max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+        stalled = f"no {MANIFEST}, and no file has changed for {idle_s / 3600:.1f} h" if idle_s > STALLED_S else None
+        return Arrival(name, current, stalled, arrived=False)
     problem = _manifest_problem(folder)
-    return Arrival(name, now, problem, arrived=problem is None)
+    return Arrival(name, current, problem, arrived=problem is None)
 
 
 def _manifest_problem(folder: Path) -> str | None:
-    """What is wrong with a batch as far as its manifest and its listing tell."""
+    """What is wrong with a batch as far as its manifest and its listing show; None if nothing is."""
     try:
         manifest = read_manifest(folder)
         missing = [entry.path for entry in manifest.files if not (folder / entry.path).is_file()]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         return f"{MANIFEST} cannot be read: {error!r}"
     if manifest.schema_version != SCHEMA_VERSION:
-        return f"its schema version is {manifest.schema_version!r}, this program reads {SCHEMA_VERSION}"
+        return f"its schema version is {manifest.schema_version!r}, expected {SCHEMA_VERSION}"
     if manifest.batch_id != folder.name:
         return f"its manifest is that of batch {manifest.batch_id!r}"
     if missing:
-        return f"{len(missing)} files that the manifest lists are not there, first {missing[0]}"
+        return f"{len(missing)} files that the manifest lists are missing, first {missing[0]}"
     return None
 
 

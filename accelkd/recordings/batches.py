@@ -1,4 +1,4 @@
-"""Arrival batches: a folder of Parquet files that counts as arrived once its manifest is there."""
+"""Arrival batches: a folder of Parquet files that counts as arrived once its manifest exists."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from accelkd.recordings.schema import BATCH_TABLES, SCHEMA_VERSION
 from accelkd.recordings.withdrawn import Withdrawn
 
 MANIFEST = "manifest.json"
-MAX_PARTICIPANTS = 300  # of one batch, unless asked otherwise: what is worked on, shown and redone as one
+MAX_PARTICIPANTS = 300  # of one batch, by default: a batch is processed, shown and retried as a whole
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class EncodedRows:
-    """Rows of one table as the bytes of a file, so that making them may be another process's work."""
+    """Rows of one table as the bytes of a Parquet file, so that another process can encode them."""
 
     table: str
     rows: int
@@ -65,7 +65,7 @@ class EncodedRows:
 def encode_rows(table: str, rows: pa.Table) -> EncodedRows:
     """Encode rows of `table` (a key of BATCH_TABLES) as Parquet; columns are put in its order and cast to its types.
 
-    Columns that may be null may be left out. Raises ValueError for a column that the table does not have, KeyError for
+    Nullable columns may be omitted. Raises ValueError for a column that the table does not have, KeyError for
     a missing one.
     """
     schema = BATCH_TABLES[table]
@@ -83,7 +83,7 @@ def encode_rows(table: str, rows: pa.Table) -> EncodedRows:
         compression="zstd",
         compression_level=1,
         use_dictionary=False,
-        # Splitting the bytes of floats makes counts a sixth smaller than a dictionary does, twice as fast to write
+        # Byte-stream split makes counts a sixth smaller than dictionary encoding does, in half the time
         use_byte_stream_split=[name for name, kind in _leaves(schema) if pa.types.is_floating(kind)],
         row_group_size=16,
     )
@@ -100,14 +100,17 @@ class BatchWriter:
     devices: set[str] = field(default_factory=set)
 
     def add(self, table: str, rows: pa.Table) -> None:
-        """Write one file of `table`: `encode_rows`, then `add_encoded`. Raises ValueError for who has withdrawn."""
+        """Encode and write one file of `table`. Raises ValueError for a withdrawn participant, and as `encode_rows`."""
         names = rows.column("participant_id").to_pylist() if table == "participants" else []
         if any(name in self.withdrawn for name in names):
             raise ValueError(f"batch {self.folder.name}: a participant in it has withdrawn; deliver it without them")
         self.add_encoded(encode_rows(table, rows))
 
     def add_encoded(self, encoded: EncodedRows) -> None:
-        """Write one file. Recordings may be added any number of times, one file each; every other table once."""
+        """Write one file. Recordings may be added any number of times, one file each.
+
+        Raises ValueError if another table is added a second time.
+        """
         table = encoded.table
         if table == "recordings":
             number = sum(file.table == table for file in self.files)
@@ -134,13 +137,13 @@ def _leaves(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:
 
 @contextmanager
 def writing_batch(landing: Path, batch_id: str, *, source: str, replaces: str | None = None) -> Iterator[BatchWriter]:
-    """Write one arrival batch: it appears in `landing`, complete with its manifest, when the block ends well.
+    """Write one arrival batch: it appears in `landing`, complete with its manifest, when the block succeeds.
 
         with writing_batch(landing, "2026-11-a", source="simulation") as batch:
             batch.add("recordings", table)
             batch.add("participants", table)
 
-    A batch never changes: the same content again is accepted and changes nothing, other content raises
+    A batch never changes: writing the same content again is accepted and changes nothing, other content raises
     FileExistsError. Raises ValueError for a bad batch id.
     """
     folder = landing / check_identifier("batch_id", batch_id)
@@ -158,15 +161,14 @@ def writing_batch(landing: Path, batch_id: str, *, source: str, replaces: str | 
             part.rename(folder)
         elif not (folder / MANIFEST).exists() or read_manifest(folder) != manifest:
             raise FileExistsError(
-                f"batch {batch_id} is there already with other content; "
-                "send a correction as a new batch that replaces it"
+                f"batch {batch_id} exists with other content; send a correction as a new batch that replaces it"
             )
 
 
 def read_small_table(folder: Path, table: str) -> pa.Table:
-    """A table of an arrived batch other than its recordings, which are read in pieces (accelkd.recordings.validate).
+    """A table of an arrived batch other than its recordings, which are streamed (accelkd.recordings.validate).
 
-    Raises DamagedFileError that names the file if it is not the one that the manifest lists.
+    Raises DamagedFileError that names the file if its hash is not the one that the manifest lists.
     """
     path = folder / f"{table}.parquet"
     content = path.read_bytes()
@@ -179,13 +181,14 @@ def read_small_table(folder: Path, table: str) -> pa.Table:
 
 
 def batch_ids(batch_id: str, count: int) -> list[str]:
-    """The names of the batches that one delivery lands as: its own, or numbered ones."""
+    """Names of the `count` batches that a delivery lands as: `batch_id` itself, or `batch_id` with a number each."""
     return [batch_id] if count == 1 else [f"{batch_id}-{number:03d}" for number in range(1, count + 1)]
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of an arrived batch. Raises FileNotFoundError while the batch is still arriving,
-    DamagedFileError for what is no JSON.
+    """The manifest of an arrived batch.
+
+    Raises FileNotFoundError while the batch is still arriving, DamagedFileError if the manifest is not JSON.
     """
     try:
         raw = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))

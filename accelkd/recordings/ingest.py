@@ -1,4 +1,4 @@
-"""From a folder that a device's software exported to an arrival batch."""
+"""Ingestion: from a folder that a device's software exported to arrival batches."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from accelkd.recordings.validate import recording_errors
 from accelkd.recordings.withdrawn import Withdrawn
 
 _HASH_DIGITS = 12
-_BESIDE = ("README", "LICENSE", "CITATION")  # files about a delivery, in any format
+_COMPANION_PREFIXES = ("README", "LICENSE", "CITATION")  # files about a delivery, in any format
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Rejection:
 
 @dataclass(frozen=True)
 class IngestSummary:
-    """What became of a delivery: every session, and every file that belongs to none, is read or rejected."""
+    """The outcome of a delivery: every session, and every file that belongs to none, is read or rejected."""
 
     device: str
     batch_ids: tuple[str, ...]  # that have landed
@@ -49,11 +49,11 @@ class IngestSummary:
     participants: int
     duration_s: float  # of the PPG of all recordings
     rejections: tuple[Rejection, ...]
-    aside: int  # known companion files that hold nothing for a recording
-    notes: tuple[str, ...]  # what was put right or left out inside the recordings
+    companions: int  # known files that hold nothing for a recording
+    notes: tuple[str, ...]  # what was corrected or left out within the recordings
 
     @property
-    def found(self) -> int:
+    def total(self) -> int:
         return self.read + len(self.rejections)
 
     def __str__(self) -> str:
@@ -61,12 +61,12 @@ class IngestSummary:
         lines = [
             f"device        {self.device}",
             f"batch         {', '.join(self.batch_ids) or 'none: nothing could be read'}",
-            f"found         {self.found}",
+            f"total         {self.total}",
             f"read          {self.read}, from {self.participants} participants, {self.duration_s / 60:.1f} minutes",
             f"rejected      {len(self.rejections)}",
             *(f"  {reason:24} {number}" for reason, number in sorted(reasons.items())),
-            f"left aside    {self.aside}",
-            *(f"rejected: {one.source_file}: {one.reason}: {one.detail}" for one in self.rejections),
+            f"companions    {self.companions}",
+            *(f"rejected: {entry.source_file}: {entry.reason}: {entry.detail}" for entry in self.rejections),
             *(f"note: {note}" for note in self.notes),
         ]
         return "\n".join(lines)
@@ -83,12 +83,12 @@ def ingest(
 ) -> IngestSummary:
     """Read every session of `device` below `folder` and land them as the arrival batch `batch_id`.
 
-    A delivery of more than `max_participants` is cut into batches `<batch_id>-001` and so on, each with whole
-    participants; the first takes the place of the batch that the delivery `replaces`. What cannot be read is listed in
-    the batch's table `rejected` and the batch goes on; where nothing can be read, no batch lands. A recording whose
+    A delivery of more than `max_participants` is split into batches `<batch_id>-001` and so on, each with whole
+    participants; the first supersedes the batch that the delivery `replaces`. What cannot be read is listed in the
+    batch's table `rejected`, and the rest is still read; where nothing can be read, no batch lands. A recording whose
     samples have landed before is rejected as a duplicate, unless that was in these batches or in the one that they
     replace. Raises ValueError for a device without a reader or a bad batch id, NotADirectoryError for a bad folder,
-    FileExistsError when the batch is there with other content.
+    FileExistsError if the batch exists with other content.
     """
     if device not in DEVICES or DEVICES[device].reader is None:
         known = ", ".join(name for name, entry in DEVICES.items() if entry.reader)
@@ -96,13 +96,14 @@ def ingest(
     check_identifier("batch_id", batch_id)
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is not a folder")
-    folder = folder.resolve()  # its name may stand for the participant
+    folder = folder.resolve()  # its name may identify the participant
     reader = cast(Reader, import_module(f"accelkd.recordings.readers.{DEVICES[device].reader}"))
 
     files = {path for path in folder.rglob("*") if path.is_file()}
-    beside = {path for path in files if path.name.startswith((".", *_BESIDE))}
-    delivery = reader.find(sorted(files - beside))
-    used = {path for session in delivery.sessions for path in session.files} | set(delivery.aside) | beside
+    about = {path for path in files if path.name.startswith((".", *_COMPANION_PREFIXES))}
+    delivery = reader.find(sorted(files - about))
+    companions = {*delivery.companions, *about}
+    used = {path for session in delivery.sessions for path in session.files} | companions
     rejections = [
         Rejection(str(path.relative_to(folder)), None, "not_recognised", f"not a file of a {device} recording")
         for path in sorted(files - used)
@@ -110,13 +111,13 @@ def ingest(
     groups = _groups(delivery.sessions, max_participants)
     names = batch_ids(batch_id, len(groups))
     withdrawn = Withdrawn(landing)
-    landed = _landed(landing, besides={*names, replaces})
+    landed = _landed(landing, exclude={*names, replaces})
     participants: set[str] = set()
     duration_s = 0.0
     notes: list[str] = []
 
     def rows(sessions: list[Session]) -> Iterator[pa.Table]:
-        """Read session by session; no more than one recording is in memory."""
+        """Read session by session: at most one recording is in memory."""
         nonlocal duration_s
         for session in progress(sessions, f"reading {device}"):
             source = folder.name if session.source == folder else str(session.source.relative_to(folder))
@@ -124,7 +125,7 @@ def ingest(
             try:
                 participant_id = _participant_id(device, session)
                 if participant_id in withdrawn:
-                    rejections.append(Rejection("a withdrawn participant", None, "withdrawn", "not taken in again"))
+                    rejections.append(Rejection("a withdrawn participant", None, "withdrawn", "not ingested again"))
                     continue
                 recording = reader.read(session)
                 row = _row(device, participant_id, recording)
@@ -146,7 +147,7 @@ def ingest(
             notes.extend(f"{recording_id}: {note}" for note in recording.notes)
             yield pa.Table.from_batches([row])
 
-    count, told = 0, 0
+    count, listed = 0, 0
     arrived: list[str] = []
     for name, sessions in zip(names, groups, strict=True):
         before = set(participants)
@@ -159,10 +160,10 @@ def ingest(
                 batch.add("recordings", row)
                 count += 1
             batch.add("participants", pa.table({"participant_id": sorted(participants - before)}))
-            if rejections[told:]:
-                rejected = [asdict(one) for one in rejections[told:]]
+            if rejections[listed:]:
+                rejected = [asdict(rejection) for rejection in rejections[listed:]]
                 batch.add("rejected", pa.Table.from_pylist(rejected, REJECTED))
-        told = len(rejections)
+        listed = len(rejections)
         arrived.append(name)
     return IngestSummary(
         device,
@@ -171,13 +172,13 @@ def ingest(
         len(participants),
         duration_s,
         tuple(rejections),
-        len(delivery.aside) + len(beside),
+        len(companions),
         tuple(notes),
     )
 
 
 def _groups(sessions: Sequence[Session], max_participants: int) -> list[list[Session]]:
-    """The sessions in groups of at most so many participants, in their order; at least one group."""
+    """The sessions in groups of at most `max_participants`, in their order; at least one group. Raises ValueError."""
     if max_participants < 1:
         raise ValueError(f"max_participants must be at least 1, not {max_participants}")
     number: dict[str | None, int] = {}
@@ -190,7 +191,7 @@ def _groups(sessions: Sequence[Session], max_participants: int) -> list[list[Ses
 
 
 def _participant_id(device: str, session: Session) -> str:
-    """The pseudonym, unique over all devices: the delivery's own name of the person after the device's."""
+    """The pseudonym, unique over all devices: the device, then the participant's name in the delivery."""
     if session.participant is None:
         raise Unreadable("participant_unknown", "the names of the files and folders do not agree on a participant")
     try:
@@ -219,12 +220,12 @@ def _row(device: str, participant_id: str, recording: Recording) -> pa.RecordBat
     return pa.RecordBatch.from_pylist([columns], RECORDING)
 
 
-def _landed(landing: Path, besides: set[str | None]) -> dict[str, str]:
-    """Where the samples of each ingested recording of other batches have landed."""
+def _landed(landing: Path, exclude: set[str | None]) -> dict[str, str]:
+    """Ingested recordings of all batches but `exclude`, by the hash of their samples: recording and batch."""
     landed: dict[str, str] = {}
     for manifest_path in sorted(landing.glob(f"*/{MANIFEST}")):
         manifest = read_manifest(manifest_path.parent)
-        if manifest.batch_id in besides or manifest.source not in DEVICES:
+        if manifest.batch_id in exclude or manifest.source not in DEVICES:
             continue
         for file in manifest.files:
             if file.table == "recordings":

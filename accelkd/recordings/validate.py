@@ -1,7 +1,7 @@
 """The validator of arrival batches: one list of rules, each violation with its file, row, participant and rule.
 
-A batch is judged in two steps. What concerns it as a whole (manifest, hashes, schemas, the small tables) is fatal:
-nothing of the batch may be used. Recordings are judged one by one: a bad one goes to quarantine and its batch goes on.
+A batch is checked in two steps. What concerns it as a whole (manifest, hashes, schemas, the small tables) is fatal:
+nothing of the batch may be used. Recordings are checked one by one: an invalid one is quarantined, the others are used.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ class Violation:
 
     def __str__(self) -> str:
         row = "" if self.row is None else f" row {self.row}"
-        who = "" if self.participant_id is None else f" participant {self.participant_id!r}"
-        return f"{self.file}{row}{who}: {self.rule}: {self.detail}"
+        participant = "" if self.participant_id is None else f" participant {self.participant_id!r}"
+        return f"{self.file}{row}{participant}: {self.rule}: {self.detail}"
 
     @property
-    def nameless(self) -> str:
-        """The same for a log: file, row and rule lead to the participant, who is not named."""
+    def redacted(self) -> str:
+        """The same for a log, without the participant: file, row and rule identify the violation."""
         if self.participant_id is None and self.recording_id is None:
             return str(self)
         return f"{self.file}{'' if self.row is None else f' row {self.row}'}: {self.rule}"
@@ -68,7 +68,7 @@ class BatchError(ValueError):
     """A batch that breaks a fatal rule; `violations` says which, the message without naming participants."""
 
     def __init__(self, folder: Path, violations: list[Violation]) -> None:
-        lines = [f"  {one.nameless}" for one in violations]
+        lines = [f"  {violation.redacted}" for violation in violations]
         super().__init__("\n".join([f"batch {folder.name} cannot be used:", *lines]))
         self.violations = violations
 
@@ -84,11 +84,11 @@ def validate_batch(folder: Path) -> list[Violation]:
 def iter_recordings(folder: Path) -> Iterator[tuple[pa.RecordBatch, list[Violation]]]:
     """Yield the recordings of a batch row group by row group: (valid rows, violations of the other rows).
 
-    No more than one row group is in memory. Raises BatchError before the first row when the batch breaks a fatal rule,
-    and at the latest after the last one when its files changed after their hashes were checked.
+    At most one row group is in memory. Raises BatchError before the first row if the batch breaks a fatal rule,
+    and at the latest after the last one if its files changed after their hashes were checked.
     """
-    folder = folder.resolve()  # its name is the batch's
-    arrived = fingerprint(folder)
+    folder = folder.resolve()  # the folder is named after the batch
+    fingerprint_before = fingerprint(folder)
     manifest, participants = _check_batch(folder)
     seen: set[str] = set()
     for entry in manifest.files:
@@ -102,14 +102,14 @@ def iter_recordings(folder: Path) -> Iterator[tuple[pa.RecordBatch, list[Violati
                 except (pa.ArrowException, OSError) as error:
                     raise _changed(folder, entry.path, str(error)) from None
                 rows = pa.RecordBatch.from_struct_array(table.to_struct_array().combine_chunks())
-                good, violations = [], []
+                valid, violations = [], []
                 for number in range(rows.num_rows):
-                    found = _check_recording(rows, number, entry.path, first + number, participants, seen)
-                    good.append(not found)
-                    violations += found
-                yield rows.filter(pa.array(good, pa.bool_())), violations
+                    errors = _check_recording(rows, number, entry.path, first + number, participants, seen)
+                    valid.append(not errors)
+                    violations += errors
+                yield rows.filter(pa.array(valid, pa.bool_())), violations
                 first += rows.num_rows
-    if fingerprint(folder) != arrived:
+    if fingerprint(folder) != fingerprint_before:
         raise _changed(folder, MANIFEST, "files of the batch changed while it was read")
 
 
@@ -165,18 +165,17 @@ def _check_batch(folder: Path) -> tuple[Manifest, set[str]]:
     for table in ("recordings", "participants"):
         if not any(entry.table == table for entry in manifest.files):
             fatal(MANIFEST, "missing", f"no file of table {table!r}")
-    if violations:  # the contents of damaged files say nothing
+    if violations:  # the contents of damaged files are not worth checking
         raise BatchError(folder, violations)
 
     participants: set[str] = set()
     withdrawn = Withdrawn(folder.parent)
-    people = tables["participants.parquet"]
-    for row, person in enumerate(people.to_pylist()):
-        name = person["participant_id"]
-        for rule, detail in _participant_errors(person):
+    for row, participant in enumerate(tables["participants.parquet"].to_pylist()):
+        name = participant["participant_id"]
+        for rule, detail in _participant_errors(participant):
             fatal("participants.parquet", rule, detail, row, name)
         if name in withdrawn:
-            fatal("participants.parquet", "withdrawn", "withdrew: `accelkd withdraw` takes them out again", row, name)
+            fatal("participants.parquet", "withdrawn", "withdrew: `accelkd withdraw` removes them again", row, name)
         if name in participants:
             fatal("participants.parquet", "duplicate_participant", "listed before", row, name)
         participants.add(name)
@@ -197,17 +196,18 @@ def _check_batch(folder: Path) -> tuple[Manifest, set[str]]:
 def _open_table(path: Path, table: str, rows: int) -> pa.Table:
     """Check the schema, the nulls and the row count of one file; read it, unless it holds signals."""
     with pq.ParquetFile(path) as file:
-        expected, found = BATCH_TABLES[table], file.schema_arrow
-        if not found.equals(expected):
+        expected, schema = BATCH_TABLES[table], file.schema_arrow
+        if not schema.equals(expected):
             differing = sorted(
-                {f"{field.name} {field.type}" for field in found} ^ {f"{field.name} {field.type}" for field in expected}
+                {f"{field.name} {field.type}" for field in schema}
+                ^ {f"{field.name} {field.type}" for field in expected}
             )
             raise ValueError(
                 f"not the schema of table {table!r}; differing: {', '.join(differing) or 'order or nulls'}"
             )
         if file.metadata.num_rows != rows:
             raise ValueError(f"the manifest says {rows} rows, the file has {file.metadata.num_rows}")
-        return found.empty_table() if table == "recordings" else file.read()
+        return schema.empty_table() if table == "recordings" else file.read()
 
 
 def _identifier_error(field: str, value: str) -> str | None:
@@ -218,14 +218,14 @@ def _identifier_error(field: str, value: str) -> str | None:
     return None
 
 
-def _participant_errors(person: dict[str, object]) -> Iterator[tuple[str, str]]:
+def _participant_errors(participant: dict[str, object]) -> Iterator[tuple[str, str]]:
     """(rule, detail) of a row of the participants table."""
-    if error := _identifier_error("participant_id", str(person["participant_id"])):
+    if error := _identifier_error("participant_id", str(participant["participant_id"])):
         yield "identifier", error
-    if person["sex"] not in (None, "female", "male"):
-        yield "sex", f"{person['sex']!r} is neither 'female' nor 'male'"
+    if participant["sex"] not in (None, "female", "male"):
+        yield "sex", f"{participant['sex']!r} is neither 'female' nor 'male'"
     for field, low, high in (("age_years", 0.0, 125.0), ("height_m", 0.4, 2.6), ("bmi_kg_m2", 8.0, 120.0)):
-        value = person[field]
+        value = participant[field]
         if isinstance(value, float) and not low <= value <= high:
             yield field, f"{value} is not in {low:g} to {high:g}"
 
@@ -263,7 +263,7 @@ def _stream_errors(row: pa.RecordBatch, device: Device | None) -> Iterator[tuple
     """Rates, numbers of channels, lengths and nulls of the three streams."""
     has_dark = {row[name].is_valid()[0].as_py() for name in ("dark", "dark_rate_hz", "dark_offsets_s")}
     if len(has_dark) > 1:
-        yield "dark_incomplete", "dark, dark_rate_hz and dark_offsets_s are all there or all null"
+        yield "dark_incomplete", "dark, dark_rate_hz and dark_offsets_s are all present or all null"
         return
     expected = {"ppg": device.ppg_channels if device else None, "accel": 3}
     if has_dark == {True}:
@@ -271,7 +271,7 @@ def _stream_errors(row: pa.RecordBatch, device: Device | None) -> Iterator[tuple
         expected["dark"] = len(offsets)
         frame_s = 1 / row["dark_rate_hz"][0].as_py() if row["dark_rate_hz"][0].as_py() else 0.0
         if not all(offset is not None and 0 <= offset < frame_s for offset in offsets):
-            yield "dark_offsets", f"{offsets} are not all inside a frame of {frame_s:.6f} s"
+            yield "dark_offsets", f"{offsets} are not all within a frame of {frame_s:.6f} s"
     if device and len(row["dark_offsets_s"][0].as_py() or ()) != device.dark_slots:
         yield (
             "dark_slots",

@@ -1,7 +1,7 @@
-"""Who has withdrawn: a register that recognises a participant who is delivered again, and names nobody.
+"""The register of withdrawn participants: recognises one who is delivered again without storing a pseudonym.
 
-It holds keyed hashes (HMAC-SHA-256) of pseudonyms; the key lies beside it, readable by its owner alone. Whoever has
-both can test a name, so keep the key like the data; without them a withdrawn participant would be taken in again.
+It holds keyed hashes (HMAC-SHA-256) of pseudonyms; the key is stored next to it, readable by its owner alone. With
+both, a name can be tested, so protect the key like the data; without them a withdrawn participant is ingested again.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pathlib import Path
 
 from accelkd.home.files import write_json
 
-_REGISTER = ".withdrawn.json"  # in the landing zone: hidden, so it is no batch
+_REGISTER = ".withdrawn.json"  # in the landing zone; hidden, so that it is not taken for a batch
 _KEY = ".withdrawn.key"
 
 
 def enrol(landing: Path, participant_id: str) -> bool:
-    """Add a participant to the register; returns whether they were not in it."""
+    """Add a participant to the register; returns False if they are in it already."""
     if participant_id in Withdrawn(landing):
         return False
     landing.mkdir(parents=True, exist_ok=True)

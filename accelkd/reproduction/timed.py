@@ -360,7 +360,7 @@ def _share(call: _Call, run: Run, todo: Sequence[Run]) -> float:
 
 def _task(call: _Call, run: Run, steps: int, needs: Mapping[str, _Trained]) -> Task:
     """The run trained for so many steps; its schedule keeps its shape."""
-    optimisation = run.experiment.config.optimisation.lasting(steps)
+    optimisation = run.experiment.config.optimisation.with_steps(steps)
     rows = max(1, min(optimisation.log_every, steps // 10))
     optimisation = replace(optimisation, log_every=rows, save_every=max(rows, steps // 4))
     config = replace(run.experiment.config, optimisation=optimisation)

@@ -15,7 +15,7 @@ from accelkd.segments.schema import DURATION_S
 
 Floats = npt.NDArray[np.float64]
 
-_MIN_SPAN_S = 30.0  # of a heart rate over time inside the window
+_MIN_SPAN_S = 30.0  # of a heart rate over time within the window
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ def window_reference(recording: Mapping[str, Any], offset_s: float, *, only_wind
         if None not in (labels.hr_bpm, labels.sdnn_ms, labels.rmssd_ms):
             return labels
     for start_s, end_s in _intervals(recording):
-        inside = (start_s >= offset_s) & (end_s <= offset_s + DURATION_S)
-        labels = _fill_in(labels, _variability(start_s[inside], end_s[inside]))
+        in_window = (start_s >= offset_s) & (end_s <= offset_s + DURATION_S)
+        labels = _fill_in(labels, _variability(start_s[in_window], end_s[in_window]))
     return _fill_in(labels, Reference(hr_bpm=_mean_rate(recording, offset_s)))
 
 
 def _variability(start_s: Floats, end_s: Floats) -> Reference:
-    """Labels of the inter-beat intervals inside a window, by the rule of the labels from PPG."""
+    """Labels of the inter-beat intervals within a window, by the rule of the labels from PPG."""
     variability = rust_dsp.variability(start_s, end_s)
     values = (variability.hr_bpm, variability.sdnn_ms, variability.rmssd_ms)
     return Reference(*(None if math.isnan(value) else value for value in values))
@@ -65,10 +65,10 @@ def _mean_rate(recording: Mapping[str, Any], offset_s: float) -> float | None:
     if recording["reference_hr_s"] is None:
         return None
     instants_s = np.asarray(recording["reference_hr_s"], np.float64)
-    inside = (instants_s >= offset_s) & (instants_s < offset_s + DURATION_S)
-    if not inside.any() or np.ptp(instants_s[inside]) < _MIN_SPAN_S:
+    in_window = (instants_s >= offset_s) & (instants_s < offset_s + DURATION_S)
+    if not in_window.any() or np.ptp(instants_s[in_window]) < _MIN_SPAN_S:
         return None
-    return float(np.asarray(recording["reference_hr_bpm"], np.float64)[inside].mean())
+    return float(np.asarray(recording["reference_hr_bpm"], np.float64)[in_window].mean())
 
 
 def _fill_in(labels: Reference, fallback: Reference) -> Reference:

@@ -1,4 +1,4 @@
-"""From an arrival batch to its segment store and its quarantine: every window ends in exactly one of the two."""
+"""From an arrival batch to its segment store and its quarantine: every window is in exactly one of the two."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from accelkd.segments.schema import DURATION_S, QUARANTINE, segment_schema
 from accelkd.segments.store import SegmentStore, write_segments
 
 _CHUNK_SIZE = 256  # windows that are processed together: bounds memory, fills the threads
-# Status bits of rust_dsp, from the one that explains the others
+# Status bits of rust_dsp, in order of precedence: an earlier one explains the later ones
 _SHORT, _GAP, _MISSING, _FLAT = 1, 2, 4, 8
 _STATUS_NAMES = {_SHORT: "short", _GAP: "gap", _MISSING: "missing", _FLAT: "flat"}
 
 
 @dataclass(frozen=True)
 class SegmentCounts:
-    """What became of one batch. `seen` counts windows, recordings without any, and files that could not be read."""
+    """The outcome of one batch. `seen` counts windows, recordings without any, and files that could not be read."""
 
     seen: int
     segments: int
@@ -72,26 +72,26 @@ class _Window:
 
 
 def segment_batch(home: Home, batch_id: str, *, gate: MotionGate = "strict", hop_s: float = 60.0) -> SegmentCounts:
-    """Cut the valid recordings of a landed batch into segments; write its segment store and its quarantine.
+    """Segment the valid recordings of a landed batch; write its segment store and its quarantine.
 
     Windows start every `hop_s` seconds. The motion gate keeps a window whose 95th percentile (`strict`) or median
     (`loose`) of the per-second spread of acceleration is below 0.05 g; `off` keeps all. A window becomes a segment if
-    at least one PPG channel is good, every accelerometer axis is whole and not all of them are flat; the rows of bad
+    at least one PPG channel is good, every accelerometer axis is complete and not all are flat; the rows of bad
     channels are zeros, with their status. Labels come from the PPG channel with the highest template correlation among
-    those that pass the quality gate. Both files are replaced atomically and depend on nothing but the batch and the
-    arguments; memory is that of a few hundred windows.
+    those that pass the quality gate. Both files are replaced atomically and depend only on the batch and the arguments;
+    memory is that of a few hundred windows.
 
     Raises BatchError for a batch that breaks a fatal rule, ValueError if its devices differ in their number of PPG
-    channels, RuntimeError if a window were lost.
+    channels, RuntimeError if the counts do not add up.
     """
     folder = home.batch(batch_id)
     manifest = read_manifest(folder)
-    cutting = _Cutting(batch_id, gate, hop_s)
+    segmenter = _Segmenter(batch_id, gate, hop_s)
     channels = _ppg_channels(manifest)
-    write_segments(home.segments(batch_id), channels, cutting.run(folder, manifest, channels))
-    quarantine = pa.Table.from_pylist(cutting.quarantined, QUARANTINE)
+    write_segments(home.segments(batch_id), channels, segmenter.run(folder, manifest, channels))
+    quarantine = pa.Table.from_pylist(segmenter.quarantined, QUARANTINE)
     code = f"{code_stamp('accelkd.segments')} rust_dsp@{version('rust_dsp')}"
-    settings = {"seen": str(cutting.seen), "gate": gate, "hop_s": repr(float(hop_s)), "code": code}
+    settings = {"seen": str(segmenter.seen), "gate": gate, "hop_s": repr(float(hop_s)), "code": code}
     with atomic_path(home.quarantine(batch_id)) as part:
         pq.write_table(quarantine.replace_schema_metadata(settings), part, compression="zstd")
     write_checksum(home.quarantine(batch_id))
@@ -99,9 +99,9 @@ def segment_batch(home: Home, batch_id: str, *, gate: MotionGate = "strict", hop
 
 
 def verify_segments(home: Home, batch_id: str) -> str:
-    """SHA-256 of a batch's segment store, once store and quarantine are known to be what was written.
+    """SHA-256 of a batch's segment store, after checking store and quarantine against their checksums.
 
-    Whoever reads signals or loads a batch asks once, before it starts; what only counts does not. Raises
+    Call this once before reading signals or loading a batch; to count segments it is not needed. Raises
     DamagedFileError for a file that is damaged or missing: `accelkd repair` re-segments the batch.
     """
     try:
@@ -139,7 +139,7 @@ def segment_id(recording_id: str, offset_s: float) -> str:
     return hashlib.sha256(f"{recording_id} {round(offset_s * 1e6)}".encode()).hexdigest()[:16]
 
 
-class _Cutting:
+class _Segmenter:
     """One pass over a batch: yields segments, collects what is quarantined, counts what it has seen."""
 
     def __init__(self, batch_id: str, gate: MotionGate, hop_s: float) -> None:
@@ -153,9 +153,9 @@ class _Cutting:
         """Record batches of `segment_schema(channels)`, at most `_CHUNK_SIZE` rows each."""
         segments = 0
         windows = self._windows(folder, manifest.rows("recordings"))
-        for _, alike in groupby(windows, key=lambda window: window.plan):
-            while some := list(islice(alike, _CHUNK_SIZE)):
-                batch = self._segments(some, channels)
+        for _, same_plan in groupby(windows, key=lambda window: window.plan):
+            while chunk := list(islice(same_plan, _CHUNK_SIZE)):
+                batch = self._segments(chunk, channels)
                 segments += batch.num_rows
                 yield batch
         if (folder / "rejected.parquet").exists():
@@ -177,9 +177,9 @@ class _Cutting:
                 yield from ((valid, row) for row in range(valid.num_rows))
 
         for valid, row in progress(rows(), f"segment {self.batch_id}", recordings):
-            yield from self._cut(valid.slice(row, 1))
+            yield from self._recording_windows(valid.slice(row, 1))
 
-    def _cut(self, row: pa.RecordBatch) -> Iterator[_Window]:
+    def _recording_windows(self, row: pa.RecordBatch) -> Iterator[_Window]:
         """The windows of one recording."""
         facts = {name: row[name][0].as_py() for name in row.schema.names if name not in ("ppg", "dark", "accel")}
         device = DEVICES[facts["device_id"]]
@@ -223,7 +223,7 @@ class _Cutting:
             )
 
     def _segments(self, windows: list[_Window], channels: int) -> pa.RecordBatch:
-        """Preprocess and label windows of one plan; those whose signals are unfit go to quarantine."""
+        """Preprocess and label windows of one plan; those with unfit signals are quarantined."""
         done = windows[0].plan.preprocess(
             [window.ppg for window in windows],
             [window.dark for window in windows if window.dark is not None] or None,  # all have it, or none
@@ -262,11 +262,11 @@ class _Cutting:
 
     def _quarantine_recordings(self, violations: list[Violation]) -> None:
         """One row for each recording that breaks a rule, by the first one."""
-        for _, broken in groupby(violations, key=lambda violation: (violation.file, violation.row)):
-            rules = list(broken)
+        for _, group in groupby(violations, key=lambda violation: (violation.file, violation.row)):
+            broken = list(group)
             self.seen += 1
-            facts = {"recording_id": rules[0].recording_id, "participant_id": rules[0].participant_id}
-            self._quarantine("recording", rules[0].rule, "; ".join(map(str, rules)), facts)
+            facts = {"recording_id": broken[0].recording_id, "participant_id": broken[0].participant_id}
+            self._quarantine("recording", broken[0].rule, "; ".join(map(str, broken)), facts)
 
     def _quarantine(
         self, unit: str, reason: str, detail: str, facts: dict[str, Any], offset_s: float | None = None
@@ -314,7 +314,7 @@ def _ppg_channels(manifest: Manifest) -> int:
 
 
 def _stream(row: pa.RecordBatch, name: str) -> npt.NDArray[np.float32]:
-    """One stream of a recording, `[channels, samples]`, in place."""
+    """One stream of a recording, `[channels, samples]`, without a copy."""
     channels = row[name][0].values
     flat: npt.NDArray[np.float32] = channels.flatten().to_numpy()
     return flat.reshape(len(channels), -1)
@@ -325,7 +325,7 @@ def _minute(stream: npt.NDArray[np.float32], start: int, rate_hz: float) -> npt.
 
 
 def _unfit(ppg: npt.NDArray[np.uint8], accel: npt.NDArray[np.uint8]) -> str | None:
-    """Why a window is no segment: no PPG channel is good, an axis is not whole, or all axes are flat."""
+    """Why a window is no segment: no PPG channel is good, an axis is incomplete, or all axes are flat; else None."""
     if ppg.all():
         return f"ppg_{_status_name(ppg)}"
     if (accel & (_SHORT | _GAP | _MISSING)).any() or accel.all():
@@ -334,9 +334,9 @@ def _unfit(ppg: npt.NDArray[np.uint8], accel: npt.NDArray[np.uint8]) -> str | No
 
 
 def _status_name(status: npt.NDArray[np.uint8]) -> str:
-    """The first bit that any channel has."""
-    together = int(np.bitwise_or.reduce(status))
-    return next(name for bit, name in _STATUS_NAMES.items() if together & bit)
+    """Name of the first status bit that any channel has."""
+    combined = int(np.bitwise_or.reduce(status))
+    return next(name for bit, name in _STATUS_NAMES.items() if combined & bit)
 
 
 def _label(

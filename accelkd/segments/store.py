@@ -1,4 +1,4 @@
-"""The segment store: one uncompressed Arrow IPC file per batch, memory-mapped, signals read in place."""
+"""The segment store: one uncompressed Arrow IPC file per batch, memory-mapped, signals read without a copy."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ Modality = Literal["ppg", "accel"]
 def write_segments(path: Path, ppg_channels: int, batches: Iterable[pa.RecordBatch]) -> int:
     """Write a store from record batches of `segment_schema(ppg_channels)`; returns the number of segments.
 
-    Streams: no more than one record batch is in memory. The file replaces an older one atomically,
-    and its hash lies beside it.
+    Streams: at most one record batch is in memory. The file replaces an older one atomically and gets a checksum file.
     """
     rows = 0
     with atomic_path(path) as part, pa.ipc.new_file(str(part), segment_schema(ppg_channels)) as writer:
@@ -32,10 +31,10 @@ def write_segments(path: Path, ppg_channels: int, batches: Iterable[pa.RecordBat
 
 
 class SegmentStore:
-    """Read-only view over the segments of one or several batches, in the order given.
+    """Read-only view over the segments of one or several batches, in the order of `paths`.
 
-    `metadata` is a table (METADATA's columns); signals stay on disk until they are asked for. Raises ValueError
-    when the files differ in their number of PPG channels.
+    `metadata` is a table (METADATA's columns); signals stay on disk until they are requested. Raises ValueError
+    if the files differ in their number of PPG channels.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -54,8 +53,8 @@ class SegmentStore:
             [table.select(METADATA.names) for table in tables] or [METADATA.empty_table()]
         ).combine_chunks()
         self._signals: dict[Modality, list[npt.NDArray[np.float16]]] = {
-            "ppg": [_in_place(chunk, self.ppg_channels) for table in tables for chunk in table.column("ppg").chunks],
-            "accel": [_in_place(chunk, ACCEL_AXES) for table in tables for chunk in table.column("accel").chunks],
+            "ppg": [_mapped(chunk, self.ppg_channels) for table in tables for chunk in table.column("ppg").chunks],
+            "accel": [_mapped(chunk, ACCEL_AXES) for table in tables for chunk in table.column("accel").chunks],
         }
         self._starts = np.cumsum([0, *(len(chunk) for chunk in self._signals["ppg"])])
 
@@ -63,19 +62,21 @@ class SegmentStore:
         return int(self._starts[-1])
 
     def channels(self, modality: Modality) -> int:
+        """Number of channels of a modality's signals."""
         return self.ppg_channels if modality == "ppg" else ACCEL_AXES
 
     def signals(self, modality: Modality, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float16]:
-        """Signals of the given rows, copied out of the map: `[len(rows), channels, 3840]` float16."""
+        """Signals of `rows`, copied out of the memory map: `[len(rows), channels, 3840]` float16."""
         out = np.empty((len(rows), self.channels(modality), SAMPLES), np.float16)
         chunk_of = np.searchsorted(self._starts, rows, side="right") - 1
         for number in np.unique(chunk_of):
-            here = chunk_of == number
-            out[here] = self._signals[modality][number][rows[here] - self._starts[number]]
+            in_chunk = chunk_of == number
+            out[in_chunk] = self._signals[modality][number][rows[in_chunk] - self._starts[number]]
         return out
 
 
-def _in_place(chunk: pa.FixedSizeListArray, channels: int) -> npt.NDArray[np.float16]:
+def _mapped(chunk: pa.FixedSizeListArray, channels: int) -> npt.NDArray[np.float16]:
+    """Signals of a chunk, `[rows, channels, 3840]`, in the memory map."""
     values = chunk.values.slice(chunk.offset * channels * SAMPLES, len(chunk) * channels * SAMPLES)
     flat: npt.NDArray[np.float16] = values.to_numpy(zero_copy_only=True)
     return flat.reshape(len(chunk), channels, SAMPLES)

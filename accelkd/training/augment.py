@@ -1,7 +1,7 @@
-"""The stochastic augmentation cascade (section 3.1; Iwana and Uchida, 2021, name the single transformations).
+"""The stochastic augmentation cascade (section 3.1; Iwana and Uchida, 2021, name the individual transformations).
 
 Each augmentation is applied to each segment with its own probability, which the paper gives. The strengths, which it
-does not, are ours (docs/training.md). Everything is a batched tensor operation on the device of the signals.
+does not give, are ours (docs/training.md). Everything is a batched tensor operation on the device of the signals.
 """
 
 from __future__ import annotations
@@ -36,54 +36,54 @@ class Augmentations:
 
 
 def augment(x: Tensor, keys: Tensor, config: Augmentations) -> Tensor:
-    """Return `x` `[batch, channels, samples]` with each segment put through the cascade; `x` itself is unchanged.
+    """Return `x` `[batch, channels, samples]` with the cascade applied to each segment; `x` itself is unchanged.
 
-    `keys` `[batch]` (int64, on the CPU) decide everything that is random, one per segment. Computed in float32 also
-    under autocast: in bfloat16 a warp would be a staircase. Where the trainer compiles, so is the cascade.
+    `keys` `[batch]` (int64, on the CPU), one per segment, determine everything that is random. Computed in float32 also
+    under autocast: in bfloat16 a warp would be a staircase. The cascade is compiled if the trainer compiles.
     """
     smooth = spline(x.shape[-1], x.device)
     with torch.autocast(x.device.type, enabled=False):
         if x.device.type == "cpu":
-            return only_the_chosen(x, keys, config, smooth)
+            return augment_selected(x, keys, config, smooth)
         return _compiled()(
             x.float(), keys.to(x.device, non_blocking=True), probabilities(config, x.device), config, smooth
         )
 
 
-def only_the_chosen(x: Tensor, keys: Tensor, config: Augmentations, smooth: Tensor) -> Tensor:
-    """The cascade for a processor that pays for each segment: what is not chosen is not computed."""
-    chosen = uniform(derive(keys, 0), _AUGMENTATIONS) < probabilities(config, x.device)
+def augment_selected(x: Tensor, keys: Tensor, config: Augmentations, smooth: Tensor) -> Tensor:
+    """The cascade for a CPU, where each segment costs time: only the selected segments are computed."""
+    selected = uniform(derive(keys, 0), _AUGMENTATIONS) < probabilities(config, x.device)
     x = x.clone()
     for number, transform in enumerate(_cascade(config, smooth)):
-        rows = chosen[:, number].nonzero()[:, 0]
+        rows = selected[:, number].nonzero()[:, 0]
         if len(rows):
             x[rows] = transform(x[rows], derive(keys[rows], number + 1))
     return x
 
 
-def whole_batch(x: Tensor, keys: Tensor, probabilities: Tensor, config: Augmentations, smooth: Tensor) -> Tensor:
-    """The same for a processor that waits for counts and for launches: every step has the same shapes.
+def augment_all(x: Tensor, keys: Tensor, probabilities: Tensor, config: Augmentations, smooth: Tensor) -> Tensor:
+    """The same for a GPU, where counts and launches cost time: every step has the same shapes.
 
-    Everything is computed for every segment, and kept where it was chosen. With the probabilities as a tensor, one
-    compiled graph serves for all of them.
+    Every transformation is computed for every segment, and kept where it was selected. With the probabilities as a
+    tensor, one compiled graph serves for all of them.
     """
-    chosen = uniform(derive(keys, 0), _AUGMENTATIONS) < probabilities
+    selected = uniform(derive(keys, 0), _AUGMENTATIONS) < probabilities
     for number, transform in enumerate(_cascade(config, smooth)):
-        x = torch.where(chosen[:, number, None, None], transform(x, derive(keys, number + 1)), x)
+        x = torch.where(selected[:, number, None, None], transform(x, derive(keys, number + 1)), x)
     return x
 
 
 @lru_cache(maxsize=16)
 def probabilities(config: Augmentations, device: torch.device) -> Tensor:
     """The probability of each augmentation, `[5]`, in the order of the cascade."""
-    each = (config.cut_out, config.magnitude_warp, config.gaussian_noise, config.channel_permute, config.time_warp)
-    return torch.tensor(each, dtype=torch.float32, device=device)
+    values = (config.cut_out, config.magnitude_warp, config.gaussian_noise, config.channel_permute, config.time_warp)
+    return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 @cache
 def _compiled() -> Callable[[Tensor, Tensor, Tensor, Augmentations, Tensor], Tensor]:
-    """`whole_batch`, compiled unless the trainer asks for eager execution."""
-    return torch.compile(whole_batch, dynamic=False)
+    """`augment_all`, compiled unless the trainer requests eager execution."""
+    return torch.compile(augment_all, dynamic=False)
 
 
 _AUGMENTATIONS = 5
@@ -100,15 +100,15 @@ def _cascade(config: Augmentations, smooth: Tensor) -> list[Callable[[Tensor, Te
     ]
 
 
-def cut_out(x: Tensor, keys: Tensor, longest: float) -> Tensor:
-    """Set one window of all channels to zero; its length is uniform up to the share `longest` of the segment."""
+def cut_out(x: Tensor, keys: Tensor, max_share: float) -> Tensor:
+    """Set one window of all channels to zero; its length is uniform up to the share `max_share` of the segment."""
     samples = x.shape[-1]
     draw = uniform(keys, 2)
-    length = draw[:, :1] * longest * samples
+    length = draw[:, :1] * max_share * samples
     start = draw[:, 1:] * (samples - length)
     instant = torch.arange(samples, device=x.device)
-    inside = (instant >= start) & (instant < start + length)
-    return x.masked_fill(inside[:, None], 0.0)
+    in_window = (instant >= start) & (instant < start + length)
+    return x.masked_fill(in_window[:, None], 0.0)
 
 
 def magnitude_warp(x: Tensor, keys: Tensor, sd: float, smooth: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ def channel_permute(x: Tensor, keys: Tensor) -> Tensor:
 
 
 def time_warp(x: Tensor, keys: Tensor, sd: float, smooth: Tensor) -> Tensor:
-    """Play all channels at one smoothly varying speed, scaled so that the segment keeps its first and last sample."""
+    """Resample all channels at one smoothly varying speed, scaled so that first and last sample stay in place."""
     batch, channels, samples = x.shape
     speed = torch.exp(sd * normal(keys, _KNOTS) @ smooth).double()
     instant = speed.cumsum(dim=1) - speed[:, :1]
@@ -143,6 +143,6 @@ def time_warp(x: Tensor, keys: Tensor, sd: float, smooth: Tensor) -> Tensor:
 
 @lru_cache(maxsize=4)
 def spline(samples: int, device: torch.device) -> Tensor:
-    """`[knots, samples]`: values times this is the cubic spline through the values at evenly spaced knots."""
+    """Basis `[knots, samples]`: values at evenly spaced knots times this are the cubic spline through them."""
     basis = CubicSpline(np.linspace(0, 1, _KNOTS), np.eye(_KNOTS))(np.linspace(0, 1, samples))
     return torch.from_numpy(basis.T.astype(np.float32)).to(device)

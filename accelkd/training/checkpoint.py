@@ -1,4 +1,4 @@
-"""Checkpoints: one folder for each trained encoder, named by what went into it."""
+"""Checkpoints: one folder for each trained encoder, named by a hash of its inputs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ METRICS = "metrics.json"
 CURVE = "training.parquet"
 CARD = "CARD.md"
 _EXPORTED = ("encoder.", "regressor.", "teacher_head.", "student_head.")
-# Presets choose configurations, which are part of an identity; the other counts what a step costs
+# Presets choose configurations, which are part of an identity; throughput counts operations
 _NO_INFLUENCE = ("accelkd.training.presets", "accelkd.training.throughput")
 
 Method = Literal["masked_autoencoding", "contrastive", "distillation", "simultaneous", "supervised"]
@@ -36,7 +36,7 @@ Method = Literal["masked_autoencoding", "contrastive", "distillation", "simultan
 
 @dataclass(frozen=True)
 class Identity:
-    """Everything that decides a checkpoint's weights; its hash is the model's id."""
+    """Everything that determines a checkpoint's weights; its hash is the model's id."""
 
     encoder: str  # 'ppg_teacher', 'accel_student', or the name of an experiment's encoder
     method: Method
@@ -56,7 +56,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class EncoderInfo:
-    """What one needs to know to use an encoder."""
+    """What is needed to use an encoder."""
 
     model_id: str
     encoder: str
@@ -67,8 +67,8 @@ class EncoderInfo:
 
 
 def training_version() -> str:
-    """Code version of what decides a checkpoint's weights beside its configuration and its data."""
-    return code_version("accelkd.models", "accelkd.training", without=_NO_INFLUENCE)
+    """Version of the code that, with configuration and data, determines a checkpoint's weights."""
+    return code_version("accelkd.models", "accelkd.training", exclude=_NO_INFLUENCE)
 
 
 def write_checkpoint(
@@ -78,7 +78,7 @@ def write_checkpoint(
     curve: pa.Table,
     metrics: Mapping[str, Any],
 ) -> None:
-    """Write the folder, all or nothing. `module` is the trained objective: the encoder and what trained it."""
+    """Write the folder atomically. `module` is the trained objective: the encoder and its training heads."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     _write(folder, identity.model_id, identity, weights, curve, metrics)
 
@@ -105,29 +105,29 @@ def _write(
 def export_weights(checkpoint: Path, target: Path) -> None:
     """Write a checkpoint as one small file: the encoder and its projection heads, rounded to float16.
 
-    Configuration and metrics go along as the file's metadata. Statistics of batch normalisation stay in float32.
+    Configuration and metrics become the file's metadata. Statistics of batch normalisation stay in float32.
     """
     weights = {
         name: tensor.half() if tensor.dim() > 1 else tensor
         for name, tensor in load_file(checkpoint / WEIGHTS).items()
         if name.startswith(_EXPORTED)
     }
-    about = {CONFIG: json.dumps(read_config(checkpoint)), METRICS: json.dumps(read_metrics(checkpoint))}
+    metadata = {CONFIG: json.dumps(read_config(checkpoint)), METRICS: json.dumps(read_metrics(checkpoint))}
     with atomic_path(target) as part:
-        save_file(weights, part, metadata=about)
+        save_file(weights, part, metadata=metadata)
 
 
 def import_weights(source: Path, out: Path) -> Path:
-    """A checkpoint from what `export_weights` wrote, in the folder `out` of its encoder's checkpoints; returns it.
+    """Restore a checkpoint from a file of `export_weights`; returns its folder in `out`, its encoder's checkpoints.
 
-    It has the model id of the one that was exported, and says in its notes that its weights are rounded. Raises
-    ValueError for a file that holds no exported checkpoint.
+    It has the model id of the exported checkpoint; its notes record that the weights are rounded. Raises ValueError for
+    a file that holds no exported checkpoint.
     """
     try:
         with safe_open(source, framework="pt") as file:
-            about = file.metadata() or {}
-            weights = {name: _whole(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  (no mapping)
-        config, metrics = json.loads(about[CONFIG]), json.loads(about[METRICS])
+            metadata = file.metadata() or {}
+            weights = {name: _to_float32(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  (no mapping)
+        config, metrics = json.loads(metadata[CONFIG]), json.loads(metadata[METRICS])
     except (SafetensorError, KeyError) as error:
         raise ValueError(f"{source} holds no exported checkpoint: {error}") from None
     identity = Identity(**{name: value for name, value in config.items() if name != "model_id"})
@@ -141,29 +141,32 @@ def import_weights(source: Path, out: Path) -> Path:
     return folder
 
 
-def _whole(tensor: Tensor) -> Tensor:
+def _to_float32(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype == torch.float16 else tensor
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether the checkpoint is there, with the bytes that were written."""
+    """Whether all files of the checkpoint exist and match their checksums."""
     return all(is_intact(folder / name) for name in (WEIGHTS, CONFIG, METRICS, CURVE))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The checkpoint's configuration and identity. Raises FileNotFoundError where there is no checkpoint."""
+    """The checkpoint's configuration and identity. Raises FileNotFoundError if there is no checkpoint."""
     config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     return config
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
-    """How the training went: its length, its last loss, its speed, on what."""
+    """Metrics of the training: length, last loss, speed, device. Raises FileNotFoundError if there is no checkpoint."""
     metrics: dict[str, Any] = json.loads((folder / METRICS).read_text(encoding="utf-8"))
     return metrics
 
 
 def load_encoder(folder: Path) -> tuple[AnyEncoder, EncoderInfo]:
-    """The encoder of a checkpoint in evaluation mode, on the CPU: `[batch, channels, 3840]` to `[batch, width]`."""
+    """The encoder of a checkpoint in evaluation mode, on the CPU: `[batch, channels, 3840]` to `[batch, width]`.
+
+    Raises FileNotFoundError or DamagedFileError.
+    """
     raw = read_config(folder)
     shape = read_shape(raw["config"]["encoder"])
     encoder = build_encoder(raw["channels"], shape)
@@ -177,11 +180,11 @@ def load_encoder(folder: Path) -> tuple[AnyEncoder, EncoderInfo]:
 def load_regressor(folder: Path) -> Regressor:
     """The encoder and head of a supervised checkpoint in evaluation mode: segments to the target in its unit.
 
-    Raises ValueError for a checkpoint that was trained in another way.
+    Raises ValueError for a checkpoint that was trained by another method.
     """
     raw = read_config(folder)
     if raw["method"] != "supervised":
-        raise ValueError(f"{folder} was trained by {raw['method']}: it predicts no target by itself")
+        raise ValueError(f"{folder} was trained by {raw['method']}: it predicts no target")
     regressor = Regressor(build_encoder(raw["channels"], read_shape(raw["config"]["encoder"])))
     regressor.load_state_dict(_part(folder, "regressor"))
     return regressor.eval()
@@ -190,8 +193,8 @@ def load_regressor(folder: Path) -> Regressor:
 def load_heads(folder: Path) -> tuple[ProjectionHead, ProjectionHead]:
     """The projection heads of a student's checkpoint in evaluation mode: the teacher's and the student's.
 
-    They take embeddings `[batch, width]` to the 128-dimensional space in which the two were trained to agree.
-    Raises ValueError for a checkpoint that has none of its own for each side.
+    They map embeddings `[batch, width]` to the space `[batch, 128]` in which the two were trained to agree. Raises
+    ValueError for a checkpoint without both heads.
     """
     heads = []
     for name in ("teacher_head", "student_head"):
@@ -224,7 +227,7 @@ def _card(identity: Identity, weights: Mapping[str, Tensor], metrics: Mapping[st
     parameters = sum(
         tensor.numel() for name, tensor in weights.items() if name.startswith(("encoder.", "regressor.encoder."))
     )
-    how = _METHODS[identity.method].format(teacher=f"`{identity.teacher}`" if identity.teacher else "random weights")
+    method = _METHODS[identity.method].format(teacher=f"`{identity.teacher}`" if identity.teacher else "random weights")
     rows = {
         "input": f"{identity.modality}, {identity.channels} channels × 60 s at 64 Hz, z-scored per channel",
         "output": f"{identity.config['encoder']['width']}-dimensional embedding",
@@ -239,7 +242,7 @@ def _card(identity: Identity, weights: Mapping[str, Tensor], metrics: Mapping[st
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return (
         f"# {identity.encoder} `{identity.model_id}`\n\n"
-        f"Trained {how}; Abbaspourazad et al., *Wearable Accelerometer Foundation Models for "
+        f"Trained {method}; Abbaspourazad et al., *Wearable Accelerometer Foundation Models for "
         f"Health via Knowledge Distillation*.\n\n"
         f"| | |\n|---|---|\n{table}\n\n"
         f"All settings are in `{CONFIG}`, the loss curve in `{CURVE}`. Meant for research on low-motion wrist segments "

@@ -1,4 +1,4 @@
-"""What a training run is made of, as data. The defaults are the paper's values, where it gives them."""
+"""Configurations of training runs. The defaults are the paper's values, where it gives them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from accelkd.models.transformer import TransformerShape
 from accelkd.segments.store import Modality
 from accelkd.training.augment import Augmentations
 
-# The paper names no total; over 200,000 iterations its schedule falls to a fifteenth of the highest rate.
+# The paper gives no total; over 200,000 iterations its schedule falls to a fifteenth of the peak rate
 PAPER_STEPS = 200_000
 _WARMUP_STEPS = 20_000
 _DECAY_STEPS = 1_000
@@ -18,13 +18,13 @@ _DECAY_STEPS = 1_000
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How long, how fast and how exactly to train. The defaults are those of table 4 (Transformer)."""
+    """Length, learning rate and precision of a training run. The defaults are those of table 4 (Transformer)."""
 
     steps: int
     batch_size: int  # over all processes
-    learning_rate: float  # the highest, at the end of the warm-up
+    learning_rate: float  # the peak, at the end of the warm-up
     warmup_steps: int = _WARMUP_STEPS
-    decay_steps: float = _DECAY_STEPS  # the rate falls by `decay` every so many steps; a fraction in short runs
+    decay_steps: float = _DECAY_STEPS  # the rate is multiplied by `decay` after so many steps; fractional in short runs
     decay: float = 0.985
     optimizer: Literal["adamw", "adam"] = "adamw"
     weight_decay: float = 1e-5
@@ -41,11 +41,11 @@ class Optimisation:
             return self.learning_rate * (step + 1) / self.warmup_steps
         return float(self.learning_rate * self.decay ** ((step - self.warmup_steps) // self.decay_steps))
 
-    def lasting(self, steps: int) -> Optimisation:
-        """The same with another number of steps: warm-up and decay keep their share of the whole."""
-        times = steps / self.steps
-        warmup_steps = max(1, round(times * self.warmup_steps)) if self.warmup_steps else 0
-        return replace(self, steps=steps, warmup_steps=warmup_steps, decay_steps=times * self.decay_steps)
+    def with_steps(self, steps: int) -> Optimisation:
+        """The same with another number of steps: warm-up and decay keep their share of the total."""
+        factor = steps / self.steps
+        warmup_steps = max(1, round(factor * self.warmup_steps)) if self.warmup_steps else 0
+        return replace(self, steps=steps, warmup_steps=warmup_steps, decay_steps=factor * self.decay_steps)
 
 
 def scaled_schedule(steps: int) -> tuple[int, float]:
@@ -76,7 +76,7 @@ class MaskedAutoencodingConfig:
     decoder: TransformerShape
     optimisation: Optimisation
     kept_tokens: int = 38  # of 192: four fifths are dropped
-    ppg_channels: int | None = None  # only the first so many (table 15); None: all
+    ppg_channels: int | None = None  # number of first channels to use (table 15); None: all
 
 
 @dataclass(frozen=True)
@@ -103,11 +103,11 @@ class DistillationConfig:
     temperature: float = 0.04
     teacher_weight: float = 1.0  # λ of equation 1
     teacher: Literal["frozen", "trainable"] = "frozen"  # trainable: simultaneous pre-training (tables 3 and 19)
-    teacher_encoder: EncoderShape | None = None  # of a teacher that starts at random; None: the given checkpoint
+    teacher_encoder: EncoderShape | None = None  # of a randomly initialised teacher; None: a teacher's checkpoint
 
     def __post_init__(self) -> None:
         if self.teacher == "frozen" and self.teacher_encoder is not None:
-            raise ValueError("a frozen teacher comes from a checkpoint: it cannot start at random")
+            raise ValueError("a frozen teacher comes from a checkpoint: it cannot be randomly initialised")
 
     @property
     def modality(self) -> Modality:
@@ -122,8 +122,8 @@ class SupervisedConfig:
     encoder: EncoderShape
     target: Literal["hr_bpm", "sdnn_ms", "rmssd_ms"]
     optimisation: Optimisation
-    validation_share: float = 0.2  # of the participants with labels: the weights with the least error there are kept
-    patience: int = 5  # rows of the curve without a better validation error after which training ends
+    validation_share: float = 0.2  # of the participants with labels: the weights with the lowest error on them are kept
+    patience: int = 5  # rows of the curve without improvement after which training stops
 
 
 EncoderConfig = MaskedAutoencodingConfig | ContrastiveConfig | DistillationConfig | SupervisedConfig

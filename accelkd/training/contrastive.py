@@ -1,4 +1,4 @@
-"""Contrastive pre-training of one modality (section 3.1): two views, one of them through a slowly moving encoder."""
+"""Contrastive pre-training of one modality (section 3.1): two views, one of them through a momentum encoder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from accelkd.training.randomness import derive
 
 
 class Contrastive(Objective):
-    """An encoder and its head, trained; and their exponential moving averages, which see the other view.
+    """A trained encoder and head, and their exponential moving averages, which encode the other view.
 
     The loss is InfoNCE, the mean of both directions, plus the KoLeo regulariser on the trained side's projections. The
     views are two augmentations of one segment, or of two segments of one participant.
@@ -49,12 +49,12 @@ class Contrastive(Objective):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Move the averages towards the trained: parameters, and BatchNorm's running statistics alike."""
+        """Update the averages, of the parameters and of BatchNorm's running statistics."""
         floating: list[tuple[Tensor, Tensor]] = []
         counts: list[tuple[Tensor, Tensor]] = []
         for pair in self._averages():
             (floating if pair[0].is_floating_point() else counts).append(pair)
-        # All at once: on a GPU a launch for each would take longer than the arithmetic
+        # One fused call: on a GPU a launch per tensor would take longer than the arithmetic
         torch._foreach_lerp_([a for a, _ in floating], [t for _, t in floating], 1 - self.config.momentum)
         for average, trained in counts:
             average.copy_(trained)

@@ -1,4 +1,4 @@
-"""Training batches: who is drawn at which step, and their signals on the device."""
+"""Training batches: which segments are drawn at which step, and their signals on the device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 from accelkd.segments.store import Modality, SegmentStore
 from accelkd.training.objective import Batch
-from accelkd.training.parallel import my_share
+from accelkd.training.parallel import local_share
 from accelkd.training.randomness import derive, permuted, step_keys, uniform
 from accelkd.training.signals import ResidentSignals, to_device
 
@@ -22,23 +22,23 @@ Floats = npt.NDArray[np.floating]
 
 
 class ParticipantSampler:
-    """Draws segments so that every participant counts the same, however many segments they have.
+    """Draws segments so that every participant has the same weight, however many segments they have.
 
-    A batch takes participants in a random order, each once before any comes twice, and never the same segment twice
-    while a participant has another: equal segments in one batch would be each other's negatives. A batch depends on
-    seed and step alone, so a run continues anywhere. Participants with fewer than `min_segments` are left out.
+    A batch takes participants in a random order, each once before any repeats, and never the same segment twice while a
+    participant has another: equal segments in one batch would be each other's negatives. A batch depends on seed and
+    step alone, so a run can resume at any step. Participants with fewer than `min_segments` are left out.
 
-    `participants` names the participant of each row of the training set. Raises ValueError if nobody has enough.
+    `participants` names the participant of each row of the training set. Raises ValueError if none has enough.
     """
 
     def __init__(self, participants: Sequence[str] | pa.StringArray, min_segments: int = MIN_SEGMENTS) -> None:
-        encoded = pa.array(participants, pa.string()).dictionary_encode()  # sorting some names, not all rows
+        encoded = pa.array(participants, pa.string()).dictionary_encode()  # sorts the distinct names, not all rows
         names, rank = np.unique(np.asarray(encoded.dictionary.to_pylist(), np.str_), return_inverse=True)
         code = rank[encoded.indices.to_numpy()]
         count = np.bincount(code, minlength=len(names))
         eligible = np.flatnonzero(count >= min_segments)
         if len(eligible) == 0:
-            raise ValueError(f"no participant has the {min_segments} segments that pre-training asks for")
+            raise ValueError(f"no participant has the {min_segments} segments that pre-training needs")
         self._rows = np.argsort(code, kind="stable")  # grouped by participant
         self._first = (np.cumsum(count) - count)[eligible]
         self._count = count[eligible]
@@ -60,22 +60,23 @@ class ParticipantSampler:
         """
         keys = derive(step_keys(seed, step, 1), torch.arange(2))
         turn, position = np.divmod(np.arange(size), self.participants)
-        who = np.empty(size, np.intp)
+        participant = np.empty(size, np.intp)
         for number in range(int(turn[-1]) + 1):  # more than one only where a batch is larger than the cohort
             part = turn == number
             order = int(derive(keys[:1], number))
-            who[part] = permuted(torch.from_numpy(position[part]), self.participants, order).numpy()
-        start = uniform(derive(keys[1:], torch.from_numpy(who)), 1)[:, 0].double().numpy() * self._count[who]
+            participant[part] = permuted(torch.from_numpy(position[part]), self.participants, order).numpy()
+        count = self._count[participant]
+        start = uniform(derive(keys[1:], torch.from_numpy(participant)), 1)[:, 0].double().numpy() * count
         segment = start.astype(np.intp)[:, None] + turn[:, None] * views + np.arange(views)
-        drawn: npt.NDArray[np.intp] = self._rows[self._first[who, None] + segment % self._count[who, None]]
+        drawn: npt.NDArray[np.intp] = self._rows[self._first[participant, None] + segment % count[:, None]]
         return drawn
 
 
 class TrainingData:
     """The training rows of a store, in batches on the device: signals `[batch, channels, 3840]` float32 by modality.
 
-    With `targets` `[rows]`, batches hold those of their segments as 'target'. Signals come from `resident`, where it is
-    given. Otherwise they are read from the mapped file, one step ahead of the training.
+    With `targets` `[rows]`, batches hold those of their segments as 'target'. Signals come from `resident`, if there is
+    one; otherwise they are read from the memory-mapped file, one step ahead of training.
     """
 
     def __init__(
@@ -103,21 +104,21 @@ class TrainingData:
 
         With two views, `size` pairs of segments of one participant: `[batch, 2, channels, 3840]`.
         """
-        # A new thread works on the first GPU, whichever this one works on
+        # A new thread uses the first GPU, whichever this one uses
         on_gpu = self._device.type == "cuda"
-        here = partial(torch.cuda.set_device, torch.cuda.current_device()) if on_gpu else None
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches", initializer=here) as ahead:
-            waiting = [ahead.submit(self._on_host, seed, step, size, views) for step in steps[:1]]
+        use_same_gpu = partial(torch.cuda.set_device, torch.cuda.current_device()) if on_gpu else None
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches", initializer=use_same_gpu) as prefetcher:
+            pending = [prefetcher.submit(self._on_host, seed, step, size, views) for step in steps[:1]]
             for step in steps:
                 if step + steps.step in steps:
-                    waiting.append(ahead.submit(self._on_host, seed, step + steps.step, size, views))
-                yield self._on_device(*waiting.pop(0).result())
+                    pending.append(prefetcher.submit(self._on_host, seed, step + steps.step, size, views))
+                yield self._on_device(*pending.pop(0).result())
 
     def _on_host(
         self, seed: int, step: int, size: int, views: int
     ) -> tuple[tuple[int, ...], dict[str, npt.NDArray[np.generic]]]:
-        """The shape of a batch, and what has to travel to the device: signals, or where they stand there."""
-        drawn = self.sampler.draw(seed, step, size, views)[my_share(size)]
+        """The shape of a batch, and the arrays to copy to the device: signals, or their rows in the resident copy."""
+        drawn = self.sampler.draw(seed, step, size, views)[local_share(size)]
         flat = drawn.reshape(-1)
         host: dict[str, npt.NDArray[np.generic]] = {}
         if self._resident is None:

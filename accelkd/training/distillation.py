@@ -1,4 +1,4 @@
-"""Cross-modal distillation (section 3.2): the accelerometer student learns to find its own PPG segment in the batch."""
+"""Cross-modal distillation (section 3.2): the accelerometer student learns to match each segment with its PPG."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from accelkd.training.randomness import derive
 
 
 def frozen(encoder: AnyEncoder) -> Callable[[Tensor], Tensor]:
-    """The encoder as a plain function: evaluation mode, no gradient, and no module that a trainer could find."""
+    """The encoder as a plain function: evaluation mode, no gradient, and not a submodule of the objective."""
     encoder.eval().requires_grad_(False)
 
     def embed(x: Tensor) -> Tensor:
@@ -32,8 +32,8 @@ def frozen(encoder: AnyEncoder) -> Callable[[Tensor], Tensor]:
 class Distillation(Objective):
     """The student and one projection head for each side, and the teacher.
 
-    A frozen teacher is a plain function and has no part in training. An encoder given as the teacher is trained along
-    (simultaneous multi-modal pre-training, tables 3 and 19).
+    A frozen teacher is a plain function and is not trained. A teacher that is a module is trained too (simultaneous
+    multi-modal pre-training, tables 3 and 19).
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Distillation(Objective):
         self.config = config
 
     def forward(self, batch: Batch, keys: Tensor) -> Tensor:
-        """Equation 1 on one batch of paired segments, each modality augmented on its own."""
+        """Equation 1 on one batch of paired segments, each modality augmented independently."""
         ppg = augment(batch["ppg"], derive(keys, 0), self.config.augmentations)
         accel = augment(batch["accel"], derive(keys, 1), self.config.augmentations)
         teacher: Tensor = self.teacher_head(gathered(self.teacher(ppg)))

@@ -11,7 +11,7 @@ def info_nce(anchors: Tensor, others: Tensor, temperature: float) -> Tensor:
     """Mean cross-entropy of finding each anchor's pair among `others`, both `[batch, dimensions]`.
 
     Similarity is the cosine, divided by `temperature`. At a temperature of 0.04, bfloat16 would be off by several
-    hundredths. ln(batch) is chance.
+    hundredths. Chance level is ln(batch).
     """
     with torch.autocast(anchors.device.type, enabled=False):
         logits = F.normalize(anchors.float(), dim=1) @ F.normalize(others.float(), dim=1).T / temperature

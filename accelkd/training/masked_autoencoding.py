@@ -1,4 +1,4 @@
-"""Pre-training by masked autoencoding (section 3.1; He et al., 2021): encode a fifth of the tokens, draw the rest."""
+"""Masked autoencoding (section 3.1; He et al., 2021): encode a fifth of the tokens, predict the rest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from accelkd.training.randomness import bits, derive
 class MaskedAutoencoder(Objective):
     """An encoder that sees `kept` of the 192 tokens, and a decoder that reconstructs the patches of the others.
 
-    The decoder has the encoder's width, because the mask token stands among the encoder's outputs.
+    The decoder has the encoder's width, because mask tokens and the encoder's outputs form one sequence. Raises
+    ValueError for another width, a number of kept tokens out of range and an encoder with a convolutional stem.
     """
 
     def __init__(self, encoder: Encoder, decoder: TransformerShape, kept: int, modality: Modality) -> None:
@@ -24,8 +25,8 @@ class MaskedAutoencoder(Objective):
             raise ValueError(f"kept tokens must be between 1 and {TOKENS - 1}, not {kept}")
         if decoder.width != encoder.shape.width:
             raise ValueError(f"decoder width {decoder.width} differs from encoder width {encoder.shape.width}")
-        if encoder.stem is not None:  # its convolutions reach over the borders of the patches
-            raise ValueError("a convolutional stem shows kept tokens what was dropped: masked autoencoding needs none")
+        if encoder.stem is not None:  # its convolutions cross the borders of the patches
+            raise ValueError("masked autoencoding needs a linear stem: a convolutional stem leaks dropped patches")
         self.modality = modality
         self.kept = kept
         self.encoder: Encoder = encoder

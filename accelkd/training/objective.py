@@ -1,4 +1,4 @@
-"""What a training run minimises."""
+"""The interface of training objectives."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ Batch = Mapping[str, Tensor]  # 'ppg' and 'accel' `[batch, channels, samples]`; 
 
 
 class Objective(nn.Module):
-    """An encoder, what trains it, and the loss of a batch as `forward(batch, keys)`.
+    """An encoder with its training heads, and the loss of a batch as `forward(batch, keys)`.
 
-    `keys` `[batch]` (int64, on the CPU) decide everything that is random in a step. Where `views` is 2, the signals
+    `keys` `[batch]` (int64, on the CPU) determine everything that is random in a step. If `views` is 2, the signals
     hold two segments of each participant, `[batch, 2, channels, samples]`.
     """
 

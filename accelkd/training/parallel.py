@@ -1,7 +1,7 @@
-"""Training on several processes, as `torchrun` starts them: who I am, and what all of us computed.
+"""Training on several processes, as `torchrun` starts them: ranks, shares of a batch, gathered embeddings.
 
 Every process draws the same global batch and takes its own slice of it. Embeddings are gathered before the heads, so
-heads and contrastive loss see the whole batch everywhere: one process or many, the gradient is the same.
+heads and contrastive loss see the whole batch in every process: the gradient does not depend on their number.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """Number of this process among them, from 0; the first alone writes files."""
+    """Number of this process among them, from 0; only the first writes files."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def my_share(size: int) -> slice:
-    """This process's part of a global batch. Raises ValueError where it does not divide evenly."""
+def local_share(size: int) -> slice:
+    """This process's part of a global batch. Raises ValueError if it does not divide evenly."""
     if size % world_size():
         raise ValueError(f"a batch of {size} does not divide among {world_size()} processes")
     share = size // world_size()
@@ -38,7 +38,7 @@ def gathered(x: Tensor) -> Tensor:
     """The rows of all processes in the order of the global batch, with gradient through all of them.
 
     Each process then computes the whole loss; summed over processes, the gradient that arrives here is `world_size`
-    times the right one, and averaging gradients over processes, as DistributedDataParallel does, divides it out.
+    times the correct one; DistributedDataParallel averages gradients over processes, which divides it out.
     """
     out: Tensor = _Gather.apply(x) if world_size() > 1 else x
     return out
@@ -75,7 +75,7 @@ def barrier() -> None:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the processes that `torchrun` started for as long as the block lasts; elsewhere this does nothing."""
+    """Join the process group of `torchrun` during the block; without `torchrun`, do nothing."""
     if "LOCAL_RANK" not in os.environ:
         yield
         return

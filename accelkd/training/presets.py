@@ -50,7 +50,7 @@ def _short(
     )
 
 
-# Smaller than XS, and in small batches: what two cores learn from in minutes is the number of steps.
+# Smaller than XS, and with small batches: within minutes on two cores, the number of steps matters most
 _DEMO_ENCODER = TransformerShape(width=64, layers=3, heads=2, mlp=256)
 _SMOKE_ENCODER = TransformerShape(width=16, layers=1, heads=2, mlp=32)
 
@@ -74,7 +74,7 @@ PRESETS = {
             decoder=TransformerShape(width=64, layers=1, heads=2, mlp=256),
             optimisation=_short(steps=1600, batch_size=16, learning_rate=2e-3, precision="fp32", log_every=20),
         ),
-        # In minutes of two cores convolutions learn variability from acceleration, and a Transformer does not
+        # Within minutes on two cores convolutions learn variability from acceleration, a Transformer does not
         # (docs/training.md)
         student=DistillationConfig(
             encoder=EfficientNetShape(width=64, width_multiplier=0.125),
@@ -102,9 +102,9 @@ PRESETS = {
 
 
 def preset(name: str) -> Preset:
-    """The preset of that name. Raises ValueError that lists the names there are."""
+    """The preset of that name. Raises ValueError that lists the known names."""
     if name not in PRESETS:
-        raise ValueError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
+        raise ValueError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
     return PRESETS[name]
 
 
@@ -118,7 +118,7 @@ def adjusted(
     """A configuration with another length, rate or seed; the schedule keeps its shape."""
     optimisation = config.optimisation
     if steps is not None:
-        optimisation = optimisation.lasting(steps)
+        optimisation = optimisation.with_steps(steps)
     if learning_rate is not None:
         optimisation = replace(optimisation, learning_rate=learning_rate)
     if seed is not None:

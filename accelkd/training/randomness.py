@@ -1,4 +1,4 @@
-"""Random numbers as a pure function of (seed, step, sample): nothing to carry, nothing that depends on workers.
+"""Random numbers as a pure function of (seed, step, sample): no state to carry, no dependence on workers.
 
 A key is a 64-bit integer; draws are splitmix64 outputs of key and counter (Steele, Lea and Flood, 2014, "Fast
 splittable pseudorandom number generators"). They are the same on every device and for every batch layout.
@@ -25,14 +25,14 @@ def _mix(z: Tensor) -> Tensor:
 
 
 def derive(keys: Tensor, number: int | Tensor) -> Tensor:
-    """New keys `[...]`, one for each key and number (broadcast): a stream of its own for each purpose."""
+    """New keys `[...]`, one for each key and number (broadcast): an independent stream for each purpose."""
     if isinstance(number, int):
         return _mix(keys + _signed((number + 1) * _GAMMA))
     return _mix(keys + (number + 1) * _GAMMA)
 
 
 def _signed(number: int) -> int:
-    """The 64-bit two's complement value of an integer: Python's do not wrap around."""
+    """The 64-bit two's complement value of an integer: Python integers do not wrap around."""
     return (number + 2**63) % 2**64 - 2**63
 
 
@@ -61,21 +61,21 @@ def normal(keys: Tensor, count: int) -> Tensor:
 
 
 def permuted(positions: Tensor, size: int, key: int) -> Tensor:
-    """What stands at the given positions (int64, in [0, size)) of a random permutation of 0 to size − 1.
+    """Elements at `positions` (int64, in [0, size)) of a random permutation of 0 to size − 1.
 
-    A Feistel network over a grid just larger than the range, walked again while it leads out of it (Black and Rogaway,
-    2002, "Ciphers with arbitrary finite domains"): each position costs the same, however large the permutation is.
+    A Feistel network over a grid just larger than the range, repeated while the result is out of range (Black and
+    Rogaway, 2002, "Ciphers with arbitrary finite domains"): the cost of a position does not depend on the size.
     """
     rows = math.isqrt(size - 1) + 1
     columns = -(-size // rows)
     rounds = derive(torch.tensor(key), torch.arange(_FEISTEL_ROUNDS))
     out = positions.clone()
-    outside = torch.ones_like(out, dtype=torch.bool)
-    while bool(outside.any()):
-        row, column = out[outside] // columns, out[outside] % columns
+    out_of_range = torch.ones_like(out, dtype=torch.bool)
+    while bool(out_of_range.any()):
+        row, column = out[out_of_range] // columns, out[out_of_range] % columns
         for number in range(0, _FEISTEL_ROUNDS, 2):
             row = (row + derive(rounds[number], column) % rows) % rows
             column = (column + derive(rounds[number + 1], row) % columns) % columns
-        out[outside] = row * columns + column
-        outside = out >= size
+        out[out_of_range] = row * columns + column
+        out_of_range = out >= size
     return out

@@ -51,8 +51,8 @@ from accelkd.training.supervised import Supervised
 from accelkd.training.throughput import peak_flop_per_s
 from accelkd.training.trainer import Training, Validation, compile_encoders, compiles, has_bf16, pick_device, train
 
-_EVALUATED = 256  # segments at a time
-_MAX_VALIDATED = 8_192  # segments that early stopping looks at: a row of the curve costs the same on any cohort
+_CHUNK_SIZE = 256  # segments that early stopping evaluates at a time
+_MAX_VALIDATED = 8_192  # segments that early stopping evaluates: its cost does not grow with the cohort
 
 
 def train_encoder(
@@ -69,14 +69,14 @@ def train_encoder(
     resident: ResidentSignals | None = None,
     stop_at: float = math.inf,
 ) -> Path:
-    """Train the encoder `name` on the given rows of the store; `out` is the folder of its checkpoints.
+    """Train the encoder `name` on `rows` of the store; `out` is the folder of its checkpoints.
 
-    A student needs the checkpoint folder of its `teacher`. Returns the checkpoint's folder, at once where the same run
-    is there already; continues where one was cut off. Inside `process_group`, all processes train the one encoder.
-    `resident` is a copy of the store on the device, for runs that share one; a GPU makes its own where there is none.
-    After `stop_at` (`time.monotonic()`) training ends with what was reached. Raises ValueError if teacher, data and
-    configuration do not fit together or no participant has enough segments, and NonFiniteLossError if the loss
-    diverges.
+    A student needs the checkpoint folder of its `teacher`. Returns the checkpoint's folder, without training if the
+    same run is complete; resumes an interrupted run. Inside `process_group`, all processes train the same encoder.
+    `resident` is a copy of the store on the device, for runs that share one; without it, a run on a GPU copies the
+    signals itself. After `stop_at` (`time.monotonic()`) training stops with the weights of that moment. Raises
+    ValueError if teacher, data and configuration do not match or no participant has enough segments, DamagedFileError
+    for a damaged teacher and NonFiniteLossError if the loss diverges.
     """
     loaded = _teacher(config, teacher, store)
     identity = Identity(
@@ -94,15 +94,15 @@ def train_encoder(
     folder = out / identity.model_id
     if is_complete(folder):
         return folder
-    where = pick_device(device)
+    torch_device = pick_device(device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.optimisation.seed)
-        objective, data, validation = _prepare(store, rows, config, loaded, where, resident)
+        objective, data, validation = _prepare(store, rows, config, loaded, torch_device, resident)
     state = folder.parent / f".{folder.name}.state.safetensors"
     started = time.perf_counter()
-    training = train(objective, data, config.optimisation, where, state, name, validation, stop_at)
+    training = train(objective, data, config.optimisation, torch_device, state, name, validation, stop_at)
     if rank() == 0:
-        metrics = _metrics(training, data, config, identity, where, time.perf_counter() - started)
+        metrics = _metrics(training, data, config, identity, torch_device, time.perf_counter() - started)
         write_checkpoint(folder, identity, objective, _curve_table(training, metrics), metrics)
         remove_with_checksum(state)
     barrier()
@@ -116,7 +116,7 @@ class Speed:
     segments_per_s: float
     flop_per_segment: float  # of forward and backward
     mfu: float | None  # share of the dense bfloat16 peak of one device; None for one that is not listed
-    notes: tuple[str, ...]  # what could not be done as it was asked for
+    notes: tuple[str, ...]  # deviations from the configuration
 
 
 def measure_speed(
@@ -129,18 +129,18 @@ def measure_speed(
     resident: ResidentSignals | None = None,
     steps: int = 3,
 ) -> Speed:
-    """How fast this configuration trains, from three times `steps` that leave nothing behind.
+    """How fast this configuration trains, measured over three times `steps` steps, without a checkpoint.
 
-    What has to be compiled is compiled in the first third, which does not count. Raises like `train_encoder`.
+    Compilation happens in the first third, which does not count. Raises like `train_encoder`.
     """
-    where = pick_device(device)
-    timed = replace(config.optimisation.lasting(3 * steps), log_every=steps, save_every=10**9)
+    torch_device = pick_device(device)
+    timed = replace(config.optimisation.with_steps(3 * steps), log_every=steps, save_every=10**9)
     with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:
-        objective, data, _ = _prepare(store, rows, config, _teacher(config, teacher, store), where, resident)
-        training = train(objective, data, timed, where, Path(folder) / "state", "measuring")
+        objective, data, _ = _prepare(store, rows, config, _teacher(config, teacher, store), torch_device, resident)
+        training = train(objective, data, timed, torch_device, Path(folder) / "state", "measuring")
     speed = statistics.median(training.curve.segments_per_s[1:])
-    assert training.flop_per_segment is not None  # of every run that starts
-    return Speed(speed, training.flop_per_segment, _mfu(training.flop_per_segment, speed, where), training.notes)
+    assert training.flop_per_segment is not None  # None only for a finished run
+    return Speed(speed, training.flop_per_segment, _mfu(training.flop_per_segment, speed, torch_device), training.notes)
 
 
 def _mfu(flop_per_segment: float, segments_per_s: float, device: torch.device) -> float | None:
@@ -164,7 +164,7 @@ def _channels(config: EncoderConfig, store: SegmentStore) -> int:
     channels = store.channels(config.modality)
     if isinstance(config, MaskedAutoencodingConfig) and config.modality == "ppg" and config.ppg_channels is not None:
         if config.ppg_channels > channels:
-            raise ValueError(f"{config.ppg_channels} PPG channels asked for, the segments have {channels}")
+            raise ValueError(f"{config.ppg_channels} PPG channels requested, the segments have {channels}")
         return config.ppg_channels
     return channels
 
@@ -173,7 +173,7 @@ def _teacher(config: EncoderConfig, teacher: Path | None, store: SegmentStore) -
     """The teacher's encoder, if this run starts from one. Raises ValueError if it does not fit."""
     needed = isinstance(config, DistillationConfig) and config.teacher_encoder is None
     if needed != (teacher is not None):
-        raise ValueError(f"{_method(config)} {'needs a teacher' if needed else 'starts from no teacher here'}")
+        raise ValueError(f"{_method(config)} {'needs a teacher' if needed else 'takes no teacher here'}")
     if teacher is None:
         return None
     encoder, info = load_encoder(teacher)
@@ -193,7 +193,7 @@ def _prepare(
     device: torch.device,
     resident: ResidentSignals | None,
 ) -> tuple[Objective, TrainingData, Validation | None]:
-    """The objective with its fresh weights, the data that it is trained on, and how to stop early."""
+    """The objective with its fresh weights, its training data, and its early stopping, if any."""
     modalities: list[Modality] = ["ppg", "accel"] if isinstance(config, DistillationConfig) else [config.modality]
     channels = _channels(config, store)
     if resident is None and device.type == "cuda":
@@ -209,7 +209,7 @@ def _prepare(
             if loaded is not None:
                 teacher = loaded[0].to(device)
             else:
-                assert config.teacher_encoder is not None  # _teacher has seen to it
+                assert config.teacher_encoder is not None  # checked by _teacher
                 teacher = build_encoder(store.ppg_channels, config.teacher_encoder)
             if config.teacher == "frozen" and compiles(device, config.optimisation):
                 compile_encoders(teacher)
@@ -221,7 +221,7 @@ def _prepare(
 
 
 def _resident(store: SegmentStore, device: torch.device, modalities: Sequence[Modality]) -> ResidentSignals | None:
-    """A copy on the device, or None, said aloud, where it does not fit: then each batch is read from the disk."""
+    """A copy on the device, or, with a message, None if it does not fit: then each batch is read from the disk."""
     try:
         return ResidentSignals(store, device, modalities)
     except DeviceMemoryError as error:
@@ -239,8 +239,8 @@ def _prepare_supervised(
     targets = store.metadata.column(config.target).to_numpy()[rows].astype(np.float64)
     if not np.isfinite(targets).all():
         raise ValueError(f"{int((~np.isfinite(targets)).sum())} of {len(rows)} segments have no {config.target}")
-    people = store.metadata.column("participant_id").take(rows).to_pylist()
-    held_out = _held_out(people, config.validation_share, config.optimisation.seed)
+    participants = store.metadata.column("participant_id").take(rows).to_pylist()
+    held_out = _held_out(participants, config.validation_share, config.optimisation.seed)
     fitted = targets[~held_out]
     objective = Supervised(
         build_encoder(_channels(config, store), config.encoder),
@@ -256,8 +256,8 @@ def _prepare_supervised(
         regressor = objective.regressor.eval()
         parts = []
         with torch.inference_mode():
-            for start in range(0, len(validated), _EVALUATED):
-                part = validated[start : start + _EVALUATED]
+            for start in range(0, len(validated), _CHUNK_SIZE):
+                part = validated[start : start + _CHUNK_SIZE]
                 if resident is None:
                     signals = to_device(store.signals(config.modality, part), device)
                 else:
@@ -269,14 +269,14 @@ def _prepare_supervised(
     return objective, data, Validation(error, config.patience)
 
 
-def _held_out(people: Sequence[str], share: float, seed: int) -> npt.NDArray[np.bool_]:
+def _held_out(participants: Sequence[str], share: float, seed: int) -> npt.NDArray[np.bool_]:
     """Which rows belong to the participants held out for early stopping: at least one, and never all."""
-    names = np.unique(np.asarray(people))
+    names = np.unique(np.asarray(participants))
     if len(names) < 2:
         raise ValueError("early stopping needs labels of at least two training participants")
     number = min(max(1, round(share * len(names))), len(names) - 1)
     order = np.argsort(bits(derive(torch.zeros(1, dtype=torch.int64), seed), len(names))[0].numpy())
-    return np.isin(np.asarray(people), names[order[:number]])
+    return np.isin(np.asarray(participants), names[order[:number]])
 
 
 def _metrics(
@@ -298,7 +298,7 @@ def _metrics(
         "batch_size": config.optimisation.batch_size,
         "loss": curve.loss[-1],
         "segments_per_s": speed,
-        "wall_s": wall_s,  # of this process: a resumed run counts its last part
+        "wall_s": wall_s,  # of this process: of a resumed run, since it resumed
         "device": name,
         "precision": "bf16" if config.optimisation.precision == "bf16" and has_bf16(device) else "fp32",
         "torch": torch.__version__,
@@ -324,7 +324,7 @@ def _curve_table(training: Training, metrics: dict[str, Any]) -> pa.Table:
 
 
 def _segments_hash(store: SegmentStore, rows: npt.NDArray[np.intp]) -> str:
-    """Which segments, in which order: the sampler draws by position."""
+    """Hash of the segments in their order, which matters: the sampler draws by position."""
     digest = hashlib.sha256()
     for segment_id in store.metadata.column("segment_id").take(rows).to_pylist():
         digest.update(segment_id.encode() + b"\n")

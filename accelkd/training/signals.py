@@ -1,4 +1,4 @@
-"""Where a trainer's signals come from: the mapped files of a store, or a copy in the memory of the device."""
+"""Sources of training signals: the memory-mapped files of a store, or a copy in the memory of the device."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from accelkd.segments.schema import SAMPLES
 from accelkd.segments.store import Modality, SegmentStore
 
 MAX_SHARE = 0.5  # of the free memory that a copy may take: the rest is for training
-_CHUNK_SIZE = 4_096  # segments that are on their way at once
+_CHUNK_SIZE = 4_096  # segments per transfer
 
 
 class DeviceMemoryError(ValueError):
-    """The signals do not fit into the memory of the device; the message says how large both are."""
+    """The signals do not fit into the memory of the device; the message gives both sizes."""
 
 
 class ResidentSignals:
     """All signals of a store in the memory of one device, as float16: one copy for every run on that store.
 
-    Raises DeviceMemoryError, before anything is taken, where they need more than `MAX_SHARE` of its free memory.
+    Raises DeviceMemoryError, before any allocation, if they need more than `MAX_SHARE` of its free memory.
     """
 
     def __init__(
@@ -37,34 +37,34 @@ class ResidentSignals:
                 f"{device} {MAX_SHARE:.0%} may be taken: train on fewer segments, or read them from the disk"
             )
         self.device = device
-        self._signals = {modality: _copied(store, modality, device) for modality in modalities}
+        self._signals = {modality: _copy(store, modality, device) for modality in modalities}
 
     def take(self, modality: Modality, rows: Tensor) -> Tensor:
-        """The signals of the given rows of the store (int64, on the device): `[rows, channels, 3840]` float16."""
+        """The signals of `rows` of the store (int64, on the device): `[rows, channels, 3840]` float16."""
         return self._signals[modality][rows]
 
 
 def resident_bytes(store: SegmentStore, modalities: Sequence[Modality]) -> int:
-    """What a copy of these modalities takes."""
+    """Size in bytes of a copy of these modalities."""
     return 2 * SAMPLES * len(store) * sum(store.channels(modality) for modality in modalities)
 
 
 def free_bytes(device: torch.device) -> int:
-    """Free memory of a device; of the CPU, what the system has available."""
+    """Free memory of a device in bytes; of the CPU, the available memory of the system."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
 
 
 def to_device(host: npt.NDArray[np.generic], device: torch.device) -> Tensor:
-    """A copy on the device; to a GPU it travels from pinned memory, and nobody waits for it."""
+    """A copy on the device; to a GPU it is asynchronous, from pinned memory."""
     tensor = torch.from_numpy(host)
     if device.type == "cuda":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
 
 
-def _copied(store: SegmentStore, modality: Modality, device: torch.device) -> Tensor:
+def _copy(store: SegmentStore, modality: Modality, device: torch.device) -> Tensor:
     out = torch.empty((len(store), store.channels(modality), SAMPLES), dtype=torch.float16, device=device)
     for start in range(0, len(store), _CHUNK_SIZE):
         rows = np.arange(start, min(start + _CHUNK_SIZE, len(store)))

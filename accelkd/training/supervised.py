@@ -1,4 +1,4 @@
-"""Supervised training from scratch on one target (section 5.2): what distillation is compared with."""
+"""Supervised training from scratch on one target (section 5.2): the baseline of distillation."""
 
 from __future__ import annotations
 

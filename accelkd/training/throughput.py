@@ -1,4 +1,4 @@
-"""How near the training is to the processor's limit: model FLOP utilisation (MFU)."""
+"""How close training is to the limit of the processor: model FLOP utilisation (MFU)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from accelkd.training.objective import Batch, Objective
 
-# Dense bfloat16 (not sparse) in FLOP/s, from the data sheets; by a part of the device's name, the longest match counts.
+# Dense bfloat16 (not sparse) in FLOP/s, from the data sheets, by part of the device's name; the longest match counts
 PEAK_BF16 = {
     "A100": 312e12,
     "A10": 125e12,
@@ -26,12 +26,12 @@ PEAK_BF16 = {
     "L4": 121e12,
     "L40S": 362e12,
 }
-_COUNTED = 4  # segments
+_COUNTED = 4  # segments that operations are counted on
 
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What a device can do at most, measured."""
+    """Measured limits of a device."""
 
     device: str
     matmul_tflop_per_s: float  # bfloat16
@@ -42,12 +42,14 @@ class Ceilings:
 
 
 def measure_ceilings(device: str = "auto") -> Ceilings:
-    """A matrix product and a copy, as fast as torch makes them: the best of some, in about a second."""
-    where = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
-    on_gpu = where.type == "cuda"
+    """Speed of a matrix product and of a copy in torch, the best of five each; takes about a second."""
+    target_device = torch.device(
+        "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
+    )
+    on_gpu = target_device.type == "cuda"
     size, elements = (8_192, 2**30) if on_gpu else (512, 2**24)
-    a = torch.randn(size, size, device=where).bfloat16()
-    source = torch.randint(0, 256, (elements,), dtype=torch.uint8, device=where)
+    a = torch.randn(size, size, device=target_device).bfloat16()
+    source = torch.randint(0, 256, (elements,), dtype=torch.uint8, device=target_device)
     target = torch.empty_like(source)
     product = torch.empty_like(a)
 
@@ -64,14 +66,14 @@ def measure_ceilings(device: str = "auto") -> Ceilings:
         return min(seconds[1:])
 
     return Ceilings(
-        torch.cuda.get_device_name(where) if on_gpu else where.type,
+        torch.cuda.get_device_name(target_device) if on_gpu else target_device.type,
         2 * size**3 / best(lambda: torch.matmul(a, a, out=product)) / 1e12,
         2 * elements / best(lambda: target.copy_(source)) / 1e9,
     )
 
 
 def flop_per_segment(objective: Objective, batch: Batch, keys: Tensor) -> float:
-    """Floating-point operations of forward and backward for one sample, counted on a copy: nothing is changed.
+    """Floating-point operations of forward and backward for one sample, counted on a copy of the objective.
 
     Attention is counted as the matrix products that it is: not every release knows every fused kernel of it.
     """

@@ -1,4 +1,4 @@
-"""The one training loop, for every objective: optimise, log the curve, save a state to resume from."""
+"""The one training loop, for every objective: optimise, record the curve, save a state to resume from."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from accelkd.models.transformer import Block
 from accelkd.training.configs import Optimisation
 from accelkd.training.data import TrainingData
 from accelkd.training.objective import Batch, Objective
-from accelkd.training.parallel import barrier, mean_over_processes, my_share, rank, world_size
+from accelkd.training.parallel import barrier, local_share, mean_over_processes, rank, world_size
 from accelkd.training.randomness import derive, step_keys
 from accelkd.training.throughput import flop_per_segment
 
@@ -33,7 +33,7 @@ _OBJECTIVE_KEYS = 2  # 0 and 1 are the sampler's
 # Each process keeps its own buffers; torch renamed the option between 2.11 and 2.15
 _RENAMED = "forward_sync_buffers" in signature(DistributedDataParallel).parameters
 _OWN_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _RENAMED else "broadcast_buffers": False}
-_MIN_PART = 2  # segments in a part of a batch: one alone has nothing to be compared with
+_MIN_PART = 2  # segments in a part of a batch: contrastive losses need at least two
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -42,10 +42,10 @@ class NonFiniteLossError(ArithmeticError):
 
 @dataclass
 class Curve:
-    """The training curve, a row for every `log_every` steps: what training.parquet holds."""
+    """The training curve, a row for every `log_every` steps: the content of training.parquet."""
 
-    step: list[int] = field(default_factory=list)  # number of steps done
-    loss: list[float] = field(default_factory=list)  # mean since the row before
+    step: list[int] = field(default_factory=list)  # number of completed steps
+    loss: list[float] = field(default_factory=list)  # mean since the previous row
     learning_rate: list[float] = field(default_factory=list)
     segments_per_s: list[float] = field(default_factory=list)
     validation_error: list[float] = field(default_factory=list)  # empty without validation
@@ -53,10 +53,10 @@ class Curve:
 
 @dataclass
 class Validation:
-    """Early stopping: after each row of the curve `error` is taken; the weights of its least value are kept."""
+    """Early stopping: `error` is evaluated after each row of the curve; the weights of its minimum are kept."""
 
     error: Callable[[], float]
-    patience: int  # rows without a better one after which training ends
+    patience: int  # rows without improvement after which training stops
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,12 @@ class Training:
     """What `train` returns."""
 
     curve: Curve
-    flop_per_segment: float | None  # of forward and backward; None where the run had been finished before
-    notes: tuple[str, ...] = ()  # what could not be done as it was asked for
+    flop_per_segment: float | None  # of forward and backward; None if the run was already finished
+    notes: tuple[str, ...] = ()  # deviations from the configuration
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; 'auto' is the GPU where there is one."""
+    """The device of that name; 'auto' is the GPU if there is one, else the CPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
@@ -88,9 +88,9 @@ def compiles(device: torch.device, config: Optimisation) -> bool:
 
 
 def compile_encoders(module: nn.Module) -> None:
-    """Have torch compile the parts where the arithmetic is, in fixed shapes; everything else stays as it is written.
+    """Compile the expensive parts with torch, for fixed shapes; everything else stays eager.
 
-    The blocks of a Transformer are alike: one is compiled, and serves for all.
+    The blocks of a Transformer share one compilation.
     """
     torch._dynamo.config.recompile_limit = 64  # one graph for each width, number of tokens and mode
     for part in module.modules():
@@ -104,18 +104,19 @@ def train(
     config: Optimisation,
     device: torch.device,
     state: Path,
-    what: str,
+    label: str,
     validation: Validation | None = None,
     stop_at: float = math.inf,
 ) -> Training:
     """Train `objective` in place on `device` and return its curve.
 
-    The run continues from the file `state` if it is there with the bytes that were written (every `save_every` steps;
-    removed by the caller once the result is safe). What a step does depends on the configuration and the step's number
-    alone, so a resumed run ends as an unbroken one: on a CPU with the same number of threads, with the same bytes.
+    The run resumes from the file `state` if that exists and is intact (it is written every `save_every` steps, and
+    removed by the caller once the result is stored). A step depends only on the configuration and the step's number, so
+    a resumed run gives the result of an uninterrupted one: on a CPU with the same number of threads, the same bytes.
     Under `torchrun` each process takes its share of every batch. Once `time.monotonic()` has passed `stop_at`, training
-    ends with the next row of the curve. A batch that does not fit into the memory of the device is taken in parts, and
-    what cannot be compiled runs as it is written: the notes say so. Raises NonFiniteLossError.
+    stops at the next row of the curve. A batch that does not fit into the memory of the device is split into parts, and
+    what cannot be compiled runs eagerly; the notes say so. `label` names the run in progress bar and errors. Raises
+    NonFiniteLossError.
     """
     objective.to(device).train()
     if world_size() > 1 and device.type == "cuda":
@@ -125,26 +126,26 @@ def train(
     curve = Curve()
     best: dict[str, Tensor] = {}
     start = _restore(state, objective, optimizer, curve, best) if is_intact(state) else 0
-    share = my_share(config.batch_size)
-    step_of = _Step(objective, config, device)
+    share = local_share(config.batch_size)
+    step_loss = _StepLoss(objective, config, device)
     flop: float | None = None
     steps = range(start, config.steps)
     losses = torch.zeros(config.log_every, device=device)
     since = time.perf_counter()
     batches = data.batches(config.seed, steps, config.batch_size, objective.views)
-    with step_of.as_compiled():
-        for step, batch in progress(zip(steps, batches, strict=True), what, len(steps)):
+    with step_loss.compiled():
+        for step, batch in progress(zip(steps, batches, strict=True), label, len(steps)):
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate_at(step)
             keys = derive(step_keys(config.seed, step, config.batch_size), _OBJECTIVE_KEYS)[share]
             if flop is None:
-                with step_of.as_written():
+                with step_loss.eager():
                     flop = flop_per_segment(objective, batch, keys)
                 if compiles(device, config):
                     compile_encoders(objective)
             optimizer.zero_grad(set_to_none=True)
-            # The loss stays on the device until the row is due: reading it at every step would make the GPU wait.
-            losses[step % config.log_every] = step_of(batch, keys)
+            # The loss stays on the device until the row is written: reading it at every step would stall the GPU
+            losses[step % config.log_every] = step_loss(batch, keys)
             if config.clip_norm is not None:
                 nn.utils.clip_grad_norm_(trained, config.clip_norm)
             optimizer.step()
@@ -155,7 +156,7 @@ def train(
                 recent = mean_over_processes(losses[: done - first]).tolist()
                 for offset, value in enumerate(recent):
                     if not math.isfinite(value):
-                        raise NonFiniteLossError(f"{what}: the loss is {value} at step {first + offset}")
+                        raise NonFiniteLossError(f"{label}: the loss is {value} at step {first + offset}")
                 now = time.perf_counter()
                 curve.step.append(done)
                 curve.loss.append(math.fsum(recent) / len(recent))
@@ -168,18 +169,18 @@ def train(
                     elif len(curve.step) - 1 - _best_row(curve) >= validation.patience:
                         break
                 if time.monotonic() > stop_at and done < config.steps:
-                    step_of.notes.append(f"the time was over after {done} of {config.steps} steps")
+                    step_loss.notes.append(f"time limit reached after {done} of {config.steps} steps")
                     break
                 since = time.perf_counter()
                 if done // config.save_every > first // config.save_every and done < config.steps:
                     _save(state, objective, optimizer, curve, best)
     if best:
         objective.load_state_dict(best)
-    return Training(curve, flop, tuple(step_of.notes))
+    return Training(curve, flop, tuple(step_loss.notes))
 
 
-class _Step:
-    """Loss and gradient of one batch: in as many parts as its memory asks for, compiled where that works."""
+class _StepLoss:
+    """Loss and gradient of one batch: in as many parts as the memory requires, compiled if possible."""
 
     def __init__(self, objective: Objective, config: Optimisation, device: torch.device) -> None:
         self.notes: list[str] = []
@@ -194,16 +195,16 @@ class _Step:
         self._stance = ExitStack()
 
     @contextmanager
-    def as_compiled(self) -> Iterator[None]:
-        """What torch has compiled runs compiled in this block, or as it is written where the run does not compile."""
+    def compiled(self) -> Iterator[None]:
+        """Compiled modules run compiled in this block, or eagerly if the run does not compile."""
         with self._stance:
             if self._device.type != "cpu" and not self._compiling:
                 self._stance.enter_context(torch.compiler.set_stance("force_eager"))
             yield
 
     @contextmanager
-    def as_written(self) -> Iterator[None]:
-        """Nothing runs compiled in this block: what does cannot be counted, and would be compiled for its shapes."""
+    def eager(self) -> Iterator[None]:
+        """Everything runs eagerly in this block: FLOP of compiled code cannot be counted, and new shapes recompile."""
         if self._compiling:
             with torch.compiler.set_stance("force_eager"):
                 yield
@@ -227,21 +228,21 @@ class _Step:
             if not failed:
                 self._steps += 1
                 return loss
-            # Outside of the handler: a traceback would keep the tensors of the failed attempt
+            # Outside of the handler, whose traceback would keep the tensors of the failed attempt alive
             for parameter in self._module.parameters():
                 parameter.grad = None
             if failed == "memory":
                 self._parts *= 2
                 if self._device.type == "cuda":
                     torch.cuda.empty_cache()
-                self._note(
-                    f"out of memory: batches of {len(keys)} are taken in {self._parts} parts of "
+                self._add_note(
+                    f"out of memory: batches of {len(keys)} are split into {self._parts} parts of "
                     f"{-(-len(keys) // self._parts)}, and contrastive losses compare within a part"
                 )
             else:
                 self._compiling = False
                 self._stance.enter_context(torch.compiler.set_stance("force_eager"))
-                self._note(f"not compiled: {failed}")
+                self._add_note(f"not compiled: {failed}")
 
     def _attempt(self, batch: Batch, keys: Tensor) -> Tensor:
         total = torch.zeros((), device=self._device)
@@ -255,20 +256,20 @@ class _Step:
             total = total + loss.detach()
         return total
 
-    def _note(self, text: str) -> None:
+    def _add_note(self, text: str) -> None:
         self.notes.append(text)
         print(text, file=sys.stderr, flush=True)
 
 
 def _best_row(curve: Curve) -> int:
-    """The last row with the least validation error."""
-    least = min(curve.validation_error)
-    return max(row for row, error in enumerate(curve.validation_error) if error == least)
+    """The last row with the lowest validation error."""
+    lowest = min(curve.validation_error)
+    return max(row for row, error in enumerate(curve.validation_error) if error == lowest)
 
 
 def _optimizer(parameters: list[nn.Parameter], config: Optimisation) -> torch.optim.Optimizer:
-    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    return kind(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return optimizer(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
 
 
 def _save(
@@ -295,7 +296,7 @@ def _save(
 def _restore(
     state: Path, objective: nn.Module, optimizer: torch.optim.Optimizer, curve: Curve, best: dict[str, Tensor]
 ) -> int:
-    """Load what `_save` wrote; returns the number of steps done."""
+    """Load what `_save` wrote; returns the number of completed steps."""
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": best, "optimizer": {}, "curve": {}}
     with safe_open(state, framework="pt") as file:
         for key in file.keys():  # noqa: SIM118  (a safetensors file is not a mapping)

@@ -16,13 +16,13 @@ import pytest
 
 import rust_dsp
 from accelkd.recordings.devices import DEVICES
-from accelkd.recordings.readers import Found, Recording, Session, bami, e4, polar, troika
+from accelkd.recordings.readers import Delivery, Recording, Session, bami, e4, polar, troika
 
 STILL_G = 0.05
 Floats = npt.NDArray[np.float64]
 
 
-def recordings(folder: Path, find: Callable[[Any], Found], read: Callable[[Session], Recording]) -> list[Recording]:
+def recordings(folder: Path, find: Callable[[Any], Delivery], read: Callable[[Session], Recording]) -> list[Recording]:
     return [read(session) for session in find(path for path in folder.rglob("*") if path.is_file()).sessions]
 
 

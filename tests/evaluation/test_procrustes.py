@@ -66,7 +66,7 @@ def test_alignment_finds_a_turned_copy_and_cannot_find_what_is_not_there() -> No
 
 
 def test_pairs_are_needed() -> None:
-    with pytest.raises(ValueError, match="3 rows to move onto 2"):
+    with pytest.raises(ValueError, match="3 source and 2 target rows"):
         fit_alignment(embeddings(3, 4), embeddings(2, 4))
     collapsed = fit_alignment(np.full((5, 4), 2.0), embeddings(5, 4))
     assert np.isfinite(collapsed.apply(np.full((5, 4), 2.0))).all()

@@ -108,18 +108,18 @@ def test_modules_and_packages_have_versions(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "reworded_package", raising=False)
 
-    def version(*names: str, without: tuple[str, ...] = ()) -> str:
+    def version(*names: str, exclude: tuple[str, ...] = ()) -> str:
         code_version.cache_clear()
-        return code_version(*names, without=without)
+        return code_version(*names, exclude=exclude)
 
     before = version("reworded_package")
     (package / "one.py").write_text('"""Now with words."""\nx: int = 1', encoding="utf-8")
     (package / "inner" / "__init__.py").write_text("z = 4", encoding="utf-8")
     assert version("reworded_package") == before
-    without_two = version("reworded_package", without=("reworded_package.two",))
+    without_two = version("reworded_package", exclude=("reworded_package.two",))
     (package / "two.py").write_text("y = 3", encoding="utf-8")
     assert version("reworded_package") != before
-    assert version("reworded_package", without=("reworded_package.two",)) == without_two
+    assert version("reworded_package", exclude=("reworded_package.two",)) == without_two
     assert version("reworded_package.one") != version("reworded_package.two")
     with pytest.raises(ModuleNotFoundError, match=r"reworded_package\.three"):
         version("reworded_package.three")

@@ -232,7 +232,7 @@ def test_a_damaged_recording_is_rejected_and_its_batch_goes_on(
     delivery, bad = sessions(shared, device, tmp_path)
     damage(bad)
     summary = ingest(device, delivery, tmp_path / "landing", "b1")
-    assert (summary.read, summary.found) == (1, 2)
+    assert (summary.read, summary.total) == (1, 2)
     (rejection,) = summary.rejections
     assert rejection.reason == reason
     assert bad.name in rejection.source_file
@@ -278,6 +278,6 @@ def test_random_damage_never_stops_a_batch(
     victim.write_bytes(content[: int(len(content) * (keep if which % 2 else 1))])
     summary = ingest(device, delivery, tmp_path / "landing", "b1")
     assert summary.read >= 1
-    assert summary.found == summary.read + len(summary.rejections) == 2
+    assert summary.total == summary.read + len(summary.rejections) == 2
     assert validate_batch(tmp_path / "landing/b1") == []
     shutil.rmtree(tmp_path)

@@ -46,7 +46,7 @@ def test_the_batch_names_its_source_and_its_participants(delivery: Path, tmp_pat
     assert str(summary).splitlines()[:5] == [
         "device        bami",
         "batch         2026-11-bami",
-        "found         2",
+        "total         2",
         "read          2, from 2 participants, 28.0 minutes",
         "rejected      0",
     ]
@@ -116,12 +116,12 @@ def test_files_that_nobody_understands_are_told(delivery: Path, tmp_path: Path) 
         ("deep/notes.txt", "not_recognised"),
         ("holiday.jpg", "not_recognised"),
     ]
-    assert (summary.found, summary.read, summary.aside) == (5, 2, 3)
+    assert (summary.total, summary.read, summary.companions) == (5, 2, 3)
 
 
 def test_nothing_lands_where_nothing_could_be_read(delivery: Path, tmp_path: Path) -> None:
     summary = ingest("troika", delivery, tmp_path / "landing", "b1")
-    assert (summary.read, summary.found) == (0, 2)
+    assert (summary.read, summary.total) == (0, 2)
     assert not (tmp_path / "landing").exists()
     assert "nothing could be read" in str(summary)
 

@@ -12,7 +12,7 @@ import pytest
 
 from accelkd.recordings.devices import DEVICES
 from accelkd.recordings.ingest import IngestSummary, ingest
-from accelkd.recordings.readers import Found, Reader, Recording, bami, e4, polar, troika, wrist_edf
+from accelkd.recordings.readers import Delivery, Reader, Recording, bami, e4, polar, troika, wrist_edf
 from accelkd.recordings.validate import iter_recordings, validate_batch
 
 FOLDERS = {
@@ -24,7 +24,7 @@ FOLDERS = {
 }
 
 
-def find(reader: Reader, folder: Path) -> Found:
+def find(reader: Reader, folder: Path) -> Delivery:
     return reader.find(sorted(path for path in folder.rglob("*") if path.is_file()))
 
 
@@ -53,7 +53,7 @@ def test_every_real_recording_lands_and_validates(
     landing, summaries = landed
     summary = summaries[device]
     assert (summary.read, summary.participants, summary.rejections) == (recordings, participants, ())
-    assert summary.found == recordings
+    assert summary.total == recordings
     assert round(summary.duration_s / 60) == minutes
     assert validate_batch(landing / f"real-{device}") == []
     rows = [row for batch, _ in iter_recordings(landing / f"real-{device}") for row in batch.to_pylist()]

@@ -127,7 +127,7 @@ def test_batches_are_valid(tmp_path: Path, profile: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"profile": "trivial"}, "no profile 'trivial'"),
+        ({"profile": "trivial"}, "unknown profile 'trivial'"),
         ({"rate_hz": 100}, "100 Hz"),
         ({"participants": 0}, "participants must be at least 1"),
         ({"seed": -1}, "seed must be at least 0"),

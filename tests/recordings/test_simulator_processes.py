@@ -15,7 +15,7 @@ from accelkd.recordings.simulator.circle import KERNEL_S, response, samples, slo
 from accelkd.recordings.simulator.health import CONDITIONS, MEDICATIONS
 from accelkd.recordings.simulator.movements import draw_movements
 from accelkd.recordings.simulator.optics import draw_optics, sample_optics
-from accelkd.recordings.simulator.participants import Traits, draw_people
+from accelkd.recordings.simulator.participants import Traits, draw_traits
 from accelkd.recordings.simulator.profiles import PROFILES
 from accelkd.recordings.simulator.recoil import draw_recoil, sample_recoil
 from accelkd.recordings.simulator.streams import participant_stream, uniform_rows, white_noise
@@ -23,7 +23,7 @@ from accelkd.recordings.simulator.streams import participant_stream, uniform_row
 
 @pytest.fixture(scope="module")
 def people() -> Traits:
-    return draw_people(3, 0, 40_000)
+    return draw_traits(3, 0, 40_000)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_causes_come_before_consequences(people: Traits, cause: str, consequence
 
 
 def test_a_person_does_not_depend_on_the_cohort() -> None:
-    many, some = draw_people(9, 0, 50), draw_people(9, 30, 5)
+    many, some = draw_traits(9, 0, 50), draw_traits(9, 30, 5)
     assert (many.pulse_wave_velocity_m_s[30:35] == some.pulse_wave_velocity_m_s).all()
     assert (many.recoil_shape[30:35] == some.recoil_shape).all()
 

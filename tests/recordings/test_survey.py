@@ -10,7 +10,7 @@ import pytest
 
 from accelkd.recordings.schema import SURVEY
 from accelkd.recordings.simulator.answers import survey_answers
-from accelkd.recordings.simulator.participants import draw_people
+from accelkd.recordings.simulator.participants import draw_traits
 from accelkd.recordings.survey import QUESTIONS, SURVEY_TARGET, TARGETS, survey_targets
 
 
@@ -119,7 +119,7 @@ def test_bad_answers_are_named(rows: tuple[tuple[str, str, str], ...], message: 
 
 def test_the_simulated_cohort_has_every_target() -> None:
     n = 10_000
-    people = draw_people(1, 0, n)
+    people = draw_traits(1, 0, n)
     table = survey_targets(survey_answers(1, 0, [f"p{i:05d}" for i in range(n)], people))
     value = table["value"]
     known = dict(zip(TARGETS, pc.is_valid(value).to_numpy().reshape(n, 46).mean(axis=0), strict=True))
@@ -136,7 +136,7 @@ def test_the_simulated_cohort_has_every_target() -> None:
 
 
 def test_follow_up_questions_come_only_after_the_answers_that_lead_there() -> None:
-    table = survey_answers(1, 0, [f"p{i:05d}" for i in range(500)], draw_people(1, 0, 500))
+    table = survey_answers(1, 0, [f"p{i:05d}" for i in range(500)], draw_traits(1, 0, 500))
     given: dict[str, dict[str, str]] = {}
     for row in table.to_pylist():
         given.setdefault(row["participant_id"], {})[row["question_id"]] = row["answer"]

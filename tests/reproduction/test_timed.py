@@ -269,7 +269,7 @@ def test_a_schedule_keeps_its_shape_at_any_length() -> None:
     run_ = Run(preset("gpu").experiments["accel-kd-mae"], 0)
     before = run_.config.optimisation
     for steps in (333, 20_000):
-        after = before.lasting(steps)
+        after = before.with_steps(steps)
         assert after.steps == steps
         for share in (0.05, 0.5, 0.99):
             rates = [one.learning_rate_at(int(share * one.steps)) for one in (before, after)]

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from accelkd.training.augment import (
     Augmentations,
     augment,
+    augment_all,
+    augment_selected,
     channel_permute,
     cut_out,
     gaussian_noise,
     magnitude_warp,
-    only_the_chosen,
     probabilities,
     spline,
     time_warp,
-    whole_batch,
 )
 from accelkd.training.randomness import step_keys
 
@@ -104,7 +104,7 @@ def test_autocast_changes_nothing() -> None:
 
 def test_cut_out_zeroes_one_window_of_all_channels() -> None:
     x = torch.ones(500, 3, 3840)
-    y = cut_out(x, step_keys(0, 0, 500), longest=0.25)
+    y = cut_out(x, step_keys(0, 0, 500), max_share=0.25)
     assert torch.equal(y, y[:, :1].expand_as(y))
     length = (y[:, 0] == 0).sum(1)
     edges = (y[:, 0].diff(dim=1) != 0).sum(1)
@@ -156,10 +156,10 @@ def test_a_gpu_s_way_through_the_cascade_gives_the_same() -> None:
         graphs.append(graph)
         return graph
 
-    captured = torch.compile(whole_batch, backend=counted, fullgraph=True, dynamic=False)
+    captured = torch.compile(augment_all, backend=counted, fullgraph=True, dynamic=False)
     for config in (Augmentations(), replace(OFF, gaussian_noise=1.0), OFF):
-        expected = only_the_chosen(x, keys, config, SMOOTH)
+        expected = augment_selected(x, keys, config, SMOOTH)
         drawn = probabilities(config, torch.device("cpu"))
-        for way in (whole_batch, captured):
+        for way in (augment_all, captured):
             torch.testing.assert_close(way(x, keys, drawn, config, SMOOTH), expected, rtol=1e-5, atol=1e-5)
     assert len(graphs) == 1

@@ -87,5 +87,5 @@ def test_decoder_has_the_encoder_s_width() -> None:
 
 
 def test_a_convolutional_stem_is_refused() -> None:
-    with pytest.raises(ValueError, match="shows kept tokens what was dropped"):
+    with pytest.raises(ValueError, match="leaks dropped patches"):
         MaskedAutoencoder(Encoder(2, replace(SHAPE, stem="convolutional")), SHAPE, kept=38, modality="ppg")

@@ -27,7 +27,7 @@ from accelkd.training.configs import (
 from accelkd.training.contrastive import Contrastive
 from accelkd.training.distillation import Distillation, frozen
 from accelkd.training.objective import Objective
-from accelkd.training.parallel import my_share, rank, world_size
+from accelkd.training.parallel import local_share, rank, world_size
 from accelkd.training.randomness import step_keys
 from accelkd.training.runs import train_encoder
 
@@ -68,7 +68,7 @@ def write_gradients(folder: Path) -> None:
         ),
     }
     signals = {"ppg": torch.randn(8, 2, 3840), "accel": torch.randn(8, 3, 3840)}
-    share = my_share(8)
+    share = local_share(8)
     for name, objective in objectives.items():
         module = DistributedDataParallel(objective) if world_size() > 1 else objective
         loss = module({modality: x[share] for modality, x in signals.items()}, step_keys(0, 0, 8)[share])

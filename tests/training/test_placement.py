@@ -48,7 +48,7 @@ def _distilled(shape: TransformerShape) -> DistillationConfig:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fake tensors, among them a GPU's; the cascade of augmentations as it is written."""
-    monkeypatch.setattr(augment, "_compiled", lambda: augment.whole_batch)
+    monkeypatch.setattr(augment, "_compiled", lambda: augment.augment_all)
     caches = (augment.spline, augment.probabilities)
     for cached in caches:
         cached.cache_clear()

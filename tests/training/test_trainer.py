@@ -182,7 +182,7 @@ def test_a_batch_that_does_not_fit_is_taken_in_parts_with_the_same_gradient(
     training = train(parts, data, config, CPU, tmp_path / "b", "parts")
     assert expected.notes == ()
     assert [note for note in training.notes if "4 parts" in note]
-    assert "out of memory: batches of 9 are taken in 4 parts" in capsys.readouterr().err
+    assert "out of memory: batches of 9 are split into 4 parts" in capsys.readouterr().err
     np.testing.assert_allclose(training.curve.loss, expected.curve.loss, rtol=1e-4)
     torch.testing.assert_close(parts.linear.weight, whole.linear.weight, rtol=1e-3, atol=1e-4)
 
@@ -277,4 +277,4 @@ def test_an_error_that_has_nothing_to_do_with_compiling_is_raised(
 def test_when_the_time_is_over_training_ends_with_the_next_row_of_the_curve(data: TrainingData, tmp_path: Path) -> None:
     training = train(Comparing(), data, CONFIG, CPU, tmp_path / "state", "test", stop_at=time.monotonic() - 1)
     assert training.curve.step == [3]
-    assert training.notes == ("the time was over after 3 of 12 steps",)
+    assert training.notes == ("time limit reached after 3 of 12 steps",)

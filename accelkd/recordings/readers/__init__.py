@@ -1,8 +1,8 @@
-"""Readers of device formats, one module a device.
+"""Readers of device formats, one module per device.
 
-A reader has two functions: `find(files)` groups the files of a delivery into sessions, `read(session)` makes a
-recording of one session or raises `Unreadable`. What holds for all devices (identifiers, rates, lengths, units, times)
-is not checked here: `accelkd.recordings.ingest` applies the validator's rules to each recording.
+A reader has two functions: `find(files)` groups the files of a delivery into sessions, `read(session)` turns one
+session into a recording or raises `Unreadable`. Rules common to all devices (identifiers, rates, lengths, units, times)
+are not checked here: `accelkd.recordings.ingest` applies the validator's rules to each recording.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ class Unreadable(Exception):
 class Session:
     """The files that one recording is made of."""
 
-    source: Path  # the file or folder that names it
-    participant: str | None  # the delivery's own name of the person; None where it cannot be told
+    source: Path  # the file or folder that it is named after
+    participant: str | None  # the participant's name in the delivery; None where it is unknown
     files: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
-class Found:
-    """The files of a delivery, sorted out; what is in neither is not recognised."""
+class Delivery:
+    """The files of a delivery, classified; a file that is in neither is not recognised."""
 
     sessions: tuple[Session, ...]
-    aside: tuple[Path, ...] = ()  # known companions that hold nothing for a recording
+    companions: tuple[Path, ...] = ()  # known files that hold nothing for a recording
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,14 @@ class Recording:
     reference_ibi_end_s: Times | None = None
     reference_ibi_s: Times | None = None
     event_s: Times | None = None
-    notes: tuple[str, ...] = ()  # what was put right or left out while reading
+    notes: tuple[str, ...] = ()  # what was corrected or left out while reading
 
 
 class Reader(Protocol):
-    """What a module of this package offers."""
+    """The interface of every reader module."""
 
-    def find(self, files: Iterable[Path]) -> Found: ...
+    def find(self, files: Iterable[Path]) -> Delivery:
+        """Group the files of a delivery into sessions."""
 
-    def read(self, session: Session) -> Recording: ...
+    def read(self, session: Session) -> Recording:
+        """Read the recording of one session. Raises Unreadable or OSError."""

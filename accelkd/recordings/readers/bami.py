@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from accelkd.recordings.readers import Found, Recording, Session, Unreadable
+from accelkd.recordings.readers import Delivery, Recording, Session, Unreadable
 from accelkd.recordings.readers.matlab import read_matrices
 
 RATE_HZ = 50.0
@@ -17,9 +17,9 @@ ACCEL_OFFSET = 32768  # unsigned file, signed quantity
 COUNTS_PER_G = 4096
 
 
-def find(files: Iterable[Path]) -> Found:
+def find(files: Iterable[Path]) -> Delivery:
     named = ((path, re.fullmatch(r"Subject_(\d+)\.mat", path.name)) for path in files)
-    return Found(tuple(Session(path, match[1], (path,)) for path, match in named if match))
+    return Delivery(tuple(Session(path, match[1], (path,)) for path, match in named if match))
 
 
 def read(session: Session) -> Recording:

@@ -13,26 +13,26 @@ from pathlib import Path
 
 import numpy as np
 
-from accelkd.recordings.readers import Found, Recording, Session, Signals, Times, Unreadable
+from accelkd.recordings.readers import Delivery, Recording, Session, Signals, Times, Unreadable
 from accelkd.recordings.readers.text import read_columns
 
 COUNTS_PER_G = 64
 MAX_LENGTH_DIFFERENCE_S = 5.0  # genuine sessions: up to 1.8 s
 CLOCK_SLIP_S = 12 * 3600  # tags of a session may be half a day off
 _SESSION_FILES = ("BVP.csv", "ACC.csv", "HR.csv", "IBI.csv")
-_ASIDE = ("info.txt", "EDA.csv", "TEMP.csv", "Time_logs.xlsx", "Questionnaires_scores.xlsx")
+_COMPANIONS = ("info.txt", "EDA.csv", "TEMP.csv", "Time_logs.xlsx", "Questionnaires_scores.xlsx")
 
 
-def find(files: Iterable[Path]) -> Found:
+def find(files: Iterable[Path]) -> Delivery:
     sessions: list[Session] = []
-    aside: list[Path] = []
+    companions: list[Path] = []
     for folder, group in groupby(sorted(files, key=lambda path: (path.parent, path)), key=lambda path: path.parent):
-        here = list(group)
-        aside += [path for path in here if path.name in _ASIDE]
-        if any(path.name in _SESSION_FILES for path in here):
-            used = [path for path in here if path.name in _SESSION_FILES or path.match("tags*.csv")]
+        members = list(group)
+        companions += [path for path in members if path.name in _COMPANIONS]
+        if any(path.name in _SESSION_FILES for path in members):
+            used = [path for path in members if path.name in _SESSION_FILES or path.match("tags*.csv")]
             sessions.append(Session(folder, _participant(folder, used), tuple(used)))
-    return Found(tuple(sessions), tuple(aside))
+    return Delivery(tuple(sessions), tuple(companions))
 
 
 def _participant(folder: Path, files: list[Path]) -> str | None:
@@ -111,15 +111,15 @@ def _intervals(path: Path, start_s: float) -> tuple[Times, Times]:
 
 
 def _events(event_s: Times, duration_s: float) -> tuple[Times, list[str]]:
-    """Button presses in the order of time, with half-day clock slips put right; presses outside are left out."""
+    """Button presses in order of time, with half-day clock slips corrected; presses out of session are left out."""
     notes = []
-    inside = (event_s >= 0) & (event_s <= duration_s)
+    in_session = (event_s >= 0) & (event_s <= duration_s)
     for slip_s in (CLOCK_SLIP_S, -CLOCK_SLIP_S):
         moved = event_s + slip_s
-        slipped = ~inside & (moved >= 0) & (moved <= duration_s)
+        slipped = ~in_session & (moved >= 0) & (moved <= duration_s)
         if slipped.any():
-            event_s, inside = np.where(slipped, moved, event_s), inside | slipped
+            event_s, in_session = np.where(slipped, moved, event_s), in_session | slipped
             notes.append(f"{slipped.sum()} tags moved by {slip_s / 3600:+.0f} h: a slip of the clock")
-    if not inside.all():
-        notes.append(f"{(~inside).sum()} tags outside of the session left out")
-    return np.sort(event_s[inside]), notes
+    if not in_session.all():
+        notes.append(f"{(~in_session).sum()} tags outside of the session left out")
+    return np.sort(event_s[in_session]), notes

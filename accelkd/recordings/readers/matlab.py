@@ -12,7 +12,10 @@ from accelkd.recordings.readers import Unreadable
 
 
 def read_matrices(path: Path, shapes: dict[str, tuple[int | None, int | None]]) -> list[npt.NDArray[np.float64]]:
-    """The named variables of a .mat file in float64, with the given shape each (None: any size above zero)."""
+    """The variables of a .mat file named by `shapes`, in float64; a size of None accepts any size above zero.
+
+    Raises Unreadable for a damaged file and for a variable that is missing, of another shape or not real numbers.
+    """
     try:
         content = loadmat(path, variable_names=list(shapes))
     except Exception as error:  # a damaged file makes loadmat raise nearly anything
@@ -22,13 +25,13 @@ def read_matrices(path: Path, shapes: dict[str, tuple[int | None, int | None]]) 
         if name not in content:
             raise Unreadable("missing_variable", f"{path.name} has no variable {name!r}")
         matrix = content[name]
-        wanted = " x ".join("n" if size is None else str(size) for size in shape)
+        expected = " x ".join("n" if size is None else str(size) for size in shape)
         if not isinstance(matrix, np.ndarray) or matrix.dtype.kind not in "uif":
-            raise Unreadable("wrong_variable", f"{path.name}: {name} holds no real numbers; expected {wanted}")
+            raise Unreadable("wrong_variable", f"{path.name}: {name} holds no real numbers; expected {expected}")
         if matrix.ndim != 2 or not all(
-            found == size if size else found > 0 for found, size in zip(matrix.shape, shape, strict=True)
+            actual == size if size else actual > 0 for actual, size in zip(matrix.shape, shape, strict=True)
         ):
-            found = " x ".join(map(str, matrix.shape))
-            raise Unreadable("wrong_variable", f"{path.name}: {name} is {found}, expected {wanted}")
+            actual = " x ".join(map(str, matrix.shape))
+            raise Unreadable("wrong_variable", f"{path.name}: {name} is {actual}, expected {expected}")
         matrices.append(matrix.astype(np.float64))
     return matrices

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from accelkd.recordings.readers import Found, Recording, Session, Signals, Times, Unreadable
+from accelkd.recordings.readers import Delivery, Recording, Session, Signals, Times, Unreadable
 from accelkd.recordings.readers.text import read_columns
 
 _HEADERS = {
@@ -20,22 +20,22 @@ _HEADERS = {
     "MARKER": "Phone timestamp;Marker start/stop",
 }
 _FILES = {("MARKER.txt" if name == "MARKER" else f"Polar_Sense_{name}.txt"): name for name in _HEADERS}
-_ASIDE = ("Polar_Sense_GYRO.txt", "Polar_Sense_MAGN.txt")
+_COMPANIONS = ("Polar_Sense_GYRO.txt", "Polar_Sense_MAGN.txt")
 MAX_STEP = 1.5  # in sampling periods; a longer one means that a packet was lost
 MAX_PP_ERROR_MS = 30
 
 
-def find(files: Iterable[Path]) -> Found:
+def find(files: Iterable[Path]) -> Delivery:
     sessions: list[Session] = []
-    aside: list[Path] = []
+    companions: list[Path] = []
     for folder, group in groupby(sorted(files, key=lambda path: (path.parent, path)), key=lambda path: path.parent):
-        here = list(group)
-        aside += [path for path in here if path.name in _ASIDE]
-        used = [path for path in here if path.name in _FILES]
+        members = list(group)
+        companions += [path for path in members if path.name in _COMPANIONS]
+        used = [path for path in members if path.name in _FILES]
         if any(path.name != "MARKER.txt" for path in used):
-            # Nothing in the files names the person
+            # No file names the participant
             sessions.append(Session(folder, folder.name.removeprefix("polar-"), tuple(used)))
-    return Found(tuple(sessions), tuple(aside))
+    return Delivery(tuple(sessions), tuple(companions))
 
 
 def read(session: Session) -> Recording:
@@ -47,7 +47,7 @@ def read(session: Session) -> Recording:
         with path.open(encoding="utf-8", errors="replace") as file:
             if file.readline().rstrip("\r\n") != _HEADERS[name]:
                 raise Unreadable("bad_header", f"{path.name}: the first line is not {_HEADERS[name]!r}")
-    # Streams are aligned by the sensor's time alone: the phone's lags it by another amount in each stream
+    # Streams are aligned by sensor time alone: phone time lags behind it, differently in each stream
     ppg_start_ns, ppg_rate_hz, ppg = _stream(files["PPG"], 4)
     accel_start_ns, accel_rate_hz, accel = _stream(files["ACC"], 3)
     phone_start = next(_phone_times(files["PPG"]))

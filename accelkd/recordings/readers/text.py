@@ -16,8 +16,8 @@ from accelkd.recordings.readers import Unreadable
 def read_columns(path: Path, delimiter: str, kinds: Sequence[str], *, first_column: int = 0, skip: int = 0) -> Any:
     """Columns of a delimited text file, from `first_column` on, one array for each type code in `kinds`.
 
-    Skips `skip` lines. Line ends may be LF or CRLF. Raises Unreadable with the line number, never with what the line
-    holds.
+    Skips `skip` lines. Line ends may be LF or CRLF. Raises Unreadable with the line number, never with the
+    content of the line.
     """
     columns = range(first_column, first_column + len(kinds))
     with warnings.catch_warnings():
@@ -36,9 +36,9 @@ def read_columns(path: Path, delimiter: str, kinds: Sequence[str], *, first_colu
         except UnicodeDecodeError:
             raise Unreadable("unreadable_file", f"{path.name} is not text") from None
         except ValueError as error:
-            at = re.search(r"at row (\d+)", str(error))
-            where = f"row {int(at[1])}" if at else "a row"
-            raise Unreadable("bad_row", f"{path.name}: {where} does not hold {len(kinds)} numbers") from None
+            match = re.search(r"at row (\d+)", str(error))
+            row = f"row {int(match[1])}" if match else "a row"
+            raise Unreadable("bad_row", f"{path.name}: {row} does not hold {len(kinds)} numbers") from None
     if not rows.size:
         raise Unreadable("empty_file", f"{path.name} has no rows of numbers")
     return [rows[str(number)] for number in range(len(kinds))]

@@ -1,4 +1,4 @@
-"""TROIKA / IEEE Signal Processing Cup 2015: pairs of MATLAB v5 files without names, rates or times inside.
+"""TROIKA / IEEE Signal Processing Cup 2015: pairs of MATLAB v5 files that hold no names, rates or times.
 
 Zhang, Pi & Liu, IEEE Transactions on Biomedical Engineering 62(2):522-531, 2015.
 """
@@ -11,26 +11,25 @@ from pathlib import Path
 
 import numpy as np
 
-from accelkd.recordings.readers import Found, Recording, Session, Unreadable
+from accelkd.recordings.readers import Delivery, Recording, Session, Unreadable
 from accelkd.recordings.readers.matlab import read_matrices
 
 RATE_HZ = 125.0
 HR_WINDOW_S, HR_STEP_S = 8, 2
 
 
-def find(files: Iterable[Path]) -> Found:
-    there = set(files)
+def find(files: Iterable[Path]) -> Delivery:
+    present = set(files)
     sessions = []
-    for path in sorted(there):
+    for path in sorted(present):
         if regular := re.fullmatch(r"DATA_(\d+)_TYPE\d+\.mat", path.name):
             number, trace = regular[1], path.with_name(f"{path.stem}_BPMtrace.mat")
         elif extra := re.fullmatch(r"DATA_S(\d+)_T\d+\.mat", path.name):
             number, trace = extra[1], path.with_name(path.name.replace("DATA", "BPM", 1))
         else:
             continue
-        files_here = (path, trace) if trace in there else (path,)
-        sessions.append(Session(path, str(int(number)), files_here))
-    return Found(tuple(sessions))
+        sessions.append(Session(path, str(int(number)), (path, trace) if trace in present else (path,)))
+    return Delivery(tuple(sessions))
 
 
 def read(session: Session) -> Recording:
@@ -51,5 +50,5 @@ def read(session: Session) -> Recording:
         reference_source=None if hr_bpm is None else "ecg",
         reference_hr_s=hr_s,
         reference_hr_bpm=hr_bpm,
-        notes=() if hr_bpm is not None else ("no trace of the heart rate beside it",),
+        notes=() if hr_bpm is not None else ("no file with a heart-rate trace",),
     )

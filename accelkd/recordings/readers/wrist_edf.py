@@ -1,4 +1,4 @@
-"""Wrist PPG During Exercise: `s<N>_<activity>.edf` with 15 signals, and a beat list from the chest ECG beside it.
+"""Wrist PPG During Exercise: `s<N>_<activity>.edf` with 15 signals, and a file with the beats of the chest ECG.
 
 Jarchi & Casson, Data 2(1):1, 2017; distributed by PhysioNet.
 """
@@ -14,31 +14,31 @@ import edfio
 import numpy as np
 import numpy.typing as npt
 
-from accelkd.recordings.readers import Found, Recording, Session, Times, Unreadable
+from accelkd.recordings.readers import Delivery, Recording, Session, Times, Unreadable
 
 STANDARD_GRAVITY_M_S2 = 9.80665
 RATE_HZ = 256.0
-# By position: labels are cut to 16 characters, so the three axes of a sensor share one
+# By position: labels are truncated to 16 characters, so the three axes of a sensor share one
 PPG, ACCEL, CLOCK = 1, slice(5, 8), 14
 WRIST = slice(1, 14)
 _LABELS = {1: "wrist_ppg", 5: "wrist_low_noise_", 6: "wrist_low_noise_", 7: "wrist_low_noise_", 14: "sample_times_for"}
 MAX_CLOCK_JUMP_S = 0.25  # genuine recordings: up to 0.09 s about once a minute
 
 
-def find(files: Iterable[Path]) -> Found:
-    there = set(files)
+def find(files: Iterable[Path]) -> Delivery:
+    present = set(files)
     sessions = []
-    for path in sorted(there):
+    for path in sorted(present):
         if match := re.fullmatch(r"(s\d+)_\w+\.edf", path.name):
             beats = path.with_suffix(".atr.txt")
-            sessions.append(Session(path, match[1], (path, beats) if beats in there else (path,)))
-    return Found(tuple(sessions))
+            sessions.append(Session(path, match[1], (path, beats) if beats in present else (path,)))
+    return Delivery(tuple(sessions))
 
 
 def read(session: Session) -> Recording:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # a file shorter than its header says
+            warnings.simplefilter("error", UserWarning)  # raised for a file shorter than its header says
             signals = edfio.read_edf(session.source).signals
             _check_layout(signals)
             digital = np.stack([signal.digital for signal in signals])
@@ -69,7 +69,7 @@ def read(session: Session) -> Recording:
             raise Unreadable("reference_outside", f"{session.files[1].name} has beats after the end of the signals")
         beat_s = beat_sample[beat_sample < samples] / RATE_HZ
     else:
-        notes.append("no beat list beside it")
+        notes.append("no beat list")
     return Recording(
         ppg=signals[PPG].data[None, :samples],
         ppg_rate_hz=RATE_HZ,
@@ -98,7 +98,7 @@ def _check_layout(signals: tuple[edfio.EdfSignal, ...]) -> None:
 
 
 def _clock_jumps_s(clock_s: Times) -> Times:
-    """Time that the sample clock, which wraps at 60 s, jumps where it does not step by one sample."""
+    """Jumps of the sample clock, which wraps at 60 s: steps beyond one sample, less that sample."""
     excess_s: Times = np.mod(np.diff(clock_s) - 1 / RATE_HZ + 30, 60) - 30
     return excess_s[np.abs(excess_s) > 1 / RATE_HZ]
 

@@ -1,4 +1,4 @@
-"""The cohort simulator: people with known traits, and the raw recordings that a wrist device would make of them.
+"""The cohort simulator: participants with known traits, and their raw recordings as a wrist device would make them.
 
 `simulate_batch` writes an arrival batch; docs/simulator.md says which processes are modelled, from which sources, and
 what is not realistic.

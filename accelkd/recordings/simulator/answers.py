@@ -1,4 +1,4 @@
-"""What the people answer in the survey, and what they leave unanswered."""
+"""Survey answers of simulated participants, and the questions that they leave unanswered."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from accelkd.recordings.simulator.participants import Traits
 from accelkd.recordings.simulator.streams import F64, uniform_rows
 from accelkd.recordings.survey import DECLINED, NO, QUESTIONS, TARGETS, UNKNOWN, YES
 
-# Shares of people who filled in a questionnaire at all, and of those who gave no usable answer to a question of it,
-# after the test participants of the paper's tables 20, 21 and 23 out of about 27,000
+# Shares of participants who filled in a questionnaire at all, and of those who gave no usable answer to one of its
+# questions, after the test participants of the paper's tables 20, 21 and 23 out of about 27,000
 _ASKED = 27_000.0
 _MEDICATIONS_FILLED_IN = 15_950 / _ASKED
 _HABITS_FILLED_IN = 23_700 / _ASKED
@@ -26,25 +26,25 @@ _WIDTH = 64
 _ANSWER_STREAM = 2**32  # rows far beyond those of the traits
 
 
-def survey_answers(seed: int, first: int, ids: Sequence[str], people: Traits) -> pa.Table:
+def survey_answers(seed: int, first: int, ids: Sequence[str], traits: Traits) -> pa.Table:
     """The answers (schema SURVEY) of participants `first`, `first + 1`, ... whose pseudonyms are `ids`."""
     draws = dict(zip(_ANSWER_COLUMNS, uniform_rows(seed, _ANSWER_STREAM + first, len(ids), _WIDTH).T, strict=False))
-    answers = {name: _yes_or_no(draws[name], people.health[name], name, unsure=True) for name in CONDITIONS}
+    answers = {name: _yes_or_no(draws[name], traits.health[name], name, unsure=True) for name in CONDITIONS}
     filled_in = draws["medications"] < _MEDICATIONS_FILLED_IN
     for name in MEDICATIONS:
-        answer = _yes_or_no(draws[name], people.health[name], name, unsure=False)
+        answer = _yes_or_no(draws[name], traits.health[name], name, unsure=False)
         answers[name] = np.where(filled_in, answer, "")
     filled_in = draws["habits"] < _HABITS_FILLED_IN
-    for name, answer in _habits(draws, people).items():
+    for name, answer in _habits(draws, traits).items():
         answers[name] = np.where(filled_in, answer, "")
 
     table = np.stack([answers[name] for name in QUESTIONS], axis=1)
-    person, question = np.nonzero(table != "")
+    participant, question = np.nonzero(table != "")
     return pa.table(
         {
-            "participant_id": pa.array(np.array(ids, object)[person], pa.string()),
+            "participant_id": pa.array(np.array(ids, object)[participant], pa.string()),
             "question_id": pa.array(np.array(list(QUESTIONS), object)[question], pa.string()),
-            "answer": pa.array(table[person, question].astype(object), pa.string()),
+            "answer": pa.array(table[participant, question].astype(object), pa.string()),
         },
         schema=SURVEY,
     )
@@ -65,22 +65,22 @@ def _yes_or_no(draw: F64, has: F64, name: str, *, unsure: bool) -> np.ndarray:
     return answer
 
 
-def _habits(draws: dict[str, F64], people: Traits) -> dict[str, np.ndarray]:
+def _habits(draws: dict[str, F64], traits: Traits) -> dict[str, np.ndarray]:
     """Drinking and smoking; questions that follow only on some answers are empty for the others."""
     u = draws["q1b"]
-    often = QUESTIONS["q1b"].choices
-    frequent = np.where(u < 0.55, often[3], often[4])
-    rare = np.select([u < 0.30, u < 0.65], [often[0], often[1]], often[2])
-    q1b = np.where(people.drinks_weekly > 0, frequent, rare).astype("U32")
-    ever = (people.drinks_weekly > 0) | (draws["q1"] < 0.85)
+    frequency = QUESTIONS["q1b"].choices
+    frequent = np.where(u < 0.55, frequency[3], frequency[4])
+    rare = np.select([u < 0.30, u < 0.65], [frequency[0], frequency[1]], frequency[2])
+    q1b = np.where(traits.drinks_weekly > 0, frequent, rare).astype("U32")
+    ever = (traits.drinks_weekly > 0) | (draws["q1"] < 0.85)
     q1 = np.where(ever, YES, NO).astype("U32")
     drinks = QUESTIONS["q1c"].choices
     u = draws["q1c"]
     q1c = np.select([u < 0.62, u < 0.87, u < 0.95, u < 0.98], list(drinks[:4]), drinks[4]).astype("U32")
-    smoked = (people.smoker > 0) | (people.former_smoker > 0)
+    smoked = (traits.smoker > 0) | (traits.former_smoker > 0)
     q2 = np.where(smoked, YES, NO).astype("U32")
-    now = QUESTIONS["q2b"].choices
-    q2b = np.where(people.smoker > 0, np.where(draws["q2b"] < 0.75, now[0], now[1]), now[2]).astype("U32")
+    smoking = QUESTIONS["q2b"].choices
+    q2b = np.where(traits.smoker > 0, np.where(draws["q2b"] < 0.75, smoking[0], smoking[1]), smoking[2]).astype("U32")
     for name, answer in (("q1", q1), ("q1b", q1b), ("q1c", q1c), ("q2", q2), ("q2b", q2b)):
         answer[draws[name] >= 1.0 - _HABITS_DECLINED] = DECLINED
     q1[draws["q1"] >= 1.0 - 0.25 * _HABITS_DECLINED] = UNKNOWN

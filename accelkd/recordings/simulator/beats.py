@@ -2,8 +2,8 @@
 
 Integral pulse-frequency model (Mateo & Laguna, IEEE Trans Biomed Eng 2000, 47:985): beats fall where the integral of
 the heart's rate passes a whole number; the rate carries respiratory sinus arrhythmia, a slow rhythm (0.07 to 0.13 Hz),
-a slower 1/f part and white jitter, scaled to the person's RMSSD. Ectopic beats come early with a compensatory pause; in
-atrial fibrillation intervals are irregular and independent; a pacemaker takes over some minutes.
+a slower 1/f part and white jitter, scaled to the participant's RMSSD. Ectopic beats come early with a compensatory
+pause; in atrial fibrillation intervals are irregular and independent; a pacemaker takes over some minutes.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Rhythm:
     """Beats and slow processes of recordings: arrays `[recordings]`, `[recordings, beats]` or `[recordings, SLOW]`."""
 
     hour: F64  # of the day
-    heart_rate_bpm: F64  # that the minute was set to
+    heart_rate_bpm: F64  # target of the minute
     beat_s: F64  # R peaks, seconds after the recording's start, from before it to after its end
-    interval_s: F64  # that the beat ends
+    interval_s: F64  # interval that ends with the beat
     ectopic: npt.NDArray[np.bool_]
     strength: F64  # of the beat, 1 on average
     breathing: F32
@@ -38,15 +38,15 @@ class Rhythm:
     atrial_fibrillation: npt.NDArray[np.bool_]
 
 
-def draw_rhythm(rng: np.random.Generator, people: Traits, heart_rate_spread: float) -> Rhythm:
-    """One minute for each of `people`."""
-    n = len(people.age_years)
+def draw_rhythm(rng: np.random.Generator, traits: Traits, heart_rate_spread: float) -> Rhythm:
+    """Rhythm of one minute for each row of `traits`; `heart_rate_spread` scales the heart rates about their mean."""
+    n = len(traits.age_years)
     hour = 24.0 * rng.random(n)
     arousal = rng.gamma(1.6, 1.0, n) - 0.9  # the day's load is skewed
-    afib = rng.random(n) < people.af_burden
+    afib = rng.random(n) < traits.af_burden
     # Heart rate peaks in the afternoon (Vandewalle et al., J Sleep Res 2007, 16:148)
     rate_bpm = (
-        people.heart_rate_bpm
+        traits.heart_rate_bpm
         + 4.0 * arousal
         + 3.0 * np.cos(2.0 * np.pi * (hour - 15.0) / 24.0)
         + 2.0 * rng.standard_normal(n)
@@ -54,11 +54,11 @@ def draw_rhythm(rng: np.random.Generator, people: Traits, heart_rate_spread: flo
     rate_bpm = _MEAN_HEART_RATE_BPM + heart_rate_spread * (rate_bpm - _MEAN_HEART_RATE_BPM)
     rate_bpm = np.clip(rate_bpm + 10.0 * afib, 40.0, 140.0)
     mean_s = 60.0 / rate_bpm
-    ln_rmssd = np.clip(people.ln_rmssd + 0.28 * rng.standard_normal(n) - 0.07 * arousal, 1.2, 5.0)
-    lf_hf = people.lf_hf * np.exp(0.35 * rng.standard_normal(n) + 0.10 * arousal)
+    ln_rmssd = np.clip(traits.ln_rmssd + 0.28 * rng.standard_normal(n) - 0.07 * arousal, 1.2, 5.0)
+    lf_hf = traits.lf_hf * np.exp(0.35 * rng.standard_normal(n) + 0.10 * arousal)
     respiratory_share = np.clip(0.62 + 0.15 * rng.standard_normal(n), 0.2, 0.95)
-    breathing_hz = np.clip(people.breathing_hz + 0.025 * rng.standard_normal(n) + 0.012 * arousal, 0.12, 0.45)
-    ectopic_per_min = people.ectopic_per_min * np.exp(0.8 * rng.standard_normal(n))
+    breathing_hz = np.clip(traits.breathing_hz + 0.025 * rng.standard_normal(n) + 0.012 * arousal, 0.12, 0.45)
+    ectopic_per_min = traits.ectopic_per_min * np.exp(0.8 * rng.standard_normal(n))
 
     # Breathing: rate and depth drift
     rate = breathing_hz[:, None] * (1.0 + 0.10 * _slow_noise(rng, n, 6, 0.01, 0.06))
@@ -81,14 +81,14 @@ def draw_rhythm(rng: np.random.Generator, people: Traits, heart_rate_spread: flo
     )
     count = np.cumsum(1.0 / (SLOW_RATE_HZ * np.clip(interval_s, 0.33, 2.5)), axis=1)
 
-    paced = (people.pace_bpm > 0.0) & (rng.random(n) < 0.6)
-    most = max(count[:, -1].max(), (paced * people.pace_bpm).max() * CIRCLE_S / 60.0)
-    beats = int(1.15 * most) + 6
+    paced = (traits.pace_bpm > 0.0) & (rng.random(n) < 0.6)
+    max_count = max(count[:, -1].max(), (paced * traits.pace_bpm).max() * CIRCLE_S / 60.0)
+    beats = int(1.15 * max_count) + 6
     number = np.arange(1, beats + 1) - rng.random((n, 1))
-    # Past the circle's end the rhythm goes on at its mean rate
-    far = np.append(SLOW_S, SLOW_S[-1] + beats * mean_s.max())
-    ahead = np.column_stack([count, count[:, -1] + (far[-1] - SLOW_S[-1]) / mean_s])
-    time = np.stack([np.interp(number[i], ahead[i], far) for i in range(n)])
+    # Past the circle's end the rhythm continues at its mean rate
+    extended_s = np.append(SLOW_S, SLOW_S[-1] + beats * mean_s.max())
+    extended_count = np.column_stack([count, count[:, -1] + (extended_s[-1] - SLOW_S[-1]) / mean_s])
+    time = np.stack([np.interp(number[i], extended_count[i], extended_s) for i in range(n)])
 
     start = time[:, :1]
     interval = np.diff(time, axis=1, prepend=start - mean_s[:, None])
@@ -96,7 +96,7 @@ def draw_rhythm(rng: np.random.Generator, people: Traits, heart_rate_spread: flo
     irregular = np.maximum(mean_s[:, None] * np.exp(0.21 * rng.standard_normal((n, beats))), 0.32)
     interval = np.where(afib[:, None], irregular, interval)
     if paced.any():
-        regular = 60.0 / people.pace_bpm[paced, None] + 0.003 * rng.standard_normal((int(paced.sum()), beats))
+        regular = 60.0 / traits.pace_bpm[paced, None] + 0.003 * rng.standard_normal((int(paced.sum()), beats))
         interval[paced] = regular
 
     ectopic = rng.random((n, beats)) < np.minimum(ectopic_per_min * mean_s / 60.0, _MAX_ECTOPIC)[:, None]
@@ -109,7 +109,7 @@ def draw_rhythm(rng: np.random.Generator, people: Traits, heart_rate_spread: flo
     interval = np.clip(np.where(ectopic | pause, interval * early, interval), 0.30, 2.6)
     time = start + np.cumsum(interval, axis=1) - interval[:, :1]
 
-    # Longer filling, stronger beat (Frank and Starling); breathing in draws blood into the lungs
+    # Longer filling, stronger beat (Frank and Starling); inspiration draws blood into the lungs
     filling = interval / interval.mean(axis=1, keepdims=True) - 1.0
     strength = np.clip(1.0 + 0.6 * filling, 0.4, 1.6) * np.where(ectopic, 0.7, 1.0)
     strength *= 1.0 + 0.08 * at_beats(breathing, time)
@@ -128,10 +128,10 @@ def draw_rhythm(rng: np.random.Generator, people: Traits, heart_rate_spread: flo
 
 
 def at_beats(slow: npt.NDArray[np.floating], beat_s: F64) -> F64:
-    """A process on the slow grid `[recordings, SLOW]` at the beats, linearly between grid points."""
-    place = np.clip((beat_s + LEAD_S) * SLOW_RATE_HZ, 0.0, slow.shape[1] - 1.001)
-    left = place.astype(np.intp)
-    share = place - left
+    """Values of a process on the slow grid `[recordings, SLOW]` at the beats, interpolated linearly."""
+    position = np.clip((beat_s + LEAD_S) * SLOW_RATE_HZ, 0.0, slow.shape[1] - 1.001)
+    left = position.astype(np.intp)
+    share = position - left
     low = np.take_along_axis(slow, left, axis=1)
     values: F64 = low + share * (np.take_along_axis(slow, left + 1, axis=1) - low)
     return values
@@ -151,9 +151,9 @@ def _slow_noise(rng: np.random.Generator, n: int, lines: int, low_hz: float, hig
 
 @dataclass(frozen=True)
 class Reference:
-    """What an electrocardiogram says of each recording: arrays `[recordings]`, NaN where it is too short to say."""
+    """Labels of each recording as from an electrocardiogram: arrays `[recordings]`, NaN where it is too short."""
 
-    inside: npt.NDArray[np.bool_]  # [recordings, beats]: beats of the recording
+    in_recording: npt.NDArray[np.bool_]  # [recordings, beats]: whether the beat falls in the recording
     hr_bpm: F64  # over all intervals
     sdnn_ms: F64  # over normal-to-normal intervals
     rmssd_ms: F64  # over neighbouring normal-to-normal intervals
@@ -162,15 +162,15 @@ class Reference:
 def reference(rhythm: Rhythm, duration_s: F64) -> Reference:
     """Heart rate and its variability in the first `duration_s` `[recordings]` of each recording."""
     time, interval = rhythm.beat_s, rhythm.interval_s
-    inside = (time >= 0.0) & (time < duration_s[:, None])
-    whole = inside & (time - interval >= 0.0)
+    in_recording = (time >= 0.0) & (time < duration_s[:, None])
+    whole = in_recording & (time - interval >= 0.0)
     normal = whole & ~rhythm.ectopic
     normal[:, 1:] &= ~rhythm.ectopic[:, :-1]
     neighbours = normal[:, 1:] & normal[:, :-1]
     deviation = interval - _mean(interval, normal)[:, None]
     unbiased = normal.sum(axis=1) / np.maximum(normal.sum(axis=1) - 1, 1)
     return Reference(
-        inside=inside,
+        in_recording=in_recording,
         hr_bpm=60.0 / _mean(interval, whole),
         sdnn_ms=1000.0 * np.sqrt(unbiased * _mean(np.square(deviation), normal)),
         rmssd_ms=1000.0 * np.sqrt(_mean(np.square(np.diff(interval, axis=1)), neighbours)),
@@ -178,7 +178,7 @@ def reference(rhythm: Rhythm, duration_s: F64) -> Reference:
 
 
 def _mean(values: F64, where: npt.NDArray[np.bool_]) -> F64:
-    """Mean of each row where told, NaN where nowhere."""
+    """Mean of each row over the elements that `where` selects; NaN for none."""
     count = where.sum(axis=1)
     mean: F64 = np.where(where, values, 0.0).sum(axis=1) / np.where(count > 0, count, np.nan)
     return mean

@@ -1,8 +1,8 @@
 """Signals as spectra on a circle of 64 s: the 60 s of a recording with 2 s of lead and tail.
 
-All that the body does lies below 32 Hz. It is put together as amplitudes at multiples of 1/64 Hz and turned into
-samples once, at any rate and at any instant inside a frame; the pulse wave at every beat costs one product of two
-spectra. An amplitude S stands for the signal Re(S exp(2πift)), t in seconds from the circle's start.
+All physiological signals are below 32 Hz. They are composed as amplitudes at multiples of 1/64 Hz and sampled once, at
+any rate and at any instant of a frame; the pulse wave at every beat costs one product of two spectra. An amplitude S
+represents the signal Re(S exp(2πift)), t in seconds from the circle's start.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ KERNEL_S: F32 = ((np.arange(_KERNEL_TAPS) - _KERNEL_LEAD) / _KERNEL_RATE_HZ).ast
 
 _TRAIN_RATE_HZ = 128
 _TRAIN = _TRAIN_RATE_HZ * CIRCLE_S
-# What spreading an impulse over four grid points (a cubic B-spline) did to its spectrum, undone.
-_UNSPREAD: F32 = (np.sinc(BIN_HZ / _TRAIN_RATE_HZ) ** -4.0).astype(np.float32)
+# Undoes the effect on the spectrum of spreading an impulse over four grid points (a cubic B-spline)
+_SPLINE_CORRECTION: F32 = (np.sinc(BIN_HZ / _TRAIN_RATE_HZ) ** -4.0).astype(np.float32)
 
 
 def train(time_s: F64, weight: F64) -> C64:
@@ -42,21 +42,21 @@ def train(time_s: F64, weight: F64) -> C64:
 
     Impulses outside the circle are left out. Exact to 1e-4 below 12 Hz, between grid points as on them.
     """
-    place = (time_s + LEAD_S - _KERNEL_LEAD / _KERNEL_RATE_HZ) * _TRAIN_RATE_HZ
-    row, beat = np.nonzero((place >= 1.0) & (place < _TRAIN - 3.0))
-    place, weight = place[row, beat], weight[row, beat]
-    first = np.floor(place)
-    f = place - first
+    position = (time_s + LEAD_S - _KERNEL_LEAD / _KERNEL_RATE_HZ) * _TRAIN_RATE_HZ
+    row, beat = np.nonzero((position >= 1.0) & (position < _TRAIN - 3.0))
+    position, weight = position[row, beat], weight[row, beat]
+    first = np.floor(position)
+    f = position - first
     shares = np.stack([(1 - f) ** 3, 4 - 6 * f**2 + 3 * f**3, 1 + 3 * f + 3 * f**2 - 3 * f**3, f**3]) / 6.0 * weight
-    at = row * _TRAIN + first.astype(np.intp) + np.arange(-1, 3)[:, None]
+    index = row * _TRAIN + first.astype(np.intp) + np.arange(-1, 3)[:, None]
     impulses = np.zeros((len(time_s), _TRAIN), np.float32)
-    np.add.at(impulses.reshape(-1), at, shares.astype(np.float32))
-    spectrum: C64 = fft.rfft(impulses)[:, :BINS] * _UNSPREAD
+    np.add.at(impulses.reshape(-1), index, shares.astype(np.float32))
+    spectrum: C64 = fft.rfft(impulses)[:, :BINS] * _SPLINE_CORRECTION
     return spectrum
 
 
 def response(kernel: F32) -> C64:
-    """Spectrum of what every impulse of a train becomes: `kernel` `[..., taps]` is a function of KERNEL_S."""
+    """Spectrum of the response to each impulse of a train: `kernel` `[..., taps]`, sampled at KERNEL_S."""
     spectrum: C64 = fft.rfft(kernel, CIRCLE_S * _KERNEL_RATE_HZ)[..., :BINS]
     return spectrum * np.float32(2.0 / (CIRCLE_S * _KERNEL_RATE_HZ))
 

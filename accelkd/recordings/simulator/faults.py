@@ -1,4 +1,4 @@
-"""What goes wrong with a device on a wrist: a small share of recordings, so that quarantine is seen at work."""
+"""Faults of a device on a wrist, in a small share of recordings, so that quarantine is exercised."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def draw_duration(rng: np.random.Generator, faults: Sequence[Fault | None]) -> F
 
 
 def damage(rng: np.random.Generator, fault: Fault | None, light: F32, accel: F32, rate_hz: int) -> None:
-    """Do to one recording's `light` `[CHANNELS + 1, samples]` and `accel` `[3, samples]` what its fault does."""
+    """Apply a fault to one recording's `light` `[CHANNELS + 1, samples]` and `accel` `[3, samples]`, in place."""
     if fault == "saturated":  # the strap loosens and light floods some of the photodiodes
         for _ in range(rng.integers(1, 4)):
             stretch = _stretch(rng, 2.0, 8.0, rate_hz)
@@ -39,7 +39,7 @@ def damage(rng: np.random.Generator, fault: Fault | None, light: F32, accel: F32
             stretch = _stretch(rng, 0.5, 3.0, rate_hz)
             light[:, stretch] = np.nan
             accel[:, stretch] = np.nan
-    elif fault == "restless":  # not at rest at all: over the still gate of 0.05 g
+    elif fault == "restless":  # not at rest: above the motion gate of 0.05 g
         stretch = _stretch(rng, 12.0, 40.0, rate_hz)
         steps = -(-light.shape[1] * 5 // rate_hz)
         at = np.arange(light.shape[1]) * (5.0 / rate_hz)
@@ -49,7 +49,7 @@ def damage(rng: np.random.Generator, fault: Fault | None, light: F32, accel: F32
         light[:CHANNELS, stretch] += (3_000.0 * swing[0][stretch]).astype(np.float32)
 
 
-def _stretch(rng: np.random.Generator, least_s: float, most_s: float, rate_hz: int) -> slice:
-    length_s = least_s + (most_s - least_s) * rng.random()
+def _stretch(rng: np.random.Generator, min_s: float, max_s: float, rate_hz: int) -> slice:
+    length_s = min_s + (max_s - min_s) * rng.random()
     start_s = (SECONDS - length_s) * rng.random()
     return slice(int(start_s * rate_hz), int((start_s + length_s) * rate_hz))

@@ -1,4 +1,4 @@
-"""Conditions and medications: who has what, drawn in an order in which causes come before consequences.
+"""Conditions and medications of simulated participants, drawn in an order in which causes precede consequences.
 
 `prevalence` is a rounded share of US adults in the range of self-reports to NHIS, BRFSS and NHANES
 (docs/simulator.md); `intercept` was fitted so that a cohort of the simulated ages reaches it. The effects are plausible
@@ -28,7 +28,7 @@ class Liability:
     unfitness: float = 0.0  # standard deviations
     vagal_loss: float = 0.0  # standard deviations
     smoking: float = 0.0
-    causes: Mapping[str, float] = field(default_factory=dict)  # conditions further up
+    causes: Mapping[str, float] = field(default_factory=dict)  # earlier conditions
 
 
 CONDITIONS: dict[str, Liability] = {
@@ -110,10 +110,10 @@ MEDICATIONS: dict[str, Liability] = {
 
 
 def draw_health(uniform: Mapping[str, F64], background: Mapping[str, F64]) -> dict[str, F64]:
-    """Who has which condition and takes which medication: 0 or 1 for each of `[participants]`, by name.
+    """Conditions and medications by name, 0 or 1 `[participants]`.
 
-    `uniform` holds one uniform number per person for every name; `background` the people's `decades` over 45, `male`,
-    `bmi` (in fives over 27), `stiffness`, `unfitness`, `vagal_loss` and `smoking`.
+    `uniform` holds one uniform number per participant for every name; `background` the `decades` over 45, `male`, `bmi`
+    (in fives over 27), `stiffness`, `unfitness`, `vagal_loss` and `smoking`.
     """
     has: dict[str, F64] = {}
     for name, liability in {**CONDITIONS, **MEDICATIONS}.items():

@@ -13,7 +13,7 @@ from accelkd.recordings.simulator.streams import F32, F64
 
 @dataclass(frozen=True)
 class Course:
-    """One event as samples: its three axes `[3, samples]`, of size 1."""
+    """One event as samples: its three axes `[3, samples]`, of unit size."""
 
     recording: int
     samples: slice

@@ -47,7 +47,7 @@ _SHADOWS = (1.0 / (0.1 + BIN_HZ[: 3 * CIRCLE_S]) ** 1.5).astype(np.float32)
 
 @dataclass(frozen=True)
 class Optics:
-    """What the optical front end will see of each recording, before noise."""
+    """The light that the optical front end receives in each recording, before noise."""
 
     spectrum: C64  # [recordings, CHANNELS + 1, BINS]; the dark slot is last
     offsets_s: tuple[float, ...]  # instants of those slots inside a frame
@@ -55,40 +55,40 @@ class Optics:
     flicker_counts: F64  # [recordings]: mains flicker of the ambient light
     flicker_hz: F64
     flicker_turn: F64
-    artefact_counts: F64  # [events, CHANNELS]: what a movement does
+    artefact_counts: F64  # [events, CHANNELS]: effect of a movement
 
 
 def draw_optics(
     rng: np.random.Generator,
-    people: Traits,
+    traits: Traits,
     rhythm: Rhythm,
     movements: Movements,
     profile: Profile,
     offsets_s: tuple[float, ...],
 ) -> Optics:
-    """One minute of light for each of `people`, for slots at `offsets_s` of every frame: the LEDs, then the dark."""
-    n = len(people.age_years)
+    """One minute of light for each row of `traits`, with slots at `offsets_s` of every frame: LEDs, then dark."""
+    n = len(traits.age_years)
     faster = (rhythm.heart_rate_bpm / 65.0) ** -0.25  # waves shorten with heart rate
-    stiff = people.pulse_wave_velocity_m_s - 7.5
-    # The foot follows the R peak by the pre-ejection period and the way along the arm
+    stiff = traits.pulse_wave_velocity_m_s - 7.5
+    # The foot follows the R peak by the pre-ejection period and the path along the arm
     transit_s = (
-        people.pre_ejection_s
-        + 0.42 * people.height_m / (1.15 * people.pulse_wave_velocity_m_s + 1.0)
+        traits.pre_ejection_s
+        + 0.42 * traits.height_m / (1.15 * traits.pulse_wave_velocity_m_s + 1.0)
         + 0.008 * rng.standard_normal(n)
     )
     peak_s = (0.155 + 0.004 * stiff) * faster
-    reflected_s = peak_s + np.clip(people.height_m / (0.95 * people.pulse_wave_velocity_m_s), 0.14, 0.34) * faster
-    dicrotic_s = peak_s + (people.ejection_s - 0.065) * faster
+    reflected_s = peak_s + np.clip(traits.height_m / (0.95 * traits.pulse_wave_velocity_m_s), 0.14, 0.34) * faster
+    dicrotic_s = peak_s + (traits.ejection_s - 0.065) * faster
     from_peak = KERNEL_S - _column(peak_s)
-    fall_s = np.clip(people.runoff_s + 0.006 * stiff, 0.06, 0.22) * faster
-    width_s = np.where(from_peak < 0.0, _column(people.upstroke_s * faster), _column(fall_s))
+    fall_s = np.clip(traits.runoff_s + 0.006 * stiff, 0.06, 0.22) * faster
+    width_s = np.where(from_peak < 0.0, _column(traits.upstroke_s * faster), _column(fall_s))
     systolic = _bell(from_peak, width_s)
     reflected = _bell(KERNEL_S - _column(reflected_s), _column(0.095 * faster))
     dicrotic = _bell(KERNEL_S - _column(dicrotic_s), _column(0.035 * faster))
 
-    reflection = people.reflection * np.exp(0.10 * rng.standard_normal(n))
-    notch = np.clip(people.dicrotic - 0.008 * stiff, 0.01, 0.35) * np.exp(0.15 * rng.standard_normal(n))
-    perfusion = people.perfusion * (1.0 - 0.35 * people.melanin) * np.exp(0.20 * rng.standard_normal(n))
+    reflection = traits.reflection * np.exp(0.10 * rng.standard_normal(n))
+    notch = np.clip(traits.dicrotic - 0.008 * stiff, 0.01, 0.35) * np.exp(0.15 * rng.standard_normal(n))
+    perfusion = traits.perfusion * (1.0 - 0.35 * traits.melanin) * np.exp(0.20 * rng.standard_normal(n))
     gain = _CHANNEL_GAIN * np.exp(0.10 * rng.standard_normal((n, CHANNELS)))
     reflection_of = reflection[:, None] * (_CHANNEL_REFLECTION + 0.05 * rng.standard_normal((n, CHANNELS)))
     notch_of = notch[:, None] * (_CHANNEL_DICROTIC + 0.10 * rng.standard_normal((n, CHANNELS)))
@@ -102,7 +102,7 @@ def draw_optics(
     np.multiply(response(kernel), pulses[:, None], out=spectrum[:, :CHANNELS])
 
     # Baseline: breathing moves venous blood, and the skin's circulation wanders
-    sway = people.breathing_gain[:, None] * np.exp(
+    sway = traits.breathing_gain[:, None] * np.exp(
         0.30 * rng.standard_normal((n, 1)) + 0.10 * rng.standard_normal((n, CHANNELS))
     )
     breathing = slow_spectrum(rhythm.breathing)
@@ -117,10 +117,10 @@ def draw_optics(
     spectrum *= slot_phases(offsets_s)
     # A mean m is an amplitude of 2 m at 0 Hz
     spectrum[:, :, 0] = spectrum[:, :, 0].real + 2.0 * ambient[:, None]
-    spectrum[:, :CHANNELS, 0] += 2.0 * _LEVEL * gain * (1.0 - 0.3 * people.melanin)[:, None]
+    spectrum[:, :CHANNELS, 0] += 2.0 * _LEVEL * gain * (1.0 - 0.3 * traits.melanin)[:, None]
 
-    noise = profile.ppg_noise * np.exp(0.35 * rng.standard_normal(n)) * (1.0 + 0.5 * people.melanin)
-    noise_counts = _COUNTS_PER_PULSE * (noise / np.sqrt(people.strap))[:, None] * _CHANNEL_NOISE
+    noise = profile.ppg_noise * np.exp(0.35 * rng.standard_normal(n)) * (1.0 + 0.5 * traits.melanin)
+    noise_counts = _COUNTS_PER_PULSE * (noise / np.sqrt(traits.strap))[:, None] * _CHANNEL_NOISE
     # The front end integrates over each slot, which leaves little of a lamp's flicker
     flicker_counts = np.where(rng.random(n) < 0.6, 0.002, 0.0) * ambient
     flicker_hz = np.where(rng.random(n) < 0.5, 100.0, 120.0) + 0.02 * rng.standard_normal(n)
@@ -144,13 +144,13 @@ def sample_optics(rng: np.random.Generator, optics: Optics, courses: Sequence[Co
     """Light at every slot, in counts but neither rounded nor clipped: `[recordings, CHANNELS + 1, samples]`."""
     light = samples(optics.spectrum, rate_hz)
     time_s = np.arange(SECONDS * rate_hz) / rate_hz
-    for lit in np.flatnonzero(optics.flicker_counts):
-        turn = optics.flicker_hz[lit] * time_s + optics.flicker_turn[lit]
+    for row in np.flatnonzero(optics.flicker_counts):
+        turn = optics.flicker_hz[row] * time_s + optics.flicker_turn[row]
         angle = (2.0 * np.pi * (turn - np.floor(turn))).astype(np.float32)
         # At its own instant each slot sees sin(a + b) = cos(b) sin(a) + sin(b) cos(a)
-        ahead = 2.0 * np.pi * optics.flicker_hz[lit] * np.array(optics.offsets_s)[:, None]
-        light[lit] += (optics.flicker_counts[lit] * np.cos(ahead)).astype(np.float32) * np.sin(angle)
-        light[lit] += (optics.flicker_counts[lit] * np.sin(ahead)).astype(np.float32) * np.cos(angle)
+        shift = 2.0 * np.pi * optics.flicker_hz[row] * np.array(optics.offsets_s)[:, None]
+        light[row] += (optics.flicker_counts[row] * np.cos(shift)).astype(np.float32) * np.sin(angle)
+        light[row] += (optics.flicker_counts[row] * np.sin(shift)).astype(np.float32) * np.cos(angle)
     for course, counts in zip(courses, optics.artefact_counts, strict=True):
         light[course.recording, :CHANNELS, course.samples] += counts.astype(np.float32)[:, None] * course.axes[0]
     noise = white_noise(rng, light.shape)

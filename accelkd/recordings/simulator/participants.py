@@ -1,7 +1,7 @@
-"""The people: demographics, latent physiology, health, and the traits of heart and arteries that follow from them.
+"""Simulated participants: demographics, latent physiology, health, and the cardiovascular traits that follow from them.
 
-Every trait is a function of a person's own row of uniform numbers and of fixed reference constants, never of cohort
-statistics: the first n people are the same in every cohort.
+Every trait is a function of the participant's row of uniform numbers and of fixed reference constants, never of cohort
+statistics: the first n participants are the same in every cohort.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from accelkd.recordings.simulator.streams import F64, uniform_rows
 
 RECOIL_WAVES = 6
 
-# A column of the table of uniform numbers for each thing that is drawn. New names go at the end: the others stay as
-# they are.
+# Columns of the table of uniform numbers, one per drawn quantity. Append new names: the others must keep their columns.
 _COLUMNS = [
     "sex",
     "age",
@@ -58,7 +57,7 @@ _WIDTH = 128
 
 @dataclass(frozen=True)
 class Traits:
-    """Traits of people (or of the person behind each recording): arrays `[people]`, `recoil_shape` `[people, 6]`."""
+    """Traits of participants, or of the participant of each recording: arrays `[rows]`, `recoil_shape` `[rows, 6]`."""
 
     male: F64
     age_years: F64
@@ -96,13 +95,13 @@ class Traits:
     strap: F64  # tightness
 
     def rows(self, index: npt.NDArray[np.intp]) -> Traits:
-        """The traits at `index`, as often as it names them."""
+        """The traits of the rows `index`, which may repeat."""
         arrays = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name != "health"}
         return replace(self, health={name: has[index] for name, has in self.health.items()}, **arrays)
 
 
-def draw_people(seed: int, first: int, count: int) -> Traits:
-    """People `first` to `first + count` of the cohort `seed`."""
+def draw_traits(seed: int, first: int, count: int) -> Traits:
+    """Traits of the participants `first` to `first + count` of the cohort `seed`."""
     table = uniform_rows(seed, first, count, _WIDTH)
     uniform = dict(zip(_COLUMNS, table.T, strict=False))
     normal = {name: ndtri(np.clip(column, 1e-6, 1.0 - 1e-6)) for name, column in uniform.items()}
@@ -209,7 +208,7 @@ def draw_people(seed: int, first: int, count: int) -> Traits:
         ejection_s=np.clip(
             0.300 + 0.022 * (0.5 - male) + 0.009 * normal["ejection"] - 0.012 * has["heart_failure"], 0.24, 0.35
         ),
-        # Each of the following tells a little of age, sex or weight, behind noise of its own.
+        # Each of the following depends weakly on age, sex or weight, beneath independent noise
         upstroke_s=np.clip(0.060 + 0.0045 * decades + 0.0042 * normal["upstroke"], 0.038, 0.10),
         runoff_s=np.clip(0.115 + 0.010 * fives + 0.004 * (male - 0.5) + 0.0065 * normal["runoff"], 0.07, 0.19),
         reflection=np.clip(

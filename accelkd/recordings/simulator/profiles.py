@@ -12,7 +12,7 @@ class Profile:
     j_wave_mg: float  # the recoil's largest wave at the wrist
     coupling_spread: float  # log-sd of the recoil from minute to minute: posture, strap, support of the arm
     coupling_lost_share: float  # share of minutes in which the recoil hardly reaches the wrist
-    coupling_lost_gain: float  # what is left of it in those
+    coupling_lost_gain: float  # remaining gain in those
     wave_jitter: float  # log-sd of the single recoil waves from minute to minute
     sensor_noise_mg: float  # white noise per axis, rms in 0 to 32 Hz
     tremor_mg: float  # rms of physiological tremor
@@ -24,12 +24,12 @@ class Profile:
     ppg_noise: float  # white noise of the first optical channel, relative to the pulse
     ppg_artefact: float  # how much of a movement reaches the optical channels, relative to the pulse
     ambient_counts: float  # ambient light
-    heart_rate_spread: float  # widens (above 1) the heart rates between and within people
+    heart_rate_spread: float  # widens (above 1) the heart rates between and within participants
     fault_share: float  # share of recordings with a fault of the device or its wearing
 
 
 PROFILES = {
-    # Two cores and some minutes: the recoil is well above its noise.
+    # For two cores and a few minutes: the recoil is well above its noise
     "easy": Profile(
         j_wave_mg=9.0,
         coupling_spread=0.25,

@@ -1,4 +1,4 @@
-"""Accelerometer: gravity, the heart's recoil (ballistocardiogram), and all that hides it.
+"""Accelerometer: gravity, the heart's recoil (ballistocardiogram), and what masks it.
 
 The recoil has the waves H, I, J, K, L and M after each R peak (Starr et al., Am J Physiol 1939, 127:1; Inan et al.,
 IEEE J Biomed Health Inform 2015, 19:1414; Kim et al., Sci Rep 2016, 6:31297), of a personal shape that also changes
@@ -46,7 +46,7 @@ _DRIFT = np.where(BIN_HZ[:CIRCLE_S] <= 0.15, 1.0 / (0.02 + BIN_HZ[:CIRCLE_S]), 0
 
 @dataclass(frozen=True)
 class Recoil:
-    """What the accelerometer will see of each recording, before noise, in g."""
+    """The acceleration at the sensor in each recording, before noise, in g."""
 
     spectrum: C64  # [recordings, AXES, BINS]
     noise_g: F64  # [recordings]: rms at 64 Hz
@@ -56,28 +56,28 @@ class Recoil:
 
 
 def draw_recoil(
-    rng: np.random.Generator, people: Traits, rhythm: Rhythm, movements: Movements, profile: Profile
+    rng: np.random.Generator, traits: Traits, rhythm: Rhythm, movements: Movements, profile: Profile
 ) -> Recoil:
-    """One minute at the wrist for each of `people`."""
-    n = len(people.age_years)
-    stiff = people.pulse_wave_velocity_m_s - 7.5
-    later_s = people.pre_ejection_s - 0.095
+    """One minute of acceleration at the wrist for each row of `traits`."""
+    n = len(traits.age_years)
+    stiff = traits.pulse_wave_velocity_m_s - 7.5
+    delay_s = traits.pre_ejection_s - 0.095
     # Stiff arteries bring J and what follows forward; so does a fast heart
-    pace = (1.0 - 0.012 * stiff) * people.recoil_time * (rhythm.heart_rate_bpm / 65.0) ** -0.125
-    wave_s = later_s[:, None] + np.concatenate(
+    pace = (1.0 - 0.012 * stiff) * traits.recoil_time * (rhythm.heart_rate_bpm / 65.0) ** -0.125
+    wave_s = delay_s[:, None] + np.concatenate(
         [np.tile([0.075, 0.135], (n, 1)), pace[:, None] * np.array([0.215, 0.305, 0.395, 0.49])], axis=1
     )
-    width_s = _WIDTH_S * people.recoil_time[:, None]
-    personal = np.exp(0.22 * people.recoil_shape)
+    width_s = _WIDTH_S * traits.recoil_time[:, None]
+    personal = np.exp(0.22 * traits.recoil_shape)
     along = _ALONG * personal * np.exp(profile.wave_jitter * rng.standard_normal((n, RECOIL_WAVES)))
-    along[:, 1] *= np.clip(1.0 - 0.10 * (people.age_years - 45.0) / 10.0, 0.3, 1.6)  # I shrinks with age
+    along[:, 1] *= np.clip(1.0 - 0.10 * (traits.age_years - 45.0) / 10.0, 0.3, 1.6)  # I shrinks with age
     along[:, 3] *= 1.0 + 0.06 * stiff  # K deepens with stiffness
     across = _ACROSS * personal[:, ::-1] * np.exp(profile.wave_jitter * rng.standard_normal((n, RECOIL_WAVES)))
     lost = rng.random(n) < profile.coupling_lost_share
     j_wave_mg = (
         profile.j_wave_mg
-        * people.recoil_gain
-        * people.strap
+        * traits.recoil_gain
+        * traits.strap
         * np.exp(profile.coupling_spread * rng.standard_normal(n))
         * np.where(lost, profile.coupling_lost_gain, 1.0)
     )
@@ -90,12 +90,12 @@ def draw_recoil(
     spectrum = response(kernel)
     spectrum *= train(rhythm.beat_s, rhythm.strength)[:, None]
 
-    tremor_g = profile.tremor_mg / 1000.0 * people.tremor_gain * np.exp(0.45 * rng.standard_normal(n))
+    tremor_g = profile.tremor_mg / 1000.0 * traits.tremor_gain * np.exp(0.45 * rng.standard_normal(n))
     vibration_hz = 4.0 + 20.0 * rng.random(n)
     vibrating = rng.random(n) < profile.vibration_share
     vibration_g = profile.vibration_mg / 1000.0 * np.exp(0.6 * rng.standard_normal(n)) * vibrating
     for direction, size_g, centre_hz, spread_hz in (
-        (u_tremor, tremor_g, people.tremor_hz, _TREMOR_WIDTH_HZ),
+        (u_tremor, tremor_g, traits.tremor_hz, _TREMOR_WIDTH_HZ),
         (u_vibration, vibration_g, vibration_hz, _VIBRATION_WIDTH_HZ),
     ):
         shaken = np.flatnonzero(size_g)

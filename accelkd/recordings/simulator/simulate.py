@@ -1,4 +1,4 @@
-"""From people to an arrival batch of raw recordings."""
+"""From simulated participants to an arrival batch of raw recordings."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from accelkd.recordings.simulator.beats import draw_rhythm, reference
 from accelkd.recordings.simulator.faults import damage, draw_duration, draw_faults
 from accelkd.recordings.simulator.movements import draw_movements
 from accelkd.recordings.simulator.optics import CHANNELS, FULL_SCALE, draw_optics, sample_optics
-from accelkd.recordings.simulator.participants import Traits, draw_people
+from accelkd.recordings.simulator.participants import Traits, draw_traits
 from accelkd.recordings.simulator.profiles import PROFILES
 from accelkd.recordings.simulator.recoil import draw_recoil, sample_recoil
 from accelkd.recordings.simulator.streams import F32, participant_stream
 
 _FIRST_DAY = np.datetime64("2025-01-01", "D")
-_BLOCK = 16  # recordings of a participant that are made at once: enough to make good use of arrays
+_BLOCK_SIZE = 16  # recordings of a participant that are computed together: enough for arrays to pay off
 _RECORDINGS_PER_FILE = 256
 _ACCEL_RANGE_G = 16.0
 _ACCEL_STEPS_PER_G = 2.0**15  # 20 bits over the range
@@ -57,28 +57,28 @@ def simulate_batch(
     first_participant: int = 0,
     processes: int = 1,
 ) -> Manifest:
-    """Write one arrival batch of `participants` people with `segments` recordings of 60 s each.
+    """Write one arrival batch: `segments` recordings of 60 s for each of `participants` participants.
 
-    A person and their recordings are fixed by `seed`, their number (from `first_participant` on), `segments`, `profile`
-    and `rate_hz`; traits and answers by seed and number alone. The bytes do not depend on `processes`. Returns the
-    manifest.
+    A participant and their recordings are fixed by `seed`, their number (from `first_participant` on), `segments`,
+    `profile` and `rate_hz`; traits and answers by seed and number alone. The bytes do not depend on `processes`.
+    Returns the manifest.
 
-    Raises ValueError for an unknown profile or rate and for numbers out of range, FileExistsError if the batch is there
+    Raises ValueError for an unknown profile or rate and for numbers out of range, FileExistsError if the batch exists
     with other content.
     """
     if profile not in PROFILES:
-        raise ValueError(f"there is no profile {profile!r}; there are {', '.join(PROFILES)}")
+        raise ValueError(f"unknown profile {profile!r}; known: {', '.join(PROFILES)}")
     if f"sim-wrist-{rate_hz}" not in DEVICES:
         raise ValueError(f"no simulated device samples at {rate_hz} Hz; choose 64 or 256")
-    for name, value, least in (
+    for name, value, minimum in (
         ("participants", participants, 1),
         ("segments", segments, 1),
         ("processes", processes, 1),
         ("seed", seed, 0),
         ("first_participant", first_participant, 0),
     ):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, not {value}")
+        if value < minimum:
+            raise ValueError(f"{name} must be at least {minimum}, not {value}")
     per_file = max(1, _RECORDINGS_PER_FILE // segments)
     last = first_participant + participants
     jobs = [
@@ -91,15 +91,15 @@ def simulate_batch(
             batch.add_encoded(recordings)
             truths.append(truth)
         ids = [participant_id(seed, first_participant + number) for number in range(participants)]
-        people = draw_people(seed, first_participant, participants)
-        batch.add("participants", _participant_table(ids, people))
-        batch.add("survey", survey_answers(seed, first_participant, ids, people))
+        traits = draw_traits(seed, first_participant, participants)
+        batch.add("participants", _participant_table(ids, traits))
+        batch.add("survey", survey_answers(seed, first_participant, ids, traits))
         batch.add("truth", pa.concat_tables(truths))
     return read_manifest(landing / batch_id)
 
 
 def participant_id(seed: int, number: int) -> str:
-    """Pseudonym of a simulated person."""
+    """Pseudonym of a simulated participant."""
     return f"sim{seed}-{number:06d}"
 
 
@@ -112,36 +112,38 @@ def _run(jobs: list[_Job], processes: int) -> Iterator[tuple[EncodedRows, pa.Tab
 
 
 def _simulate(job: _Job) -> tuple[EncodedRows, pa.Table]:
-    """Recordings and truth of the people of one job."""
-    people = draw_people(job.seed, job.first, job.count)
+    """Recordings and truth of the participants of one job."""
+    traits = draw_traits(job.seed, job.first, job.count)
     minutes = [
-        _minutes(job, person, people.rows(np.full(min(_BLOCK, job.segments - start), person)), start)
-        for person in range(job.count)
-        for start in range(0, job.segments, _BLOCK)
+        _minutes(job, row, traits.rows(np.full(min(_BLOCK_SIZE, job.segments - start), row)), start)
+        for row in range(job.count)
+        for start in range(0, job.segments, _BLOCK_SIZE)
     ]
-    # Arrow is handed arrays, never lists of NumPy values: looking into those costs more than making them
-    one = {name: np.concatenate([block.one[name] for block in minutes]) for name in minutes[0].one}
-    beats = {name: np.concatenate([block.beats[name] for block in minutes]) for name in minutes[0].beats}
-    numbers = [
-        (participant_id(job.seed, job.first + person), segment)
-        for person in range(job.count)
+    # Arrow gets arrays, never lists of NumPy values: converting those costs more than simulating them
+    per_recording = {
+        name: np.concatenate([block.per_recording[name] for block in minutes]) for name in minutes[0].per_recording
+    }
+    per_beat = {name: np.concatenate([block.per_beat[name] for block in minutes]) for name in minutes[0].per_beat}
+    keys = [
+        (participant_id(job.seed, job.first + row), segment)
+        for row in range(job.count)
         for segment in range(job.segments)
     ]
-    n = len(numbers)
+    n = len(keys)
     rate = pa.array(np.full(n, float(job.rate_hz)))
-    beat_s = _lists(one["beats"], pa.array(beats["beat_s"]))
+    beat_s = _lists(per_recording["beats"], pa.array(per_beat["beat_s"]))
     columns = {
-        "recording_id": pa.array([f"{who}-{segment:04d}" for who, segment in numbers]),
-        "participant_id": pa.array([who for who, _ in numbers]),
-        "hr_bpm": pa.array(one["hr_bpm"], from_pandas=True),  # NaN is null: too short to say
-        "sdnn_ms": pa.array(one["sdnn_ms"], from_pandas=True),
-        "rmssd_ms": pa.array(one["rmssd_ms"], from_pandas=True),
+        "recording_id": pa.array([f"{participant}-{segment:04d}" for participant, segment in keys]),
+        "participant_id": pa.array([participant for participant, _ in keys]),
+        "hr_bpm": pa.array(per_recording["hr_bpm"], from_pandas=True),  # NaN (recording too short) is null
+        "sdnn_ms": pa.array(per_recording["sdnn_ms"], from_pandas=True),
+        "rmssd_ms": pa.array(per_recording["rmssd_ms"], from_pandas=True),
     }
     recordings = pa.table(
         {
             **columns,
             "device_id": pa.array([f"sim-wrist-{job.rate_hz}"] * n),
-            "started_at": pa.array(one["started_us"]).cast(RECORDING.field("started_at").type),
+            "started_at": pa.array(per_recording["started_us"]).cast(RECORDING.field("started_at").type),
             "ppg": _streams([light[:CHANNELS] for block in minutes for light in block.light]),
             "ppg_rate_hz": rate,
             "dark": _streams([light[CHANNELS:] for block in minutes for light in block.light]),
@@ -157,13 +159,13 @@ def _simulate(job: _Job) -> tuple[EncodedRows, pa.Table]:
     truth = pa.table(
         {
             **columns,
-            "hr_bpm": one["hr_bpm"],
-            "sdnn_ms": one["sdnn_ms"],
-            "rmssd_ms": one["rmssd_ms"],
+            "hr_bpm": per_recording["hr_bpm"],
+            "sdnn_ms": per_recording["sdnn_ms"],
+            "rmssd_ms": per_recording["rmssd_ms"],
             "beat_s": beat_s,
-            "ectopic": _lists(one["beats"], pa.array(beats["ectopic"])),
-            **{name: one[name] for name in ("j_wave_mg", "coupling_lost", "movements")},
-            **{name: one[name] for name in ("atrial_fibrillation", "breathing_rate_hz")},
+            "ectopic": _lists(per_recording["beats"], pa.array(per_beat["ectopic"])),
+            **{name: per_recording[name] for name in ("j_wave_mg", "coupling_lost", "movements")},
+            **{name: per_recording[name] for name in ("atrial_fibrillation", "breathing_rate_hz")},
         }
     )
     return encode_rows("recordings", recordings), truth.select(TRUTH.names).cast(TRUTH)
@@ -171,28 +173,28 @@ def _simulate(job: _Job) -> tuple[EncodedRows, pa.Table]:
 
 @dataclass(frozen=True)
 class _Minutes:
-    """Some recordings of one participant."""
+    """A block of recordings of one participant."""
 
     light: list[F32]  # each [CHANNELS + 1, samples]
     accel: list[F32]  # each [3, samples]
-    one: dict[str, npt.NDArray[np.generic]]  # one value per recording
-    beats: dict[str, npt.NDArray[np.generic]]  # one value per beat, recording after recording
+    per_recording: dict[str, npt.NDArray[np.generic]]  # one value per recording
+    per_beat: dict[str, npt.NDArray[np.generic]]  # one value per beat, recording after recording
 
 
-def _minutes(job: _Job, person: int, people: Traits, start: int) -> _Minutes:
-    """The recordings `start` to `start + len(people)` of one participant."""
+def _minutes(job: _Job, row: int, traits: Traits, start: int) -> _Minutes:
+    """Recordings from number `start` on of participant `row` of a job, one for each row of `traits`."""
     profile = PROFILES[job.profile]
     device = DEVICES[f"sim-wrist-{job.rate_hz}"]
-    number = job.first + person
-    rng = participant_stream(job.seed, number, start // _BLOCK)
-    n = len(people.age_years)
-    # What happens comes before how it is sampled: both rates see the same minutes
-    rhythm = draw_rhythm(rng, people, profile.heart_rate_spread)
+    number = job.first + row
+    rng = participant_stream(job.seed, number, start // _BLOCK_SIZE)
+    n = len(traits.age_years)
+    # Draw events before sampling them: the same minutes at both rates
+    rhythm = draw_rhythm(rng, traits, profile.heart_rate_spread)
     movements = draw_movements(rng, n, profile.movements_per_min, profile.movement_mg)
     faults = draw_faults(rng, n, profile.fault_share)
     duration_s = draw_duration(rng, faults)
-    optics = draw_optics(rng, people, rhythm, movements, profile, (*device.led_offsets_s, 0.0))
-    recoil = draw_recoil(rng, people, rhythm, movements, profile)
+    optics = draw_optics(rng, traits, rhythm, movements, profile, (*device.led_offsets_s, 0.0))
+    recoil = draw_recoil(rng, traits, rhythm, movements, profile)
 
     courses = movements.courses(job.rate_hz)
     light = sample_optics(rng, optics, courses, job.rate_hz)
@@ -212,9 +214,9 @@ def _minutes(job: _Job, person: int, people: Traits, start: int) -> _Minutes:
     return _Minutes(
         light=[x[:, :length] for x, length in zip(light, samples, strict=True)],
         accel=[x[:, :length] for x, length in zip(accel, samples, strict=True)],
-        one={
+        per_recording={
             "started_us": day.astype("datetime64[us]").astype(np.int64) + (3.6e9 * rhythm.hour).astype(np.int64),
-            "beats": heart.inside.sum(axis=1),
+            "beats": heart.in_recording.sum(axis=1),
             "hr_bpm": heart.hr_bpm,
             "sdnn_ms": heart.sdnn_ms,
             "rmssd_ms": heart.rmssd_ms,
@@ -224,7 +226,7 @@ def _minutes(job: _Job, person: int, people: Traits, start: int) -> _Minutes:
             "atrial_fibrillation": rhythm.atrial_fibrillation,
             "breathing_rate_hz": rhythm.breathing_hz,
         },
-        beats={"beat_s": rhythm.beat_s[heart.inside], "ectopic": rhythm.ectopic[heart.inside]},
+        per_beat={"beat_s": rhythm.beat_s[heart.in_recording], "ectopic": rhythm.ectopic[heart.in_recording]},
     )
 
 
@@ -242,14 +244,14 @@ def _lists(lengths: npt.NDArray[np.generic], values: pa.Array) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(ends), values)
 
 
-def _participant_table(ids: list[str], people: Traits) -> pa.Table:
+def _participant_table(ids: list[str], traits: Traits) -> pa.Table:
     return pa.table(
         {
             "participant_id": pa.array(ids),
-            "sex": pa.array(np.where(people.male > 0, "male", "female")),
-            "age_years": pa.array(np.round(people.age_years, 1)),
-            "height_m": pa.array(np.round(people.height_m, 2)),
-            "bmi_kg_m2": pa.array(np.round(people.bmi_kg_m2, 1)),
+            "sex": pa.array(np.where(traits.male > 0, "male", "female")),
+            "age_years": pa.array(np.round(traits.age_years, 1)),
+            "height_m": pa.array(np.round(traits.height_m, 2)),
+            "bmi_kg_m2": pa.array(np.round(traits.bmi_kg_m2, 1)),
         },
         schema=PARTICIPANT,
     )

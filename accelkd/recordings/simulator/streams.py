@@ -1,7 +1,7 @@
-"""Random streams that depend on nothing but the seed and who or what they are for.
+"""Random streams that depend only on the seed and on the participant or table that they are for.
 
-Philox is counter-based (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011): a place in any stream is
-reached at once, so the output depends neither on the size of the cohort nor on the order or number of processes.
+Philox is counter-based (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011): any position of a stream
+is reached directly, so the output depends neither on the size of the cohort nor on the order or number of processes.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
 _DRAWS_PER_COUNTER = 4  # Philox 4x64: four 64-bit draws, hence four uniform doubles, for each count
-_CHUNK = 2**15  # numbers whose arithmetic stays in the processor's cache
+_CHUNK_SIZE = 2**15  # numbers whose arithmetic stays in the processor's cache
 
 
 def uniform_rows(seed: int, first: int, rows: int, columns: int) -> F64:
-    """Rows `first` to `first + rows` of an endless table of uniform numbers in [0, 1): `[rows, columns]`.
+    """Rows `first` to `first + rows` of an unbounded table of uniform numbers in [0, 1): `[rows, columns]`.
 
-    `columns` is a multiple of 4, so that every row starts at a count of its own.
+    `columns` must be a multiple of 4, so that every row starts at a new count. Raises ValueError otherwise.
     """
     if columns % _DRAWS_PER_COUNTER:
         raise ValueError(f"columns must be a multiple of {_DRAWS_PER_COUNTER}, not {columns}")
@@ -42,8 +42,8 @@ def white_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> F32:
     """
     size = math.prod(shape)
     normal = np.empty(size + size % 2, np.float32)
-    for start in range(0, len(normal), _CHUNK):
-        part = normal[start : start + _CHUNK]
+    for start in range(0, len(normal), _CHUNK_SIZE):
+        part = normal[start : start + _CHUNK_SIZE]
         half = len(part) // 2
         words: npt.NDArray[np.uint64] = rng.bit_generator.random_raw(half)
         uniform = (words.view(np.uint32) >> np.uint32(8)).astype(np.float32)
