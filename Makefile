@@ -70,5 +70,5 @@ bench-dsp: setup  ## time the signal processing against SciPy and NeuroKit2
 	$(PYTHON) benches/dsp.py
 	cargo bench --quiet --manifest-path rust_dsp/Cargo.toml --package rust_dsp_core --features stages --bench stages
 
-clean:  ## remove the home with all its data, and the environment
-	rm -rf $(ACCELKD_HOME) $(VENV)
+clean:  ## remove the home with all its data, the environment and the built documentation
+	rm -rf $(ACCELKD_HOME) $(VENV) site
