@@ -1,12 +1,13 @@
 # Two commands do everything: `make demo` and `make test`. Each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo materialize ui test lint bench-dsp setup clean
+.PHONY: help check setup demo materialize ui test lint docs hooks bench-dsp clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
 UV_VERSION := 0.13.9
-BASE_PYTHON ?= python3.11
+# Where the installers of Rust and uv put them: found at once, without a new shell
+export PATH := $(PATH):$(HOME)/.cargo/bin:$(HOME)/.local/bin
 export ACCELKD_HOME ?= $(CURDIR)/.accelkd
 export DAGSTER_HOME := $(ACCELKD_HOME)/dagster
 RUST_SOURCES := $(shell find rust_dsp -name target -prune -o -type f \( -name '*.rs' -o -name '*.toml' -o -name '*.lock' -o -name '*.py' -o -name '*.pyi' \) -print)
@@ -14,15 +15,23 @@ RUST_SOURCES := $(shell find rust_dsp -name target -prune -o -type f \( -name '*
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
+check:  ## say what this machine lacks, and how to get it; BASE_PYTHON=... names the Python to use
+	@.ci/check
+
 setup: $(VENV)/.ready $(DAGSTER_HOME)/dagster.yaml  ## make the environment: Python packages and the Rust extension
 
 $(VENV)/bin/uv:
-	$(BASE_PYTHON) -m venv $(VENV)
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@base=$$(.ci/check) || exit 1; case $$base in \
+	uv) uv venv --quiet --allow-existing --python '>=3.11,<3.15' $(VENV) \
+		&& uv pip install --quiet --python $(PYTHON) uv==$(UV_VERSION) ;; \
+	*) "$$base" -m venv $(VENV) \
+		&& $(PYTHON) -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) ;; \
+	esac
 
 $(VENV)/.ready: $(VENV)/bin/uv pyproject.toml constraints.txt $(RUST_SOURCES)
+	@.ci/check rust
 	$(UV) pip install --quiet --python $(PYTHON) --constraints constraints.txt --reinstall-package rust_dsp \
-		./rust_dsp --editable '.[platform,dev]'
+		./rust_dsp --editable '.[platform,dev,docs]'
 	touch $@
 
 $(DAGSTER_HOME)/dagster.yaml: dagster.yaml
@@ -38,11 +47,11 @@ materialize: setup  ## materialize everything in the home that is missing or sta
 ui: setup  ## open the Dagster UI on the same home: http://127.0.0.1:3000
 	$(VENV)/bin/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port 3000
 
-test: setup lint  ## all tests and linters
+test: setup lint docs  ## all tests and linters, and the documentation
 	cargo test --quiet --manifest-path rust_dsp/Cargo.toml
 	$(PYTHON) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-lint: setup
+lint: setup  ## formatters, linters and type checkers alone
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
@@ -50,10 +59,16 @@ lint: setup
 	cargo fmt --all --check --manifest-path rust_dsp/Cargo.toml
 	cargo clippy --quiet --manifest-path rust_dsp/Cargo.toml --all-targets --all-features -- -D warnings
 
+docs: setup  ## build the documentation into site/; a warning fails
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict  # --quiet would hide the warnings from --strict
+
+hooks: setup  ## check every commit with the formatters, linters and the type checker
+	$(VENV)/bin/pre-commit install
+
 bench-dsp: setup  ## time the signal processing against SciPy and NeuroKit2
 	$(UV) pip install --quiet --python $(PYTHON) --constraints constraints.txt --editable '.[bench]'
 	$(PYTHON) benches/dsp.py
 	cargo bench --quiet --manifest-path rust_dsp/Cargo.toml --package rust_dsp_core --features stages --bench stages
 
-clean:  ## remove the home with all its data, and the environment
-	rm -rf $(ACCELKD_HOME) $(VENV)
+clean:  ## remove the home with all its data, the environment and the built documentation
+	rm -rf $(ACCELKD_HOME) $(VENV) site

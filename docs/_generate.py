@@ -1,0 +1,224 @@
+"""MkDocs hook: fills the pages under `reference/` from the code.
+
+A page has lines `<!-- generate: NAME -->`; each is replaced by what the function of that name returns. Whatever fails
+here (an import, an unknown name, a table without rows) fails the build.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
+from inspect import getsource
+from types import ModuleType
+from typing import Any, get_args, get_type_hints
+
+import duckdb
+
+import accelkd
+import rust_dsp
+from accelkd.cli import main
+from accelkd.home.settings import Settings
+from accelkd.recordings.devices import DEVICES, Device
+from accelkd.training.presets import PRESETS
+from accelkd.warehouse.embeddings import _EMBEDDINGS_DDL, _means_ddl
+from accelkd.warehouse.staging import SCHEMA_SQL
+from orchestration.definitions import defs
+
+MARK = re.compile(r"^<!-- generate: (\w+) -->$", re.MULTILINE)
+ENCODER, WIDTH = "accel_student", 256  # whose embedding tables stand for those of every encoder
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Called by MkDocs for each page, before it is rendered."""
+    # Python-Markdown looks for Markdown inside of HTML only where it is asked to, GitHub always.
+    return MARK.sub(lambda mark: generated(mark[1]), markdown.replace("<details>", '<details markdown="1">'))
+
+
+def generated(name: str) -> str:
+    """What the function of that name returns. Raises ValueError if there is none."""
+    if name not in GENERATORS:
+        raise ValueError(f"nothing generates {name!r}; there are {', '.join(GENERATORS)}")
+    return GENERATORS[name]()
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table. Raises ValueError if it has no rows."""
+    lines = [[_cell(value) for value in row] for row in rows]
+    if not lines:
+        raise ValueError(f"no rows for the table of {', '.join(header)}")
+    return "\n".join(f"| {' | '.join(line)} |" for line in ([*header], ["---"] * len(header), *lines))
+
+
+def _cell(value: object) -> str:
+    return ("" if value is None else str(value)).replace("|", r"\|").replace("\n", " ").strip()
+
+
+def _code(value: object) -> str:
+    return f"`{value}`"
+
+
+def command_line() -> str:
+    """The command's help, and that of each of its subcommands."""
+    overview = _help()
+    commands = re.findall(r"^    ([a-z][\w-]*)(?: |$)", overview, re.MULTILINE)
+    if not commands:
+        raise ValueError(f"no commands in the help of accelkd:\n{overview}")
+    parts = [f"```text\n{overview}```", *(f"## {name}\n\n```text\n{_help(name)}```" for name in commands)]
+    return "\n\n".join(parts)
+
+
+def _help(*command: str) -> str:
+    printed = io.StringIO()
+    os.environ["COLUMNS"] = "100"  # the same on every terminal
+    with contextlib.redirect_stdout(printed):
+        try:
+            main([*command, "--help"])
+        except SystemExit as end:
+            if end.code:
+                raise ValueError(f"accelkd {' '.join(command)} --help ended with status {end.code}") from end
+    return printed.getvalue()
+
+
+def settings() -> str:
+    """Settings with their defaults, the comments beside them in the source, and the assets that depend on each."""
+    meanings = dict(re.findall(r"^    (\w+):[^#\n]*#\s*(.*)$", getsource(Settings), re.MULTILINE))
+    options = _help("configure")
+    assets: dict[str, list[str]] = {}
+    for spec in defs.resolve_all_asset_specs():
+        for name in str(spec.metadata.get("settings", "")).split(", "):
+            assets.setdefault(name, []).append(_code(spec.key.to_user_string()))
+    rows = []
+    for field in fields(Settings):
+        option = f"--{field.name.replace('_', '-')}"
+        if option not in options:
+            raise ValueError(f"accelkd configure has no option {option}")
+        kind = get_type_hints(Settings)[field.name]
+        values = ", ".join(map(_code, get_args(kind))) or kind.__name__
+        row = (_code(field.name), _code(option), values, _code(field.default), meanings.get(field.name))
+        rows.append((*row, ", ".join(sorted(assets.get(field.name, [])))))
+    return table(("setting", "option", "values", "default", "meaning", "assets that depend on it"), rows)
+
+
+def presets() -> str:
+    """One table for teachers and one for students: a row for each field, a column for each preset."""
+    parts = []
+    for role in ("teacher", "student"):
+        configs = {name: _leaves(getattr(preset, role)) for name, preset in PRESETS.items()}
+        names = dict.fromkeys(name for leaves in configs.values() for name in leaves)
+        rows = [(_code(name), *(leaves.get(name, "") for leaves in configs.values())) for name in names]
+        parts.append(f"## {role.capitalize()}\n\n{table(('field', *map(_code, configs)), rows)}")
+    return "\n\n".join(parts)
+
+
+def _leaves(config: Any, prefix: str = "") -> dict[str, object]:
+    """Fields of a configuration and of those inside it; an encoder's shape is one field."""
+    found: dict[str, object] = {}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value) and "architecture" in (shape := asdict(value)):  # type: ignore[arg-type]
+            kind = shape.pop("architecture")
+            found[prefix + field.name] = f"{kind}: {', '.join(f'{name} {size}' for name, size in shape.items())}"
+        elif is_dataclass(value):
+            found |= _leaves(value, f"{prefix}{field.name}.")
+        else:
+            found[prefix + field.name] = value
+    return found
+
+
+def warehouse() -> str:
+    """Tables, views and macros of a new warehouse, with their comments."""
+    with duckdb.connect(":memory:") as connection:
+        connection.execute(SCHEMA_SQL)
+        connection.execute(_EMBEDDINGS_DDL.format(table=ENCODER, encoder=ENCODER, width=WIDTH))
+        connection.execute(_means_ddl(ENCODER, WIDTH))
+        name = "if(schema_name = 'main', '', schema_name || '.') || "
+        tables = connection.execute(
+            f"SELECT {name}table_name, 'Table', comment FROM duckdb_tables() WHERE NOT internal "
+            f"UNION ALL SELECT {name}view_name, 'View', comment FROM duckdb_views() WHERE NOT internal ORDER BY ALL"
+        ).fetchall()
+        columns = connection.execute(
+            f"SELECT {name}table_name, column_name, data_type, is_nullable, comment FROM duckdb_columns() "
+            "WHERE NOT internal ORDER BY 1, column_index"
+        ).fetchall()
+        macros = connection.execute(
+            "SELECT function_name, comment FROM duckdb_functions() WHERE NOT internal ORDER BY ALL"
+        ).fetchall()
+    parts = [
+        f"Tables of embeddings are made when an encoder's first embeddings are loaded. `embeddings.{ENCODER}` stands "
+        f"for those of every encoder; the width ({WIDTH} here) is the encoder's."
+    ]
+    for table_name, kind, comment in tables:
+        rows = [
+            (_code(column), _code(kind_of), "yes" if nullable else "", meaning)
+            for owner, column, kind_of, nullable, meaning in columns
+            if owner == table_name
+        ]
+        parts.append(f"## {table_name}\n\n{kind}. {comment}.\n\n{table(('column', 'type', 'null', 'meaning'), rows)}")
+    parts.append(f"## Macros\n\n{table(('macro', 'meaning'), [(_code(name), comment) for name, comment in macros])}")
+    return "\n\n".join(parts)
+
+
+def checks() -> str:
+    """Asset checks in the order of their assets."""
+    specs = {spec.key: spec for definition in defs.asset_checks or () for spec in definition.check_specs}
+    for asset in defs.assets or ():
+        specs |= {spec.key: spec for spec in getattr(asset, "check_specs", ())}
+    order = [key.to_user_string() for key in defs.resolve_asset_graph().toposorted_asset_keys]
+    rows = [
+        (order.index(spec.asset_key.to_user_string()), spec.asset_key.to_user_string(), spec.name, spec)
+        for spec in specs.values()
+    ]
+    return table(
+        ("asset", "check", "blocking", "passes when"),
+        (
+            (_code(asset), _code(name), "yes" if spec.blocking else "", spec.description)
+            for _, asset, name, spec in sorted(rows, key=lambda row: row[:3])
+        ),
+    )
+
+
+def devices() -> str:
+    """The device table: a column for each device."""
+    names = [field.name for field in fields(Device) if field.name != "device_id"]
+    rows = ([_code(name), *(_fact(getattr(device, name)) for device in DEVICES.values())] for name in names)
+    return table(("", *map(_code, DEVICES)), rows)
+
+
+def _fact(value: object) -> object:
+    if isinstance(value, tuple):
+        return "no limit" if math.inf in value else ", ".join(f"{number:.6g}" for number in value)
+    return value
+
+
+def accelkd_api() -> str:
+    """The public functions of accelkd."""
+    return _api(accelkd) or (
+        "Nothing is public so far: use the [command line](cli.md), or the modules as [Training](../training.md) "
+        "and [Evaluation](../evaluation.md) show."
+    )
+
+
+def rust_dsp_api() -> str:
+    """The public functions and classes of rust_dsp."""
+    return _api(rust_dsp)
+
+
+def _api(module: ModuleType) -> str:
+    """Directives of mkdocstrings for what a module makes public, each where it is defined."""
+    parts = []
+    for name in getattr(module, "__all__", ()):
+        made = getattr(module, name)
+        where = f"{getattr(made, '__module__', module.__name__)}.{getattr(made, '__qualname__', name)}"
+        parts.append(f"::: {where}\n    options:\n      heading_level: 3")
+    return "\n\n".join(parts)
+
+
+GENERATORS: Mapping[str, Callable[[], str]] = {
+    function.__name__: function
+    for function in (command_line, settings, presets, warehouse, checks, devices, accelkd_api, rust_dsp_api)
+}
