@@ -1,11 +1,9 @@
 """The cohort: which participant is in training and which in test."""
 
-from collections import Counter
-
 import dagster as dg
 
 from accelkd.cohort.participants import segmented_participants
-from accelkd.cohort.split import extend_split, read_split
+from accelkd.cohort.split import extend_split, read_split, strata_table
 from accelkd.cohort.training_set import segmented_batches
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
@@ -53,7 +51,7 @@ def participant_split(home: dg.ResourceParam[Home], settings: dg.ResourceParam[S
     summary = extend_split(home.split, people, seed=settings.split_seed, test_fraction=settings.test_fraction)
     load_split(home)
     ledger = read_split(home.split)
-    strata = Counter((row["device_id"], row["sex"], row["age_band"], row["split"]) for row in ledger.to_pylist())
+    strata = strata_table(ledger).rename_columns(["device", "sex", "age", "side", "participants"])
     return dg.MaterializeResult(
         data_version=dg.DataVersion(summary.split_version),
         metadata={
@@ -66,11 +64,6 @@ def participant_split(home: dg.ResourceParam[Home], settings: dg.ResourceParam[S
             "strata": summary.strata,
             "largest_deviation": summary.largest_deviation,
             "balance": figure(split_figure(ledger), "participants in training and in test, by stratum"),
-            "participants_by_stratum": markdown_table(
-                [
-                    {"device": device, "sex": sex, "age": band, "side": side, "participants": count}
-                    for (device, sex, band, side), count in sorted(strata.items())
-                ]
-            ),
+            "participants_by_stratum": markdown_table(strata.to_pylist()),
         },
     )
