@@ -316,46 +316,52 @@ def _probe_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, s
 
 
 def _participant_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> str:
-    """Age and BMI with their errors, a line of areas for each yes-or-no target, and what could not be measured."""
-    numbers: list[tuple[object, ...]] = []
-    areas: dict[tuple[object, ...], dict[str, str]] = {}  # by target and counts, which may differ between encoders
-    undecided: dict[tuple[str, str], list[str]] = {}  # by target and reason
-    for encoder, model_id in models.items():
-        rows = connection.execute(
-            "SELECT target, not_decidable, auc, auc_low, auc_high, train_yes || ' of ' || train_participants, "
-            "       test_yes || ' of ' || test_participants, mae, constant_mae, rmse, constant_rmse, pearson_r, unit, "
-            "       train_participants, test_participants "
-            "FROM participant_probe_results WHERE encoder = ? AND model_id = ? ORDER BY list_position(?, target)",
-            [encoder, model_id, list(TARGET_LABELS)],
-        ).fetchall()
-        for target, reason, auc, low, high, train_yes, test_yes, *errors in rows:
-            label = TARGET_LABELS[target]
-            if reason is not None:
-                undecided.setdefault((label, reason), []).append(encoder_name(encoder))
-            elif auc is None:
-                numbers.append((encoder_name(encoder), label, *errors))
-            else:
-                cell = f"{auc:.2f} ({low:.2f} to {high:.2f})"
-                areas.setdefault((label, train_yes, test_yes), {})[encoder] = cell
+    """Errors of age and BMI, areas of yes-or-no targets with a column for each encoder, and what is not decidable."""
+    import polars as pl
+
+    results = connection.sql(
+        "SELECT encoder, target, mae, constant_mae, rmse, constant_rmse, pearson_r, unit, "
+        "       train_participants, test_participants, not_decidable AS reason, "
+        "       format('{:.2f} ({:.2f} to {:.2f})', auc, auc_low, auc_high) AS area, "
+        "       train_yes || ' of ' || train_participants AS train_yes, "
+        "       test_yes || ' of ' || test_participants AS test_yes "
+        "FROM participant_probe_results WHERE model_id IN $models "
+        "ORDER BY list_position($models, model_id), list_position($targets, target)",
+        params={"models": list(models.values()), "targets": list(TARGET_LABELS)},
+    ).pl()
+    encoders = [encoder_name(encoder) for encoder in models]
+    results = results.with_columns(
+        pl.col("encoder").replace(dict(zip(models, encoders, strict=True))), pl.col("target").replace(TARGET_LABELS)
+    )
+    errors = results.filter(pl.col("reason").is_null(), pl.col("area").is_null())
+    areas = results.drop_nulls("area").pivot(
+        "encoder", on_columns=encoders, index=["target", "train_yes", "test_yes"], values="area"
+    )
+    reasons = results.drop_nulls("reason").group_by("target", "reason", maintain_order=True)
+    undecided = reasons.agg(pl.col("encoder").str.join(", "))
     header = ("encoder", "target", "MAE", "constant", "RMSE", "constant", "Pearson R", "unit", "train", "test")
-    by_encoder = ("target", *(encoder_name(encoder) for encoder in models), "yes: train", "test")
-    lines = [(label, *(cells.get(one) for one in models), *counts) for (label, *counts), cells in areas.items()]
-    reasons = [(*key, ", ".join(encoders)) for key, encoders in undecided.items()]
-    sections = ["## Probes of participants\n"]
-    if numbers:
-        sections += [
-            "The same regression on each participant's mean embedding; `train` and `test` are participants.\n",
-            markdown.table(header, numbers) + "\n",
+    lines = ["## Probes of participants", ""]
+    if len(errors):
+        lines += [
+            "The same regression on each participant's mean embedding; `train` and `test` are participants.",
+            "",
+            markdown.table(header, errors.drop("reason", "area", "train_yes", "test_yes").rows()),
+            "",
         ]
-    if lines:
-        sections += [
+    if len(areas):
+        lines += [
             "Yes-or-no targets: area under the ROC curve, 0.5 for a coin, with the 95 % interval over bootstraps of "
-            "the test participants; where few of them say yes, it is too narrow. Yes of sex is male.\n",
-            markdown.table(by_encoder, lines) + "\n",
+            "the test participants; where few of them say yes, it is too narrow. Yes of sex is male.",
+            "",
+            markdown.table(
+                ("target", *encoders, "yes: train", "test"),
+                areas.select("target", *encoders, "train_yes", "test_yes").rows(),
+            ),
+            "",
         ]
-    if reasons:
-        sections += ["Not decidable:\n", markdown.table(("target", "because", "of"), reasons) + "\n"]
-    return "\n".join(sections)
+    if len(undecided):
+        lines += ["Not decidable:", "", markdown.table(("target", "because", "of"), undecided.rows()), ""]
+    return "\n".join(lines)
 
 
 def _retrieval_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> str:
