@@ -1,10 +1,8 @@
 """The cohort: which participant is in training and which in test."""
 
-from collections import Counter
-
 import dagster as dg
 
-from accelkd.cohort.split import read_split
+from accelkd.cohort.split import read_split, strata_table
 from accelkd.home.layout import Home
 from accelkd.operations.split import split_participants
 from accelkd.warehouse.inspect import documented_columns
@@ -48,7 +46,7 @@ def participant_split(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None
 
     summary = split_participants(home)
     ledger = read_split(home.split)
-    strata = Counter((row["device_id"], row["sex"], row["age_band"], row["split"]) for row in ledger.to_pylist())
+    strata = strata_table(ledger).rename_columns(["device", "sex", "age", "side", "participants"])
     return dg.MaterializeResult(
         data_version=dg.DataVersion(summary.split_version),
         metadata={
@@ -61,11 +59,6 @@ def participant_split(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None
             "strata": summary.strata,
             "largest_deviation": summary.largest_deviation,
             "balance": figure(split_figure(ledger), "participants in training and in test, by stratum"),
-            "participants_by_stratum": markdown_table(
-                [
-                    {"device": device, "sex": sex, "age": band, "side": side, "participants": count}
-                    for (device, sex, band, side), count in sorted(strata.items())
-                ]
-            ),
+            "participants_by_stratum": markdown_table(strata.to_pylist()),
         },
     )

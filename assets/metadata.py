@@ -9,6 +9,7 @@ from typing import Literal
 import dagster as dg
 import pyarrow as pa
 
+from accelkd.reports import markdown
 from accelkd.warehouse.inspect import Column
 
 Lineage = Mapping[str, Sequence[str]]  # a column, and the columns that it is made from as `asset.column`
@@ -90,18 +91,11 @@ def markdown_table(rows: Sequence[Mapping[str, object]]) -> dg.MarkdownMetadataV
     if not rows:
         return dg.MetadataValue.md("*none*")
     header = list(rows[0])
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    lines += ["| " + " | ".join(_cell(row[name]) for name in header) + " |" for row in rows]
-    return dg.MetadataValue.md("\n".join(lines))
+    values = ([row[name] for name in header] for row in rows)
+    return dg.MetadataValue.md(markdown.table(header, values, floats=".4g", integers=""))
 
 
 def counts_table(counts: Mapping[str, int], name: str) -> dg.MarkdownMetadataValue:
     """Counts by reason, largest first."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return markdown_table([{name: key, "count": count} for key, count in ordered])
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -11,7 +11,7 @@ import logging
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,6 +26,7 @@ Side = Literal["train", "test"]
 AGE_EDGES_YEARS = (30, 40, 50, 60, 70)
 AGE_BANDS = ("under 30", "30 to 39", "40 to 49", "50 to 59", "60 to 69", "70 and over")
 UNKNOWN = "unknown"
+STRATA = ("device_id", "sex", "age_band")
 _ROWS = b"rows_sha256"  # metadata of the file: hash of its rows
 
 LEDGER = pa.schema(
@@ -182,6 +183,16 @@ def participants_on(ledger: Path, side: Side) -> frozenset[str]:
     table = read_split(ledger)
     pairs = zip(table.column("participant_id").to_pylist(), table.column("split").to_pylist(), strict=True)
     return frozenset(participant for participant, split in pairs if split == side)
+
+
+def strata_table(ledger: pa.Table, strata: Sequence[str] = STRATA) -> pa.Table:
+    """Participants of a ledger by stratum and side, sorted: the columns `strata`, `split` and `participants`.
+
+    `strata` names columns of LEDGER that make up a stratum, by default those that the split is stratified by.
+    """
+    counts = ledger.group_by([*strata, "split"]).aggregate([([], "count_all")])
+    counts = counts.rename_columns([*strata, "split", "participants"])
+    return counts.sort_by([(name, "ascending") for name in (*strata, "split")])
 
 
 def split_version(table: pa.Table) -> str:

@@ -170,11 +170,13 @@ SURVEY_TARGET = pa.schema(
 )
 
 
+_CHOICES = tuple((name, choice) for name, question in QUESTIONS.items() for choice in question.choices)
+_QUESTION = np.array([list(QUESTIONS).index(name) for name, _ in _CHOICES])  # position in QUESTIONS of each choice
+
+
 def known_answers(survey: pa.Table) -> pa.ChunkedArray:
-    """Which rows of a survey answer a question that there is with one of its choices: booleans, one per row."""
-    pairs = [f"{name}\0{choice}" for name, question in QUESTIONS.items() for choice in question.choices]
-    given = pc.binary_join_element_wise(survey.column("question_id"), survey.column("answer"), "\0")
-    return pc.is_in(given, value_set=pa.array(pairs, pa.string()))
+    """Which rows of a survey answer one of QUESTIONS with one of its choices: booleans, one per row."""
+    return pc.is_valid(_choices(survey))
 
 
 def survey_targets(survey: pa.Table) -> pa.Table:
@@ -184,60 +186,68 @@ def survey_targets(survey: pa.Table) -> pa.Table:
     participant, targets in the order of TARGETS. Raises ValueError that names the participant for an unknown question,
     for an answer that is not one of its choices, and for a question answered twice.
     """
-    participants, who = np.unique(_strings(survey, "participant_id"), return_inverse=True)
-    answers = _answer_codes(survey, who, len(participants))
-    column = {question: number for number, question in enumerate(QUESTIONS)}
-
-    def holds(rules: tuple[Rule, ...]) -> npt.NDArray[np.bool_]:
-        any_rule = np.zeros(len(participants), bool)
-        for rule in rules:
-            every = np.ones(len(participants), bool)
-            for question, accepted in rule:
-                codes = [QUESTIONS[question].choices.index(answer) for answer in accepted]
-                every &= np.isin(answers[:, column[question]], codes)
-            any_rule |= every
-        return any_rule
-
-    yes = np.stack([holds(target.yes) for target in TARGETS.values()], axis=1)
-    no = np.stack([holds(target.no) for target in TARGETS.values()], axis=1)
+    identifiers = survey.column("participant_id")
+    participants = pc.unique(identifiers)
+    participants = participants.take(pc.sort_indices(participants))
+    choices = _choices(survey)
+    if choices.null_count:
+        raise _fault(survey)
+    participant, choice = pc.index_in(identifiers, value_set=participants).to_numpy(), choices.to_numpy()
+    answers = np.full((len(participants), len(QUESTIONS)), -1, np.int16)  # positions in _CHOICES; -1: not answered
+    answers[participant, _QUESTION[choice]] = choice
+    if np.count_nonzero(answers >= 0) < len(survey):
+        raise _fault(survey)
+    yes = np.stack([_holds(target.yes, answers) for target in TARGETS.values()], axis=1)
+    no = np.stack([_holds(target.no, answers) for target in TARGETS.values()], axis=1)
+    participant, target = np.divmod(np.arange(yes.size), len(TARGETS))
     return pa.table(
         {
-            "participant_id": np.repeat(participants, len(TARGETS)),
-            "target": np.tile(np.array(list(TARGETS)), len(participants)),
+            "participant_id": participants.take(pa.array(participant)),
+            "target": pa.array(list(TARGETS)).take(pa.array(target)),
             "value": pa.array(yes.reshape(-1), mask=~(yes | no).reshape(-1)),
         },
         schema=SURVEY_TARGET,
     )
 
 
-def _strings(table: pa.Table, column: str) -> npt.NDArray[np.object_]:
-    values: npt.NDArray[np.object_] = table.column(column).to_numpy(zero_copy_only=False)
-    return values
+def _choices(survey: pa.Table) -> pa.ChunkedArray:
+    """Position in _CHOICES of each row's question and answer, null where they are none of them."""
+    answered = pc.binary_join_element_wise(survey.column("question_id"), survey.column("answer"), "\0")
+    return pc.index_in(answered, value_set=pa.array(["\0".join(choice) for choice in _CHOICES]))
 
 
-def _answer_codes(survey: pa.Table, who: npt.NDArray[np.intp], participants: int) -> npt.NDArray[np.int8]:
-    """Index of each answer among its question's choices: `[participants, questions]`, −1 where there is none."""
-    asked, answered = _strings(survey, "question_id"), _strings(survey, "answer")
-    codes = np.full((participants, len(QUESTIONS)), -1, np.int8)
-    known = np.zeros(len(asked), bool)
-    for number, question in enumerate(QUESTIONS.values()):
-        rows = np.flatnonzero(asked == question.question_id)
-        known[rows] = True
-        code = np.full(len(rows), -1, np.int8)
-        for choice, text in enumerate(question.choices):
-            code[answered[rows] == text] = choice
-        _complain(survey, rows[code < 0], f"answer is not a choice of question {question.question_id!r}")
-        _, first = np.unique(who[rows], return_index=True)
-        _complain(survey, np.delete(rows, first), f"question {question.question_id!r} is answered twice")
-        codes[who[rows], number] = code
-    _complain(survey, np.flatnonzero(~known), "there is no such question")
-    return codes
+def _holds(rules: tuple[Rule, ...], answers: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
+    """Whether one of the rules holds for each participant, given `answers` [participants, questions]."""
+    holds = np.zeros(len(answers), bool)
+    for rule in rules:
+        every = np.ones(len(answers), bool)
+        for question, accepted in rule:
+            codes = [_CHOICES.index((question, answer)) for answer in accepted]
+            every &= np.isin(answers[:, _QUESTION[codes[0]]], codes)
+        holds |= every
+    return holds
 
 
-def _complain(survey: pa.Table, rows: npt.NDArray[np.intp], rule: str) -> None:
-    if len(rows):
-        row = survey.slice(int(rows[0]), 1).to_pylist()[0]
-        raise ValueError(
-            f"survey of participant {row['participant_id']}: {rule} "
-            f"(question {row['question_id']!r}; {len(rows)} such rows)"
-        )
+def _fault(survey: pa.Table) -> ValueError:
+    """The error of a survey with faulty rows: the first fault in the order of QUESTIONS, unknown questions last."""
+    faults: dict[tuple[int, bool, str], list[dict[str, str]]] = {}
+    order = {name: number for number, name in enumerate(QUESTIONS)}
+    seen = set()
+    for row in survey.to_pylist():
+        participant, name = row["participant_id"], row["question_id"]
+        repeated = (participant, name) in seen
+        seen.add((participant, name))
+        if name not in QUESTIONS:
+            fault = len(order), False, "there is no such question"
+        elif row["answer"] not in QUESTIONS[name].choices:
+            fault = order[name], False, f"answer is not a choice of question {name!r}"
+        elif repeated:
+            fault = order[name], True, f"question {name!r} is answered twice"
+        else:
+            continue
+        faults.setdefault(fault, []).append(row)
+    (_, _, rule), rows = min(faults.items(), key=lambda item: item[0])
+    return ValueError(
+        f"survey of participant {rows[0]['participant_id']}: {rule} "
+        f"(question {rows[0]['question_id']!r}; {len(rows)} such rows)"
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from io import BytesIO
@@ -16,7 +15,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from accelkd.cohort.split import AGE_BANDS
+from accelkd.cohort.split import AGE_BANDS, strata_table
 from accelkd.evaluation.drift import Drift
 from accelkd.evaluation.probes import ProbeResult
 from accelkd.models.specs import ENCODERS
@@ -128,9 +127,10 @@ def split_figure(ledger: pa.Table) -> Figure:
     """Participants in training and test by sex, age band and device; the number on a bar is its share in test."""
     figure = Figure(figsize=(12.5, 2.9), layout="constrained")
     for ax, column in zip(figure.subplots(1, 3, sharey=True), ("sex", "age_band", "device_id"), strict=True):
-        counts = Counter(zip(ledger.column(column).to_pylist(), ledger.column("split").to_pylist(), strict=True))
-        levels = sorted({level for level, _ in counts}, key=lambda level: (_AGE_ORDER.get(level, 99), level))
-        train, test = (np.array([counts[level, side] for level in levels]) for side in ("train", "test"))
+        strata = strata_table(ledger, [column]).to_pylist()
+        counts = {(row[column], row["split"]): row["participants"] for row in strata}
+        levels = sorted({row[column] for row in strata}, key=lambda level: (_AGE_ORDER.get(level, 99), level))
+        train, test = (np.array([counts.get((level, side), 0) for level in levels]) for side in ("train", "test"))
         ax.bar(levels, train, color=TRAIN, label="training")
         ax.bar(levels, test, bottom=train, color=TEST, label="test")
         for position, (a, b) in enumerate(zip(train, test, strict=True)):

@@ -32,6 +32,7 @@ from accelkd.home.behaviour import code_stamp
 from accelkd.home.files import atomic_path, sha256_file, sha256_json, write_text
 from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS, encoder_spec, students
+from accelkd.reports import markdown
 from accelkd.reports.figures import (
     TARGET_NAMES,
     encoder_name,
@@ -238,15 +239,23 @@ def _cohort_section(connection: duckdb.DuckDBPyConnection, split_version: str) -
     ).fetchall()
     return "\n".join(
         [
-            "## Cohort\n",
-            _table(
+            "## Cohort",
+            "",
+            markdown.table(
                 ("batch", "source", "devices", "recordings", "participants", "segments", "quarantined"),
                 [(*row[:2], ", ".join(row[2]), *row[3:]) for row in batches],
             ),
-            _table(("quarantined", "reason", "number"), quarantined) if quarantined else "Nothing was quarantined.\n",
-            f"Split `{split_version}`:\n",
-            _table(("side", "participants", "segments", "with good labels"), sides),
-            "![participants in training and test](split.png)\n",
+            "",
+            markdown.table(("quarantined", "reason", "number"), quarantined)
+            if quarantined
+            else "Nothing was quarantined.",
+            "",
+            f"Split `{split_version}`:",
+            "",
+            markdown.table(("side", "participants", "segments", "with good labels"), sides),
+            "",
+            "![participants in training and test](split.png)",
+            "",
         ]
     )
 
@@ -254,13 +263,13 @@ def _cohort_section(connection: duckdb.DuckDBPyConnection, split_version: str) -
 def _training_section(home: Home, connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> str:
     rows, figures = [], []
     for encoder, model_id in models.items():
-        found = connection.execute(
+        facts = connection.execute(
             "SELECT parameters, embedding_dim, metrics->>'participants', metrics->>'segments', metrics->>'steps', "
             "(metrics->>'loss')::DOUBLE FROM models WHERE encoder = ? AND model_id = ?",
             [encoder, model_id],
         ).fetchall()
         rank = effective_rank(read_embeddings(connection, encoder, test_only=True).matrix)
-        rows += [(encoder_name(encoder), f"`{model_id}`", *row, rank) for row in found]
+        rows += [(encoder_name(encoder), f"`{model_id}`", *row, rank) for row in facts]
         curve = pq.read_table(home.checkpoint(encoder, model_id) / CURVE)
         figure = _save(home, f"loss_{encoder}.png", loss_figure(curve, encoder))
         figures.append(f"![training loss of the {encoder_name(encoder)}]({figure.name})")
@@ -277,76 +286,84 @@ def _training_section(home: Home, connection: duckdb.DuckDBPyConnection, models:
     )
     meaning = (
         "Effective rank: how many directions the test embeddings use, of the width (docs/evaluation.md); near 1 the "
-        "encoder has collapsed.\n"
+        "encoder has collapsed."
     )
-    return "\n".join(["## Encoders\n", _table(header, rows), meaning, *figures, ""])
+    return "\n".join(["## Encoders", "", markdown.table(header, rows), "", meaning, "", *figures, ""])
 
 
 def _probe_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> str:
     header = ("encoder", "target", "MAE", "constant", "RMSE", "constant", "Pearson R", "unit", "train", "test")
-    rows = []
-    for encoder, model_id in models.items():
-        rows += connection.execute(
-            "SELECT encoder, target, mae, constant_mae, rmse, constant_rmse, pearson_r, unit, "
-            "       train_segments || ' of ' || train_participants, test_segments || ' of ' || test_participants "
-            "FROM probe_results WHERE encoder = ? AND model_id = ? ORDER BY list_position(?, target)",
-            [encoder, model_id, list(TARGETS)],
-        ).fetchall()
-    probed = dict.fromkeys(row[0] for row in rows)
+    rows = connection.execute(
+        "SELECT encoder, target, mae, constant_mae, rmse, constant_rmse, pearson_r, unit, "
+        "       train_segments || ' of ' || train_participants, test_segments || ' of ' || test_participants "
+        "FROM probe_results WHERE model_id IN $models "
+        "ORDER BY list_position($models, model_id), list_position($targets, target)",
+        {"models": list(models.values()), "targets": list(TARGETS)},
+    ).fetchall()
+    encoders = dict.fromkeys(row[0] for row in rows)
     return "\n".join(
         [
-            "## Ridge probes\n",
+            "## Ridge probes",
+            "",
             "Fitted on frozen embeddings of training participants, measured on test participants; `train` and `test` "
             "are segments of participants. The constant beside MAE is the median of the training labels, beside RMSE "
-            "their mean.\n",
-            _table(header, [(encoder_name(row[0]), TARGET_NAMES[row[1]], *row[2:]) for row in rows]),
-            *(f"![probes of the {encoder_name(encoder)}](probe_{encoder}.png)" for encoder in probed),
+            "their mean.",
+            "",
+            markdown.table(header, [(encoder_name(row[0]), TARGET_NAMES[row[1]], *row[2:]) for row in rows]),
+            "",
+            *(f"![probes of the {encoder_name(encoder)}](probe_{encoder}.png)" for encoder in encoders),
             "",
         ]
     )
 
 
 def _participant_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> str:
-    """Age and BMI with their errors, a line of areas for each yes-or-no target, and what could not be measured."""
-    numbers: list[tuple[object, ...]] = []
-    areas: dict[tuple[object, ...], dict[str, str]] = {}  # by target and counts, which may differ between encoders
-    undecided: dict[tuple[str, str], list[str]] = {}  # by target and reason
-    for encoder, model_id in models.items():
-        rows = connection.execute(
-            "SELECT target, not_decidable, auc, auc_low, auc_high, train_yes || ' of ' || train_participants, "
-            "       test_yes || ' of ' || test_participants, mae, constant_mae, rmse, constant_rmse, pearson_r, unit, "
-            "       train_participants, test_participants "
-            "FROM participant_probe_results WHERE encoder = ? AND model_id = ? ORDER BY list_position(?, target)",
-            [encoder, model_id, list(TARGET_LABELS)],
-        ).fetchall()
-        for target, reason, auc, low, high, train_yes, test_yes, *errors in rows:
-            label = TARGET_LABELS[target]
-            if reason is not None:
-                undecided.setdefault((label, reason), []).append(encoder_name(encoder))
-            elif auc is None:
-                numbers.append((encoder_name(encoder), label, *errors))
-            else:
-                cell = f"{auc:.2f} ({low:.2f} to {high:.2f})"
-                areas.setdefault((label, train_yes, test_yes), {})[encoder] = cell
+    """Errors of age and BMI, areas of yes-or-no targets with a column for each encoder, and what is not decidable."""
+    import polars as pl
+
+    results = connection.sql(
+        "SELECT encoder, target, mae, constant_mae, rmse, constant_rmse, pearson_r, unit, "
+        "       train_participants, test_participants, not_decidable AS reason, "
+        "       format('{:.2f} ({:.2f} to {:.2f})', auc, auc_low, auc_high) AS area, "
+        "       train_yes || ' of ' || train_participants AS train_yes, "
+        "       test_yes || ' of ' || test_participants AS test_yes "
+        "FROM participant_probe_results WHERE model_id IN $models "
+        "ORDER BY list_position($models, model_id), list_position($targets, target)",
+        params={"models": list(models.values()), "targets": list(TARGET_LABELS)},
+    ).pl()
+    encoders = [encoder_name(encoder) for encoder in models]
+    results = results.with_columns(
+        pl.col("encoder").replace(dict(zip(models, encoders, strict=True))), pl.col("target").replace(TARGET_LABELS)
+    )
+    errors = results.filter(pl.col("reason").is_null(), pl.col("area").is_null())
+    areas = results.drop_nulls("area").pivot(
+        "encoder", on_columns=encoders, index=["target", "train_yes", "test_yes"], values="area"
+    )
+    reasons = results.drop_nulls("reason").group_by("target", "reason", maintain_order=True)
+    undecided = reasons.agg(pl.col("encoder").str.join(", "))
     header = ("encoder", "target", "MAE", "constant", "RMSE", "constant", "Pearson R", "unit", "train", "test")
-    by_encoder = ("target", *(encoder_name(encoder) for encoder in models), "yes: train", "test")
-    lines = [(label, *(cells.get(one) for one in models), *counts) for (label, *counts), cells in areas.items()]
-    reasons = [(*key, ", ".join(encoders)) for key, encoders in undecided.items()]
-    sections = ["## Probes of participants\n"]
-    if numbers:
-        sections += [
-            "The same regression on each participant's mean embedding; `train` and `test` are participants.\n",
-            _table(header, numbers),
+    lines = ["## Probes of participants", ""]
+    if len(errors):
+        lines += [
+            "The same regression on each participant's mean embedding; `train` and `test` are participants.",
+            "",
+            markdown.table(header, errors.drop("reason", "area", "train_yes", "test_yes").rows()),
+            "",
         ]
-    if lines:
-        sections += [
+    if len(areas):
+        lines += [
             "Yes-or-no targets: area under the ROC curve, 0.5 for a coin, with the 95 % interval over bootstraps of "
-            "the test participants; where few of them say yes, it is too narrow. Yes of sex is male.\n",
-            _table(by_encoder, lines),
+            "the test participants; where few of them say yes, it is too narrow. Yes of sex is male.",
+            "",
+            markdown.table(
+                ("target", *encoders, "yes: train", "test"),
+                areas.select("target", *encoders, "train_yes", "test_yes").rows(),
+            ),
+            "",
         ]
-    if reasons:
-        sections += ["Not decidable:\n", _table(("target", "because", "of"), reasons)]
-    return "\n".join(sections)
+    if len(undecided):
+        lines += ["Not decidable:", "", markdown.table(("target", "because", "of"), undecided.rows()), ""]
+    return "\n".join(lines)
 
 
 def _retrieval_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> str:
@@ -374,12 +391,16 @@ def _retrieval_section(connection: duckdb.DuckDBPyConnection, models: Mapping[st
     )
     return "\n".join(
         [
-            "## Retrieval\n",
+            "## Retrieval",
+            "",
             "Means over candidate pools of test participants drawn with replacement; `of` is the mean number of "
-            "candidates.\n",
-            _table(header, [(encoder_name(row[0]), encoder_name(row[1]), *row[2:]) for row in rows]),
+            "candidates.",
+            "",
+            markdown.table(header, [(encoder_name(row[0]), encoder_name(row[1]), *row[2:]) for row in rows]),
+            "",
             "![rank of the own pair](retrieval.png)",
-            "![t-SNE of teacher and student](map.png)\n",
+            "![t-SNE of teacher and student](map.png)",
+            "",
         ]
     )
 
@@ -388,11 +409,13 @@ def _origin_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, 
     batches = [batch_id for (batch_id,) in connection.execute("SELECT batch_id FROM batches ORDER BY 1").fetchall()]
     return "\n".join(
         [
-            "## Made from\n",
+            "## Made from",
+            "",
             *(f"- {encoder_name(encoder)} `{model_id}`" for encoder, model_id in models.items()),
             f"- split `{split_version}`",
             f"- arrival batches {', '.join(f'`{batch_id}`' for batch_id in batches)}",
-            "- `FROM lineage_of('report:report')` in the warehouse leads on to every raw file.\n",
+            "- `FROM lineage_of('report:report')` in the warehouse leads on to every raw file.",
+            "",
         ]
     )
 
@@ -444,19 +467,6 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Ma
     columns = ", ".join(rows[0])
     values = ", ".join("?" * len(rows[0]))
     connection.executemany(f"INSERT INTO {table} ({columns}) VALUES ({values})", [list(row.values()) for row in rows])
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = [header, ["---"] * len(header), *([_cell(value) for value in row] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:,.2f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _save(home: Home, name: str, png: bytes) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from accelkd.home.files import atomic_path, write_text
+from accelkd.reports import markdown
 from accelkd.reproduction.claims import (
     Judgement,
     claims_table,
@@ -100,7 +101,7 @@ def _head(results: Results) -> str:
             "encoder is better than which.** The constant predictor, or chance, stands in each table of errors or "
             "retrieval.",
             "## What was run",
-            _markdown(("", ""), rows),
+            markdown.table(("", ""), rows),
         ]
     )
 
@@ -127,7 +128,7 @@ def _sources(results: Results) -> list[str]:
         "Runs count together that were measured on the same people by the same code; the table of the models trained "
         "says which device and code each run comes from."
     )
-    return ["## Sources", text, _markdown(header, rows)]
+    return ["## Sources", text, markdown.table(header, rows)]
 
 
 def _time(results: Results) -> list[str]:
@@ -153,7 +154,7 @@ def _time(results: Results) -> list[str]:
         f"In the order of training. The device multiplied bfloat16 matrices at {ceilings['matmul_tflop_per_s']:,.1f} "
         f"TFLOP/s and copied at {ceilings['copy_gb_per_s']:,.0f} GB/s."
     )
-    return ["## How the time was spent", text, _markdown(header, rows)]
+    return ["## How the time was spent", text, markdown.table(header, rows)]
 
 
 def _fact(value: Any) -> str:
@@ -205,7 +206,7 @@ def _claims(judgements: Sequence[Judgement]) -> str:
             "hold if any fails, unless its rule says otherwise; the columns HR, SDNN and RMSSD say what becomes "
             "of it on one target alone. The rules and all comparisons are [below](#every-comparison) and in "
             "`claims.parquet`.",
-            _markdown(("claim", "in the paper", "paper", "ours", "verdict", *targets, "seeds"), rows),
+            markdown.table(("claim", "in the paper", "paper", "ours", "verdict", *targets, "seeds"), rows),
         ]
     )
 
@@ -244,7 +245,7 @@ def _tables(tables: Iterable[ResultTable]) -> str:
     ]
     for table in tables:
         parts.append(f"### Table {table.number}. {table.title}")
-        parts.append(_markdown(table.header, table.rows))
+        parts.append(markdown.table(table.header, table.rows))
         parts += table.notes
     return "\n\n".join(parts)
 
@@ -281,7 +282,9 @@ def _comparisons(judgements: Sequence[Judgement]) -> str:
             for f in j.findings
         ]
         header = ("comparison", "target", "paper", "ours", "effect (95 % interval)", "verdict", "seeds")
-        parts.append(f"<details><summary>{len(rows)} comparisons</summary>\n\n{_markdown(header, rows)}\n\n</details>")
+        parts.append(
+            f"<details><summary>{len(rows)} comparisons</summary>\n\n{markdown.table(header, rows)}\n\n</details>"
+        )
     return "\n\n".join(parts)
 
 
@@ -327,7 +330,7 @@ def _models(results: Results) -> str:
         *("chance", "effective rank", "time (s)", "segments/s", "MFU", "device", "code"),
     ]
     text = "The effective rank of the test embeddings falls before probes show that an encoder collapses."
-    return f"## Models trained\n\n{text}\n\n{_markdown(header, rows) if rows else 'None.'}"
+    return f"## Models trained\n\n{text}\n\n{markdown.table(header, rows) if rows else 'None.'}"
 
 
 def _quantity(value: float | None, scale: float = 1, unit: str = "", digits: int = 0) -> str:
@@ -348,8 +351,3 @@ def _again(results: Results) -> str:
 
 def _anchor(judgement: Judgement) -> str:
     return f"claim-{judgement.claim.claim_id}"
-
-
-def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)

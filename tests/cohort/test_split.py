@@ -20,6 +20,7 @@ from accelkd.cohort.split import (
     participants_on,
     read_split,
     split_version,
+    strata_table,
     write_split,
 )
 from accelkd.home.files import DamagedFileError
@@ -81,6 +82,21 @@ def test_each_stratum_stays_within_one_person_of_its_share(ledger: Path, people:
     assert summary.strata == len(size)
     assert summary.largest_deviation == max(abs(tests[s] - fraction * size[s]) for s in size)
     assert summary.train + summary.test == summary.participants == len(people)
+
+
+@quick
+@given(people=cohorts)
+def test_strata_are_counted_by_side(ledger: Path, people: list[Person]) -> None:
+    shutil.rmtree(ledger.parent, ignore_errors=True)
+    extend_split(ledger, table(people), test_fraction=0.5)
+    rows = read_split(ledger).to_pylist()
+    for columns in (["device_id", "sex", "age_band", "split"], ["sex", "split"]):
+        counted = strata_table(read_split(ledger), columns[:-1]).to_pylist()
+        assert {tuple(row[name] for name in columns): row["participants"] for row in counted} == Counter(
+            tuple(row[name] for name in columns) for row in rows
+        )
+        assert counted == sorted(counted, key=lambda row: [row[name] for name in columns])
+    assert strata_table(read_split(ledger)).column_names == ["device_id", "sex", "age_band", "split", "participants"]
 
 
 @quick

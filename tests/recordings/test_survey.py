@@ -7,11 +7,13 @@ import itertools
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from accelkd.recordings.schema import SURVEY
 from accelkd.recordings.simulator.answers import survey_answers
 from accelkd.recordings.simulator.participants import draw_traits
-from accelkd.recordings.survey import QUESTIONS, SURVEY_TARGET, TARGETS, survey_targets
+from accelkd.recordings.survey import QUESTIONS, SURVEY_TARGET, TARGETS, Target, known_answers, survey_targets
 
 
 def answers(*rows: tuple[str, str, str]) -> pa.Table:
@@ -104,17 +106,60 @@ def test_everybody_who_answered_has_a_row_for_every_target() -> None:
     assert survey_targets(SURVEY.empty_table()).num_rows == 0
 
 
+def naive_targets(survey: pa.Table) -> list[dict[str, object]]:
+    """The rows of `survey_targets`, computed row by row from the definitions."""
+    people: dict[str, dict[str, str]] = {}
+    for row in survey.to_pylist():
+        people.setdefault(row["participant_id"], {})[row["question_id"]] = row["answer"]
+
+    def value(definition: Target, person: dict[str, str]) -> bool | None:
+        for rules, outcome in ((definition.yes, True), (definition.no, False)):
+            if any(all(person.get(question) in accepted for question, accepted in rule) for rule in rules):
+                return outcome
+        return None
+
+    return [
+        {"participant_id": participant, "target": name, "value": value(definition, people[participant])}
+        for participant in sorted(people)
+        for name, definition in TARGETS.items()
+    ]
+
+
+_choices = [(name, choice) for name, question in QUESTIONS.items() for choice in question.choices]
+_with_several = [choice for choice in _choices if choice[0] in ("q1", "q1b", "q2", "q2b")]  # what the joint rules read
+_rows = st.tuples(st.text("aé𝒳10", min_size=1, max_size=2), st.one_of(*map(st.sampled_from, (_choices, _with_several))))
+
+
+@settings(max_examples=200, deadline=None)
+@given(rows=st.lists(_rows, max_size=40, unique_by=lambda row: (row[0], row[1][0])), cut=st.integers(0, 40))
+def test_targets_are_those_of_their_definitions(rows: list[tuple[str, tuple[str, str]]], cut: int) -> None:
+    survey = answers(*((participant, question, answer) for participant, (question, answer) in rows))
+    survey = pa.concat_tables([survey.slice(0, cut), survey.slice(min(cut, len(survey)))])  # as of two batches
+    assert known_answers(survey).to_pylist() == [True] * len(rows)
+    assert survey_targets(survey).to_pylist() == naive_targets(survey)
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
         ((("p", "asthma", "Yes"), ("q", "gout", "Yes")), "participant q: there is no such question .*'gout'"),
         ((("p", "asthma", "Maybe"),), "participant p: answer is not a choice of question 'asthma'"),
         ((("p", "asthma", "Yes"), ("p", "asthma", "No")), "participant p: question 'asthma' is answered twice"),
+        ((("p", "asthma", "No"), ("q", "q1", "No"), ("q", "q1", "No")), "participant q: question 'q1' .* 1 such rows"),
+        (
+            (("p", "gout", "No"), ("q", "q1", "No"), ("q", "q1", "Yes")),
+            "participant q: question 'q1' is answered twice",
+        ),
     ],
 )
 def test_bad_answers_are_named(rows: tuple[tuple[str, str, str], ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         survey_targets(answers(*rows))
+
+
+def test_only_choices_of_known_questions_are_known_answers() -> None:
+    survey = answers(("p", "asthma", "Yes"), ("p", "asthma", "Maybe"), ("p", "gout", "Yes"), ("q", "q1c", "1 or 2"))
+    assert known_answers(survey).to_pylist() == [True, False, False, True]
 
 
 def test_the_simulated_cohort_has_every_target() -> None:

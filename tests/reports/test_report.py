@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import duckdb
@@ -165,6 +166,28 @@ def test_probes_of_participants_read_what_the_warehouse_knows_of_them(home: Home
     assert "| Diabetes | 1.00 (1.00 to 1.00) | {} of {} | {} of {} |".format(*yes) in text
     assert f"| PPG teacher | Age | {found['age'].mae:.2f} |" in text
     assert "| Asthma | 0 training participants have a value | PPG teacher |" in text
+
+
+def test_targets_of_participants_have_a_column_for_each_encoder(home: Home) -> None:
+    teacher, student = put_into_use(home)
+    noise = np.random.default_rng(1).standard_normal((64, 4)).astype(np.float32)
+    plant(home, "ppg_teacher", teacher, noise)
+    plant(home, "accel_student", student, noise)
+    probe_encoder(home, "accel_student")
+    with staging(home) as connection:
+        connection.execute(
+            "INSERT INTO survey_targets BY NAME SELECT participant_id, batch_id, 'diabetes' AS target, "
+            "age_years > (SELECT median(age_years) FROM demographics JOIN split USING (participant_id) "
+            "WHERE split = 'test') AS value FROM demographics"
+        )
+    probe_encoder(home, "ppg_teacher")  # the student's were measured before anybody answered
+    text = write_report(home).read_text(encoding="utf-8")
+    assert "| target | PPG teacher | accelerometer student | yes: train | test |" in text
+    area = r"\d\.\d\d \(\d\.\d\d to \d\.\d\d\)"
+    assert re.search(rf"^\| Sex \| ({area}) \| \1 \| \d+ of 13 \|", text, re.MULTILINE)
+    assert re.search(rf"^\| Diabetes \| {area} \|  \| \d+ of 13 \|", text, re.MULTILINE)
+    assert "| Diabetes | 0 training participants have a value | accelerometer student |" in text
+    assert "| Asthma | 0 training participants have a value | PPG teacher, accelerometer student |" in text
 
 
 def test_retrieval_runs_both_ways_in_both_spaces(home: Home) -> None:
