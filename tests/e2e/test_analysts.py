@@ -22,7 +22,8 @@ from accelkd.cohort.split import participants_on
 from accelkd.cohort.training_set import training_set
 from accelkd.registry.history import promoted_checkpoint
 from accelkd.training.data import MIN_SEGMENTS
-from tests.e2e.conftest import REPOSITORY, Pipeline
+from tests.support import REPOSITORY
+from tests.support.pipeline import Pipeline
 
 Rows = list[dict[str, object]]
 DOCUMENT = (REPOSITORY / "docs" / "analysts.md").read_text(encoding="utf-8")
