@@ -11,7 +11,7 @@ import pytest
 from accelkd.home.layout import Home
 from accelkd.segments.schema import METADATA, SAMPLES
 from accelkd.segments.store import SegmentStore
-from tests.homes import land
+from tests.support.homes import land
 
 
 def test_signals_come_from_the_right_file_in_any_order(tmp_path: Path) -> None:
