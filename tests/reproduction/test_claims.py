@@ -11,7 +11,7 @@ from accelkd.reproduction.claims import CLAIMS, Judgement, claims_table, judge, 
 from accelkd.reproduction.comparison import Range, verdict_of
 from accelkd.reproduction.paper import LOW_FRACTION, number
 from accelkd.reproduction.results import read_results
-from tests.reproduction.planted import Planted, like_the_paper
+from tests.support.planted import Planted, like_the_paper
 
 BY_ID = {claim.claim_id: claim for claim in CLAIMS}
 BEATEN = "distilled-beats-unimodal-mae"

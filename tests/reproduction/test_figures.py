@@ -8,7 +8,7 @@ import pytest
 
 from accelkd.reproduction.figures import FIGURES, draw_figures, health_targets, label_efficiency, loss_curves
 from accelkd.reproduction.results import CONSTANT, read_results
-from tests.reproduction.planted import Planted
+from tests.support.planted import Planted
 
 pytest.importorskip("matplotlib")
 

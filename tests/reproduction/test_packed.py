@@ -13,7 +13,7 @@ import pytest
 from accelkd.reproduction import packed
 from accelkd.reproduction.packed import merge, pack, read_facts
 from accelkd.reproduction.results import read_results
-from tests.reproduction.planted import Planted
+from tests.support.planted import Planted
 
 FACTS = {
     "preset": "gpu",

@@ -98,3 +98,18 @@ def is_alive(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
+
+
+def write_pid_and_sleep(path: Path) -> None:
+    """What a process does that is to be killed: the file, once it is there, holds its number."""
+    path.with_suffix(".part").write_text(str(os.getpid()))
+    path.with_suffix(".part").rename(path)
+    time.sleep(600)
+
+
+def load_torch(threads: int) -> tuple[int, bool]:
+    """Number of the process, and whether torch is loaded in it: it is."""
+    import torch
+
+    torch.set_num_threads(threads)
+    return os.getpid(), "torch" in sys.modules
