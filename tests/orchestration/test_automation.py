@@ -102,7 +102,7 @@ def test_a_rollback_makes_embeddings_stale(home: Home, instance: dg.DagsterInsta
 
 
 @pytest.mark.parametrize("damage", [flip, Path.unlink])
-def test_a_damaged_active_checkpoint_is_trained_again_and_nothing_else(
+def test_a_damaged_promoted_checkpoint_is_trained_again_and_nothing_else(
     home: Home, instance: dg.DagsterInstance, damage: Callable[[Path], None]
 ) -> None:
     weights = promoted_checkpoint(home, "ppg_teacher") / WEIGHTS
@@ -114,7 +114,7 @@ def test_a_damaged_active_checkpoint_is_trained_again_and_nothing_else(
     assert materialize_missing(home, instance).materialized == []
 
 
-def test_a_damaged_active_pair_gives_way_to_the_one_that_was_trained_last(
+def test_a_damaged_promoted_pair_gives_way_to_the_one_that_was_trained_last(
     home: Home, instance: dg.DagsterInstance
 ) -> None:
     decide(home, "promoted", {**promoted_models(home), "accel_student": "lost"}, "test")

@@ -59,7 +59,7 @@ def rows(home: Home, sql: str) -> list[tuple[object, ...]]:
         return connection.execute(sql).fetchall()
 
 
-def test_a_batch_is_embedded_by_the_active_encoder(home: Home) -> None:
+def test_a_batch_is_embedded_by_the_promoted_encoder(home: Home) -> None:
     teacher, _ = promote_pair(home)
     result = embed_batch(home, "ppg_teacher", "b2", device="cpu")
     assert (result.model_id, result.rows, result.width, result.status) == (teacher, 24, 16, "current")

@@ -23,6 +23,7 @@ from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
 from accelkd.models.encoders import build_encoder
 from accelkd.models.heads import ProjectionHead
+from accelkd.models.specs import ENCODERS, encoder_spec
 from accelkd.recordings.batches import writing_batch
 from accelkd.recordings.schema import SURVEY
 from accelkd.recordings.simulator import simulate_batch
@@ -177,7 +178,6 @@ def checkpoint(
     *,
     seed: int = 0,
     teacher: str | None = None,
-    split_version: str = "0",
     trained_on: Sequence[tuple[str, str, int]] = (("p1", "b1", 4),),
     scale: float = 1.0,
 ) -> str:
@@ -186,9 +186,8 @@ def checkpoint(
     It says that it was trained on the given (participant, batch, segments). Its weights are multiplied by `scale`: with
     0 it embeds everything alike.
     """
-    preset = PRESETS["smoke"]
-    config = preset.student if encoder == "accel_student" else preset.teacher
-    channels = ACCEL_AXES if encoder == "accel_student" else PPG_CHANNELS
+    spec, preset = encoder_spec(encoder), PRESETS["smoke"]
+    config, channels = preset.config(spec), spec.channels or PPG_CHANNELS
     module = nn.Module()
     torch.manual_seed(seed)
     module.encoder = build_encoder(channels, config.encoder)
@@ -201,13 +200,13 @@ def checkpoint(
     identity = Identity(
         encoder=encoder,
         method="distillation" if teacher else "masked_autoencoding",
-        modality="accel" if encoder == "accel_student" else "ppg",
+        modality=spec.modality,
         channels=channels,
         teacher=teacher,
         config=asdict(config),
         code_version="0",
         data_version=str(seed),
-        split_version=split_version,
+        split_version="0",
         segments="0",
     )
     segments = pa.Table.from_pylist([dict(zip(TRAINED_ON.names, row, strict=True)) for row in trained_on], TRAINED_ON)
@@ -226,11 +225,13 @@ def loaded_checkpoint(home: Home, encoder: str, batch_ids: Sequence[str], **opti
     return model_id
 
 
-def loaded_pair(home: Home, batch_ids: Sequence[str], *, seed: int = 0, scale: float = 1.0) -> dict[str, str]:
-    """A teacher and its student, untrained, that the warehouse knows: model id of each encoder."""
-    teacher = loaded_checkpoint(home, "ppg_teacher", batch_ids, seed=seed, scale=scale)
-    student = loaded_checkpoint(home, "accel_student", batch_ids, seed=seed, scale=scale, teacher=teacher)
-    return {"ppg_teacher": teacher, "accel_student": student}
+def loaded_pair(home: Home, batch_ids: Sequence[str], **options: Any) -> dict[str, str]:
+    """An untrained checkpoint of every encoder that the warehouse knows, a teacher before its students, by encoder."""
+    models: dict[str, str] = {}
+    for spec in ENCODERS:
+        teacher = None if spec.teacher is None else models[spec.teacher]
+        models[spec.name] = loaded_checkpoint(home, spec.name, batch_ids, teacher=teacher, **options)
+    return models
 
 
 def segment_keys(home: Home, batch_id: str) -> tuple[list[str], list[str]]:
@@ -244,21 +245,18 @@ def plant_embeddings(
     encoder: str,
     model_id: str,
     batch_ids: Iterable[str],
-    matrix: npt.NDArray[np.floating[Any]] | None = None,
+    matrix: npt.NDArray[np.floating] | None = None,
 ) -> list[str]:
     """Load `matrix`, else noise, as the model's embeddings of the batches, in the order of their stores.
 
     Returns where the rows of each batch are now (`LoadedEmbeddings.where`).
     """
-    places, start = [], 0
+    places: list[str] = []
+    start = 0
     for batch_id in batch_ids:
         segments, people = segment_keys(home, batch_id)
-        if matrix is None:
-            rows = np.random.default_rng(0).standard_normal((len(segments), EMBEDDING_WIDTH))
-        else:
-            rows = matrix[start : start + len(segments)]
-            start += len(segments)
-        places.append(
-            load_embeddings(home, encoder, model_id, batch_id, segments, people, rows.astype(np.float32)).where
-        )
+        noise = np.random.default_rng(0).standard_normal((len(segments), EMBEDDING_WIDTH))
+        rows = (noise if matrix is None else matrix[start : start + len(segments)]).astype(np.float32)
+        places.append(load_embeddings(home, encoder, model_id, batch_id, segments, people, rows).where)
+        start += len(segments)
     return places
