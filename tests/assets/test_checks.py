@@ -123,7 +123,7 @@ def one_embedding_of_nothing(home: Home) -> None:
 
 
 # check, its asset, what breaks it, part of what it then says
-BROKEN = {
+BROKEN: dict[str, tuple[str, Callable[[Home], None], dict[str, object]]] = {
     "windows_add_up": ("segments", lambda home: change_quarantine(home, copies=1, seen=40), {"seen": 40}),
     "quarantine_rate": (
         "segments",

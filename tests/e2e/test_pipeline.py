@@ -37,6 +37,7 @@ def test_every_check_passes(pipeline: Pipeline, instance: dg.DagsterInstance) ->
         assert records, key
         for record in records:
             assert record.event is not None
+            assert record.event.dagster_event is not None
             evaluation = record.event.dagster_event.asset_check_evaluation_data
             assert evaluation.passed or evaluation.severity is dg.AssetCheckSeverity.WARN, (key, evaluation)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -54,7 +55,7 @@ def labels(home: Home) -> npt.NDArray[np.float32]:
     return np.column_stack([table.column(name).to_numpy() for name in ("hr_bpm", "sdnn_ms", "rmssd_ms")]).astype("f4")
 
 
-def rows(home: Home, sql: str) -> list[tuple[object, ...]]:
+def rows(home: Home, sql: str) -> list[tuple[Any, ...]]:
     with staging(home) as connection:
         return connection.execute(sql).fetchall()
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -98,10 +99,11 @@ def test_heads_load_in_evaluation_mode(checkpoints: tuple[Path, Path]) -> None:
 
 
 def test_a_run_that_is_there_is_not_run_again(checkpoints: tuple[Path, Path], store: SegmentStore) -> None:
-    for folder, again in (
+    trainings: list[tuple[Path, Callable[[], Path]]] = [
         (checkpoints[0], lambda: teacher(store, checkpoints[0].parent)),
         (checkpoints[1], lambda: student(store, checkpoints[0], checkpoints[1].parent)),
-    ):
+    ]
+    for folder, again in trainings:
         before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
         assert again() == folder
         assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before

@@ -57,7 +57,8 @@ def test_it_learns_its_target_and_predicts_in_its_unit(labelled: SegmentStore, t
     assert read_config(folder)["method"] == "supervised"
     encoder, info = load_encoder(folder)
     assert (info.modality, info.channels, info.width) == ("ppg", 2, 16)
-    assert torch.equal(encoder.tokenizer.weight, regressor.encoder.tokenizer.weight)
+    tokenizer = "tokenizer.weight"
+    assert torch.equal(encoder.get_parameter(tokenizer), regressor.get_parameter(f"encoder.{tokenizer}"))
 
 
 def test_the_weights_with_the_least_held_out_error_are_kept(labelled: SegmentStore, tmp_path: Path) -> None:
