@@ -1,7 +1,7 @@
 """What one arriving batch costs, with few and with many batches present: `python benches/arrivals.py`.
 
-Each home gets so many small batches through the real loaders and one pair of untrained encoders in use; then a new
-batch of 12 participants arrives. Timed is what it sets off, as CPU time of this process (a shared machine disturbs
+Each home gets so many small simulated batches and a promoted pair of encoders; then a new batch of 12 participants
+arrives. Timed is what it sets off, as CPU time of this process (a shared machine disturbs
 wall-clock time): the sensor's tick, the run of the batch with its checks, and, apart from it, what reads all batches.
 """
 
@@ -20,20 +20,18 @@ from pathlib import Path
 import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
-from accelkd.cohort.participants import segmented_participants
-from accelkd.cohort.split import extend_split
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
-from accelkd.operations.embed import embed_batch
+from accelkd.operations.promote import promote
+from accelkd.operations.split import split_participants
+from accelkd.operations.train import train_all
 from accelkd.recordings.simulator import simulate_batch
-from accelkd.registry.history import decide
-from accelkd.warehouse.load import load_batch, load_model, load_split
-from accelkd.warehouse.publish import publish
+from accelkd.segments.segment import segment_batch
+from accelkd.warehouse.load import load_batch
 from assets.partitions import arrival_batches
 from orchestration.catch_up import QUIET
 from orchestration.definitions import build_defs
 from orchestration.sensors import arrivals
-from tests.homes import PPG_CHANNELS, checkpoint, land
 
 REPOSITORY = Path(__file__).parents[1]
 BATCH_ASSETS = ("raw_recordings", "segments", "segment_tables", "ppg_teacher_embeddings", "accel_student_embeddings")
@@ -106,20 +104,15 @@ def arrive(bench: Bench, number: int) -> None:
 def fill(home: Home, instance: dg.DagsterInstance, present: int) -> None:
     """Batches that are loaded, split and embedded, and known to Dagster."""
     names = [f"b{number:04d}" for number in range(present)]
-    for name in names:
-        land(home, name, [f"{name}-p{i}" for i in range(4)], ppg_channels=PPG_CHANNELS)
+    for number, name in enumerate(names):
+        simulate_batch(
+            home.landing, name, participants=4, segments=4, seed=2, profile="easy", first_participant=4 * number
+        )
+        segment_batch(home, name)
         load_batch(home, name)
-    extend_split(home.split, segmented_participants(home, names))
-    load_split(home)
-    teacher = checkpoint(home, "ppg_teacher")
-    student = checkpoint(home, "accel_student", teacher=teacher)
-    for encoder, model_id in (("ppg_teacher", teacher), ("accel_student", student)):
-        load_model(home, encoder, model_id, names)
-    decide(home, "promoted", {"ppg_teacher": teacher, "accel_student": student}, "benchmark")
-    for name in names:
-        embed_batch(home, "ppg_teacher", name)
-        embed_batch(home, "accel_student", name)
-    publish(home)
+    split_participants(home)
+    list(train_all(home))
+    promote(home, force="a benchmark")
     instance.add_dynamic_partitions(str(arrival_batches.name), names)
     for name in names:
         for asset in BATCH_ASSETS:

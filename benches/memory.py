@@ -1,18 +1,25 @@
-"""Memory of eight batches that arrive at once, each in a run of its own: `make demo && python -m benches.memory`.
+"""Memory of eight batches that arrive at once, each in a run of its own: `make demo && python benches/memory.py`.
 
-Lands them in a copy of the demo's home, starts Dagster with its daemon as `make ui` does, with room for eight runs, and
-adds up, several times a second, what the processes of the runs hold, until all are embedded. The first run to write has
-to wait until all batches are cut, so that all runs are there together however slowly they start. Anonymous memory is
-what nobody else shares; proportional memory counts mapped files too, those that several share in parts.
+Lands them in a copy of the demo's home, starts `dagster dev` with room for eight runs, and adds up, several times a
+second, what the processes of the runs hold, until all are embedded. The first run to write has to wait until all are
+segmented, so that all runs are there together however slowly they start. Anonymous memory is what nobody else shares;
+proportional memory counts mapped files too, those that several share in parts.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
+import signal
+import socket
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +28,8 @@ import dagster as dg
 from accelkd.home.layout import Home
 from accelkd.recordings.simulator import simulate_batch
 from accelkd.warehouse.staging import staging_lock
-from tests.e2e.ui import dagster_dev
 
+REPOSITORY = Path(__file__).parents[1]
 LIMIT_S = 3600
 PAUSE_S = 0.2
 
@@ -61,7 +68,7 @@ def main() -> None:
                 first_participant=1000 + number * arguments.participants,
                 processes=2,
             )
-        with dagster_dev(home, home.root / "dagster"):
+        with dagster_dev(home):
             for name in names:  # all at once
                 waiting.batch(name).rename(home.batch(name))
             with staging_lock(home):
@@ -72,6 +79,27 @@ def main() -> None:
         most = max(samples, key=lambda held: getattr(held, key))
         print(f"| {what} | {most.processes} | {most.anonymous_mb:.0f} | {most.proportional_mb:.0f} |")
     print(f"\nThe most of {len(samples)} samples. Processes are runs, and those that they embed in.")
+
+
+@contextmanager
+def dagster_dev(home: Home) -> Iterator[None]:
+    """Daemon, code server and webserver at work on a home, until the block ends."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dagster", "dev", "--workspace", "workspace.yaml", "--port", str(port)],
+        cwd=REPOSITORY,
+        env={**os.environ, "ACCELKD_HOME": str(home.root), "DAGSTER_HOME": str(home.root / "dagster")},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def watch(home: Home, names: list[str], asset: str) -> list[Held]:
@@ -91,20 +119,20 @@ def watch(home: Home, names: list[str], asset: str) -> list[Held]:
 
 def held_by_runs(home: Home) -> Held:
     """What the processes that work on the home's runs hold now, with the processes that they started."""
-    home = f"DAGSTER_HOME={home.root / 'dagster'}".encode()
+    variable = f"DAGSTER_HOME={home.root / 'dagster'}".encode()
     processes, anonymous_kb, proportional_kb = 0, 0, 0
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if b"spawn_main" not in (folder / "cmdline").read_bytes():
                 continue
-            if home not in (folder / "environ").read_bytes().split(b"\0"):
+            if variable not in (folder / "environ").read_bytes().split(b"\0"):
                 continue
-            found = dict(re.findall(r"^(\w+): +(\d+) kB", (folder / "smaps_rollup").read_text(), re.MULTILINE))
+            sizes_kb = dict(re.findall(r"^(\w+): +(\d+) kB", (folder / "smaps_rollup").read_text(), re.MULTILINE))
         except (FileNotFoundError, ProcessLookupError):  # it has just ended
             continue
         processes += 1
-        anonymous_kb += int(found["Anonymous"])
-        proportional_kb += int(found["Pss"])
+        anonymous_kb += int(sizes_kb["Anonymous"])
+        proportional_kb += int(sizes_kb["Pss"])
     return Held(processes, anonymous_kb / 1e3, proportional_kb / 1e3)
 
 

@@ -33,9 +33,8 @@ FOLDERS = {
 GATES: tuple[MotionGate, ...] = ("strict", "loose", "off")
 
 
-def segments_and_labels(data: Path, home: Path) -> None:
+def segments_and_labels(data: Path, home: Home) -> None:
     """Ingest every device, cut segments with every gate, compare the labels with what travelled along."""
-    home = Home(home / "devices")
     for device, folder in FOLDERS.items():
         ingest(device, data / folder, home.landing, device)
     print("| device | gate | windows | segments | good labels | HR MAE (bpm) | RMSSD MAE (ms) | time (s) |")
@@ -59,9 +58,8 @@ def segments_and_labels(data: Path, home: Path) -> None:
             )
 
 
-def whole_chain(data: Path, home: Path, preset: PresetName) -> None:
+def whole_chain(data: Path, home: Home, preset: PresetName) -> None:
     """Sixteen people with an Empatica E4, loose gate, through every asset."""
-    home = Home(home / "e4")
     Settings(preset=preset, motion_gate="loose").save(home)
     started = time.perf_counter()
     ingest("e4", data / FOLDERS["e4"], home.landing, "stress-predict")
@@ -114,9 +112,9 @@ def main() -> None:
     parser.add_argument("--preset", default="demo", choices=("paper", "demo", "smoke"))
     parser.add_argument("--skip-training", action="store_true", help="segments and labels alone")
     arguments = parser.parse_args()
-    segments_and_labels(arguments.data, arguments.home)
+    segments_and_labels(arguments.data, Home(arguments.home / "devices"))
     if not arguments.skip_training:
-        whole_chain(arguments.data, arguments.home, arguments.preset)
+        whole_chain(arguments.data, Home(arguments.home / "e4"), arguments.preset)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 
 from accelkd.recordings.simulator.answers import survey_answers
-from accelkd.recordings.simulator.participants import draw_people
+from accelkd.recordings.simulator.participants import draw_traits
 from accelkd.recordings.survey import QUESTIONS, SURVEY_TARGET, TARGETS, Rule, survey_targets
 
 
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--participants", type=int, default=1_000)
     participants = parser.parse_args().participants
     names = [f"p{number:06d}" for number in range(participants)]
-    survey = survey_answers(1, 0, names, draw_people(1, 0, participants))
+    survey = survey_answers(1, 0, names, draw_traits(1, 0, participants))
     expected = survey_targets(survey)
     ways: dict[str, Callable[[pa.Table], pa.Table]] = {
         "survey_targets (Arrow, NumPy)": survey_targets,

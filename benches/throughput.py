@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -40,7 +41,7 @@ from accelkd.training.throughput import measure_ceilings
 
 PPG_CHANNELS = 4
 METHODS = ("KD", "MAE", "CL", "KD-stem", "CL-EfficientNet")
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "eager fp32": {"precision": "fp32", "compile": False},
     "accelkd": {},
 }
@@ -171,7 +172,8 @@ def profile(work: Callable[[], object]) -> str:
     with torch.profiler.profile() as profiler:
         work()
     by = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
-    return profiler.key_averages().table(sort_by=by, row_limit=15, max_name_column_width=60)
+    table: str = profiler.key_averages().table(sort_by=by, row_limit=15, max_name_column_width=60)
+    return table
 
 
 if __name__ == "__main__":

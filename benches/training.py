@@ -36,17 +36,18 @@ def measure() -> None:
         segment_batch(home, "bench")
         store = SegmentStore([home.segments("bench")])
         rows, chosen = np.arange(len(store)), preset("demo")
-        short = {"log_every": 5}
-        teacher = replace(
-            chosen.teacher, optimisation=replace(chosen.teacher.optimisation, steps=TEACHER_STEPS, **short)
-        )
-        student = replace(
-            chosen.student, optimisation=replace(chosen.student.optimisation, steps=STUDENT_STEPS, **short)
-        )
-        versions = {"data_version": "bench", "split_version": "bench"}
-        first = train_encoder(store, rows, teacher, home.root / "teacher", name="teacher", **versions)
-        second = train_encoder(store, rows, student, home.root / "student", name="student", **versions, teacher=first)
-        for checkpoint, config in ((first, teacher), (second, student)):
+        checkpoint = None
+        for config, steps in ((chosen.teacher, TEACHER_STEPS), (chosen.student, STUDENT_STEPS)):
+            checkpoint = train_encoder(
+                store,
+                rows,
+                replace(config, optimisation=replace(config.optimisation, steps=steps, log_every=5)),
+                home.root / config.modality,
+                name=config.modality,
+                data_version="bench",
+                split_version="bench",
+                teacher=checkpoint,
+            )
             rates = pq.read_table(checkpoint / "training.parquet").column("segments_per_s").to_numpy()
             print(f"{1e3 * config.optimisation.batch_size / np.median(rates):.0f}", end=" | ")
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-SHARED = Path(__file__).parents[2] / "shared"
+from tests.support import REPOSITORY
+
+if TYPE_CHECKING:
+    from tests.support.pipeline import Pipeline
+
+SHARED = REPOSITORY.parent / "shared"
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +24,11 @@ def shared() -> Path:
             pytest.fail("the folder `shared` beside the checkout is missing; continuous integration must have it")
         pytest.skip("no folder `shared` beside the checkout: real recordings and golden vectors are not at hand")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """A home on which the whole pipeline ran; who changes anything in it works on a copy."""
+    from tests.support.pipeline import run_pipeline  # imports Dagster and torch, which other tests do without
+
+    return run_pipeline(tmp_path_factory.mktemp("pipeline") / "home")

@@ -120,7 +120,7 @@ def train(
     """
     objective.to(device).train()
     if world_size() > 1 and device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(objective)  # type: ignore[no-untyped-call]  # torch has no types here
+        nn.SyncBatchNorm.convert_sync_batchnorm(objective)
     trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     optimizer = _optimizer(trained, config)
     curve = Curve()

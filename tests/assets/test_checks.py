@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,20 +11,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from accelkd.cohort.participants import segmented_participants
-from accelkd.cohort.split import extend_split
 from accelkd.home.files import write_checksum
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
-from accelkd.registry.history import decide, make_candidate
+from accelkd.registry.history import decide, make_candidate, promoted_models
 from accelkd.segments.schema import METADATA
 from accelkd.training.checkpoint import CURVE
-from accelkd.warehouse.embeddings import load_embeddings
-from accelkd.warehouse.load import load_batch, load_model, load_split
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.staging import staging
 from orchestration.definitions import build_defs
-from tests.homes import checkpoint, land
+from tests.support.homes import (
+    checkpoint,
+    copy_home,
+    land,
+    load_and_split,
+    loaded_checkpoint,
+    plant_embeddings,
+)
 
 BATCH = "b"
 PEOPLE = [f"p{number}" for number in range(10)]
@@ -35,7 +37,7 @@ WIDTH = 16
 @pytest.fixture
 def home(healthy: Home, tmp_path: Path) -> Home:
     """A copy of the healthy home, to break."""
-    return Home(shutil.copytree(healthy.root, tmp_path / "home"))
+    return copy_home(healthy, tmp_path / "home")
 
 
 @pytest.fixture(scope="module")
@@ -46,24 +48,17 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> Home:
     land(home, BATCH, PEOPLE)
     change_store(home, hr_bpm=71.0)  # the reference says 70
     change_quarantine(home, copies=1, seen=31)
-    load_batch(home, BATCH)
-    extend_split(home.split, segmented_participants(home, [BATCH]))
-    load_split(home)
-    model_id = checkpoint(home, "ppg_teacher")
-    load_model(home, "ppg_teacher", model_id, [BATCH])
+    load_and_split(home, [BATCH])
+    model_id = loaded_checkpoint(home, "ppg_teacher", [BATCH])
     decide(home, "promoted", {"ppg_teacher": model_id}, "the first")
-    embed(home, np.random.default_rng(0).standard_normal((30, WIDTH)))
+    plant_embeddings(home, "ppg_teacher", model_id, [BATCH])
     publish(home)
     return home
 
 
 def embed(home: Home, matrix: np.ndarray) -> None:
     """Put rows of `matrix` in the place of the embeddings of the batch."""
-    with staging(home) as connection:
-        rows = connection.execute("SELECT segment_id, participant_id FROM segments ORDER BY 1").fetchall()
-        (model_id,) = connection.execute("SELECT model_id FROM models").fetchone()
-    ids, people = zip(*rows, strict=True)
-    load_embeddings(home, "ppg_teacher", model_id, BATCH, ids, people, matrix.astype(np.float32))
+    plant_embeddings(home, "ppg_teacher", promoted_models(home)["ppg_teacher"], [BATCH], matrix)
 
 
 def run_check(home: Home, asset: str, name: str) -> dg.AssetCheckEvaluation:
@@ -128,7 +123,7 @@ def one_embedding_of_nothing(home: Home) -> None:
 
 
 # check, its asset, what breaks it, part of what it then says
-BROKEN = {
+BROKEN: dict[str, tuple[str, Callable[[Home], None], dict[str, object]]] = {
     "windows_add_up": ("segments", lambda home: change_quarantine(home, copies=1, seen=40), {"seen": 40}),
     "quarantine_rate": (
         "segments",
@@ -178,33 +173,33 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_check_passes_until_something_breaks(home: Home, name: str) -> None:
-    asset, damage, told = BROKEN[name]
+    asset, damage, expected = BROKEN[name]
     assert run_check(home, asset, name).passed
     damage(home)
-    found = run_check(home, asset, name)
-    assert not found.passed
-    assert {key: found.metadata[key].value for key in told} == told
+    evaluation = run_check(home, asset, name)
+    assert not evaluation.passed
+    assert {key: evaluation.metadata[key].value for key in expected} == expected
 
 
-def test_an_embedding_of_nothing_is_told(home: Home) -> None:
+def test_an_embedding_of_nothing_is_reported(home: Home) -> None:
     one_embedding_of_nothing(home)
-    found = run_check(home, "ppg_teacher_embeddings", "embeddings_have_not_collapsed")
-    assert not found.passed
-    assert found.metadata["norm_smallest"].value == 0
+    evaluation = run_check(home, "ppg_teacher_embeddings", "embeddings_have_not_collapsed")
+    assert not evaluation.passed
+    assert evaluation.metadata["norm_smallest"].value == 0
 
 
-def test_loss_that_rises_is_told(home: Home) -> None:
+def test_a_loss_that_rises_is_reported(home: Home) -> None:
     model_id = checkpoint(home, "ppg_teacher", seed=1)
     make_candidate(home, "ppg_teacher", model_id, len(PEOPLE))
     assert run_check(home, "ppg_teacher", "loss_fell").passed
     curve = home.checkpoint("ppg_teacher", model_id) / CURVE
     pq.write_table(pa.table({"step": [0, 1], "loss": [1.0, 1.5]}), curve)
-    found = run_check(home, "ppg_teacher", "loss_fell")
-    assert not found.passed
-    assert (found.metadata["first"].value, found.metadata["last"].value) == (1.0, 1.5)
+    evaluation = run_check(home, "ppg_teacher", "loss_fell")
+    assert not evaluation.passed
+    assert (evaluation.metadata["first"].value, evaluation.metadata["last"].value) == (1.0, 1.5)
 
 
-def test_what_blocks_and_what_only_tells(home: Home) -> None:
+def test_what_blocks_and_what_only_warns(home: Home) -> None:
     """What makes results wrong stops what is downstream; what a person has to judge does not."""
     graph = build_defs(home).resolve_asset_graph()
     blocking = {key.name for key in graph.asset_check_keys if graph.get(key).blocking}
@@ -241,7 +236,7 @@ def test_lineage_of_columns_leads_to_columns_that_are_there(home: Home) -> None:
     }
     for key, by_column in sources.items():
         assert by_column.keys() <= columns[key], key
-        for source in (source for found in by_column.values() for source in found):
+        for source in (source for sources_of_column in by_column.values() for source in sources_of_column):
             assert source.column_name in columns[source.asset_key], (key, source)
             assert source.asset_key in graph.get_ancestor_asset_keys(key), (key, source)
     tables = {column.partition(".")[0] for column in sources[dg.AssetKey("ppg_teacher_probes")]}

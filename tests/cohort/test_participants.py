@@ -7,7 +7,7 @@ from pathlib import Path
 from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import extend_split
 from accelkd.home.layout import Home
-from tests.homes import land
+from tests.support.homes import land
 
 
 def test_everybody_with_a_segment_is_there_once_per_batch(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_everybody_with_a_segment_is_there_once_per_batch(tmp_path: Path) -> Non
     assert summary.participants == 3
 
 
-def test_participants_without_a_segment_and_lakes_without_a_batch_give_nobody(tmp_path: Path) -> None:
+def test_participants_without_a_segment_and_homes_without_a_batch_give_nobody(tmp_path: Path) -> None:
     home = Home(tmp_path)
     land(home, "b1", ["p1"], minutes=0)
     assert segmented_participants(home, ["b1"]).num_rows == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -39,7 +40,7 @@ cohorts = st.lists(person, min_size=1, max_size=120, unique_by=lambda row: row[0
 quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def table(people: list[Person]) -> pa.Table:
+def table(people: Sequence[Person]) -> pa.Table:
     types = (pa.string(), pa.string(), pa.float64(), pa.string(), pa.string())
     return pa.table({n: pa.array([row[i] for row in people], types[i]) for i, n in enumerate(NAMES)})
 
@@ -73,7 +74,8 @@ def test_nobody_ever_moves(ledger: Path, first: list[Person], second: list[Perso
 def test_each_stratum_stays_within_one_person_of_its_share(ledger: Path, people: list[Person], fraction: float) -> None:
     shutil.rmtree(ledger.parent, ignore_errors=True)
     summary = extend_split(ledger, table(people), test_fraction=fraction)
-    size, tests = Counter(), Counter()
+    size: Counter[tuple[str, ...]] = Counter()
+    tests: Counter[tuple[str, ...]] = Counter()
     for row in read_split(ledger).to_pylist():
         stratum = row["device_id"], row["sex"], row["age_band"]
         size[stratum] += 1
@@ -142,7 +144,7 @@ def test_a_large_cohort_is_balanced_on_every_level(ledger: Path) -> None:
         assert sum(here) == pytest.approx(0.2 * len(here), abs=6)
 
 
-def test_the_seed_decides_who_and_nothing_new_leaves_the_file_alone(ledger: Path, tmp_path: Path) -> None:
+def test_the_seed_decides_the_sides_and_nothing_new_leaves_the_file_alone(ledger: Path, tmp_path: Path) -> None:
     people = [(f"p{i:03d}", "female", 44.0, "e4", "b1") for i in range(50)]
     first = extend_split(ledger, table(people), seed=1)
     other = extend_split(tmp_path / "other.parquet", table(people), seed=2)

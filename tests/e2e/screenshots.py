@@ -7,19 +7,19 @@ Lands two batches in the copy: one that moved too much, and one that lacks a fil
 
 from __future__ import annotations
 
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
-import dagster as dg
 from PIL import Image
 from playwright.sync_api import Page, expect
 
 from accelkd.home.layout import Home
-from tests.e2e.ui import browser, dagster_dev, land_damaged, land_restless, materialize_batch
+from tests.support.homes import copy_home
+from tests.support.pipeline import materialize_batch, opened_instance
+from tests.support.ui import browser, dagster_dev, land_damaged, land_restless
 
 COLOURS = 64  # of a palette: a quarter of the bytes, and nobody sees it
 
@@ -115,13 +115,13 @@ def shoot(address: str, home: Path, folder: Path) -> None:
 def main() -> None:
     source, folder = Home.from_environment(), Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as scratch:
-        home = Home(Path(shutil.copytree(source.root, Path(scratch) / "home")))
+        home = copy_home(source, Path(scratch) / "home")
         like = min(path.name for path in home.landing.iterdir() if not path.name.startswith("."))
         land_restless(home, "restless", like)
-        with dg.DagsterInstance.from_config(str(home.root / "dagster")) as instance:
-            materialize_batch(home, instance, "restless")
+        with opened_instance(home) as instance:
+            assert materialize_batch(home, instance, "restless").success
         land_damaged(home, "damaged", like)
-        with dagster_dev(home, home.root / "dagster") as address:
+        with dagster_dev(home) as address:
             shoot(address, home.root, folder)
 
 

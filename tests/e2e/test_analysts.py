@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import duckdb
@@ -22,9 +23,10 @@ from accelkd.cohort.split import participants_on
 from accelkd.cohort.training_set import training_set
 from accelkd.registry.history import promoted_checkpoint
 from accelkd.training.data import MIN_SEGMENTS
-from tests.e2e.conftest import REPOSITORY, Pipeline
+from tests.support import REPOSITORY
+from tests.support.pipeline import Pipeline
 
-Rows = list[dict[str, object]]
+Rows = list[dict[str, Any]]
 DOCUMENT = (REPOSITORY / "docs" / "analysts.md").read_text(encoding="utf-8")
 PUBLISHED = ".accelkd/warehouse/accelkd.duckdb"
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import duckdb
 
-from accelkd.home.layout import Home
-from accelkd.home.settings import Settings
-from tests.e2e.conftest import REPOSITORY, simulate_small
+from tests.support import REPOSITORY
+from tests.support.homes import new_home, simulate
+from tests.support.processes import environment
 
 # In a process of its own: the table is read when assets and checks are imported
 PROGRAM = """
@@ -45,16 +43,12 @@ sys.exit(bool(outcome.failed or outcome.skipped))
 
 
 def test_a_second_student_is_a_row_more(tmp_path: Path) -> None:
-    home = Home(tmp_path)
-    Settings(preset="smoke").save(home)
-    for batch_id, first_participant in (("sim-a", 0), ("sim-b", 12)):
-        simulate_small(home, batch_id, first_participant)
-    (tmp_path / "dagster").mkdir()
-    shutil.copy(REPOSITORY / "dagster.yaml", tmp_path / "dagster")
-    paths = {"ACCELKD_HOME": str(tmp_path), "DAGSTER_HOME": str(tmp_path / "dagster"), "PYTHONPATH": str(REPOSITORY)}
+    home = new_home(tmp_path)
+    simulate(home, "sim-a")
+    simulate(home, "sim-b", first_participant=12)
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
-        env={**os.environ, **paths},
+        env={**environment(home), "PYTHONPATH": str(REPOSITORY)},
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from accelkd.reproduction.packed import read_facts
+from tests.support import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 BUDGET_MIN = 0.5
 _CALLS = 8  # on a machine so slow that one call reaches nothing, the next goes on
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
 import duckdb
 
-from tests.e2e.conftest import REPOSITORY, Pipeline
+from tests.support import REPOSITORY
+from tests.support.pipeline import Pipeline
+from tests.support.processes import environment
 
 
 def test_reader_never_waits_or_fails_while_the_command_line_materializes(pipeline: Pipeline) -> None:
-    environment = {**os.environ, "ACCELKD_HOME": str(pipeline.home.root), "DAGSTER_HOME": str(pipeline.dagster_home)}
     before = pipeline.home.published.stat().st_ino
     writer = subprocess.Popen(
         [sys.executable, "-m", "dagster", "job", "execute", "-m", "orchestration.definitions", "-j", "report"],
         cwd=REPOSITORY,
-        env=environment,
+        env=environment(pipeline.home),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

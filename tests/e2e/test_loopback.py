@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-from accelkd.home.layout import Home
-from tests.e2e.ui import REPOSITORY, dagster_dev
+from tests.support.homes import new_home
+from tests.support.ui import dagster_dev
 
 LOOPBACK = {"0100007F", "00000000000000000000000001000000"}  # 127.0.0.1 and ::1, as /proc/net writes them
 LISTENS = "0A"
 
 
 def test_every_socket_that_listens_is_bound_to_loopback(tmp_path: Path) -> None:
-    home = Home(tmp_path)
-    (tmp_path / "dagster").mkdir()
-    shutil.copy(REPOSITORY / "dagster.yaml", tmp_path / "dagster")
-    with dagster_dev(home, tmp_path / "dagster") as address:
-        found = listening(f"DAGSTER_HOME={tmp_path / 'dagster'}")
-    assert int(address.rpartition(":")[2]) in {port for port, _ in found}
-    assert {local for _, local in found} <= LOOPBACK
+    home = new_home(tmp_path)
+    with dagster_dev(home) as address:
+        sockets = listening(f"DAGSTER_HOME={home.root / 'dagster'}")
+    assert int(address.rpartition(":")[2]) in {port for port, _ in sockets}
+    assert {local for _, local in sockets} <= LOOPBACK
 
 
 def listening(variable: str) -> set[tuple[int, str]]:
@@ -30,7 +27,7 @@ def listening(variable: str) -> set[tuple[int, str]]:
             _, local, _, state, *rest = line.split()
             if state == LISTENS:
                 sockets[f"socket:[{rest[5]}]"] = local.split(":")
-    found = set()
+    listening_sockets = set()
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if variable.encode() not in (process / "environ").read_bytes().split(b"\0"):
@@ -38,5 +35,5 @@ def listening(variable: str) -> set[tuple[int, str]]:
             opened = [str(descriptor.readlink()) for descriptor in (process / "fd").iterdir()]
         except OSError:  # it has ended, or is the kernel's
             continue
-        found |= {(int(sockets[name][1], 16), sockets[name][0]) for name in opened if name in sockets}
-    return found
+        listening_sockets |= {(int(sockets[name][1], 16), sockets[name][0]) for name in opened if name in sockets}
+    return listening_sockets

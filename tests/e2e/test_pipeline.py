@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import dagster as dg
 import duckdb
 import pytest
 
 from accelkd.cohort.split import participants_on
 from accelkd.home.layout import Home
-from accelkd.home.settings import Settings
 from accelkd.recordings.batches import MANIFEST
 from accelkd.warehouse.summary import summary
 from orchestration.catch_up import catch_up
 from orchestration.definitions import build_defs
-from tests.e2e.conftest import Pipeline, simulate_small
+from tests.support.homes import new_home, simulate
+from tests.support.pipeline import Pipeline
 
 
 def test_everything_is_materialized_and_nothing_failed(pipeline: Pipeline, instance: dg.DagsterInstance) -> None:
@@ -35,6 +37,7 @@ def test_every_check_passes(pipeline: Pipeline, instance: dg.DagsterInstance) ->
         assert records, key
         for record in records:
             assert record.event is not None
+            assert record.event.dagster_event is not None
             evaluation = record.event.dagster_event.asset_check_evaluation_data
             assert evaluation.passed or evaluation.severity is dg.AssetCheckSeverity.WARN, (key, evaluation)
 
@@ -94,15 +97,13 @@ def test_report_stands_on_disk(pipeline: Pipeline) -> None:
 
 
 @pytest.fixture
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    home = Home(tmp_path_factory.mktemp("fresh"))
-    Settings(preset="smoke").save(home)
-    return home
+def fresh(tmp_path: Path) -> Home:
+    return new_home(tmp_path)
 
 
 def test_a_damaged_batch_fails_alone_and_says_why(fresh: Home, capsys: pytest.CaptureFixture[str]) -> None:
-    simulate_small(fresh, "good", 0)
-    simulate_small(fresh, "damaged", 12)
+    simulate(fresh, "good", 0)
+    simulate(fresh, "damaged", 12)
     with next((fresh.batch("damaged") / "recordings").iterdir()).open("r+b") as file:
         file.seek(1000)
         file.write(b"\0" * 64)
@@ -115,7 +116,7 @@ def test_a_damaged_batch_fails_alone_and_says_why(fresh: Home, capsys: pytest.Ca
 
 
 def test_a_batch_without_a_manifest_is_still_arriving(fresh: Home) -> None:
-    simulate_small(fresh, "arriving", 0, participants=2)
+    simulate(fresh, "arriving", 0, participants=2)
     (fresh.batch("arriving") / MANIFEST).unlink()
     with dg.DagsterInstance.ephemeral() as instance:
         outcome = catch_up(fresh, instance)

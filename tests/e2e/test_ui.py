@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 
-import dagster as dg
 import pytest
 from playwright.sync_api import Page, expect
 
-from accelkd.home.layout import Home
-from tests.e2e.conftest import Pipeline
-from tests.e2e.ui import CHROMIUM, browser, dagster_dev, land_restless, materialize_batch
+from tests.support.homes import copy_home
+from tests.support.pipeline import Pipeline, materialize_batch, opened_instance
+from tests.support.ui import CHROMIUM, browser, dagster_dev, land_restless
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None and not os.environ.get("CI"), reason="Chromium is not installed: `apt-get install chromium`"
@@ -23,13 +21,11 @@ GROUPS = ("recordings", "segments", "cohort", "encoders", "embeddings", "reports
 @pytest.fixture(scope="module")
 def ui(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a `dagster dev` on a copy of the home, in which a third batch moved too much."""
-    root = tmp_path_factory.mktemp("ui") / "home"
-    shutil.copytree(pipeline.home.root, root)
-    home = Home(root)
+    home = copy_home(pipeline.home, tmp_path_factory.mktemp("ui") / "home")
     land_restless(home, "sim-restless", like="sim-a")
-    with dg.DagsterInstance.from_config(str(root / "dagster")) as instance:
-        materialize_batch(home, instance, "sim-restless")
-    with dagster_dev(home, root / "dagster") as address:
+    with opened_instance(home) as instance:
+        assert materialize_batch(home, instance, "sim-restless").success
+    with dagster_dev(home) as address:
         yield address
 
 

@@ -50,11 +50,16 @@ def test_errors_and_areas_are_those_of_scikit_learn() -> None:
         assert (result.train_participants, result.test_participants) == (known.sum(), asked.sum())
         if target == "age":
             assert result.mae == pytest.approx(mean_absolute_error(measured, predicted), rel=1e-4)
-            assert result.constant_mae == pytest.approx(mean_absolute_error(measured, np.full(120, np.median(y))))
-            assert result.mae < 0.5 * result.constant_mae
+            constant_mae = mean_absolute_error(measured, np.full(120, np.median(y)))
+            assert result.constant_mae == pytest.approx(constant_mae)
+            assert result.mae is not None
+            assert result.mae < 0.5 * constant_mae
             assert (result.unit, result.auc, result.test_yes) == ("years", None, None)
         else:
             assert result.auc == pytest.approx(roc_auc_score(measured, predicted))
+            assert result.auc is not None
+            assert result.auc_low is not None
+            assert result.auc_high is not None
             assert 0.7 < result.auc_low < result.auc < result.auc_high < 1
             assert (result.train_yes, result.train_no) == (y.sum(), (1 - y).sum())
             assert (result.test_yes, result.test_no) == (measured.sum(), (1 - measured).sum())

@@ -72,13 +72,14 @@ def test_stars_are_the_papers(p_value: float, mark: str) -> None:
     assert stars(p_value) == mark
 
 
-def test_a_better_encoder_is_told_from_a_poor_one_and_not_from_itself() -> None:
-    found = compare_aucs(LABELS, GOOD, POOR)
-    assert found.stars == "***"
-    assert 0 < found.difference_low < found.difference < found.difference_high
-    assert found.difference == pytest.approx(roc_auc_score(LABELS, GOOD) - roc_auc_score(LABELS, POOR))
+def test_a_better_encoder_is_distinguished_from_a_poor_one_and_not_from_itself() -> None:
+    better = compare_aucs(LABELS, GOOD, POOR)
+    assert better.stars == "***"
+    assert 0 < better.difference_low < better.difference < better.difference_high
+    assert better.difference == pytest.approx(roc_auc_score(LABELS, GOOD) - roc_auc_score(LABELS, POOR))
     reverse = compare_aucs(LABELS, POOR, GOOD)
-    assert (reverse.stars, reverse.difference_high) == ("n.s.", pytest.approx(-found.difference_low))
+    assert reverse.stars == "n.s."
+    assert reverse.difference_high == pytest.approx(-better.difference_low)
     same = compare_aucs(LABELS, GOOD, 2 * GOOD + 1)  # an area knows order alone
     assert (same.stars, same.difference, same.difference_low, same.difference_high) == ("n.s.", 0, 0, 0)
 
@@ -86,9 +87,9 @@ def test_a_better_encoder_is_told_from_a_poor_one_and_not_from_itself() -> None:
 def test_pairing_narrows_the_interval() -> None:
     """Two encoders that err on the same people: their difference varies less than either area does."""
     close = GOOD + 0.05 * RNG.standard_normal(300)
-    found = compare_aucs(LABELS, GOOD, close)
+    comparison = compare_aucs(LABELS, GOOD, close)
     areas = bootstrap_aucs(LABELS, GOOD[None])[0]
-    assert found.difference_high - found.difference_low < 0.3 * float(np.subtract(*interval(areas)[::-1]))
+    assert comparison.difference_high - comparison.difference_low < 0.3 * float(np.subtract(*interval(areas)[::-1]))
 
 
 def test_the_rank_sum_test_is_anti_conservative_where_the_interval_is_not() -> None:

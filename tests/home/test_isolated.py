@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -16,15 +14,8 @@ import pytest
 
 from accelkd.home.files import DamagedFileError
 from accelkd.home.isolated import end_pool, end_with_parent, run_in_subprocess
-
-REPOSITORY = Path(__file__).parents[1]
-
-
-def load_torch(threads: int) -> tuple[int, bool]:
-    import torch
-
-    torch.set_num_threads(threads)
-    return os.getpid(), "torch" in sys.modules
+from tests.support import REPOSITORY
+from tests.support.processes import is_alive, wait_until, write_pid_and_sleep
 
 
 def refuse(name: str) -> None:
@@ -35,29 +26,23 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def write_down_and_wait(path: Path) -> None:
-    path.with_suffix(".part").write_text(str(os.getpid()))
-    path.with_suffix(".part").rename(path)
-    time.sleep(600)
-
-
 def test_what_is_loaded_stays_in_the_other_process() -> None:
     program = (
         "import os, sys; from accelkd.home.isolated import run_in_subprocess\n"
-        "from tests.home.test_isolated import load_torch\n"
+        "from tests.support.processes import load_torch\n"
         "pid, loaded = run_in_subprocess(load_torch, threads=1)\n"
         "sys.exit(pid == os.getpid() or not loaded or 'torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=REPOSITORY, timeout=300)
 
 
-def test_an_error_is_told_with_its_type_and_place() -> None:
+def test_an_error_is_raised_with_its_type_and_place() -> None:
     with pytest.raises(RuntimeError, match=r"DamagedFileError: model\.safetensors is damaged") as caught:
         run_in_subprocess(refuse, "model.safetensors")
     assert "in refuse" in caught.value.__notes__[0]
 
 
-def test_a_dead_process_is_told() -> None:
+def test_a_dead_process_is_reported() -> None:
     with pytest.raises(ChildProcessError, match="exit code -9"):
         run_in_subprocess(die)
 
@@ -66,44 +51,23 @@ def test_the_process_dies_with_the_one_that_called(tmp_path: Path) -> None:
     written = tmp_path / "pid"
     program = (
         "import sys, pathlib; from accelkd.home.isolated import run_in_subprocess\n"
-        "from tests.home.test_isolated import write_down_and_wait\n"
-        "run_in_subprocess(write_down_and_wait, pathlib.Path(sys.argv[1]))"
+        "from tests.support.processes import write_pid_and_sleep\n"
+        "run_in_subprocess(write_pid_and_sleep, pathlib.Path(sys.argv[1]))"
     )
     caller = subprocess.Popen([sys.executable, "-c", program, str(written)], cwd=REPOSITORY)
-    until(written.exists)
+    wait_until(written.exists)
     child = int(written.read_text())
     assert is_alive(child)
     caller.kill()
     caller.wait()
-    until(lambda: not is_alive(child))
-
-
-def until(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"  # what nobody has waited for
-
-
-def _asleep(file: str) -> None:
-    Path(file).write_text(str(os.getpid()), encoding="utf-8")
-    time.sleep(600)
+    wait_until(lambda: not is_alive(child))
 
 
 def test_a_pool_that_is_ended_leaves_no_process_at_work(tmp_path: Path) -> None:
     pool = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), end_with_parent)
-    futures = [pool.submit(_asleep, str(tmp_path / name)) for name in ("a", "b", "c")]
+    futures = [pool.submit(write_pid_and_sleep, tmp_path / name) for name in ("a", "b", "c")]
     files = [tmp_path / "a", tmp_path / "b"]
-    while not all(file.exists() and file.read_text(encoding="utf-8") for file in files):
-        time.sleep(0.05)
+    wait_until(lambda: all(file.exists() for file in files))
     end_pool(pool)
     for file in files:
         with pytest.raises(ProcessLookupError):

@@ -15,7 +15,7 @@ from accelkd.home.layout import Home
 from accelkd.operations.drift import COHORT_BATCHES, embedding_drift, segment_drift
 from accelkd.recordings.simulator import simulate_batch
 from accelkd.segments.segment import segment_batch
-from tests.homes import land
+from tests.support.homes import land
 
 Measure = Callable[[str, Sample, Sample], Drift]
 RNG = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Promotion and going back, on untrained encoders and a real warehouse."""
+"""Promotion and rollback, on untrained encoders and a real warehouse."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from accelkd.cohort.participants import segmented_participants
-from accelkd.cohort.split import extend_split
 from accelkd.home.layout import Home
 from accelkd.operations.embed import embed_batch
 from accelkd.operations.promote import evaluate_candidate, fill_tables, roll_back
@@ -25,10 +23,10 @@ from accelkd.registry.history import (
 )
 from accelkd.training.checkpoint import WEIGHTS
 from accelkd.warehouse.embeddings import loaded_models
-from accelkd.warehouse.load import load_batch, load_model, load_split
+from accelkd.warehouse.load import load_batch
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.staging import staging
-from tests.homes import checkpoint, land
+from tests.support.homes import checkpoint, land, load_and_split, loaded_pair
 
 BATCHES = ["b1", "b2"]
 
@@ -38,21 +36,16 @@ def home(tmp_path: Path) -> Home:
     home = Home(tmp_path)
     land(home, "b1", [f"p{i}" for i in range(12)])
     land(home, "b2", [f"q{i}" for i in range(8)])
-    for batch_id in BATCHES:
-        load_batch(home, batch_id)
-    extend_split(home.split, segmented_participants(home, BATCHES))
-    load_split(home)
+    load_and_split(home, BATCHES)
     return home
 
 
 def train(home: Home, seed: int, *, scale: float = 1.0) -> Models:
     """An untrained pair as the candidate; with a `scale` of 0 it embeds everything alike."""
-    teacher = checkpoint(home, "ppg_teacher", seed=seed, scale=scale)
-    student = checkpoint(home, "accel_student", seed=seed, teacher=teacher, scale=scale)
-    for encoder, model_id in (("ppg_teacher", teacher), ("accel_student", student)):
-        load_model(home, encoder, model_id, BATCHES)
+    pair = loaded_pair(home, BATCHES, seed=seed, scale=scale)
+    for encoder, model_id in pair.items():
         make_candidate(home, encoder, model_id, 20)
-    return {"ppg_teacher": teacher, "accel_student": student}
+    return pair
 
 
 def tables(home: Home) -> dict[str, str]:
@@ -119,9 +112,7 @@ def test_a_damaged_promoted_pair_gives_way_to_one_that_stands_alone(home: Home) 
     assert "damaged" in outcome.decision.reason
 
 
-def test_a_pair_that_was_turned_down_takes_the_place_of_a_damaged_one(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rejected_pair_takes_the_place_of_a_damaged_one(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     good = train(home, 0)
     evaluate_candidate(home)
     with monkeypatch.context() as demanding:
@@ -136,7 +127,7 @@ def test_a_pair_that_was_turned_down_takes_the_place_of_a_damaged_one(
     assert not can_replace_damaged(home)
 
 
-def test_without_a_trained_pair_a_damaged_one_is_only_told_of(home: Home) -> None:
+def test_without_a_trained_pair_a_damaged_one_is_only_reported(home: Home) -> None:
     assert not can_replace_damaged(home)
     decide(home, "promoted", {"ppg_teacher": "lost", "accel_student": "lost"}, "test")
     assert promoted_are_damaged(home)
@@ -156,10 +147,10 @@ def test_teacher_and_student_are_swapped_together(home: Home) -> None:
     assert embed_batch(home, "accel_student", "b2", device="cpu").status == "swapped in"
     assert tables(home) == new
     names = publish(home).rows
-    assert not [name for name in names if "__" in name]  # what stands aside is not published
+    assert not [name for name in names if "__" in name]  # what is staged is not published
 
 
-def test_going_back_is_at_once_and_stays(home: Home) -> None:
+def test_a_rollback_is_immediate_and_stays(home: Home) -> None:
     old = train(home, 0)
     evaluate_candidate(home)
     fill_tables(home)
@@ -212,4 +203,4 @@ def test_history_survives_two_steps_back(home: Home) -> None:
     decide(home, "rejected", {"ppg_teacher": "m9"}, "test")
     assert promoted_models(home) == {"ppg_teacher": "m1"}
     assert previous_models(home) == {"ppg_teacher": "m0"}
-    assert [one.number for one in history(home)] == [1, 2, 3, 4, 5]
+    assert [decision.number for decision in history(home)] == [1, 2, 3, 4, 5]

@@ -12,7 +12,7 @@ import pytest
 from accelkd.home.layout import Home
 from accelkd.operations.segment_quality import label_quality, schema_differences, signals_not_finite
 from accelkd.segments.schema import SAMPLES
-from tests.homes import land
+from tests.support.homes import land
 
 
 @pytest.fixture
@@ -37,24 +37,24 @@ def put(name: str, values: pa.Array) -> Callable[[pa.Table], pa.Table]:
 def test_a_good_batch(home: Home) -> None:
     assert schema_differences(home, "b") == []
     assert signals_not_finite(home, "b") == {"ppg": 0, "accel": 0}
-    found = label_quality(home, "b")
-    assert (found.segments, found.good, found.implausible, found.with_reference) == (4, 4, 0, 4)
+    quality = label_quality(home, "b")
+    assert (quality.segments, quality.good, quality.implausible, quality.with_reference) == (4, 4, 0, 4)
 
 
 def test_labels_outside_life_are_counted_once(home: Home) -> None:
     rewrite(home, put("hr_bpm", pa.array([20.0, 70.0, None, 300.0])))
     rewrite(home, put("sdnn_ms", pa.array([-1.0, 50.0, 50.0, 50.0])))
-    found = label_quality(home, "b")
-    assert found.implausible == 2
-    assert found.hr_bpm_median == 70.0
-    assert found.hr_bpm_error_median == 50.0  # the reference says 70
+    quality = label_quality(home, "b")
+    assert quality.implausible == 2
+    assert quality.hr_bpm_median == 70.0
+    assert quality.hr_bpm_error_median == 50.0  # the reference says 70
 
 
 def test_labels_that_nobody_has(home: Home) -> None:
     rewrite(home, put("hr_bpm", pa.nulls(4, pa.float64())))
-    found = label_quality(home, "b")
-    assert found.hr_bpm_median is None
-    assert found.hr_bpm_error_median is None
+    quality = label_quality(home, "b")
+    assert quality.hr_bpm_median is None
+    assert quality.hr_bpm_error_median is None
 
 
 def test_signals_that_are_not_finite_are_counted(home: Home) -> None:

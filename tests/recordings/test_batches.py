@@ -10,7 +10,7 @@ import pytest
 
 from accelkd.recordings.batches import read_manifest, writing_batch
 from accelkd.recordings.schema import RECORDING
-from tests.recordings.examples import recording, write_batch
+from tests.support.recordings import recording, write_batch
 
 
 def test_same_content_has_the_same_bytes_and_changes_nothing(tmp_path: Path) -> None:

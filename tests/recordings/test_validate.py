@@ -15,7 +15,8 @@ import pytest
 from accelkd.recordings.batches import MANIFEST
 from accelkd.recordings.schema import SURVEY
 from accelkd.recordings.validate import BatchError, iter_recordings, validate_batch
-from tests.recordings.examples import RATE_HZ, SECONDS, edit_manifest, recording, replace_table, write_batch
+from tests.support.damage import flip
+from tests.support.recordings import RATE_HZ, SECONDS, edit_manifest, recording, replace_table, write_batch
 
 SAMPLES = SECONDS * RATE_HZ
 PART = "recordings/part-00000.parquet"
@@ -77,7 +78,7 @@ def ones(channels: int, samples: int = SAMPLES) -> list[list[float]]:
         ("event_value", {"event_s": [float("inf")]}),
     ],
 )
-def test_a_bad_recording_is_told_and_the_others_go_on(tmp_path: Path, rule: str, changes: dict[str, Any]) -> None:
+def test_a_bad_recording_is_reported_and_the_others_go_on(tmp_path: Path, rule: str, changes: dict[str, Any]) -> None:
     folder = write_batch(tmp_path, [recording(0), recording(1, **changes), recording(2)])
     rows, violations = zip(*iter_recordings(folder), strict=True)
     assert [name for batch in rows for name in batch["recording_id"].to_pylist()] == ["r0", "r2"]
@@ -88,7 +89,7 @@ def test_a_bad_recording_is_told_and_the_others_go_on(tmp_path: Path, rule: str,
     assert str(violation).startswith(f"{PART} row 1 participant '{violation.participant_id}': {rule}: ")
 
 
-def test_all_rules_that_a_recording_breaks_are_told(tmp_path: Path) -> None:
+def test_all_rules_that_a_recording_breaks_are_reported(tmp_path: Path) -> None:
     folder = write_batch(tmp_path, [recording(0, ppg_rate_hz=1.0, participant_id="p9", reference_source="x")])
     assert {violation.rule for violation in validate_batch(folder)} == {
         "rate",
@@ -139,12 +140,6 @@ def test_the_small_tables_must_be_right_as_a_whole(tmp_path: Path, rule: str, ta
         next(iter_recordings(folder))
 
 
-def flip_a_byte(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
 def other_schema(folder: Path) -> None:
     table = pq.read_table(folder / PART)
     replace_table(folder, PART, table.rename_columns(["id", *table.column_names[1:]]))
@@ -170,7 +165,7 @@ FATAL: list[tuple[str, Callable[[Path], Any]]] = [
     ("unlisted", lambda folder: (folder / "recordings/part-00001.parquet").write_bytes(b"")),
     ("missing", lambda folder: (folder / PART).unlink()),
     ("file_name", lambda folder: edit_manifest(folder, lambda m: m["files"].append(m["files"][0] | {"table": "x"}))),
-    ("sha256", lambda folder: flip_a_byte(folder / PART)),
+    ("sha256", lambda folder: flip(folder / PART)),
     ("schema", lambda folder: set_file(folder, rows=2)),
     ("schema", other_schema),
 ]

@@ -8,6 +8,7 @@ happened to. `--only` chooses among the faults; a full disk needs the right to m
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import re
 import shutil
@@ -20,7 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from accelkd.home.layout import Home
-from tests.reliability.homes import contents, differences, new_home, run, settle, start
+from tests.support.comparison import contents, differences
+from tests.support.homes import new_home, simulate
+from tests.support.processes import run_catch_up, settle, start_catch_up
 
 KILLS_OF_A_HOME = 6
 DISK_STEP_BYTES = 4_000_000
@@ -44,14 +47,15 @@ def kills(trial: Trial) -> Iterator[str]:
     A home is killed several times, each time somewhere later, then left to finish and compared.
     """
     draw = random.Random(trial.seed)
-    done = home = 0
-    while done < trial.points:
-        home = new_home(trial.scratch / f"killed-{home}")
-        home += 1
+    done = 0
+    for number in itertools.count():
+        if done >= trial.points:
+            return
+        home = with_delivery(trial.scratch / f"killed-{number}")
         places = sorted(draw.randrange(1, trial.changes) for _ in range(KILLS_OF_A_HOME))
         for before, place in zip([0, *places], places, strict=False):
             gap, delay_ms = max(place - before, 1), draw.randrange(300)
-            status, log = run(home, changes=gap, delay_ms=delay_ms)
+            status, log = run_catch_up(home, changes=gap, delay_ms=delay_ms)
             if status == 0:
                 break  # it had less left to do
             if status != -9:
@@ -68,12 +72,12 @@ def full_disks(trial: Trial) -> Iterator[str]:
     root.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(root)], check=True)
     try:
-        home = new_home(root / "home")
+        home = with_delivery(root / "home")
         used = shutil.disk_usage(root).used
         for point in range(trial.points):
             size = used + (point + 1) * DISK_STEP_BYTES
             subprocess.run(["mount", "-o", f"remount,size={size}", str(root)], check=True)
-            status, log = run(home)
+            status, log = run_catch_up(home)
             if status == 0:
                 break
             yield f"disk of {size / 1e6:.1f} MB full after {last_step(log)}"
@@ -86,25 +90,32 @@ def full_disks(trial: Trial) -> Iterator[str]:
 
 def pairs(trial: Trial) -> Iterator[str]:
     """Two catch-ups of one home at once."""
-    home = new_home(trial.scratch / "pair")
-    both = [start(home), start(home)]
+    home = with_delivery(trial.scratch / "pair")
+    both = [start_catch_up(home), start_catch_up(home)]
     yield f"two at once ended with {[process.communicate() and process.returncode for process in both]}"
     yield verdict(trial.expected, home)
 
 
 def clocks(trial: Trial) -> Iterator[str]:
     """A day ahead, killed; a day back, killed; then the right time."""
-    home = new_home(trial.scratch / "clock")
+    home = with_delivery(trial.scratch / "clock")
     for shift_s in (86_400, -86_400):
-        status, log = run(home, changes=trial.changes // 3, clock_shift_s=shift_s)
+        status, log = run_catch_up(home, changes=trial.changes // 3, clock_shift_s=shift_s)
         yield f"clock {shift_s:+d} s, ended with {status} after {last_step(log)}"
     settle(home)
     yield verdict(trial.expected, home)
 
 
+def with_delivery(root: Path) -> Home:
+    """A home in which a delivery has landed and nothing has run."""
+    home = new_home(root)
+    simulate(home, "sim-a")
+    return home
+
+
 def verdict(expected: dict[str, str], home: Home) -> str:
-    found = differences(expected, contents(home))
-    return "\n".join(["NOT as in the undisturbed home:", *found]) if found else AS_UNDISTURBED
+    lines = differences(expected, contents(home))
+    return "\n".join(["NOT as in the undisturbed home:", *lines]) if lines else AS_UNDISTURBED
 
 
 FAULTS = {
@@ -130,8 +141,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         started = time.monotonic()
-        home = new_home(scratch / "undisturbed")
-        status, log = run(home)
+        home = with_delivery(scratch / "undisturbed")
+        status, log = run_catch_up(home)
         if status:
             raise RuntimeError(log)
         changes = int(re.findall(r"^changes: (\d+)", log, re.MULTILINE)[0])

@@ -1,64 +1,150 @@
-"""Dagster's own processes are killed while a run is under way; the daemon brings everything back by itself."""
+"""Dagster's own processes are killed while a run is under way; the daemon brings everything back by itself.
+
+A second delivery lands in a home that is settled; while its run is under way something dies, and the daemon alone has
+to bring the home to where an undisturbed one is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from accelkd.home.layout import Home
-from tests.reliability.daemon import (
-    caught_up,
-    kill_all,
-    kill_daemon,
-    kill_run,
-    land_second,
-    opened,
-    run_twice,
-    statuses,
-    undisturbed,
-)
-from tests.reliability.homes import differences, new_home, settle
+from tests.support import REPOSITORY
+from tests.support.comparison import contents, differences
+from tests.support.homes import copy_home, new_home, simulate
+from tests.support.pipeline import opened_instance
+from tests.support.processes import LIMIT_S, daemon, environment, settle, wait_until
 
 pytestmark = pytest.mark.slow
+
+SECOND = "sim-b"  # the delivery
+BATCH_ASSETS = ("raw_recordings", "segments", "segment_tables", "ppg_teacher_embeddings", "accel_student_embeddings")
 
 
 @pytest.fixture(scope="module")
 def settled(tmp_path_factory: pytest.TempPathFactory) -> Home:
     home = new_home(tmp_path_factory.mktemp("settled") / "home")
+    simulate(home, "sim-a")
     settle(home)
     return home
 
 
 @pytest.fixture(scope="module")
 def expected(settled: Home, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return undisturbed(settled, tmp_path_factory.mktemp("undisturbed") / "home")
+    """Contents of a home in which nothing happened to the second delivery."""
+    return caught_up(with_second_delivery(settled, tmp_path_factory.mktemp("undisturbed") / "home"))
+
+
+def with_second_delivery(settled: Home, root: Path) -> Home:
+    """A copy of a settled home in which a second delivery has landed."""
+    home = copy_home(settled, root)
+    simulate(home, SECOND, first_participant=12)
+    return home
+
+
+def caught_up(home: Home) -> dict[str, str]:
+    """Contents of a home after a catch-up that trains nothing."""
+    command = [sys.executable, "-m", "orchestration.catch_up", "--keep-encoders"]
+    subprocess.run(command, cwd=REPOSITORY, env=environment(home), check=True, capture_output=True)
+    return contents(home)
+
+
+# Each kills something once an asset of the delivery is there, and leaves a daemon at work
+
+
+@contextmanager
+def run_killed(home: Home, instance: dg.DagsterInstance, after: str) -> Iterator[None]:
+    """The process of the delivery's run; the daemon starts it again."""
+    with daemon(home):
+        os.kill(process_of_run(instance, after), signal.SIGKILL)
+        yield
+
+
+@contextmanager
+def daemon_killed(home: Home, instance: dg.DagsterInstance, after: str) -> Iterator[None]:
+    """The daemon, and nothing else, while the run is at work; then there is another one."""
+    with ExitStack() as stack:
+        first = stack.enter_context(daemon(home))
+        process_of_run(instance, after)
+        first.kill()
+        first.wait()
+        stack.enter_context(daemon(home))
+        yield
+
+
+@contextmanager
+def all_killed(home: Home, instance: dg.DagsterInstance, after: str) -> Iterator[None]:
+    """Daemon, code server and run at once, as when the power fails; then there is another daemon."""
+    with daemon(home):
+        process_of_run(instance, after)
+    with daemon(home):
+        yield
 
 
 @pytest.mark.parametrize(
-    ("kill", "after", "ended"),
+    ("killed", "after", "statuses"),
     [
-        (kill_run, "segments", ["SUCCESS", "FAILURE"]),
-        (kill_daemon, "raw_recordings", ["SUCCESS"]),  # the run does not need it
-        (kill_all, "segment_tables", ["SUCCESS", "FAILURE"]),
+        (run_killed, "segments", ["SUCCESS", "FAILURE"]),
+        (daemon_killed, "raw_recordings", ["SUCCESS"]),  # the run does not need it
+        (all_killed, "segment_tables", ["SUCCESS", "FAILURE"]),
     ],
 )
 def test_what_is_killed_comes_back(
     settled: Home,
     expected: dict[str, str],
     tmp_path: Path,
-    kill: Callable[[Home, str, str, dict[str, str]], list[str]],
+    killed: Callable[[Home, dg.DagsterInstance, str], AbstractContextManager[None]],
     after: str,
-    ended: list[str],
+    statuses: list[str],
 ) -> None:
-    home, batch_id = land_second(settled, tmp_path / "home")
-    assert kill(home, batch_id, after, expected) == []
-    with opened(home) as instance:
-        assert statuses(instance, batch_id) == ended
+    home = with_second_delivery(settled, tmp_path / "home")
+    with opened_instance(home) as instance:
+        with killed(home, instance, after), suppress(TimeoutError):  # the next line says what differs
+            wait_until(lambda: differences(expected, contents(home)) == [], every_s=5)
+        assert differences(expected, contents(home)) == []
+        assert [run.status.value for run in runs(instance)] == statuses
 
 
 def test_two_runs_for_one_batch_make_it_once(settled: Home, expected: dict[str, str], tmp_path: Path) -> None:
-    home, batch_id = land_second(settled, tmp_path / "home")
-    assert run_twice(home, batch_id) == [0, 0]
+    home = with_second_delivery(settled, tmp_path / "home")
+    with opened_instance(home) as instance:
+        instance.add_dynamic_partitions("arrival_batch", [SECOND])
+    command = ["dagster", "asset", "materialize", "--select", ",".join(BATCH_ASSETS), "--partition", SECOND]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", *command, "-m", "orchestration.definitions"],
+            cwd=REPOSITORY,
+            env=environment(home),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(2)
+    ]
+    assert [process.wait(LIMIT_S) for process in processes] == [0, 0]
     assert differences(expected, caught_up(home)) == []
+
+
+def runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """Of the second delivery, the latest first."""
+    return list(instance.get_runs(dg.RunsFilter(job_name="per_batch", tags={"dagster/partition": SECOND})))
+
+
+def process_of_run(instance: dg.DagsterInstance, after: str) -> int:
+    """The process of the delivery's run, as soon as its asset `after` is there."""
+    wait_until(lambda: SECOND in instance.get_materialized_partitions(dg.AssetKey(after)), every_s=0.2)
+    (run,) = runs(instance)
+    (pid,) = re.findall(
+        r"Started process for run \(pid: (\d+)\)",
+        "\n".join(record.message for record in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)),
+    )
+    return int(pid)

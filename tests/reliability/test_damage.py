@@ -1,8 +1,7 @@
-"""What is damaged is told by name; what is derived is made again, with the same bytes."""
+"""What is damaged is reported by name; what is derived is made again, with the same bytes."""
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,38 +13,19 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from accelkd.home.files import DamagedFileError, atomic_path, sweep
+from accelkd.home.files import DamagedFileError, atomic_path, sweep, write_checksum
 from accelkd.home.layout import Home
 from accelkd.operations.rebuild import rebuild_warehouse
 from accelkd.operations.repair import readable_batches, repair, repairing
 from accelkd.recordings.batches import MANIFEST
-from accelkd.recordings.simulator import simulate_batch
 from accelkd.recordings.validate import BatchError, iter_recordings, validate_batch
 from accelkd.segments.segment import segment_batch, verify_segments
 from accelkd.training.checkpoint import WEIGHTS, is_complete, load_encoder
 from accelkd.warehouse.load import load_batch
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.staging import readable
-from tests.homes import checkpoint
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def flip_all(path: Path) -> None:
-    """A bit in every block but the header's."""
-    content = bytearray(path.read_bytes())
-    for place in range(3 * 4096 + 100, len(content), 4096):
-        content[place] ^= 1
-    path.write_bytes(content)
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
+from tests.support.damage import cut, flip, flip_all
+from tests.support.homes import checkpoint, copy_home, simulate
 
 DAMAGES = [flip, cut, Path.unlink]
 
@@ -53,15 +33,14 @@ DAMAGES = [flip, cut, Path.unlink]
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Home:
     home = Home(tmp_path_factory.mktemp("made"))
-    simulate_batch(home.landing, "b1", participants=2, segments=2, seed=5, profile="easy")
+    simulate(home, "b1", participants=2, segments=2)
     segment_batch(home, "b1")
     return home
 
 
 @pytest.fixture
 def home(made: Home, tmp_path: Path) -> Home:
-    shutil.copytree(made.root, tmp_path / "home")
-    return Home(tmp_path / "home")
+    return copy_home(made, tmp_path / "home")
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -144,8 +123,6 @@ class Hostile:
 def test_a_checkpoint_executes_nothing(home: Home, tmp_path: Path) -> None:
     folder = home.checkpoint("accel_student", checkpoint(home, "accel_student"))
     torch.save(Hostile(tmp_path / "witness"), folder / WEIGHTS)
-    from accelkd.home.files import write_checksum
-
     write_checksum(folder / WEIGHTS)  # its author vouches for it
     with pytest.raises(SafetensorError):
         load_encoder(folder)
@@ -168,7 +145,7 @@ def test_what_a_killed_writer_left_is_swept_and_what_is_being_written_is_not(tmp
 def test_a_lost_staging_file_is_noticed_and_never_published_over_the_good_one(
     home: Home, damage: Callable[[Path], None]
 ) -> None:
-    simulate_batch(home.landing, "b2", participants=1, segments=2, seed=5, profile="easy", first_participant=7)
+    simulate(home, "b2", first_participant=7, participants=1, segments=2)
     segment_batch(home, "b2")
     for batch_id in ("b1", "b2"):
         load_batch(home, batch_id)

@@ -22,7 +22,7 @@ from accelkd.recordings.validate import validate_batch
 from accelkd.warehouse.embeddings import embedding_table, load_embeddings
 from accelkd.warehouse.load import load_batch, load_model
 from accelkd.warehouse.publish import publish
-from tests.homes import land
+from tests.support.homes import land
 
 HOSTILE = [
     "",
@@ -128,7 +128,7 @@ def test_a_manifest_cannot_name_a_file_outside_its_batch(tmp_path: Path, name: s
     assert "batch_id" in {violation.rule for violation in validate_batch(home.batch("b1"))}
 
 
-def test_a_folder_with_a_hostile_name_is_told_and_never_a_partition(tmp_path: Path) -> None:
+def test_a_folder_with_a_hostile_name_is_reported_and_never_a_partition(tmp_path: Path) -> None:
     home = Home(tmp_path)
     land(home, "b1", ["p1"])
     hostile = [name for name in HOSTILE if name and "/" not in name and "\x00" not in name and name.strip(".") == name]
@@ -136,8 +136,8 @@ def test_a_folder_with_a_hostile_name_is_told_and_never_a_partition(tmp_path: Pa
         (home.landing / name).mkdir()
         (home.landing / name / MANIFEST).write_bytes((home.batch("b1") / MANIFEST).read_bytes())
     assert arrived_batches(home) == ["b1"]
-    told = {arrival.batch_id: arrival.problem for arrival in pending_arrivals(home, [])}
-    assert all(told[name] for name in hostile)
+    problems = {arrival.batch_id: arrival.problem for arrival in pending_arrivals(home, [])}
+    assert all(problems[name] for name in hostile)
     assert len(hostile) > 8
 
 

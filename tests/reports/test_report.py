@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -11,20 +12,19 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from accelkd.cohort.participants import segmented_participants
-from accelkd.cohort.split import extend_split, participants_on
+from accelkd.cohort.split import participants_on
 from accelkd.home.layout import Home
 from accelkd.operations.embed import embed_batch
 from accelkd.registry.history import decide, promoted_checkpoint
 from accelkd.reports.report import map_embeddings, probe_encoder, retrieve_pairs, write_report
 from accelkd.segments.store import SegmentStore
 from accelkd.training.checkpoint import load_encoder
-from accelkd.warehouse.embeddings import embedding_table, load_embeddings
-from accelkd.warehouse.load import load_batch, load_model, load_split
+from accelkd.warehouse.embeddings import embedding_table
+from accelkd.warehouse.load import load_batch
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.staging import staging
 from accelkd.warehouse.summary import summary
-from tests.homes import checkpoint, land
+from tests.support.homes import land, load_and_split, loaded_checkpoint, loaded_pair, plant_embeddings, segment_keys
 
 BATCHES = ["b1", "b2"]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -35,30 +35,19 @@ def home(tmp_path: Path) -> Home:
     home = Home(tmp_path)
     land(home, "b1", [f"p{i}" for i in range(10)], minutes=4)
     land(home, "b2", [f"p{i}" for i in range(10, 16)], minutes=4)
-    for batch_id in BATCHES:
-        load_batch(home, batch_id)
-    extend_split(home.split, segmented_participants(home, BATCHES))
-    load_split(home)
+    load_and_split(home, BATCHES)
     return home
 
 
-def put_into_use(home: Home, teacher_seed: int = 0) -> tuple[str, str]:
-    teacher = checkpoint(home, "ppg_teacher", seed=teacher_seed)
-    student = checkpoint(home, "accel_student", teacher=teacher)
-    for encoder, model_id in (("ppg_teacher", teacher), ("accel_student", student)):
-        load_model(home, encoder, model_id, BATCHES)
-    decide(home, "promoted", {"ppg_teacher": teacher, "accel_student": student}, "test")
-    return teacher, student
+def promote_pair(home: Home) -> tuple[str, str]:
+    """Promote an untrained pair: model ids of teacher and student."""
+    pair = loaded_pair(home, BATCHES)
+    decide(home, "promoted", pair, "test")
+    return pair["ppg_teacher"], pair["accel_student"]
 
 
 def plant(home: Home, encoder: str, model_id: str, matrix: npt.NDArray[np.float32]) -> None:
-    """Load the given embeddings, in the order of the batches' stores, as if the encoder had made them."""
-    start = 0
-    for batch_id in BATCHES:
-        metadata = SegmentStore([home.segments(batch_id)]).metadata
-        ids, people = (metadata.column(name).to_pylist() for name in ("segment_id", "participant_id"))
-        load_embeddings(home, encoder, model_id, batch_id, ids, people, matrix[start : start + len(ids)])
-        start += len(ids)
+    plant_embeddings(home, encoder, model_id, BATCHES, matrix)
 
 
 def labels(home: Home) -> npt.NDArray[np.float32]:
@@ -67,25 +56,25 @@ def labels(home: Home) -> npt.NDArray[np.float32]:
     return np.column_stack([table.column(name).to_numpy() for name in ("hr_bpm", "sdnn_ms", "rmssd_ms")]).astype("f4")
 
 
-def rows(home: Home, sql: str) -> list[tuple[object, ...]]:
+def rows(home: Home, sql: str) -> list[tuple[Any, ...]]:
     with staging(home) as connection:
         return connection.execute(sql).fetchall()
 
 
-def test_a_batch_is_embedded_by_the_encoder_in_use(home: Home) -> None:
-    teacher, _ = put_into_use(home)
+def test_a_batch_is_embedded_by_the_promoted_encoder(home: Home) -> None:
+    teacher, _ = promote_pair(home)
     result = embed_batch(home, "ppg_teacher", "b2", device="cpu")
     assert (result.model_id, result.rows, result.width, result.status) == (teacher, 24, 16, "current")
     module, _ = load_encoder(promoted_checkpoint(home, "ppg_teacher"))
     store = SegmentStore([home.segments("b2")])
     expected = module(torch.from_numpy(store.signals("ppg", np.arange(24))).float()).detach().numpy()
     stored = dict(rows(home, "SELECT segment_id, embedding FROM embeddings.ppg_teacher"))
-    for segment_id, embedding in zip(store.metadata.column("segment_id").to_pylist(), expected, strict=True):
+    for segment_id, embedding in zip(segment_keys(home, "b2")[0], expected, strict=True):
         assert stored[segment_id] == pytest.approx(embedding.tolist(), abs=1e-5)
 
 
 def test_batches_without_segments_or_with_other_channels_are_passed_over(home: Home) -> None:
-    put_into_use(home)
+    promote_pair(home)
     land(home, "b3", ["q1"], minutes=0)
     assert embed_batch(home, "ppg_teacher", "b3", device="cpu").status == "the batch has no segments"
     land(home, "b4", ["q2"], ppg_channels=1)
@@ -99,7 +88,7 @@ def test_batches_without_segments_or_with_other_channels_are_passed_over(home: H
 
 
 def test_probes_read_out_what_the_embeddings_hold_and_nothing_else(home: Home) -> None:
-    teacher, student = put_into_use(home)
+    teacher, student = promote_pair(home)
     y = labels(home)
     noise = np.random.default_rng(1).standard_normal((len(y), 8)).astype(np.float32)
     plant(home, "ppg_teacher", teacher, np.hstack([y, noise]))
@@ -119,7 +108,7 @@ def test_probes_read_out_what_the_embeddings_hold_and_nothing_else(home: Home) -
 
 
 def test_segments_without_a_good_label_stay_out_of_the_probe(home: Home) -> None:
-    teacher, _ = put_into_use(home)
+    teacher, _ = promote_pair(home)
     plant(home, "ppg_teacher", teacher, labels(home))
     test_people = sorted(participants_on(home.split, "test"))
     with staging(home) as connection:
@@ -130,7 +119,7 @@ def test_segments_without_a_good_label_stay_out_of_the_probe(home: Home) -> None
 
 
 def test_probes_of_participants_read_what_the_warehouse_knows_of_them(home: Home) -> None:
-    teacher, _ = put_into_use(home)
+    teacher, _ = promote_pair(home)
     people = dict(rows(home, "SELECT participant_id, age_years FROM participants"))
     table = SegmentStore([home.segments(b) for b in BATCHES]).metadata
     age = np.array([people[name] for name in table.column("participant_id").to_pylist()])
@@ -143,33 +132,33 @@ def test_probes_of_participants_read_what_the_warehouse_knows_of_them(home: Home
             "WHERE split = 'test') AS value FROM demographics"
         )
     report = probe_encoder(home, "ppg_teacher")
-    found = {result.target: result for result in report.participants}
-    assert len(found) == 3 + 46
-    assert found["age"].mae is not None
-    assert found["age"].constant_mae is not None
-    assert found["age"].mae < 0.2 * found["age"].constant_mae
-    assert (found["age"].train_participants, found["age"].test_participants) == (13, 3)
-    assert (found["diabetes"].auc, found["diabetes"].test_yes, found["diabetes"].test_no) == (1, 1, 2)
-    assert found["bmi"].not_decidable == "0 training participants have a value"
-    assert found["asthma"].not_decidable == "0 training participants have a value"
+    results = {result.target: result for result in report.participants}
+    assert len(results) == 3 + 46
+    assert results["age"].mae is not None
+    assert results["age"].constant_mae is not None
+    assert results["age"].mae < 0.2 * results["age"].constant_mae
+    assert (results["age"].train_participants, results["age"].test_participants) == (13, 3)
+    assert (results["diabetes"].auc, results["diabetes"].test_yes, results["diabetes"].test_no) == (1, 1, 2)
+    assert results["bmi"].not_decidable == "0 training participants have a value"
+    assert results["asthma"].not_decidable == "0 training participants have a value"
     stored = rows(
         home,
         "SELECT target, auc, mae, not_decidable FROM participant_probe_results WHERE model_id = "
         f"'{teacher}' AND split_version = '{report.split_version}'",
     )
     assert {row[0]: row[1:] for row in stored} == {
-        name: (result.auc, result.mae, result.not_decidable) for name, result in found.items()
+        name: (result.auc, result.mae, result.not_decidable) for name, result in results.items()
     }
     assert 1 < report.effective_rank < 4
     text = write_report(home).read_text(encoding="utf-8")
-    yes = (found["diabetes"].train_yes, 13, found["diabetes"].test_yes, 3)
+    yes = (results["diabetes"].train_yes, 13, results["diabetes"].test_yes, 3)
     assert "| Diabetes | 1.00 (1.00 to 1.00) | {} of {} | {} of {} |".format(*yes) in text
-    assert f"| PPG teacher | Age | {found['age'].mae:.2f} |" in text
+    assert f"| PPG teacher | Age | {results['age'].mae:.2f} |" in text
     assert "| Asthma | 0 training participants have a value | PPG teacher |" in text
 
 
 def test_targets_of_participants_have_a_column_for_each_encoder(home: Home) -> None:
-    teacher, student = put_into_use(home)
+    teacher, student = promote_pair(home)
     noise = np.random.default_rng(1).standard_normal((64, 4)).astype(np.float32)
     plant(home, "ppg_teacher", teacher, noise)
     plant(home, "accel_student", student, noise)
@@ -191,7 +180,7 @@ def test_targets_of_participants_have_a_column_for_each_encoder(home: Home) -> N
 
 
 def test_retrieval_runs_both_ways_in_both_spaces(home: Home) -> None:
-    teacher, student = put_into_use(home)
+    teacher, student = promote_pair(home)
     same = np.random.default_rng(1).standard_normal((64, 16)).astype(np.float32)
     plant(home, "ppg_teacher", teacher, same)
     plant(home, "accel_student", student, same)
@@ -209,9 +198,8 @@ def test_retrieval_runs_both_ways_in_both_spaces(home: Home) -> None:
 
 
 def test_a_student_of_another_teacher_is_not_compared(home: Home) -> None:
-    _, student = put_into_use(home)
-    other = checkpoint(home, "ppg_teacher", seed=5)
-    load_model(home, "ppg_teacher", other, BATCHES)
+    _, student = promote_pair(home)
+    other = loaded_checkpoint(home, "ppg_teacher", BATCHES, seed=5)
     matrix = labels(home)
     plant(home, "ppg_teacher", other, matrix)
     plant(home, "accel_student", student, matrix)
@@ -227,7 +215,7 @@ def test_reports_say_what_to_do_first(home: Home) -> None:
 
 
 def test_the_whole_report_is_the_same_bytes_twice(home: Home) -> None:
-    teacher, student = put_into_use(home)
+    teacher, student = promote_pair(home)
 
     def evaluate() -> dict[str, bytes]:
         for batch_id in BATCHES:

@@ -10,7 +10,7 @@ import numpy as np
 from accelkd.home.layout import Home
 from accelkd.recordings.survey import TARGETS
 from accelkd.reproduction.cohort import SEGMENT_TARGETS, Cohort, cohort_home, describe, make_cohort, read_cohort
-from tests.reproduction.conftest import PLAN
+from tests.support.reproduction import PLAN
 
 
 def test_nobody_is_on_both_sides_and_every_segment_is_on_one(cohort: Cohort) -> None:

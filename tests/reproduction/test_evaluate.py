@@ -31,7 +31,7 @@ Evaluated = tuple[dict[str, pa.Table], npt.NDArray[np.float32], Path]
 def evaluated(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Evaluated]:
     """A teacher, its student, an encoder to align, and a supervised one, by their names."""
     out = tmp_path_factory.mktemp("checkpoints")
-    found: dict[str, Evaluated] = {}
+    encoders: dict[str, Evaluated] = {}
     for name in ("ppg-mae", "accel-kd-mae", "accel-mae", "ppg-mae-1-channel", "supervised-hr_bpm-1"):
         run = Run(SMOKE[name], seed=0)
         teacher = run.experiment.teacher
@@ -43,12 +43,12 @@ def evaluated(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> dict[
             name=name,
             data_version="0",
             split_version="0",
-            teacher=None if teacher is None else found[teacher][2],
+            teacher=None if teacher is None else encoders[teacher][2],
         )
-        partners = {parent: found[parent][1] for parent in run.experiment.needs}
+        partners = {parent: encoders[parent][1] for parent in run.experiment.needs}
         encoded = encode(run, cohort, checkpoint, partners, pools=3)
-        found[name] = (evaluate(run, cohort, checkpoint, encoded, FRACTIONS), encoded.embeddings, checkpoint)
-    return found
+        encoders[name] = (evaluate(run, cohort, checkpoint, encoded, FRACTIONS), encoded.embeddings, checkpoint)
+    return encoders
 
 
 def test_every_target_is_measured(evaluated: dict[str, Evaluated], cohort: Cohort) -> None:
@@ -70,9 +70,9 @@ def test_participants_errors_add_up_to_the_mean_error(evaluated: dict[str, Evalu
     for name, (tables, _, _) in evaluated.items():
         sums: dict[tuple[str, float], list[float]] = defaultdict(lambda: [0.0, 0.0])
         for row in tables["errors"].to_pylist():
-            total = sums[row["target"], row["label_fraction"]]
-            total[0] += row["absolute_error_sum"]
-            total[1] += row["n"]
+            sums_of_target = sums[row["target"], row["label_fraction"]]
+            sums_of_target[0] += row["absolute_error_sum"]
+            sums_of_target[1] += row["n"]
         maes = [r for r in tables["results"].to_pylist() if r["metric"] == "mae"]
         assert maes, name
         for row in maes:

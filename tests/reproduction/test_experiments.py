@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 
 from accelkd.models.encoders import build_encoder
-from accelkd.models.transformer import SIZES
+from accelkd.models.transformer import SIZES, Encoder, TransformerShape
 from accelkd.reproduction.experiments import AUGMENTATIONS, MAIN, PRESETS, Preset, as_data, preset, shown_in
 from accelkd.training.configs import DistillationConfig, MaskedAutoencodingConfig, SupervisedConfig
 from accelkd.training.masked_autoencoding import MaskedAutoencoder
@@ -55,6 +55,7 @@ def test_every_encoder_can_be_built_and_fits_its_teacher(chosen: Preset) -> None
         config = experiment.config
         encoder = build_encoder(4 if config.modality == "ppg" else 3, config.encoder)
         if isinstance(config, MaskedAutoencodingConfig):
+            assert isinstance(encoder, Encoder)
             MaskedAutoencoder(encoder, config.decoder, config.kept_tokens, config.modality)
         if isinstance(config, DistillationConfig):
             assert (experiment.teacher is None) == (config.teacher_encoder is not None)
@@ -102,7 +103,9 @@ def test_the_gpu_preset_has_the_papers_sizes() -> None:
     assert [experiments[f"kd-size-{size}"].config.encoder for size in ("l", "m", "s", "xs")] == [
         SIZES[size] for size in ("L", "M", "S", "XS")
     ]
-    assert experiments["ppg-mae-16-layers"].config.encoder.layers == 16
+    deep = experiments["ppg-mae-16-layers"].config.encoder
+    assert isinstance(deep, TransformerShape)
+    assert deep.layers == 16
 
 
 def test_longer_trains_what_small_trains_for_three_times_as_many_steps() -> None:
@@ -143,7 +146,7 @@ def test_every_experiment_is_shown_somewhere() -> None:
     assert {name for names in shown.values() for name in names} == set(chosen.experiments)
 
 
-def test_unknown_presets_are_told_apart() -> None:
+def test_unknown_presets_are_named() -> None:
     with pytest.raises(ValueError, match="smoke, small, longer, gpu"):
         preset("huge")
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from accelkd.reproduction import packed
 from accelkd.reproduction.packed import merge, pack, read_facts
 from accelkd.reproduction.results import read_results
-from tests.reproduction.planted import Planted
+from tests.support.planted import Planted
 
 FACTS = {
     "preset": "gpu",
@@ -28,7 +30,9 @@ FACTS = {
 }
 
 
-def written(folder: Path, seed: int = 0, steps: int = 100, hr: float = 1.0, **facts: object) -> Path:
+def written(
+    folder: Path, seed: int = 0, *, steps: int = 100, hr: float = 1.0, facts: Mapping[str, Any] | None = None
+) -> Path:
     """A folder of results of two encoders with one seed, packed."""
     planted = Planted()
     for name, mae in (("accel-kd-mae", hr), ("accel-mae", 3 * hr)):
@@ -40,7 +44,7 @@ def written(folder: Path, seed: int = 0, steps: int = 100, hr: float = 1.0, **fa
     source = folder.with_name(f"{folder.name}-source")
     planted.write(source)
     done = [f"{name}-{seed}" for name in ("accel-kd-mae", "accel-mae", "supervised-hr_bpm-1")]
-    known = {**FACTS, "seeds": [seed], "runs_done": done, "runs_left": [f"ppg-cl-{seed}"], **facts}
+    known = {**FACTS, "seeds": [seed], "runs_done": done, "runs_left": [f"ppg-cl-{seed}"], **(facts or {})}
     (source / "cohort.json").write_text(json.dumps(known), encoding="utf-8")
     folder.mkdir()
     pack(source, folder)
@@ -49,10 +53,10 @@ def written(folder: Path, seed: int = 0, steps: int = 100, hr: float = 1.0, **fa
 
 
 def seeds_of(out: Path) -> dict[str, set[int]]:
-    found: dict[str, set[int]] = {}
+    seeds: dict[str, set[int]] = {}
     for row in pq.read_table(out / "models.parquet").to_pylist():
-        found.setdefault(row["experiment"], set()).add(row["seed"])
-    return found
+        seeds.setdefault(row["experiment"], set()).add(row["seed"])
+    return seeds
 
 
 def test_what_was_packed_is_read_again(tmp_path: Path) -> None:
@@ -84,7 +88,7 @@ def test_seeds_that_fit_count_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize("differs", ["preset", "data_version", "split_version", "code_version", "evaluation_version"])
 def test_what_does_not_fit_is_listed_and_does_not_count(tmp_path: Path, differs: str) -> None:
     folders = [written(tmp_path / f"seed-{seed}", seed) for seed in (0, 1)]
-    folders.insert(0, written(tmp_path / "other", 2, **{differs: "another"}))
+    folders.insert(0, written(tmp_path / "other", 2, facts={differs: "another"}))
     document = merge(folders, tmp_path / "out")
     assert seeds_of(tmp_path / "out")["accel-kd-mae"] == {0, 1}
     (line,) = [line for line in document.read_text(encoding="utf-8").splitlines() if line.startswith("| other |")]

@@ -13,7 +13,7 @@ import pytest
 
 from accelkd.reproduction.claims import CLAIMS
 from accelkd.reproduction.report import write_reproduction
-from tests.reproduction.planted import like_the_paper
+from tests.support.planted import like_the_paper
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import fcntl
 import io
 import json
-import shutil
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pyarrow.parquet as pq
@@ -21,34 +21,20 @@ from accelkd.reproduction.results import SCHEMAS
 from accelkd.reproduction.run import Outcome, reproduce
 from accelkd.warehouse.staging import staging
 from assets.reproduction import reproduction
-from tests.reproduction.conftest import PLAN
+from tests.support.reproduction import few_experiments
 
 FIGURES = {"figure-2-label-efficiency.png", "figure-3-maps.png", "figure-4-compression.png", "loss-curves.png"}
 
 
-def chosen(*names: str) -> Preset:
-    """A few experiments of `smoke` on the small cohort, with one seed."""
-    smoke = preset("smoke")
-    experiments = {name: smoke.experiments[name] for name in names}
-    return replace(smoke, cohort=PLAN, experiments=experiments, seeds=(0,))
-
-
-def with_experiment(given: Preset, name: str, **changed: object) -> Preset:
+def with_experiment(chosen: Preset, name: str, **changed: Any) -> Preset:
     """The preset with one experiment's optimisation changed."""
-    one = given.experiments[name]
-    config = replace(one.config, optimisation=replace(one.config.optimisation, **changed))
-    return replace(given, experiments={**given.experiments, name: replace(one, config=config)})
+    experiment = chosen.experiments[name]
+    config = replace(experiment.config, optimisation=replace(experiment.config.optimisation, **changed))
+    return replace(chosen, experiments={**chosen.experiments, name: replace(experiment, config=config)})
 
 
-@pytest.fixture
-def fresh(home: Home, tmp_path: Path) -> Home:
-    """A home that has the cohort, and nothing else."""
-    shutil.copytree(home.root / "reproduction" / "cohorts", tmp_path / "reproduction" / "cohorts")
-    return Home(tmp_path)
-
-
-def run(home: Home, given: Preset, budget_min: float | None = None) -> Outcome:
-    return reproduce(home, given, workers=1, budget_min=budget_min)
+def run(home: Home, chosen: Preset, budget_min: float | None = None) -> Outcome:
+    return reproduce(home, chosen, workers=1, budget_min=budget_min)
 
 
 def made(home: Home) -> dict[str, int]:
@@ -57,15 +43,15 @@ def made(home: Home) -> dict[str, int]:
 
 
 def test_unchanged_runs_are_skipped_and_a_changed_one_takes_its_student_along(fresh: Home) -> None:
-    given = chosen("ppg-mae", "accel-kd-mae", "ppg-mae-1-channel")
-    assert run(fresh, given).failed == {}
+    chosen = few_experiments("smoke", ["ppg-mae", "accel-kd-mae", "ppg-mae-1-channel"])
+    assert run(fresh, chosen).failed == {}
     first = made(fresh)
     assert set(first) == {"ppg-mae-0", "accel-kd-mae-0", "ppg-mae-1-channel-0"}
-    again = run(fresh, given)
+    again = run(fresh, chosen)
     assert set(again.done) == set(first)
     assert made(fresh) == first
 
-    changed = with_experiment(given, "ppg-mae", steps=5)
+    changed = with_experiment(chosen, "ppg-mae", steps=5)
     assert set(run(fresh, changed, budget_min=0).left) == {"ppg-mae-0", "accel-kd-mae-0"}
     assert pq.read_table(_file(fresh, "models")).column("experiment").to_pylist() == ["ppg-mae-1-channel"]
     run(fresh, changed)
@@ -76,9 +62,11 @@ def test_unchanged_runs_are_skipped_and_a_changed_one_takes_its_student_along(fr
     assert models["accel-kd-mae"]["teacher_model_id"] == models["ppg-mae"]["model_id"]
 
 
-def test_a_failing_run_is_told_and_stops_only_what_needs_it(fresh: Home, capsys: pytest.CaptureFixture[str]) -> None:
-    given = chosen("ppg-mae", "accel-kd-mae", "ppg-mae-1-channel")
-    outcome = run(fresh, with_experiment(given, "ppg-mae", learning_rate=float("1e30"), clip_norm=None, steps=8))
+def test_a_failing_run_is_reported_and_stops_only_what_needs_it(
+    fresh: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = few_experiments("smoke", ["ppg-mae", "accel-kd-mae", "ppg-mae-1-channel"])
+    outcome = run(fresh, with_experiment(chosen, "ppg-mae", learning_rate=float("1e30"), clip_norm=None, steps=8))
     assert outcome.done == ["ppg-mae-1-channel-0"]
     assert "NonFiniteLossError" in outcome.failed["ppg-mae-0"]
     assert outcome.failed["accel-kd-mae-0"] == "needs ppg-mae-0, which failed"
@@ -89,39 +77,39 @@ def test_a_failing_run_is_told_and_stops_only_what_needs_it(fresh: Home, capsys:
     assert set(facts["runs_failed"]) == {"ppg-mae-0", "accel-kd-mae-0"}
     assert set(pq.read_table(_file(fresh, "models")).column("experiment").to_pylist()) == {"ppg-mae-1-channel"}
 
-    assert run(fresh, given).failed == {}
+    assert run(fresh, chosen).failed == {}
     assert not log.exists()
 
 
 def test_when_the_time_is_over_the_rest_is_left_for_the_next_time(fresh: Home) -> None:
-    given = chosen("ppg-mae", "ppg-mae-1-channel")
-    outcome = run(fresh, given, budget_min=0)
+    chosen = few_experiments("smoke", ["ppg-mae", "ppg-mae-1-channel"])
+    outcome = run(fresh, chosen, budget_min=0)
     assert (outcome.done, outcome.left) == ([], ["ppg-mae-0", "ppg-mae-1-channel-0"])
     assert outcome.report.exists()
-    outcome = run(fresh, given)
+    outcome = run(fresh, chosen)
     assert (set(outcome.done), outcome.left) == ({"ppg-mae-0", "ppg-mae-1-channel-0"}, [])
 
 
 def test_one_table_adds_to_what_is_there(fresh: Home) -> None:
-    given = chosen("ppg-mae", "ppg-mae-1-channel", "ppg-mae-16-layers")
+    chosen = few_experiments("smoke", ["ppg-mae", "ppg-mae-1-channel", "ppg-mae-16-layers"])
     for table, name in (("table-15", "ppg-mae-1-channel"), ("table-16", "ppg-mae-16-layers")):
-        outcome = reproduce(fresh, given, only=[table], workers=1)
+        outcome = reproduce(fresh, chosen, only=[table], workers=1)
         assert set(outcome.done) == {"ppg-mae-0", f"{name}-0"}
     models = pq.read_table(_file(fresh, "models")).column("experiment").to_pylist()
     assert models == ["ppg-mae", "ppg-mae-1-channel", "ppg-mae-16-layers"]
 
 
 def test_two_reproductions_do_not_work_in_one_home(fresh: Home) -> None:
-    given = chosen("ppg-mae")
+    chosen = few_experiments("smoke", ["ppg-mae"])
     (fresh.root / "reproduction").mkdir(exist_ok=True)
     with (fresh.root / "reproduction" / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(BlockingIOError, match="another reproduction runs in"):
-            run(fresh, given)
+            run(fresh, chosen)
 
 
 def test_a_student_has_the_teacher_of_its_own_seed(fresh: Home) -> None:
-    run(fresh, replace(chosen("ppg-mae", "accel-kd-mae", "kd-lambda-0"), seeds=(0, 1)))
+    run(fresh, few_experiments("smoke", ["ppg-mae", "accel-kd-mae", "kd-lambda-0"], seeds=(0, 1)))
     models = {(row["experiment"], row["seed"]): row for row in pq.read_table(_file(fresh, "models")).to_pylist()}
     assert set(models) == {(name, seed) for name in ("ppg-mae", "accel-kd-mae") for seed in (0, 1)} | {
         ("kd-lambda-0", 0)
@@ -134,18 +122,18 @@ def test_a_student_has_the_teacher_of_its_own_seed(fresh: Home) -> None:
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, str]:
-    """A home in which the command has run the whole of `smoke`, and what it told."""
+    """A home in which the command has run the whole of `smoke`, and what it printed."""
     home = tmp_path_factory.mktemp("smoke")
-    told = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(told):
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
         patch.setenv("ACCELKD_HOME", str(home))
         assert main(["reproduce", "--preset", "smoke", "--workers", "1"]) == 0
-    return Home(home), told.getvalue()
+    return Home(home), printed.getvalue()
 
 
 def test_the_command_reproduces_every_table_and_figure(smoke: tuple[Home, str]) -> None:
-    home, told = smoke
-    assert "0 failed, 0 left" in told
+    home, printed = smoke
+    assert "0 failed, 0 left" in printed
     folder = home.root / "reproduction"
     for name, schema in SCHEMAS.items():
         table = pq.read_table(folder / f"{name}.parquet")
@@ -167,7 +155,7 @@ def test_the_asset_shows_the_claims_and_loads_the_rows(smoke: tuple[Home, str]) 
     home, _ = smoke
     before = made(home)
     with dg.DagsterInstance.ephemeral() as instance:
-        result = dg.materialize([reproduction], instance=instance, resources={"nested_home": home})
+        result = dg.materialize([reproduction], instance=instance, resources={"home": home})
     assert made(home) == before  # what the command had done was used again
     metadata = result.asset_materializations_for_node("reproduction")[0].metadata
     assert metadata["runs_done"].value == len(before)
@@ -183,7 +171,7 @@ def test_the_asset_shows_the_claims_and_loads_the_rows(smoke: tuple[Home, str]) 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--preset", "huge"], "smoke, small, longer, gpu"),
         (["--preset", "smoke", "--only", "table-99"], "table-1, table-2"),
@@ -191,14 +179,14 @@ def test_the_asset_shows_the_claims_and_loads_the_rows(smoke: tuple[Home, str]) 
 )
 def test_the_command_names_what_it_does_not_know(
     arguments: list[str],
-    told: str,
+    message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("ACCELKD_HOME", str(tmp_path))
     assert main(["reproduce", *arguments]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

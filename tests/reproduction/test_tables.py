@@ -10,7 +10,7 @@ import pytest
 from accelkd.reproduction.paper import NUMBERS
 from accelkd.reproduction.results import read_results
 from accelkd.reproduction.tables import NO_RESULT, NOT_REACHED, NOT_RUN, TABLES, ResultTable, all_tables, cell
-from tests.reproduction.planted import Planted
+from tests.support.planted import Planted
 
 
 def tables(planted: Planted, folder: Path) -> dict[int, ResultTable]:

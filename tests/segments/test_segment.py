@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accelkd.home.layout import Home
+from accelkd.home.settings import MotionGate
 from accelkd.recordings.ingest import ingest
 from accelkd.recordings.simulator.simulate import simulate_batch
 from accelkd.recordings.validate import BatchError
 from accelkd.segments.segment import recount, segment_batch, segment_id
 from accelkd.segments.store import SegmentStore
-from tests.segments.recordings import RATE_HZ, Person, land
+from tests.support.recordings import RATE_HZ, Person, land_people
 
 
 @pytest.fixture
@@ -28,11 +30,11 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path)
 
 
-def quarantine(home: Home, batch_id: str) -> list[dict[str, object]]:
+def quarantine(home: Home, batch_id: str) -> list[dict[str, Any]]:
     return pq.read_table(home.quarantine(batch_id)).to_pylist()
 
 
-def rows(home: Home, batch_id: str) -> list[dict[str, object]]:
+def rows(home: Home, batch_id: str) -> list[dict[str, Any]]:
     return pa.ipc.open_file(str(home.segments(batch_id))).read_all().drop_columns(["ppg", "accel"]).to_pylist()
 
 
@@ -90,19 +92,17 @@ DAMAGE: dict[Callable[[Person], None], tuple[str, str]] = {
 }
 
 
-def test_each_damage_is_told_by_its_reason_and_the_rest_goes_on(home: Home) -> None:
+def test_each_damage_is_reported_by_its_reason_and_the_rest_goes_on(home: Home) -> None:
     people = [Person("healthy")]
     for number, damage in enumerate(DAMAGE):
         people.append(Person(f"p{number:02d}"))
         damage(people[-1])
     unread = {"source_file": "x.csv", "participant_id": None, "reason": "empty_file", "detail": "0 bytes"}
-    land(home, "b1", people, rejected=[unread])
+    land_people(home, "b1", people, rejected=[unread])
     counts = segment_batch(home, "b1")
-    told = {row["participant_id"]: (row["unit"], row["reason"]) for row in quarantine(home, "b1")}
-    assert told == {
-        **{f"p{number:02d}": expected for number, expected in enumerate(DAMAGE.values())},
-        None: ("file", "empty_file"),
-    }
+    reasons = {row["participant_id"]: (row["unit"], row["reason"]) for row in quarantine(home, "b1")}
+    assert reasons.pop(None) == ("file", "empty_file")
+    assert reasons == {f"p{number:02d}": expected for number, expected in enumerate(DAMAGE.values())}
     assert (counts.seen, counts.segments, counts.quarantined) == (12, 1, 11)
     assert counts.reasons["ppg_gap"] == 2
     assert [row["participant_id"] for row in rows(home, "b1")] == ["healthy"]
@@ -118,24 +118,24 @@ def test_each_damage_is_told_by_its_reason_and_the_rest_goes_on(home: Home) -> N
     gate=st.sampled_from(["strict", "loose", "off"]),
 )
 def test_counts_add_up_whatever_is_damaged(
-    home: Home, damages: list[Callable[[Person], None] | None], minutes: int, hop_s: float, gate: str
+    home: Home, damages: list[Callable[[Person], None] | None], minutes: int, hop_s: float, gate: MotionGate
 ) -> None:
     shutil.rmtree(home.root, ignore_errors=True)
     people = [Person(f"p{number}", duration_s=60.0 * minutes) for number in range(len(damages))]
     for person, damage in zip(people, damages, strict=True):
         if damage is not None:
             damage(person)
-    land(home, "b1", people)
+    land_people(home, "b1", people)
     counts = segment_batch(home, "b1", gate=gate, hop_s=hop_s)
-    aside, kept = quarantine(home, "b1"), rows(home, "b1")
+    quarantined, kept = quarantine(home, "b1"), rows(home, "b1")
     assert counts.segments == len(kept)
-    assert counts.quarantined == len(aside) == sum(counts.reasons.values())
-    assert counts.seen == len(kept) + len(aside)
+    assert counts.quarantined == len(quarantined) == sum(counts.reasons.values())
+    assert counts.seen == len(kept) + len(quarantined)
     whole = [person for person, damage in zip(people, damages, strict=True) if damage not in (short, wrong_unit)]
     windows = 1 + int((minutes - 1) * 60 / hop_s)
     assert counts.seen == windows * len(whole) + len(people) - len(whole)
     for person in whole:  # each window once, on one side or the other
-        where = [row["offset_s"] for row in (*aside, *kept) if row["participant_id"] == person.name]
+        where = [row["offset_s"] for row in (*quarantined, *kept) if row["participant_id"] == person.name]
         assert sorted(where) == [hop_s * number for number in range(windows)]
 
 
@@ -143,7 +143,7 @@ def test_one_good_channel_is_enough_and_bad_rows_are_zeros_with_their_status(hom
     person = Person("p1", hr_bpm=64)
     person.ppg[[0, 1, 3], 100:300] = np.nan
     person.accel[2] = 1.0
-    land(home, "b1", [person])
+    land_people(home, "b1", [person])
     segment_batch(home, "b1")
     (row,) = rows(home, "b1")
     assert row["ppg_status"] == [3 * 2, 3 * 2, 0, 3 * 2]  # gap and missing
@@ -162,7 +162,7 @@ def test_the_best_channel_gives_the_labels(home: Home) -> None:
         noise = 500 * rng.standard_normal(person.ppg.shape).astype(np.float32)
         noise[best] = 0
         person.ppg += noise
-    land(home, "b1", people)
+    land_people(home, "b1", people)
     segment_batch(home, "b1")
     assert [row["label_channel"] for row in rows(home, "b1")] == [0, 1, 2, 3]
     assert all(row["label_good"] and row["hr_bpm"] == pytest.approx(70, abs=1.5) for row in rows(home, "b1"))
@@ -171,7 +171,7 @@ def test_the_best_channel_gives_the_labels(home: Home) -> None:
 def test_labels_that_fail_the_gate_are_null_and_their_quality_is_kept(home: Home) -> None:
     person = Person("p1")
     person.ppg[:] = 1e5 + 1e3 * np.random.default_rng(0).standard_normal(person.ppg.shape)
-    land(home, "b1", [person])
+    land_people(home, "b1", [person])
     assert segment_batch(home, "b1").label_good == 0
     (row,) = rows(home, "b1")
     assert (row["hr_bpm"], row["sdnn_ms"], row["rmssd_ms"], row["label_good"]) == (None, None, None, False)
@@ -181,7 +181,7 @@ def test_labels_that_fail_the_gate_are_null_and_their_quality_is_kept(home: Home
 def test_the_same_batch_gives_the_same_bytes(home: Home) -> None:
     people = [Person(f"p{n}", duration_s=200) for n in range(7)]
     gap(people[2])
-    land(home, "b1", people)
+    land_people(home, "b1", people)
     segment_batch(home, "b1")
     first = home.segments("b1").read_bytes(), home.quarantine("b1").read_bytes()
     segment_batch(home, "b1", gate="off", hop_s=10)
@@ -193,28 +193,29 @@ def test_segments_are_named_by_recording_and_offset_and_timed(home: Home) -> Non
     start = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
     timed, untimed = Person("p1", 150, facts={"started_at": start}), Person("p2", 60)
     untimed.facts["started_at"] = None
-    land(home, "b1", [timed, untimed])
+    land_people(home, "b1", [timed, untimed])
     segment_batch(home, "b1", hop_s=30)
-    found = rows(home, "b1")
-    assert [row["offset_s"] for row in found] == [0, 30, 60, 90, 0]
-    assert [row["segment_id"] for row in found] == [segment_id(row["recording_id"], row["offset_s"]) for row in found]
-    assert len({row["segment_id"] for row in found}) == 5
-    assert found[1]["started_at"] == datetime(2026, 3, 1, 12, 0, 30, 250_000, tzinfo=UTC)
-    assert found[4]["started_at"] is None
+    segments = rows(home, "b1")
+    assert [row["offset_s"] for row in segments] == [0, 30, 60, 90, 0]
+    names = [segment_id(row["recording_id"], row["offset_s"]) for row in segments]
+    assert [row["segment_id"] for row in segments] == names
+    assert len(set(names)) == 5
+    assert segments[1]["started_at"] == datetime(2026, 3, 1, 12, 0, 30, 250_000, tzinfo=UTC)
+    assert segments[4]["started_at"] is None
     assert segment_id("r-p1", 30.0) == "b5a7feac21b3f29d"  # names must not change between versions
 
 
 def test_streams_of_other_rates_and_starts_are_cut_at_the_same_time(home: Home) -> None:
     person = Person("p1", 130, device_id="e4", facts={"accel_rate_hz": 32.0, "accel_start_s": 5.0})
     person.accel = person.accel[:, : 32 * 124]
-    land(home, "b1", [person])
+    land_people(home, "b1", [person])
     segment_batch(home, "b1")
     assert [row["offset_s"] for row in rows(home, "b1")] == [5.0, 65.0]
     assert SegmentStore([home.segments("b1")]).ppg_channels == 1
 
 
 def test_devices_of_different_channels_need_their_own_batches(home: Home) -> None:
-    land(home, "b1", [Person("p1"), Person("p2", device_id="e4")])
+    land_people(home, "b1", [Person("p1"), Person("p2", device_id="e4")])
     with pytest.raises(ValueError, match="land each in its own batch"):
         segment_batch(home, "b1")
 
@@ -222,15 +223,15 @@ def test_devices_of_different_channels_need_their_own_batches(home: Home) -> Non
 def test_a_batch_of_nothing_but_damage_gives_an_empty_store(home: Home) -> None:
     person = Person("p1")
     gap(person)
-    land(home, "b1", [person])
+    land_people(home, "b1", [person])
     counts = segment_batch(home, "b1")
     assert (counts.seen, counts.segments, counts.quarantined) == (1, 0, 1)
     assert (counts.participants, counts.label_good, counts.hr_bpm_median) == (0, 0, None)
     assert len(SegmentStore([home.segments("b1")])) == 0
 
 
-def test_a_damaged_batch_is_refused_and_what_was_cut_before_stays(home: Home) -> None:
-    land(home, "b1", [Person("p1")])
+def test_a_damaged_batch_is_refused_and_earlier_segments_stay(home: Home) -> None:
+    land_people(home, "b1", [Person("p1")])
     segment_batch(home, "b1")
     before = home.segments("b1").read_bytes()
     part = home.batch("b1") / "recordings" / "part-00000.parquet"
@@ -277,7 +278,7 @@ def test_status_of_a_store_is_that_of_the_specification(home: Home) -> None:
     filled, lost = Person("p1"), Person("p2")
     filled.ppg[:, 1000:1016] = np.nan
     lost.ppg[:, 1000:1017] = np.nan
-    land(home, "b1", [filled, lost])
+    land_people(home, "b1", [filled, lost])
     assert RATE_HZ == 64
     counts = segment_batch(home, "b1")
     assert counts.reasons == {"ppg_gap": 1}

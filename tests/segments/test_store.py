@@ -10,8 +10,8 @@ import pytest
 
 from accelkd.home.layout import Home
 from accelkd.segments.schema import METADATA, SAMPLES
-from accelkd.segments.store import SegmentStore
-from tests.homes import land
+from accelkd.segments.store import Modality, SegmentStore
+from tests.support.homes import land
 
 
 def test_signals_come_from_the_right_file_in_any_order(tmp_path: Path) -> None:
@@ -22,7 +22,8 @@ def test_signals_come_from_the_right_file_in_any_order(tmp_path: Path) -> None:
     assert len(store) == store.metadata.num_rows == 7
     assert store.metadata.schema.names == METADATA.names
     tables = [pa.ipc.open_file(str(home.segments(b))).read_all() for b in ("b2", "b1")]
-    for modality, channels in (("ppg", 2), ("accel", 3)):
+    modalities: dict[Modality, int] = {"ppg": 2, "accel": 3}
+    for modality, channels in modalities.items():
         flat = np.concatenate([np.stack(table.column(modality).to_numpy()) for table in tables])
         expected = flat.reshape(7, channels, SAMPLES)
         rows = np.array([5, 0, 6, 2, 0])

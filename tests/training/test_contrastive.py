@@ -19,7 +19,10 @@ from accelkd.training.randomness import step_keys
 
 OFF = Augmentations(cut_out=0, magnitude_warp=0, gaussian_noise=0, channel_permute=0, time_warp=0)
 STEPS = Optimisation(steps=1, batch_size=6, learning_rate=0.1)
-SHAPES = [TransformerShape(width=16, layers=1, heads=2, mlp=32), EfficientNetShape(width=16, width_multiplier=0.1)]
+SHAPES: list[EncoderShape] = [
+    TransformerShape(width=16, layers=1, heads=2, mlp=32),
+    EfficientNetShape(width=16, width_multiplier=0.1),
+]
 
 
 def contrastive(shape: EncoderShape = SHAPES[0], **options: Any) -> Contrastive:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 
-from accelkd.segments.store import SegmentStore
+from accelkd.segments.store import Modality, SegmentStore
 from accelkd.training import data, signals
 from accelkd.training.data import ParticipantSampler, TrainingData
 from accelkd.training.randomness import permuted, uniform
@@ -25,9 +27,9 @@ def test_every_participant_counts_the_same_however_many_segments() -> None:
     assert sampler.participants == 30
     assert sampler.segments == len(PARTICIPANTS) - 3
     drawn = np.concatenate([sampler.draw(0, step, 20)[:, 0] for step in range(600)])
-    who, count = np.unique(PARTICIPANTS[drawn], return_counts=True)
-    assert len(who) == 30
-    assert "few" not in who
+    participants, count = np.unique(PARTICIPANTS[drawn], return_counts=True)
+    assert len(participants) == 30
+    assert "few" not in participants
     np.testing.assert_allclose(count, 400, atol=60)
     rows, count = np.unique(drawn[PARTICIPANTS[drawn] == "p00"], return_counts=True)
     assert len(rows) == 4
@@ -64,7 +66,8 @@ def test_batches_hold_the_signals_of_the_rows_drawn(store: SegmentStore) -> None
     assert len(batches) == 3
     for step, batch in zip(range(2, 5), batches, strict=True):
         drawn = rows[training.sampler.draw(7, step, 6)[:, 0]]
-        for modality, channels in (("ppg", 2), ("accel", 3)):
+        modalities: dict[Modality, int] = {"ppg": 2, "accel": 3}
+        for modality, channels in modalities.items():
             assert batch[modality].shape == (6, channels, 3840)
             assert batch[modality].dtype == torch.float32
             np.testing.assert_array_equal(batch[modality].numpy(), store.signals(modality, drawn))
@@ -101,9 +104,17 @@ def test_a_copy_that_does_not_fit_is_refused_before_it_is_made(
 
 def test_work_of_a_step_does_not_grow_with_the_cohort(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted, not timed: how many random numbers a step draws."""
-    drawn = []
-    monkeypatch.setattr(data, "uniform", lambda keys, count: drawn.append(len(keys)) or uniform(keys, count))
-    monkeypatch.setattr(data, "permuted", lambda at, size, key: drawn.append(len(at)) or permuted(at, size, key))
+    drawn: list[int] = []
+
+    def counting(draw: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def counted(first: torch.Tensor, *arguments: int) -> torch.Tensor:
+            drawn.append(len(first))
+            return draw(first, *arguments)
+
+        return counted
+
+    monkeypatch.setattr(data, "uniform", counting(uniform))
+    monkeypatch.setattr(data, "permuted", counting(permuted))
     for participants in (100, 100_000):
         ParticipantSampler([f"{number}" for number in range(participants)], min_segments=1).draw(0, 0, 32)
     assert drawn == [32, 32, 32, 32]

@@ -66,9 +66,9 @@ def test_gradient_is_right() -> None:
         for i, j in ((0, 0), (3, 2)):
             shifted = []
             for sign in (1, -1):
-                moved = [tensor.detach().double().numpy().copy() for tensor in (teacher, student)]
-                moved[0 if side is teacher else 1][i, j] += sign * 1e-5
-                shifted.append(0.7 * naive(*moved, 0.5) + 0.3 * naive(*moved[::-1], 0.5))
+                a, b = (tensor.detach().double().numpy().copy() for tensor in (teacher, student))
+                (a if side is teacher else b)[i, j] += sign * 1e-5
+                shifted.append(0.7 * naive(a, b, 0.5) + 0.3 * naive(b, a, 0.5))
             assert side.grad[i, j].item() == pytest.approx((shifted[0] - shifted[1]) / 2e-5, abs=1e-5)
 
 

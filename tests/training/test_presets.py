@@ -35,9 +35,10 @@ def test_every_preset_is_the_paper_s_method(name: str) -> None:
     assert (student.augmentations.cut_out, student.augmentations.time_warp) == (0.4, 0.15)
     transformer, efficientnet = ("adamw", 3.0, 1e-5, 0.985), ("adam", None, 1e-5, 0.5)  # tables 4 and 5
     for config in (teacher, student):
-        one = config.optimisation
+        optimisation = config.optimisation
         expected = transformer if config.encoder.architecture == "transformer" else efficientnet
-        assert (one.optimizer, one.clip_norm, one.weight_decay, one.decay) == expected
+        values = (optimisation.optimizer, optimisation.clip_norm, optimisation.weight_decay, optimisation.decay)
+        assert values == expected
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
@@ -48,7 +49,7 @@ def test_another_length_keeps_the_shape_of_the_schedule(name: str) -> None:
         assert after.steps == 10 * before.steps
         assert (after.warmup_steps == 0) == (before.warmup_steps == 0)
         for share in (0.2, 0.5, 0.9):
-            rates = [one.learning_rate_at(int(share * one.steps)) for one in (before, after)]
+            rates = [schedule.learning_rate_at(int(share * schedule.steps)) for schedule in (before, after)]
             assert rates[1] == pytest.approx(rates[0], rel=0.25)
 
 

@@ -8,15 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from accelkd.models.transformer import TransformerShape
 from accelkd.segments.store import SegmentStore
 from accelkd.training import runs, signals
 from accelkd.training.checkpoint import (
@@ -31,46 +32,25 @@ from accelkd.training.configs import EncoderConfig
 from accelkd.training.presets import PRESETS
 from accelkd.training.runs import measure_speed, train_encoder
 from accelkd.training.signals import ResidentSignals
+from tests.support import REPOSITORY
+from tests.support.training import LONG, train
 
 SMOKE = PRESETS["smoke"]
 
 
-def trained(
-    store: SegmentStore,
-    rows: np.ndarray,
-    config: EncoderConfig,
-    out: Path,
-    teacher_folder: Path | None = None,
-    name: str = "encoder",
-    data_version: str = "data-1",
-    split_version: str = "split-1",
-) -> Path:
-    return train_encoder(
-        store,
-        rows,
-        config,
-        out,
-        name=name,
-        data_version=data_version,
-        split_version=split_version,
-        teacher=teacher_folder,
-        device="cpu",
-    )
+def teacher(store: SegmentStore, out: Path, config: EncoderConfig = SMOKE.teacher, **options: Any) -> Path:
+    return train(store, config, out, name="ppg_teacher", **options)
 
 
-def teacher(store: SegmentStore, rows: np.ndarray, out: Path, config: EncoderConfig = SMOKE.teacher) -> Path:
-    return trained(store, rows, config, out, name="ppg_teacher")
-
-
-def student(store: SegmentStore, rows: np.ndarray, teacher_folder: Path, out: Path) -> Path:
-    return trained(store, rows, SMOKE.student, out, teacher_folder, name="accel_student")
+def student(store: SegmentStore, teacher: Path, out: Path) -> Path:
+    return train(store, SMOKE.student, out, name="accel_student", teacher=teacher)
 
 
 @pytest.fixture(scope="module")
-def checkpoints(store: SegmentStore, rows: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def checkpoints(store: SegmentStore, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("checkpoints")
-    first = teacher(store, rows, root / "ppg_teacher")
-    return first, student(store, rows, first, root / "accel_student")
+    first = teacher(store, root / "ppg_teacher")
+    return first, student(store, first, root / "accel_student")
 
 
 def test_checkpoint_holds_all_that_one_needs(checkpoints: tuple[Path, Path]) -> None:
@@ -118,23 +98,22 @@ def test_heads_load_in_evaluation_mode(checkpoints: tuple[Path, Path]) -> None:
         load_heads(checkpoints[0])
 
 
-def test_a_run_that_is_there_is_not_run_again(
-    checkpoints: tuple[Path, Path], store: SegmentStore, rows: np.ndarray
-) -> None:
-    for folder, again in (
-        (checkpoints[0], lambda: teacher(store, rows, checkpoints[0].parent)),
-        (checkpoints[1], lambda: student(store, rows, checkpoints[0], checkpoints[1].parent)),
-    ):
+def test_a_run_that_is_there_is_not_run_again(checkpoints: tuple[Path, Path], store: SegmentStore) -> None:
+    trainings: list[tuple[Path, Callable[[], Path]]] = [
+        (checkpoints[0], lambda: teacher(store, checkpoints[0].parent)),
+        (checkpoints[1], lambda: student(store, checkpoints[0], checkpoints[1].parent)),
+    ]
+    for folder, again in trainings:
         before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
         assert again() == folder
         assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
 def test_same_inputs_give_the_same_bytes_elsewhere(
-    checkpoints: tuple[Path, Path], store: SegmentStore, rows: np.ndarray, tmp_path: Path
+    checkpoints: tuple[Path, Path], store: SegmentStore, tmp_path: Path
 ) -> None:
-    teacher_again = teacher(store, rows, tmp_path / "ppg_teacher")
-    student_again = student(store, rows, teacher_again, tmp_path / "accel_student")
+    teacher_again = teacher(store, tmp_path / "ppg_teacher")
+    student_again = student(store, teacher_again, tmp_path / "accel_student")
     for folder, again in zip(checkpoints, (teacher_again, student_again), strict=True):
         assert again.name == folder.name
         for name in ("model.safetensors", "config.json"):
@@ -147,21 +126,21 @@ def test_model_id_follows_every_input(
     seeded = replace(SMOKE.teacher, optimisation=replace(SMOKE.teacher.optimisation, seed=1))
     ids = {
         checkpoints[0].name,
-        teacher(store, rows, tmp_path, seeded).name,
-        teacher(store, rows[:-1], tmp_path).name,
-        trained(store, rows, SMOKE.teacher, tmp_path, name="ppg_teacher", data_version="data-2").name,
-        trained(store, rows, SMOKE.teacher, tmp_path, name="ppg_teacher", split_version="split-2").name,
+        teacher(store, tmp_path, seeded).name,
+        teacher(store, tmp_path, rows=rows[:-1]).name,
+        teacher(store, tmp_path, data_version="data-2").name,
+        teacher(store, tmp_path, split_version="split-2").name,
     }
     assert len(ids) == 5
-    other_teacher = teacher(store, rows, tmp_path, seeded)
-    assert student(store, rows, other_teacher, tmp_path / "students").name != checkpoints[1].name
+    other_teacher = teacher(store, tmp_path, seeded)
+    assert student(store, other_teacher, tmp_path / "students").name != checkpoints[1].name
 
 
 def test_teacher_checkpoint_is_untouched_by_distillation(
-    checkpoints: tuple[Path, Path], store: SegmentStore, rows: np.ndarray, tmp_path: Path
+    checkpoints: tuple[Path, Path], store: SegmentStore, tmp_path: Path
 ) -> None:
     before = (checkpoints[0] / "model.safetensors").read_bytes()
-    student(store, rows, checkpoints[0], tmp_path)
+    student(store, checkpoints[0], tmp_path)
     assert (checkpoints[0] / "model.safetensors").read_bytes() == before
 
 
@@ -169,34 +148,25 @@ def test_teacher_must_fit_the_segments(checkpoints: tuple[Path, Path], store: Se
     store.ppg_channels = 4
     try:
         with pytest.raises(ValueError, match="takes 2 ppg channels, the segments have 4"):
-            student(store, np.arange(4), checkpoints[0], tmp_path)
+            student(store, checkpoints[0], tmp_path)
     finally:
         store.ppg_channels = 2
 
 
-LONG = replace(
-    SMOKE.teacher,
-    encoder=TransformerShape(width=16, layers=1, heads=2, mlp=16),
-    optimisation=replace(SMOKE.teacher.optimisation, steps=60, log_every=2, save_every=4),
-)
 KILLED = """
 import sys
 from pathlib import Path
-import numpy as np
 import torch
 torch.set_num_threads(1)
 from accelkd.segments.store import SegmentStore
-from tests.training.test_runs import LONG, teacher
-store = SegmentStore([Path(sys.argv[1])])
-teacher(store, np.arange(len(store)), Path(sys.argv[2]), LONG)
+from tests.support.training import LONG, train
+train(SegmentStore([Path(sys.argv[1])]), LONG, Path(sys.argv[2]))
 """
 
 
-def test_killed_process_resumes_to_the_same_bytes(
-    store: SegmentStore, store_path: Path, rows: np.ndarray, tmp_path: Path
-) -> None:
+def test_killed_process_resumes_to_the_same_bytes(store: SegmentStore, store_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(store_path), str(out)], cwd=Path(__file__).parents[2])
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(store_path), str(out)], cwd=REPOSITORY)
     deadline = time.monotonic() + 60
     while not list(out.glob(".*.state.safetensors")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -206,7 +176,7 @@ def test_killed_process_resumes_to_the_same_bytes(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # bytes are promised for the same number of threads
     try:
-        resumed, unbroken = teacher(store, rows, out, LONG), teacher(store, rows, tmp_path / "unbroken", LONG)
+        resumed, unbroken = train(store, LONG, out), train(store, LONG, tmp_path / "unbroken")
     finally:
         torch.set_num_threads(threads)
     assert (resumed / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()
@@ -234,7 +204,7 @@ def test_weights_travel_as_one_small_file(
         assert (again / "model.safetensors").stat().st_mtime_ns == before
     load_heads(again)
     # It teaches
-    assert student(store, rows, tmp_path / "ppg_teacher" / checkpoints[0].name, tmp_path / "taught").exists()
+    assert student(store, tmp_path / "ppg_teacher" / checkpoints[0].name, tmp_path / "taught").exists()
 
 
 def test_a_file_that_is_no_exported_checkpoint_is_named(checkpoints: tuple[Path, Path], tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from accelkd.models.transformer import TransformerShape
-from accelkd.segments.store import SegmentStore, write_segments
+from accelkd.segments.store import SegmentStore
 from accelkd.training.checkpoint import load_encoder, load_regressor, read_config, read_metrics
 from accelkd.training.configs import EncoderConfig, Optimisation, SupervisedConfig
 from accelkd.training.presets import PRESETS
 from accelkd.training.runs import train_encoder
-from tests.training.conftest import labelled_batch
+from tests.support.segments import pulse_trains, segment_store
 
 SHAPE = TransformerShape(width=16, layers=1, heads=2, mlp=32)
 OPTIMISATION = Optimisation(
@@ -26,9 +26,14 @@ OPTIMISATION = Optimisation(
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory) -> SegmentStore:
-    path = tmp_path_factory.mktemp("labelled") / "batch.arrow"
-    write_segments(path, 2, [labelled_batch()])
-    return SegmentStore([path])
+    """Eight participants with eight segments each; the heart rate is known, of one participant no SDNN."""
+    participants = [f"p{number}" for number in range(8) for _ in range(8)]
+    rates_hz = np.random.default_rng(1).uniform(0.8, 1.6, len(participants))
+    sdnn_ms = [None if name == "p3" else 40.0 for name in participants]
+    labels = {"hr_bpm": (60 * rates_hz).tolist(), "sdnn_ms": sdnn_ms}
+    return segment_store(
+        tmp_path_factory.mktemp("labelled") / "batch.arrow", pulse_trains(participants, rates_hz, labels)
+    )
 
 
 def trained(store: SegmentStore, rows: np.ndarray, config: EncoderConfig, out: Path) -> Path:
@@ -52,7 +57,8 @@ def test_it_learns_its_target_and_predicts_in_its_unit(labelled: SegmentStore, t
     assert read_config(folder)["method"] == "supervised"
     encoder, info = load_encoder(folder)
     assert (info.modality, info.channels, info.width) == ("ppg", 2, 16)
-    assert torch.equal(encoder.tokenizer.weight, regressor.encoder.tokenizer.weight)
+    tokenizer = "tokenizer.weight"
+    assert torch.equal(encoder.get_parameter(tokenizer), regressor.get_parameter(f"encoder.{tokenizer}"))
 
 
 def test_the_weights_with_the_least_held_out_error_are_kept(labelled: SegmentStore, tmp_path: Path) -> None:

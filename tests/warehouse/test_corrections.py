@@ -12,9 +12,9 @@ from accelkd.home.layout import Home
 from accelkd.operations.embed import embed_batch
 from accelkd.recordings.arrivals import arrived_batches, refused_unchanged, superseded
 from accelkd.registry.history import decide
-from accelkd.warehouse.load import load_batch, load_decisions, load_model
+from accelkd.warehouse.load import load_batch, load_decisions
 from accelkd.warehouse.publish import publish
-from tests.homes import checkpoint, land
+from tests.support.homes import land, loaded_checkpoint
 
 
 @pytest.fixture
@@ -24,8 +24,7 @@ def home(tmp_path: Path) -> Home:
     land(home, "b2", ["p3"])
     for batch_id in ("b1", "b2"):
         load_batch(home, batch_id)
-    model_id = checkpoint(home, "ppg_teacher")
-    load_model(home, "ppg_teacher", model_id, ["b1", "b2"])
+    model_id = loaded_checkpoint(home, "ppg_teacher", ["b1", "b2"])
     decide(home, "promoted", {"ppg_teacher": model_id}, "test")
     for batch_id in ("b1", "b2"):
         embed_batch(home, "ppg_teacher", batch_id, device="cpu")
@@ -39,7 +38,7 @@ def query(home: Home, sql: str) -> list[tuple[object, ...]]:
 
 
 def test_a_correction_replaces_rows_embeddings_and_files(home: Home) -> None:
-    land(home, "b1-corrected", ["p1"], named="b1", replaces="b1")  # the same recording of p1; p2 is gone
+    land(home, "b1-corrected", ["p1"], prefix="b1", replaces="b1")  # the same recording of p1; p2 is gone
     assert load_batch(home, "b1-corrected").replaced == "b1"
     assert load_batch(home, "b1-corrected").replaced == "b1"  # again changes nothing
     for table in ("batches", "segments", "demographics", "quarantine"):
@@ -58,24 +57,24 @@ def test_a_correction_replaces_rows_embeddings_and_files(home: Home) -> None:
 
 
 def test_corrections_of_an_older_home_stay_known(home: Home) -> None:
-    land(home, "b1-corrected", ["p1"], named="b1", replaces="b1")
+    land(home, "b1-corrected", ["p1"], prefix="b1", replaces="b1")
     load_batch(home, "b1-corrected")
     (home.root / "superseded.json").rename(home.root / "retired.json")  # its name in version 0.1.0
     assert superseded(home)["b1"].replaced_by == "b1-corrected"
     assert arrived_batches(home) == ["b1-corrected", "b2"]
 
 
-def test_a_batch_that_was_replaced_does_not_come_back(home: Home) -> None:
-    land(home, "b1-corrected", ["p1"], named="b1", replaces="b1")
+def test_a_superseded_batch_does_not_come_back(home: Home) -> None:
+    land(home, "b1-corrected", ["p1"], prefix="b1", replaces="b1")
     load_batch(home, "b1-corrected")
-    land(home, "b1", ["p1", "p2"])  # somebody cuts its segments again
+    land(home, "b1", ["p1", "p2"])  # somebody segments it again
     with pytest.raises(ValueError, match="b1 was replaced by b1-corrected"):
         load_batch(home, "b1")
     assert query(home, "SELECT count(*) FROM segments WHERE batch_id = 'b1'") == [(0,)]
 
 
 def test_a_correction_that_cannot_be_loaded_leaves_the_old_batch(home: Home) -> None:
-    land(home, "b3", ["p3"], named="b2", replaces="b1")  # its recording is in b2
+    land(home, "b3", ["p3"], prefix="b2", replaces="b1")  # its recording is in b2
     with pytest.raises(ValueError, match="also in batch b2"):
         load_batch(home, "b3")
     assert superseded(home) == {}
@@ -84,7 +83,7 @@ def test_a_correction_that_cannot_be_loaded_leaves_the_old_batch(home: Home) -> 
 
 
 def test_the_same_delivery_under_another_name_is_refused_and_never_trained_on(home: Home) -> None:
-    land(home, "again", ["p3"], named="b2")
+    land(home, "again", ["p3"], prefix="b2")
     with pytest.raises(ValueError, match="1 of its recordings are also in batch b2"):
         load_batch(home, "again")
     assert refused_unchanged(home) == {"again"}

@@ -7,28 +7,23 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from accelkd.cohort.participants import segmented_participants
-from accelkd.cohort.split import extend_split
 from accelkd.home.layout import Home
 from accelkd.operations.embed import embed_batch
 from accelkd.registry.history import decide, promoted_models
-from accelkd.warehouse.load import load_batch, load_model, load_split
 from accelkd.warehouse.publish import publish
-from tests.homes import checkpoint, land
+from tests.support import REPOSITORY
+from tests.support.homes import land, load_and_split, loaded_checkpoint
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "data-model.md"
+DOCUMENT = REPOSITORY / "docs" / "data-model.md"
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = Home(tmp_path_factory.mktemp("home"))
     land(home, "b1", [f"p{i}" for i in range(8)])
-    load_batch(home, "b1")
-    extend_split(home.split, segmented_participants(home, ["b1"]))
-    load_split(home)
+    load_and_split(home, ["b1"])
     for encoder in ("ppg_teacher", "accel_student"):
-        model_id = checkpoint(home, encoder)
-        load_model(home, encoder, model_id, ["b1"])
+        model_id = loaded_checkpoint(home, encoder, ["b1"])
         decide(home, "promoted", {**promoted_models(home), encoder: model_id}, "test")
         embed_batch(home, encoder, "b1", device="cpu")
     return publish(home).path

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,9 +28,7 @@ from accelkd.warehouse.load import load_batch, load_model, load_split
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.staging import staging
-from tests.homes import checkpoint, land
-
-WIDTH = 16
+from tests.support.homes import checkpoint, land, loaded_checkpoint, plant_embeddings, segment_keys
 
 
 @pytest.fixture
@@ -45,19 +44,16 @@ def query(home: Home, sql: str) -> list[tuple[object, ...]]:
         return connection.execute(sql).fetchall()
 
 
-def embed(home: Home, model_id: str, batch_id: str, *, encoder: str = "ppg_teacher", value: float = 1.0) -> str:
-    metadata = SegmentStore([home.segments(batch_id)]).metadata
-    ids = metadata.column("segment_id").to_pylist()
-    matrix = np.random.default_rng(0).standard_normal((len(ids), WIDTH)).astype(np.float32) * np.float32(value)
-    return load_embeddings(
-        home, encoder, model_id, batch_id, ids, metadata.column("participant_id").to_pylist(), matrix
-    ).where
+def embed(home: Home, model_id: str, batch_id: str, *, encoder: str = "ppg_teacher") -> str:
+    """Load noise as the embeddings of a batch; returns where they are now."""
+    (place,) = plant_embeddings(home, encoder, model_id, [batch_id])
+    return place
 
 
-def with_model(home: Home, *, seed: int = 0, encoder: str = "ppg_teacher") -> str:
-    model_id = checkpoint(home, encoder, seed=seed)
-    load_model(home, encoder, model_id, ["b1", "b2"])
-    return model_id
+def with_model(
+    home: Home, batch_ids: Sequence[str] = ("b1", "b2"), *, seed: int = 0, encoder: str = "ppg_teacher"
+) -> str:
+    return loaded_checkpoint(home, encoder, batch_ids, seed=seed)
 
 
 def test_a_batch_loads_once_however_often_it_is_loaded(home: Home) -> None:
@@ -132,7 +128,7 @@ def test_a_participant_of_two_batches_is_one_row_with_the_split(home: Home) -> N
 
 def test_the_same_recording_in_two_batches_is_refused_by_name(home: Home) -> None:
     load_batch(home, "b1")
-    land(home, "b3", ["p1"], named="b1")
+    land(home, "b3", ["p1"], prefix="b1")
     with pytest.raises(ValueError, match="b3: 1 of its recordings are also in batch b1"):
         load_batch(home, "b3")
     assert publish(home).rows["segments"] == 9
@@ -157,14 +153,14 @@ def test_a_new_model_is_swapped_in_when_it_covers_every_segment(home: Home) -> N
     state = embedding_table(home, "ppg_teacher")
     assert (state.rows, state.models, state.missing, state.orphans, state.duplicates) == (15, 1, 0, 0, 0)
 
-    assert embed(home, new, "b2", value=2.0) == "waiting"
+    assert embed(home, new, "b2") == "waiting"
     published = publish(home)
     assert "embeddings.ppg_teacher__next" not in published.rows
     assert query(home, "SELECT DISTINCT model_id FROM embeddings.ppg_teacher") == [(old,)]
-    assert embed(home, new, "b1", value=2.0) == "swapped in"
+    assert embed(home, new, "b1") == "swapped in"
     publish(home)
     assert query(home, "SELECT model_id, count(*) FROM embeddings.ppg_teacher GROUP BY ALL") == [(new, 15)]
-    assert embed(home, new, "b1", value=2.0) == "current"
+    assert embed(home, new, "b1") == "current"
 
     assert embed(home, old, "b1") == "waiting"  # back to the old one, the same way
     assert embed(home, old, "b2") == "swapped in"
@@ -212,7 +208,7 @@ def test_embeddings_that_are_not_finite_or_not_known_are_refused(home: Home) -> 
 
 def test_every_table_and_column_is_commented(home: Home) -> None:
     load_batch(home, "b1")
-    embed(home, with_model_of_b1(home), "b1")
+    embed(home, with_model(home, ["b1"]), "b1")
     publish(home)
     for kind in ("tables", "views", "columns"):
         name = "column_name" if kind == "columns" else f"{kind[:-1]}_name"
@@ -221,19 +217,12 @@ def test_every_table_and_column_is_commented(home: Home) -> None:
     assert query(home, "SELECT function_name FROM duckdb_functions() WHERE NOT internal AND comment IS NULL") == []
 
 
-def with_model_of_b1(home: Home) -> str:
-    model_id = checkpoint(home, "ppg_teacher")
-    load_model(home, "ppg_teacher", model_id, ["b1"])
-    return model_id
-
-
 def test_macros_answer_the_common_questions(home: Home) -> None:
     load_batch(home, "b1")
-    model_id = with_model_of_b1(home)
-    metadata = SegmentStore([home.segments("b1")]).metadata
-    ids = metadata.column("segment_id").to_pylist()
-    matrix = np.random.default_rng(3).standard_normal((9, WIDTH)).astype(np.float32)
-    load_embeddings(home, "ppg_teacher", model_id, "b1", ids, metadata.column("participant_id").to_pylist(), matrix)
+    model_id = with_model(home, ["b1"])
+    ids, _ = segment_keys(home, "b1")
+    matrix = np.random.default_rng(3).standard_normal((9, 16)).astype(np.float32)
+    plant_embeddings(home, "ppg_teacher", model_id, ["b1"], matrix)
     publish(home)
     unit = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
     order = [i for i in np.argsort(-(unit @ unit[4])) if i != 4][:3]
@@ -247,7 +236,7 @@ def test_macros_answer_the_common_questions(home: Home) -> None:
 
 def test_lineage_leads_from_embeddings_to_raw_files(home: Home) -> None:
     load_batch(home, "b1")
-    model_id = with_model_of_b1(home)
+    model_id = with_model(home, ["b1"])
     embed(home, model_id, "b1")
     with staging(home) as connection:
         artifact = f"embeddings:ppg_teacher/{model_id}/b1"

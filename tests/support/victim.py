@@ -1,4 +1,4 @@
-"""A catch-up that dies by itself: `python -m tests.reliability.victim CHANGES DELAY_MS CLOCK_SHIFT_S`.
+"""A catch-up that dies by itself: `python -m tests.support.victim CHANGES DELAY_MS CLOCK_SHIFT_S`.
 
 It kills its own process with SIGKILL some milliseconds after its CHANGES-th change to a file of the home, so that the
 same numbers die at the same place; 0 lets it live and prints how many changes there were. The clock of its process can

@@ -1,4 +1,4 @@
-"""Dagster's UI and daemon on a home, and a browser that looks at it: for tests and for the pictures in docs/."""
+"""Dagster's UI and daemon on a home, a browser that looks at it, and batches that give it something to show."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import dagster as dg
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,32 +26,26 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from accelkd.home.layout import Home
 from accelkd.recordings.batches import MANIFEST, writing_batch
-from orchestration.definitions import build_defs
+from tests.support import REPOSITORY
+from tests.support.processes import environment
 
-REPOSITORY = Path(__file__).parents[2]
-PATIENCE_MS = 60_000  # a busy machine draws slowly
+TIMEOUT_MS = 60_000  # a busy machine draws slowly
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @contextmanager
-def dagster_dev(home: Home, dagster_home: Path) -> Iterator[str]:
+def dagster_dev(home: Home) -> Iterator[str]:
     """What `make ui` starts (webserver, daemon and code server) on a home and another port, until the block ends.
 
     Yields its address.
     """
     address = f"http://127.0.0.1:{(port := _free_port())}"
-    environment = {
-        **os.environ,
-        "ACCELKD_HOME": str(home.root),
-        "DAGSTER_HOME": str(dagster_home),
-        "DAGSTER_GRPC_TIMEOUT_SECONDS": "300",  # a busy machine starts runs slowly
-    }
-    log = (dagster_home / "dagster-dev.log").open("w")
+    log = (home.root / "dagster" / "dagster-dev.log").open("w")
     (arguments,) = re.findall(r"bin/dagster (dev .*)--port 3000", (REPOSITORY / "Makefile").read_text(encoding="utf-8"))
     process = subprocess.Popen(
         [sys.executable, "-m", "dagster", *shlex.split(arguments), "--port", str(port)],
         cwd=REPOSITORY,
-        env=environment,
+        env=environment(home),
         start_new_session=True,
         stdout=log,
         stderr=subprocess.STDOUT,
@@ -79,8 +72,8 @@ def browser(width: int = 1600, height: int = 1000, address: str | None = None) -
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = chromium.new_page(viewport={"width": width, "height": height}, base_url=address)
-        page.set_default_timeout(PATIENCE_MS)
-        expect.set_options(timeout=PATIENCE_MS)
+        page.set_default_timeout(TIMEOUT_MS)
+        expect.set_options(timeout=TIMEOUT_MS)
         yield page
         chromium.close()
 
@@ -111,13 +104,6 @@ def land_damaged(home: Home, batch_id: str, like: str) -> None:
         (copy / MANIFEST).write_text(json.dumps({**manifest, "batch_id": batch_id}), encoding="utf-8")
         (copy / "participants.parquet").unlink()
         copy.rename(home.landing / batch_id)
-
-
-def materialize_batch(home: Home, instance: dg.DagsterInstance, batch_id: str) -> None:
-    """Run the job `per_batch` for one batch in this process."""
-    instance.add_dynamic_partitions("arrival_batch", [batch_id])
-    job = build_defs(home).resolve_job_def("per_batch")
-    assert job.execute_in_process(instance=instance, partition_key=batch_id).success
 
 
 def _free_port() -> int:

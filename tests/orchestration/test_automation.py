@@ -24,9 +24,9 @@ from orchestration.definitions import build_defs
 from orchestration.freshness import Freshness
 from orchestration.jobs import request_catch_up
 from orchestration.promotions import report_promotions
-from tests.e2e.conftest import Pipeline, simulate_small
-from tests.homes import land
-from tests.reliability.test_damage import flip, flip_all
+from tests.support.damage import flip, flip_all
+from tests.support.homes import copy_home, land, simulate
+from tests.support.pipeline import Pipeline, materialize_batch, opened_instance
 
 NAME = str(arrival_batches.name)
 
@@ -34,13 +34,12 @@ NAME = str(arrival_batches.name)
 @pytest.fixture
 def home(pipeline: Pipeline, tmp_path: Path) -> Home:
     """A copy of the home that the pipeline ran on."""
-    shutil.copytree(pipeline.home.root, tmp_path / "home")
-    return Home(tmp_path / "home")
+    return copy_home(pipeline.home, tmp_path / "home")
 
 
 @pytest.fixture
 def instance(home: Home) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.from_config(str(home.root / "dagster")) as opened:
+    with opened_instance(home) as opened:
         yield opened
 
 
@@ -61,7 +60,7 @@ def due(backfill: PartitionBackfill | None) -> dict[str, set[str]]:
     }
 
 
-def test_the_night_does_nothing_when_all_is_fresh(home: Home, instance: dg.DagsterInstance) -> None:
+def test_the_nightly_catch_up_does_nothing_when_all_is_fresh(home: Home, instance: dg.DagsterInstance) -> None:
     assert catch_up(home, instance) is None
     assert instance.get_backfills() == []
 
@@ -89,21 +88,21 @@ def test_a_late_batch_is_one_backfill_and_a_refused_one_is_none(home: Home, inst
     assert len(instance.get_backfills()) == 1
 
 
-def test_going_back_makes_embeddings_due(home: Home, instance: dg.DagsterInstance) -> None:
+def test_a_rollback_makes_embeddings_stale(home: Home, instance: dg.DagsterInstance) -> None:
     student = promoted_checkpoint(home, "accel_student")
     shutil.copytree(student, student.with_name("another"))
     decide(home, "promoted", {**promoted_models(home), "accel_student": "another"}, "test")
     assert due(catch_up(home, instance)) == {
         name: {"sim-a", "sim-b"} for name in ("ppg_teacher_embeddings", "accel_student_embeddings")
     }
-    told = instance.get_latest_materialization_event(dg.AssetKey("promoted_encoders"))
-    assert told is not None
-    report_promotions(home, instance)  # nothing new to tell
-    assert instance.get_latest_materialization_event(dg.AssetKey("promoted_encoders")) == told
+    reported = instance.get_latest_materialization_event(dg.AssetKey("promoted_encoders"))
+    assert reported is not None
+    report_promotions(home, instance)  # there is nothing new to report
+    assert instance.get_latest_materialization_event(dg.AssetKey("promoted_encoders")) == reported
 
 
 @pytest.mark.parametrize("damage", [flip, Path.unlink])
-def test_a_damaged_checkpoint_in_use_is_trained_again_and_nothing_else(
+def test_a_damaged_promoted_checkpoint_is_trained_again_and_nothing_else(
     home: Home, instance: dg.DagsterInstance, damage: Callable[[Path], None]
 ) -> None:
     weights = promoted_checkpoint(home, "ppg_teacher") / WEIGHTS
@@ -115,7 +114,7 @@ def test_a_damaged_checkpoint_in_use_is_trained_again_and_nothing_else(
     assert materialize_missing(home, instance).materialized == []
 
 
-def test_a_damaged_pair_in_use_gives_way_to_the_one_that_was_trained_last(
+def test_a_damaged_promoted_pair_gives_way_to_the_one_that_was_trained_last(
     home: Home, instance: dg.DagsterInstance
 ) -> None:
     decide(home, "promoted", {**promoted_models(home), "accel_student": "lost"}, "test")
@@ -138,7 +137,7 @@ def test_with_new_data_a_damaged_teacher_is_trained_again_with_its_student(
 
 
 def land_late(home: Home, instance: dg.DagsterInstance) -> None:
-    simulate_small(home, "late", 40, participants=2)
+    simulate(home, "late", 40, participants=2)
     instance.add_dynamic_partitions(NAME, ["late"])
 
 
@@ -148,7 +147,7 @@ def test_a_damaged_staging_file_is_made_anew_after_a_catch_up_that_failed(
     before = table_contents(home.published)
     flip_all(home.staging)
     assert materialize_missing(home, instance).materialized == []  # nothing needs the file
-    simulate_small(home, "late", 40, participants=2)
+    simulate(home, "late", 40, participants=2)
     assert [batch for _, batch in materialize_missing(home, instance, retrain=False).failed] == ["late"]
     assert not materialize_missing(home, instance, retrain=False).failed
     assert "staging.duckdb is damaged or gone" in capsys.readouterr().out
@@ -164,32 +163,25 @@ def due_of_late(home: Home, instance: dg.DagsterInstance) -> set[str]:
     return set(partitions)
 
 
-def run(home: Home, instance: dg.DagsterInstance, batch_id: str, *assets: str) -> dg.ExecuteInProcessResult:
-    """One run for one batch, of the job `per_batch` or of some assets."""
-    defs = build_defs(home)
-    job = defs.resolve_implicit_global_asset_job_def() if assets else defs.resolve_job_def("per_batch")
-    selection = [dg.AssetKey(name) for name in assets] or None
-    return job.execute_in_process(
-        instance=instance, partition_key=batch_id, asset_selection=selection, raise_on_error=False
-    )
-
-
 def test_only_what_failed_is_made_again_and_what_lies_below_it(home: Home, instance: dg.DagsterInstance) -> None:
     land_late(home, instance)
     student = promoted_checkpoint(home, "accel_student")
     away = student.rename(student.with_name("away"))
-    assert not run(home, instance, "late").success
+    assert not materialize_batch(home, instance, "late").success
     away.rename(student)
     assert due_of_late(home, instance) == {"accel_student_embeddings"}
 
 
 def test_what_a_failed_run_was_to_make_again_is_made_again(home: Home, instance: dg.DagsterInstance) -> None:
     land_late(home, instance)
-    assert run(home, instance, "late").success
-    store = home.batch("late") / "participants.parquet"
-    away = store.rename(home.root / "away")
-    assert not run(home, instance, "late", "segment_tables", "accel_student_embeddings").success
-    away.rename(store)
+    assert materialize_batch(home, instance, "late").success
+    participants = home.batch("late") / "participants.parquet"
+    away = participants.rename(home.root / "away")
+    job = build_defs(home).resolve_implicit_global_asset_job_def()
+    keys = [dg.AssetKey(name) for name in ("segment_tables", "accel_student_embeddings")]
+    run = job.execute_in_process(instance=instance, partition_key="late", asset_selection=keys, raise_on_error=False)
+    assert not run.success
+    away.rename(participants)
     assert due_of_late(home, instance) == {"segment_tables", "accel_student_embeddings"}
 
 
@@ -240,7 +232,7 @@ def test_a_failed_batch_does_not_hold_up_the_reports(home: Home, instance: dg.Da
 
 
 def test_the_shipped_instance_limits_writers_and_retries_only_dead_runs(pipeline: Pipeline) -> None:
-    with dg.DagsterInstance.from_config(str(pipeline.dagster_home)) as instance:
+    with opened_instance(pipeline.home) as instance:
         pools = instance.get_concurrency_config().pool_config
         assert pools.default_pool_limit == 1
         assert instance.run_launcher.supports_check_run_worker_health
@@ -262,12 +254,6 @@ def test_a_run_may_ask_for_another_training(pipeline: Pipeline) -> None:
 
 
 def test_the_job_of_one_batch_reaches_its_embeddings(home: Home, instance: dg.DagsterInstance) -> None:
-    simulate_small(home, "fine", 40, participants=2)
-    instance.add_dynamic_partitions(NAME, ["fine"])
-    result = (
-        build_defs(home)
-        .resolve_job_def("per_batch")
-        .execute_in_process(instance=instance, partition_key="fine", raise_on_error=False)
-    )
-    assert result.success
+    simulate(home, "fine", 40, participants=2)
+    assert materialize_batch(home, instance, "fine").success
     assert instance.get_materialized_partitions(dg.AssetKey("accel_student_embeddings")) == {"sim-a", "sim-b", "fine"}

@@ -1,16 +1,14 @@
-"""What happens by itself when something lands: the sensor tick by tick, and once with all daemons at work."""
+"""What happens by itself when something lands: the sensor, tick by tick."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
-import duckdb
 import pytest
 
 from accelkd.home.layout import Home
@@ -18,11 +16,8 @@ from accelkd.recordings.arrivals import STALLED_S, Supersession, accept, refuse,
 from accelkd.recordings.batches import MANIFEST
 from accelkd.registry.history import decide
 from assets.partitions import arrival_batches
-from orchestration.catch_up import UNFINISHED
 from orchestration.sensors import arrivals
-from tests.e2e.conftest import Pipeline, simulate_small
-from tests.e2e.ui import dagster_dev
-from tests.homes import land
+from tests.support.homes import land
 
 NAME = str(arrival_batches.name)
 
@@ -44,7 +39,8 @@ class Sensor:
     """Ticks as the daemon does: the cursor goes from one to the next, partitions are registered in between."""
 
     def __init__(self, home: Home, instance: dg.DagsterInstance) -> None:
-        self.home, self.instance, self.cursor = home, instance, None
+        self.home, self.instance = home, instance
+        self.cursor: str | None = None
 
     def tick(self) -> dg.SensorResult:
         context = dg.build_sensor_context(self.instance, cursor=self.cursor, resources={"home": self.home})
@@ -71,7 +67,7 @@ def requested(result: dg.SensorResult) -> list[str | None]:
     return [request.partition_key for request in result.run_requests or []]
 
 
-def told(result: dg.SensorResult) -> tuple[bool, str]:
+def reported(result: dg.SensorResult) -> tuple[bool, str]:
     """The check that the tick reports: whether it passed, and why not."""
     (event,) = result.asset_events
     assert isinstance(event, dg.AssetCheckEvaluation)
@@ -90,7 +86,7 @@ def test_a_batch_that_has_arrived_is_registered_and_requested_once(home: Home, s
     assert requested(sensor.tick()) == []
 
 
-def test_embeddings_are_requested_once_encoders_are_in_use(home: Home, sensor: Sensor) -> None:
+def test_embeddings_are_requested_once_encoders_are_promoted(home: Home, sensor: Sensor) -> None:
     decide(home, "promoted", {"ppg_teacher": "t", "accel_student": "s"}, "test")
     land(home, "b1", ["p1"])
     keys = {key.to_user_string() for key in (sensor.tick().run_requests or [])[0].asset_selection or []}
@@ -107,31 +103,31 @@ def test_a_quiet_landing_zone_costs_one_look(home: Home, sensor: Sensor, monkeyp
     assert "nothing has changed" in str(sensor.tick().skip_reason)
 
 
-def test_an_unfinished_batch_waits_and_is_told_when_it_stalls(home: Home, sensor: Sensor) -> None:
+def test_an_unfinished_batch_waits_and_is_reported_when_it_stalls(home: Home, sensor: Sensor) -> None:
     land(home, "b1", ["p1"])
     manifest = (home.batch("b1") / MANIFEST).rename(home.root / "kept")
     tick = sensor.tick()
     assert requested(tick) == []
     assert "still arriving: b1" in str(tick.skip_reason)
-    assert told(tick) == (True, "*none*")
+    assert reported(tick) == (True, "*none*")
     for path in (home.batch("b1"), *home.batch("b1").rglob("*")):
         os.utime(path, (time.time() - 2 * STALLED_S,) * 2)
     stalled = sensor.tick()
-    passed, why = told(stalled)
+    passed, why = reported(stalled)
     assert not passed
     assert "no manifest.json" in why
-    assert sensor.tick().asset_events == []  # told once
+    assert sensor.tick().asset_events == []  # reported once
     manifest.rename(home.batch("b1") / MANIFEST)
     done = sensor.tick()
     assert requested(done) == ["b1"]
-    assert told(done)[0]
+    assert reported(done)[0]
 
 
 @pytest.mark.parametrize(
     ("field", "value", "why"),
     [("schema_version", 99, "schema version is 99"), ("batch_id", "other", "batch 'other'"), ("files", 1, "be read")],
 )
-def test_an_unknown_manifest_is_told_with_its_reason(
+def test_an_unknown_manifest_is_reported_with_its_reason(
     home: Home, sensor: Sensor, field: str, value: object, why: str
 ) -> None:
     land(home, "b1", ["p1"])
@@ -140,16 +136,16 @@ def test_an_unknown_manifest_is_told_with_its_reason(
     path.write_text(json.dumps({**json.loads(good), field: value}))
     tick = sensor.tick()
     assert requested(tick) == []
-    assert why in told(tick)[1]
+    assert why in reported(tick)[1]
     assert why in str(tick.skip_reason)
     path.write_text(good)
     assert requested(sensor.tick()) == ["b1"]
 
 
-def test_a_missing_file_is_told(home: Home, sensor: Sensor) -> None:
+def test_a_missing_file_is_reported(home: Home, sensor: Sensor) -> None:
     land(home, "b1", ["p1"])
     (home.batch("b1") / "participants.parquet").unlink()
-    assert "participants.parquet" in told(sensor.tick())[1]
+    assert "participants.parquet" in reported(sensor.tick())[1]
 
 
 def test_a_refused_batch_is_tried_again_when_its_files_change_and_only_then(home: Home, sensor: Sensor) -> None:
@@ -161,7 +157,7 @@ def test_a_refused_batch_is_tried_again_when_its_files_change_and_only_then(home
     refuse(home, "b1", ["participants.parquet: sha256: damaged"])  # as its run does
     tick = sensor.tick()
     assert requested(tick) == []
-    passed, why = told(tick)
+    passed, why = reported(tick)
     assert not passed
     assert "sha256: damaged" in why
     assert requested(sensor.tick()) == []
@@ -173,7 +169,7 @@ def test_a_refused_batch_is_tried_again_when_its_files_change_and_only_then(home
     assert requested(sensor.tick()) == []
 
 
-def test_a_replaced_batch_loses_its_partition_and_does_not_come_back(home: Home, sensor: Sensor) -> None:
+def test_a_superseded_batch_loses_its_partition_and_does_not_come_back(home: Home, sensor: Sensor) -> None:
     land(home, "b1", ["p1"])
     sensor.tick()
     supersede(home, Supersession("b1", "b2"))
@@ -183,47 +179,9 @@ def test_a_replaced_batch_loses_its_partition_and_does_not_come_back(home: Home,
     assert requested(sensor.tick()) == []
 
 
-def test_a_hostile_folder_name_is_told_and_never_a_partition(home: Home, sensor: Sensor) -> None:
+def test_a_hostile_folder_name_is_reported_and_never_a_partition(home: Home, sensor: Sensor) -> None:
     land(home, "b1", ["p1"])
     home.batch("b1").rename(home.landing / "b1; DROP TABLE segments")
     tick = sensor.tick()
     assert requested(tick) == []
-    assert "not an identifier" in told(tick)[1]
-
-
-LIMIT_S = 900  # by itself it takes two minutes; a shared machine is slower
-
-
-@pytest.mark.slow
-def test_a_batch_that_lands_is_published_by_itself(pipeline: Pipeline, tmp_path: Path) -> None:
-    """With the daemons running and nobody near: segments, embeddings, report rows and lineage appear."""
-    root = tmp_path / "home"
-    shutil.copytree(pipeline.home.root, root)
-    home = Home(root)
-    with dagster_dev(home, root / "dagster"):
-        simulate_small(home, "sim-late", 24)
-        deadline = time.monotonic() + LIMIT_S
-        found: list[tuple[object, ...]] = []
-        while not found:
-            assert time.monotonic() < deadline, "the batch was not published in time"
-            time.sleep(2)
-            with duckdb.connect(str(home.published), read_only=True) as connection:
-                found = connection.execute(
-                    "SELECT batch_id FROM segments JOIN embeddings.accel_student USING (segment_id, batch_id) "
-                    "JOIN embeddings.ppg_teacher USING (segment_id, batch_id) "
-                    "WHERE batch_id = 'sim-late' AND EXISTS (FROM lineage_of('report:report') "
-                    "    WHERE artifact_id = 'segments:sim-late') LIMIT 1"
-                ).fetchall()
-        with dg.DagsterInstance.from_config(str(root / "dagster")) as instance:
-            while unfinished := instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):  # checks of what was published
-                assert time.monotonic() < deadline, unfinished
-                time.sleep(1)
-            failed = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
-    assert failed == []
-    with duckdb.connect(str(home.published), read_only=True) as connection:
-        people = connection.execute("SELECT count(DISTINCT participant_id) FROM split").fetchall()[0][0]
-        probed = connection.execute("SELECT max(train_participants + test_participants) FROM probe_results").fetchall()[
-            0
-        ][0]
-    assert people > 24
-    assert probed > 24
+    assert "not an identifier" in reported(tick)[1]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,85 +15,65 @@ import pytest
 
 import accelkd.operations.withdraw
 from accelkd.cli import main
-from accelkd.cohort.participants import segmented_participants
-from accelkd.cohort.split import extend_split, participants_on
-from accelkd.home.files import DamagedFileError
+from accelkd.cohort.split import participants_on
+from accelkd.home.files import DamagedFileError, write_json
 from accelkd.home.layout import Home
 from accelkd.home.locks import exclusive_lock, shared_lock
 from accelkd.operations.remnants import find_remnants
 from accelkd.operations.withdraw import withdraw
 from accelkd.recordings.batches import read_manifest
-from accelkd.recordings.simulator import simulate_batch
 from accelkd.recordings.validate import validate_batch
 from accelkd.segments.segment import segment_batch
 from accelkd.segments.store import SegmentStore
-from accelkd.warehouse.embeddings import load_embeddings
-from accelkd.warehouse.load import load_batch, load_model, load_split
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.staging import staging, staging_lock
 from orchestration.definitions import build_defs
-from tests.homes import checkpoint
+from tests.support.homes import (
+    copy_home,
+    load_and_split,
+    loaded_checkpoint,
+    plant_embeddings,
+    simulate,
+)
+from tests.support.recordings import replace_table
 
-WHO = "sim5-000001"
-
-
-def simulate(home: Home, batch_id: str, first: int, participants: int = 3) -> None:
-    simulate_batch(
-        home.landing, batch_id, participants=participants, segments=2, seed=5, profile="easy", first_participant=first
-    )
+PARTICIPANT = "sim5-000001"  # who withdraws
+BATCHES = ["b1", "b2"]
+PART = "recordings/part-00000.parquet"
 
 
 @pytest.fixture
 def home(made: Home, tmp_path: Path) -> Home:
-    shutil.copytree(made.root, tmp_path / "home")
-    return Home(tmp_path / "home")
+    return copy_home(made, tmp_path / "home")
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """Two batches, both with WHO, through segments, split, embeddings and publishing."""
+    """Two batches, both with PARTICIPANT, through segments, split, embeddings and publishing."""
     home = Home(tmp_path_factory.mktemp("made"))
-    for batch_id, first in (("b1", 0), ("b2", 1)):
-        simulate(home, batch_id, first)
-    recordings = home.batch("b2") / "recordings" / "part-00000.parquet"
-    rename_recordings(home, "b2", recordings)
-    for batch_id in ("b1", "b2"):
+    deliver(home, "b1", 0)
+    deliver(home, "b2", 1)
+    # The same people again are simulated with the same names of recordings: the second batch gets its own
+    recordings = pq.read_table(home.batch("b2") / PART)
+    names = pa.array([f"{name}-again" for name in recordings.column("recording_id").to_pylist()])
+    replace_table(home.batch("b2"), PART, recordings.set_column(0, recordings.schema.field(0), names))
+    for batch_id in BATCHES:
         segment_batch(home, batch_id)
-        load_batch(home, batch_id)
-    extend_split(home.split, segmented_participants(home, ["b1", "b2"]))
-    load_split(home)
-    embed(home, checkpoint(home, "accel_student", seed=0), ["b1", "b2"])
-    embed(home, checkpoint(home, "accel_student", seed=1), ["b1", "b2"])  # takes the place of the first one's table
-    embed(home, checkpoint(home, "accel_student", seed=2), ["b1"])  # waits for the other batch
+    load_and_split(home, BATCHES)
+    first, second, third = (loaded_checkpoint(home, "accel_student", BATCHES, seed=seed) for seed in range(3))
+    plant_embeddings(home, "accel_student", first, BATCHES)
+    plant_embeddings(home, "accel_student", second, BATCHES)  # takes the place of the first one's table
+    plant_embeddings(home, "accel_student", third, ["b1"])  # waits for the other batch
     publish(home)
     home.reports.mkdir()
-    (home.reports / "named.md").write_text(f"| {WHO} | 61 bpm |\n", encoding="utf-8")
+    (home.reports / "named.md").write_text(f"| {PARTICIPANT} | 61 bpm |\n", encoding="utf-8")
     (home.reports / "report.md").write_text("nobody is named\n", encoding="utf-8")
     return home
 
 
-def embed(home: Home, model_id: str, batch_ids: list[str]) -> None:
-    """Noise as the embeddings of batches by a checkpoint."""
-    load_model(home, "accel_student", model_id, ["b1", "b2"])
-    for batch_id in batch_ids:
-        facts = SegmentStore([home.segments(batch_id)]).metadata
-        names = [facts.column(name).to_pylist() for name in ("segment_id", "participant_id")]
-        matrix = np.random.default_rng(0).standard_normal((facts.num_rows, 16)).astype(np.float32)
-        load_embeddings(home, "accel_student", model_id, batch_id, *names, matrix)
-
-
-def rename_recordings(home: Home, batch_id: str, path: Path) -> None:
-    """The same people again are simulated with the same names of recordings: give the second batch its own."""
-    from accelkd.home.files import sha256_file, write_json
-
-    table = pq.read_table(path)
-    names = pa.array([f"{name}-again" for name in table.column("recording_id").to_pylist()])
-    pq.write_table(table.set_column(0, table.schema.field(0), names), path, row_group_size=16)
-    manifest = home.batch(batch_id) / "manifest.json"
-    raw = json.loads(manifest.read_text(encoding="utf-8"))
-    for file in raw["files"]:
-        file["sha256"] = sha256_file(home.batch(batch_id) / file["path"])
-    write_json(manifest, raw)
+def deliver(home: Home, batch_id: str, first: int) -> None:
+    """Three participants with two minutes each."""
+    simulate(home, batch_id, first, participants=3, segments=2, seed=5)
 
 
 def others(home: Home) -> tuple[list[tuple[object, ...]], list[str]]:
@@ -104,30 +82,30 @@ def others(home: Home) -> tuple[list[tuple[object, ...]], list[str]]:
         rows = connection.execute(
             "SELECT segment_id, participant_id, embedding FROM embeddings.accel_student "
             "JOIN segments USING (segment_id, participant_id) WHERE participant_id <> ? ORDER BY ALL",
-            [WHO],
+            [PARTICIPANT],
         ).fetchall()
-    return rows, sorted(participants_on(home.split, "train") - {WHO})
+    return rows, sorted(participants_on(home.split, "train") - {PARTICIPANT})
 
 
 def names_of(home: Home) -> set[str]:
     with duckdb.connect(str(home.published), read_only=True) as connection:
         rows = connection.execute(
-            "SELECT segment_id, recording_id FROM segments WHERE participant_id = ?", [WHO]
+            "SELECT segment_id, recording_id FROM segments WHERE participant_id = ?", [PARTICIPANT]
         ).fetchall()
-    return {WHO, *(name for row in rows for name in row)}
+    return {PARTICIPANT, *(name for row in rows for name in row)}
 
 
-def test_nothing_is_left_and_everybody_else_stays(home: Home) -> None:
+def test_nothing_remains_and_everybody_else_stays(home: Home) -> None:
     kept, names = others(home), names_of(home)
     signal = SegmentStore([home.segments("b1")])
-    row = signal.metadata.column("participant_id").to_pylist().index(WHO)
+    row = signal.metadata.column("participant_id").to_pylist().index(PARTICIPANT)
     run = signal.signals("accel", np.array([row]))[0, 0, 100:160].tobytes()
-    assert len(names) == 9  # one, and four recordings of a segment each
+    assert len(names) == 9  # a participant, and four recordings of a segment each
     before = find_remnants(home.root, names, [run])
     for place in ("landing/b1/recordings", "segments/b2.arrow", "cohort/split", "staging.duckdb", "accelkd.duckdb"):
-        assert any(place in trace for trace in before), place
+        assert any(place in remnant for remnant in before), place
 
-    done = withdraw(home, WHO)
+    done = withdraw(home, PARTICIPANT)
 
     assert done.remaining == []
     assert find_remnants(home.root, names, [run]) == []
@@ -147,13 +125,13 @@ def test_nothing_is_left_and_everybody_else_stays(home: Home) -> None:
         assert connection.execute(uncommented).fetchall() == [(0,)]
 
 
-def aside(home: Home, whose: str) -> dict[str, int]:
-    """Rows of the participant, or of everybody else, in every table of embeddings."""
+def embedded(home: Home, comparison: str) -> dict[str, int]:
+    """Rows of the participant (`=`), or of everybody else (`<>`), in every table of embeddings."""
     with staging(home) as connection:
         tables = connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'embeddings'")
         return {
             table: connection.execute(
-                f"SELECT count(*) FROM embeddings.{table} WHERE participant_id {whose} ?", [WHO]
+                f"SELECT count(*) FROM embeddings.{table} WHERE participant_id {comparison} ?", [PARTICIPANT]
             ).fetchall()[0][0]
             for (table,) in tables.fetchall()
         }
@@ -161,12 +139,12 @@ def aside(home: Home, whose: str) -> dict[str, int]:
 
 def test_tables_that_wait_and_that_were_replaced_are_cleared_too(home: Home) -> None:
     names = {"accel_student", "accel_student__next", "accel_student__previous"}
-    theirs, kept = aside(home, "="), aside(home, "<>")
+    theirs, kept = embedded(home, "="), embedded(home, "<>")
     assert theirs.keys() == names
     assert all(theirs.values())
-    withdraw(home, WHO)
-    assert aside(home, "=") == dict.fromkeys(names, 0)
-    assert aside(home, "<>") == kept
+    withdraw(home, PARTICIPANT)
+    assert embedded(home, "=") == dict.fromkeys(names, 0)
+    assert embedded(home, "<>") == kept
 
 
 def load_again(home: Home) -> bool:
@@ -178,7 +156,7 @@ def load_again(home: Home) -> bool:
         return job.execute_in_process(instance=instance, asset_selection=keys, partition_key="b1").success
 
 
-def is_worked_on(home: Home) -> bool:
+def is_in_use(home: Home) -> bool:
     try:
         with exclusive_lock(home):
             return False
@@ -188,12 +166,12 @@ def is_worked_on(home: Home) -> bool:
 
 def test_it_is_refused_while_a_run_is_in_progress(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     names = names_of(home)
-    command = ["--home", str(home.root), "withdraw", WHO]
+    command = ["--home", str(home.root), "withdraw", PARTICIPANT]
     with ThreadPoolExecutor(1) as pool:
         with staging_lock(home):  # so that the run waits in its middle
             run = pool.submit(load_again, home)
             deadline = time.monotonic() + 120
-            while not is_worked_on(home):
+            while not is_in_use(home):
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
             assert main(command) == 2
@@ -221,15 +199,15 @@ def test_work_that_starts_during_a_withdrawal_waits_for_its_end(home: Home) -> N
 def test_a_second_delivery_is_refused_until_they_are_taken_out(
     home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    withdraw(home, WHO)
+    withdraw(home, PARTICIPANT)
     with pytest.raises(ValueError, match="has withdrawn"):
-        simulate(home, "b3", 1)
+        deliver(home, "b3", 1)
     assert not home.batch("b3").exists()
     elsewhere = Home(tmp_path / "elsewhere")
-    simulate(elsewhere, "b3", 1)
+    deliver(elsewhere, "b3", 1)
     elsewhere.batch("b3").rename(home.batch("b3"))
     assert [violation.rule for violation in validate_batch(home.batch("b3"))] == ["withdrawn"]
-    assert main(["--home", str(home.root), "withdraw", WHO]) == 0
+    assert main(["--home", str(home.root), "withdraw", PARTICIPANT]) == 0
     assert "2 recordings" in capsys.readouterr().out
     assert validate_batch(home.batch("b3")) == []
     assert read_manifest(home.batch("b3")).rows("participants") == 2
@@ -248,7 +226,7 @@ def test_an_interrupted_withdrawal_is_finished(home: Home, step: str, monkeypatc
     with monkeypatch.context() as interrupted:
         interrupted.setattr(accelkd.operations.withdraw, step, stop)
         with pytest.raises(KeyboardInterrupt):
-            withdraw(home, WHO)
+            withdraw(home, PARTICIPANT)
     assert (home.root / "withdrawal.json").stat().st_mode & 0o077 == 0
     with pytest.raises(ValueError, match="interrupted"):
         withdraw(home, "sim5-000002")
@@ -260,17 +238,16 @@ def test_an_interrupted_withdrawal_is_finished(home: Home, step: str, monkeypatc
 def test_an_interrupted_rewrite_of_a_batch_is_finished_and_a_damaged_one_refused(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = accelkd.operations.withdraw.write_json
 
     def stop_before_the_manifest(path: Path, value: object) -> None:
         if path.name == "manifest.json":
             raise KeyboardInterrupt
-        real(path, value)
+        write_json(path, value)
 
     with monkeypatch.context() as interrupted:
         interrupted.setattr(accelkd.operations.withdraw, "write_json", stop_before_the_manifest)
         with pytest.raises(KeyboardInterrupt):
-            withdraw(home, WHO)
+            withdraw(home, PARTICIPANT)
     assert "sha256" in {violation.rule for violation in validate_batch(home.batch("b1"))}
     survey = home.batch("b2") / "survey.parquet"
     good = survey.read_bytes()
@@ -278,7 +255,7 @@ def test_an_interrupted_rewrite_of_a_batch_is_finished_and_a_damaged_one_refused
     with pytest.raises(DamagedFileError, match=r"b2: survey\.parquet"):
         withdraw(home)
     survey.write_bytes(good)
-    assert withdraw(home, WHO).remaining == []
+    assert withdraw(home, PARTICIPANT).remaining == []
     assert validate_batch(home.batch("b1")) == []
 
 

@@ -1,0 +1,44 @@
+"""A small home on which the whole pipeline ran, and Dagster on a home."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+
+from accelkd.home.layout import Home
+from orchestration.catch_up import Outcome, catch_up
+from orchestration.definitions import build_defs
+from tests.support.homes import new_home, simulate
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    home: Home
+    outcome: Outcome  # of its only catch-up
+
+
+def run_pipeline(root: Path) -> Pipeline:
+    """Two simulated batches, every asset materialized with the smoke preset, on an instance that the UI can open."""
+    home = new_home(root)
+    simulate(home, "sim-a")
+    simulate(home, "sim-b", first_participant=12)
+    with opened_instance(home) as instance:
+        return Pipeline(home, catch_up(home, instance))
+
+
+@contextmanager
+def opened_instance(home: Home) -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance of a home."""
+    with dg.DagsterInstance.from_config(str(home.root / "dagster")) as instance:
+        yield instance
+
+
+def materialize_batch(home: Home, instance: dg.DagsterInstance, batch_id: str) -> dg.ExecuteInProcessResult:
+    """Run the job `per_batch` for one batch in this process; whether it succeeded is in the result."""
+    instance.add_dynamic_partitions("arrival_batch", [batch_id])
+    job = build_defs(home).resolve_job_def("per_batch")
+    return job.execute_in_process(instance=instance, partition_key=batch_id, raise_on_error=False)
