@@ -26,14 +26,11 @@ from accelkd.models.transformer import SIZES, TransformerShape
 from accelkd.segments.schema import SAMPLES, segment_schema
 from accelkd.segments.store import SegmentStore, write_segments
 from accelkd.training.augment import Augmentations, augment
-from accelkd.training.configs import (
-    ContrastiveConfig,
-    DistillationConfig,
-    EncoderConfig,
-    MaskedAutoencodingConfig,
-    Optimisation,
-    efficientnet_optimisation,
-)
+from accelkd.training.contrastive import ContrastiveConfig
+from accelkd.training.distillation import DistillationConfig
+from accelkd.training.masked_autoencoding import MaskedAutoencodingConfig
+from accelkd.training.method import EncoderConfig
+from accelkd.training.optimisation import Optimisation, efficientnet_optimisation
 from accelkd.training.randomness import step_keys
 from accelkd.training.runs import measure_speed, train_encoder
 from accelkd.training.signals import ResidentSignals

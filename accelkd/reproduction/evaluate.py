@@ -31,8 +31,9 @@ from accelkd.reproduction.cohort import SEGMENT_TARGETS, Cohort
 from accelkd.reproduction.experiments import MAPPED, Run
 from accelkd.reproduction.results import CONSTANT, SCHEMAS
 from accelkd.training.checkpoint import CURVE, load_encoder, load_heads, load_regressor, read_config, read_metrics
-from accelkd.training.configs import DistillationConfig, SupervisedConfig
+from accelkd.training.distillation import DistillationConfig
 from accelkd.training.signals import ResidentSignals
+from accelkd.training.supervised import SupervisedConfig
 
 MAP_PARTICIPANTS, MAP_SEGMENTS = 10, 20  # section 5.1
 _LABEL_SEED = 0  # of the draws of labelled segments: the same for every experiment and seed

@@ -10,16 +10,12 @@ from accelkd.models.efficientnet import EfficientNetShape
 from accelkd.models.transformer import SIZES, TransformerShape
 from accelkd.reproduction.cohort import SEGMENT_TARGETS, CohortPlan
 from accelkd.training.augment import Augmentations
-from accelkd.training.configs import (
-    ContrastiveConfig,
-    DistillationConfig,
-    EncoderConfig,
-    MaskedAutoencodingConfig,
-    Optimisation,
-    SupervisedConfig,
-    efficientnet_optimisation,
-    scaled_schedule,
-)
+from accelkd.training.contrastive import ContrastiveConfig
+from accelkd.training.distillation import DistillationConfig
+from accelkd.training.masked_autoencoding import MaskedAutoencodingConfig
+from accelkd.training.method import EncoderConfig
+from accelkd.training.optimisation import Optimisation, efficientnet_optimisation, scaled_schedule
+from accelkd.training.supervised import SupervisedConfig
 
 SUPERVISED = "accel-supervised"  # the name under which all supervised encoders are reported
 AUGMENTATIONS = ("cut_out", "gaussian_noise", "magnitude_warp", "channel_permute", "time_warp")

@@ -56,9 +56,9 @@ from accelkd.reproduction.records import (
 from accelkd.reproduction.report import DOCUMENT, write_reproduction
 from accelkd.reproduction.run import Outcome
 from accelkd.training.checkpoint import export_weights, import_weights, read_metrics, training_version
-from accelkd.training.configs import SupervisedConfig
 from accelkd.training.runs import measure_speed, train_encoder
 from accelkd.training.signals import DeviceMemoryError, ResidentSignals
+from accelkd.training.supervised import SupervisedConfig
 from accelkd.training.throughput import measure_ceilings
 
 PLAN = "timed.json"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,8 +19,8 @@ from accelkd.home.behaviour import code_version
 from accelkd.home.files import atomic_path, is_intact, sha256_json, verify_checksum, write_checksum, write_json
 from accelkd.models.encoders import AnyEncoder, build_encoder, read_shape
 from accelkd.models.heads import ProjectionHead
+from accelkd.models.regressor import Regressor
 from accelkd.segments.store import Modality
-from accelkd.training.supervised import Regressor
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -31,15 +31,13 @@ _EXPORTED = ("encoder.", "regressor.", "teacher_head.", "student_head.")
 # Presets choose configurations, which are part of an identity; throughput counts operations
 _NO_INFLUENCE = ("accelkd.training.presets", "accelkd.training.throughput")
 
-Method = Literal["masked_autoencoding", "contrastive", "distillation", "simultaneous", "supervised"]
-
 
 @dataclass(frozen=True)
 class Identity:
     """Everything that determines a checkpoint's weights; its hash is the model's id."""
 
     encoder: str  # 'ppg_teacher', 'accel_student', or the name of an experiment's encoder
-    method: Method
+    method: str  # of accelkd.training.method
     modality: Modality
     channels: int
     teacher: str | None  # model id of the teacher, for a student
@@ -214,20 +212,11 @@ def _part(folder: Path, name: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}."): tensor for key, tensor in weights.items() if key.startswith(f"{name}.")}
 
 
-_METHODS: dict[Method, str] = {
-    "masked_autoencoding": "without labels by masked autoencoding (section 3.1 of the paper)",
-    "contrastive": "without labels by contrasting augmented views (section 3.1 of the paper)",
-    "distillation": "without labels by cross-modal distillation from the frozen teacher {teacher} (section 3.2)",
-    "simultaneous": "without labels together with a PPG encoder that started from {teacher} (tables 3 and 19)",
-    "supervised": "on labels, from scratch (section 5.2)",
-}
-
-
 def _card(identity: Identity, weights: Mapping[str, Tensor], metrics: Mapping[str, Any]) -> str:
     parameters = sum(
         tensor.numel() for name, tensor in weights.items() if name.startswith(("encoder.", "regressor.encoder."))
     )
-    method = _METHODS[identity.method].format(teacher=f"`{identity.teacher}`" if identity.teacher else "random weights")
+    method = str(metrics["trained"]).format(teacher=f"`{identity.teacher}`" if identity.teacher else "random weights")
     rows = {
         "input": f"{identity.modality}, {identity.channels} channels × 60 s at 64 Hz, z-scored per channel",
         "output": f"{identity.config['encoder']['width']}-dimensional embedding",

@@ -2,19 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from accelkd.models.encoders import AnyEncoder, build_encoder
+from accelkd.models.encoders import AnyEncoder, EncoderShape, build_encoder
 from accelkd.models.heads import ProjectionHead
-from accelkd.training.augment import augment
-from accelkd.training.configs import ContrastiveConfig
+from accelkd.segments.store import Modality, SegmentStore
+from accelkd.training.augment import Augmentations, augment
 from accelkd.training.losses import info_nce, koleo
+from accelkd.training.method import Inputs, Prepared
 from accelkd.training.objective import Batch, Objective
+from accelkd.training.optimisation import Optimisation
 from accelkd.training.parallel import gathered
 from accelkd.training.randomness import derive
+
+
+@dataclass(frozen=True)
+class ContrastiveConfig:
+    """Pre-training by contrasting two views of each segment, or of each participant (section 3.1, table 14)."""
+
+    modality: Modality
+    encoder: EncoderShape
+    optimisation: Optimisation
+    augmentations: Augmentations = field(default_factory=Augmentations)
+    temperature: float = 0.04
+    koleo_weight: float = 0.1
+    momentum: float = 0.99
+    positives: Literal["segment", "participant"] = "segment"
+
+    chance_is_log_batch_size: ClassVar[bool] = True
+
+    @property
+    def modalities(self) -> Sequence[Modality]:
+        return [self.modality]
+
+    @property
+    def needs_teacher(self) -> bool:
+        return False
+
+    @property
+    def method(self) -> str:
+        return "contrastive"
+
+    @property
+    def description(self) -> str:
+        return "without labels by contrasting augmented views (section 3.1 of the paper)"
+
+    def channels(self, store: SegmentStore) -> int:
+        return store.channels(self.modality)
+
+    def prepare(self, inputs: Inputs) -> Prepared:
+        objective = Contrastive(build_encoder(self.channels(inputs.store), self.encoder), self)
+        return Prepared(objective, inputs.data(self.modalities))
 
 
 class Contrastive(Objective):

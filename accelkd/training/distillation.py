@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from accelkd.models.encoders import AnyEncoder
+from accelkd.models.encoders import AnyEncoder, EncoderShape, build_encoder
 from accelkd.models.heads import ProjectionHead
-from accelkd.training.augment import augment
-from accelkd.training.configs import DistillationConfig
+from accelkd.segments.store import Modality, SegmentStore
+from accelkd.training.augment import Augmentations, augment
 from accelkd.training.losses import cross_modal_loss
+from accelkd.training.method import Inputs, Prepared
 from accelkd.training.objective import Batch, Objective
+from accelkd.training.optimisation import Optimisation
 from accelkd.training.parallel import gathered
 from accelkd.training.randomness import derive
+from accelkd.training.trainer import compile_encoders, compiles
 
 
 def frozen(encoder: AnyEncoder) -> Callable[[Tensor], Tensor]:
@@ -27,6 +32,64 @@ def frozen(encoder: AnyEncoder) -> Callable[[Tensor], Tensor]:
         return embedding
 
     return embed
+
+
+@dataclass(frozen=True)
+class DistillationConfig:
+    """Accelerometer student by cross-modal distillation (section 3.2), or, with a trainable teacher, both together."""
+
+    encoder: EncoderShape
+    optimisation: Optimisation
+    augmentations: Augmentations = field(default_factory=Augmentations)
+    temperature: float = 0.04
+    teacher_weight: float = 1.0  # λ of equation 1
+    teacher: Literal["frozen", "trainable"] = "frozen"  # trainable: simultaneous pre-training (tables 3 and 19)
+    teacher_encoder: EncoderShape | None = None  # of a randomly initialised teacher; None: a teacher's checkpoint
+
+    def __post_init__(self) -> None:
+        if self.teacher == "frozen" and self.teacher_encoder is not None:
+            raise ValueError("a frozen teacher comes from a checkpoint: it cannot be randomly initialised")
+
+    @property
+    def modality(self) -> Modality:
+        return "accel"
+
+    chance_is_log_batch_size: ClassVar[bool] = True
+
+    @property
+    def modalities(self) -> Sequence[Modality]:
+        return ["ppg", "accel"]
+
+    @property
+    def method(self) -> str:
+        return "distillation" if self.teacher == "frozen" else "simultaneous"
+
+    @property
+    def description(self) -> str:
+        if self.teacher == "frozen":
+            return "without labels by cross-modal distillation from the frozen teacher {teacher} (section 3.2)"
+        return "without labels together with a PPG encoder that started from {teacher} (tables 3 and 19)"
+
+    @property
+    def needs_teacher(self) -> bool:
+        return self.teacher_encoder is None
+
+    def channels(self, store: SegmentStore) -> int:
+        return store.channels(self.modality)
+
+    def prepare(self, inputs: Inputs) -> Prepared:
+        student = build_encoder(self.channels(inputs.store), self.encoder)
+        if inputs.teacher is not None:
+            teacher = inputs.teacher.to(inputs.device)
+        elif self.teacher_encoder is not None:
+            teacher = build_encoder(inputs.store.ppg_channels, self.teacher_encoder)
+        else:
+            raise ValueError(f"{self.method} needs a teacher")
+        if self.teacher == "frozen" and compiles(inputs.device, self.optimisation):
+            compile_encoders(teacher)
+        function = frozen(teacher) if self.teacher == "frozen" else teacher.train()
+        objective = Distillation(function, teacher.shape.width, student, self)
+        return Prepared(objective, inputs.data(self.modalities))
 
 
 class Distillation(Objective):

@@ -2,14 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from accelkd.models.transformer import PATCH_SAMPLES, TOKENS, Encoder, Transformer, TransformerShape, patches
-from accelkd.segments.store import Modality
+from accelkd.segments.store import Modality, SegmentStore
+from accelkd.training.method import Inputs, Prepared
 from accelkd.training.objective import Batch, Objective
+from accelkd.training.optimisation import Optimisation
 from accelkd.training.randomness import bits, derive
+
+
+@dataclass(frozen=True)
+class MaskedAutoencodingConfig:
+    """Pre-training by masked autoencoding (section 3.1)."""
+
+    modality: Modality
+    encoder: TransformerShape
+    decoder: TransformerShape
+    optimisation: Optimisation
+    kept_tokens: int = 38  # of 192: four fifths are dropped
+    ppg_channels: int | None = None  # number of first channels to use (table 15); None: all
+
+    chance_is_log_batch_size: ClassVar[bool] = False
+
+    @property
+    def modalities(self) -> Sequence[Modality]:
+        return [self.modality]
+
+    @property
+    def needs_teacher(self) -> bool:
+        return False
+
+    @property
+    def method(self) -> str:
+        return "masked_autoencoding"
+
+    @property
+    def description(self) -> str:
+        return "without labels by masked autoencoding (section 3.1 of the paper)"
+
+    def channels(self, store: SegmentStore) -> int:
+        channels = store.channels(self.modality)
+        if self.modality != "ppg" or self.ppg_channels is None:
+            return channels
+        if self.ppg_channels > channels:
+            raise ValueError(f"{self.ppg_channels} PPG channels requested, the segments have {channels}")
+        return self.ppg_channels
+
+    def prepare(self, inputs: Inputs) -> Prepared:
+        encoder = Encoder(self.channels(inputs.store), self.encoder)
+        objective = MaskedAutoencoder(encoder, self.decoder, self.kept_tokens, self.modality)
+        return Prepared(objective, inputs.data(self.modalities))
 
 
 class MaskedAutoencoder(Objective):

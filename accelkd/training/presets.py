@@ -9,14 +9,9 @@ from typing import Literal
 from accelkd.models.efficientnet import EfficientNetShape
 from accelkd.models.specs import EncoderSpec
 from accelkd.models.transformer import SIZES, TransformerShape
-from accelkd.training.configs import (
-    PAPER_STEPS,
-    DistillationConfig,
-    MaskedAutoencodingConfig,
-    Optimisation,
-    efficientnet_optimisation,
-    scaled_schedule,
-)
+from accelkd.training.distillation import DistillationConfig
+from accelkd.training.masked_autoencoding import MaskedAutoencodingConfig
+from accelkd.training.optimisation import PAPER_STEPS, Optimisation, efficientnet_optimisation, scaled_schedule
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from accelkd.home.files import atomic_path, is_intact, write_checksum
 from accelkd.home.progress import progress
 from accelkd.models.efficientnet import EfficientNet
 from accelkd.models.transformer import Block
-from accelkd.training.configs import Optimisation
 from accelkd.training.data import TrainingData
 from accelkd.training.objective import Batch, Objective
+from accelkd.training.optimisation import Optimisation
 from accelkd.training.parallel import barrier, local_share, mean_over_processes, rank, world_size
 from accelkd.training.randomness import derive, step_keys
 from accelkd.training.throughput import flop_per_segment

@@ -9,8 +9,9 @@ import pytest
 from accelkd.models.encoders import build_encoder
 from accelkd.models.transformer import SIZES, Encoder, TransformerShape
 from accelkd.reproduction.experiments import AUGMENTATIONS, MAIN, PRESETS, Preset, as_data, preset, shown_in
-from accelkd.training.configs import DistillationConfig, MaskedAutoencodingConfig, SupervisedConfig
-from accelkd.training.masked_autoencoding import MaskedAutoencoder
+from accelkd.training.distillation import DistillationConfig
+from accelkd.training.masked_autoencoding import MaskedAutoencoder, MaskedAutoencodingConfig
+from accelkd.training.supervised import SupervisedConfig
 
 _NAMES = """
 ppg-mae ppg-mae-1-channel ppg-mae-16-layers ppg-cl ppg-cl-participant ppg-cl-transformer accel-mae accel-cl

@@ -13,16 +13,12 @@ from torch.nn.parallel import DistributedDataParallel
 from accelkd.models.encoders import build_encoder
 from accelkd.models.transformer import TransformerShape
 from accelkd.segments.store import SegmentStore
-from accelkd.training.configs import (
-    ContrastiveConfig,
-    DistillationConfig,
-    EncoderConfig,
-    MaskedAutoencodingConfig,
-    Optimisation,
-)
-from accelkd.training.contrastive import Contrastive
-from accelkd.training.distillation import Distillation, frozen
+from accelkd.training.contrastive import Contrastive, ContrastiveConfig
+from accelkd.training.distillation import Distillation, DistillationConfig, frozen
+from accelkd.training.masked_autoencoding import MaskedAutoencodingConfig
+from accelkd.training.method import EncoderConfig
 from accelkd.training.objective import Objective
+from accelkd.training.optimisation import Optimisation
 from accelkd.training.parallel import local_share, rank, world_size
 from accelkd.training.presets import PRESETS
 from accelkd.training.randomness import step_keys

@@ -12,9 +12,9 @@ from accelkd.models.efficientnet import EfficientNetShape
 from accelkd.models.encoders import EncoderShape, build_encoder
 from accelkd.models.transformer import TransformerShape
 from accelkd.training.augment import Augmentations
-from accelkd.training.configs import ContrastiveConfig, Optimisation
-from accelkd.training.contrastive import Contrastive
+from accelkd.training.contrastive import Contrastive, ContrastiveConfig
 from accelkd.training.losses import info_nce, koleo
+from accelkd.training.optimisation import Optimisation
 from accelkd.training.randomness import step_keys
 
 OFF = Augmentations(cut_out=0, magnitude_warp=0, gaussian_noise=0, channel_permute=0, time_warp=0)

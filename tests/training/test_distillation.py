@@ -8,9 +8,9 @@ import torch
 
 from accelkd.models.transformer import Encoder, TransformerShape
 from accelkd.training.augment import Augmentations
-from accelkd.training.configs import DistillationConfig, Optimisation
-from accelkd.training.distillation import Distillation, frozen
+from accelkd.training.distillation import Distillation, DistillationConfig, frozen
 from accelkd.training.losses import cross_modal_loss
+from accelkd.training.optimisation import Optimisation
 from accelkd.training.randomness import step_keys
 
 SHAPE = TransformerShape(width=16, layers=1, heads=2, mlp=32)

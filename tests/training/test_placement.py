@@ -17,11 +17,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from accelkd.models.efficientnet import EfficientNet, EfficientNetShape
 from accelkd.models.transformer import Encoder, TransformerShape
 from accelkd.training import augment
-from accelkd.training.configs import ContrastiveConfig, DistillationConfig, Optimisation
-from accelkd.training.contrastive import Contrastive
-from accelkd.training.distillation import Distillation, frozen
+from accelkd.training.contrastive import Contrastive, ContrastiveConfig
+from accelkd.training.distillation import Distillation, DistillationConfig, frozen
 from accelkd.training.masked_autoencoding import MaskedAutoencoder
 from accelkd.training.objective import Objective
+from accelkd.training.optimisation import Optimisation
 from accelkd.training.randomness import step_keys
 from accelkd.training.signals import to_device
 from accelkd.training.supervised import Supervised

@@ -28,7 +28,7 @@ from accelkd.training.checkpoint import (
     read_config,
     read_metrics,
 )
-from accelkd.training.configs import EncoderConfig
+from accelkd.training.method import EncoderConfig
 from accelkd.training.presets import PRESETS
 from accelkd.training.runs import measure_speed, train_encoder
 from accelkd.training.signals import ResidentSignals

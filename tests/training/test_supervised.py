@@ -12,9 +12,11 @@ import torch
 from accelkd.models.transformer import TransformerShape
 from accelkd.segments.store import SegmentStore
 from accelkd.training.checkpoint import load_encoder, load_regressor, read_config, read_metrics
-from accelkd.training.configs import EncoderConfig, Optimisation, SupervisedConfig
+from accelkd.training.method import EncoderConfig
+from accelkd.training.optimisation import Optimisation
 from accelkd.training.presets import PRESETS
 from accelkd.training.runs import train_encoder
+from accelkd.training.supervised import SupervisedConfig
 from tests.support.segments import pulse_trains, segment_store
 
 SHAPE = TransformerShape(width=16, layers=1, heads=2, mlp=32)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from accelkd.models.transformer import TOKENS, Encoder, TransformerShape
-from accelkd.training.configs import DistillationConfig, Optimisation
-from accelkd.training.distillation import Distillation, frozen
+from accelkd.training.distillation import Distillation, DistillationConfig, frozen
+from accelkd.training.optimisation import Optimisation
 from accelkd.training.randomness import step_keys
 from accelkd.training.throughput import flop_per_segment, measure_ceilings, peak_flop_per_s
 

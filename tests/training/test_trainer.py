@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from accelkd.models.transformer import Encoder, TransformerShape
 from accelkd.segments.store import SegmentStore
 from accelkd.training import trainer
-from accelkd.training.configs import Optimisation, scaled_schedule
 from accelkd.training.data import TrainingData
 from accelkd.training.objective import Objective
+from accelkd.training.optimisation import Optimisation, scaled_schedule
 from accelkd.training.trainer import Curve, NonFiniteLossError, has_bf16, pick_device, train
 
 CPU = torch.device("cpu")

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
-
-from accelkd.models.encoders import EncoderShape
-from accelkd.models.transformer import TransformerShape
-from accelkd.segments.store import Modality
-from accelkd.training.augment import Augmentations
 
 # The paper gives no total; over 200,000 iterations its schedule falls to a fifteenth of the peak rate
 PAPER_STEPS = 200_000
@@ -65,65 +60,3 @@ def efficientnet_optimisation(steps: int, batch_size: int, learning_rate: float 
         optimizer="adam",
         clip_norm=None,
     )
-
-
-@dataclass(frozen=True)
-class MaskedAutoencodingConfig:
-    """Pre-training by masked autoencoding (section 3.1)."""
-
-    modality: Modality
-    encoder: TransformerShape
-    decoder: TransformerShape
-    optimisation: Optimisation
-    kept_tokens: int = 38  # of 192: four fifths are dropped
-    ppg_channels: int | None = None  # number of first channels to use (table 15); None: all
-
-
-@dataclass(frozen=True)
-class ContrastiveConfig:
-    """Pre-training by contrasting two views of each segment, or of each participant (section 3.1, table 14)."""
-
-    modality: Modality
-    encoder: EncoderShape
-    optimisation: Optimisation
-    augmentations: Augmentations = field(default_factory=Augmentations)
-    temperature: float = 0.04
-    koleo_weight: float = 0.1
-    momentum: float = 0.99
-    positives: Literal["segment", "participant"] = "segment"
-
-
-@dataclass(frozen=True)
-class DistillationConfig:
-    """Accelerometer student by cross-modal distillation (section 3.2), or, with a trainable teacher, both together."""
-
-    encoder: EncoderShape
-    optimisation: Optimisation
-    augmentations: Augmentations = field(default_factory=Augmentations)
-    temperature: float = 0.04
-    teacher_weight: float = 1.0  # λ of equation 1
-    teacher: Literal["frozen", "trainable"] = "frozen"  # trainable: simultaneous pre-training (tables 3 and 19)
-    teacher_encoder: EncoderShape | None = None  # of a randomly initialised teacher; None: a teacher's checkpoint
-
-    def __post_init__(self) -> None:
-        if self.teacher == "frozen" and self.teacher_encoder is not None:
-            raise ValueError("a frozen teacher comes from a checkpoint: it cannot be randomly initialised")
-
-    @property
-    def modality(self) -> Modality:
-        return "accel"
-
-
-@dataclass(frozen=True)
-class SupervisedConfig:
-    """An encoder with a linear head, trained from scratch on one target (section 5.2)."""
-
-    modality: Modality
-    encoder: EncoderShape
-    target: Literal["hr_bpm", "sdnn_ms", "rmssd_ms"]
-    optimisation: Optimisation
-    validation_share: float = 0.2  # of the participants with labels: the weights with the lowest error on them are kept
-    patience: int = 5  # rows of the curve without improvement after which training stops
-
-
-EncoderConfig = MaskedAutoencodingConfig | ContrastiveConfig | DistillationConfig | SupervisedConfig
