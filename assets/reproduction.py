@@ -8,10 +8,9 @@ from pydantic import Field
 
 from accelkd.home.files import sha256_json
 from accelkd.home.layout import Home
-from accelkd.warehouse.inspect import documented_columns
-from assets.metadata import figure, markdown_table, table, tags, warehouse_columns
+from accelkd.warehouse.schema import REPRODUCTION_TABLES
+from assets.metadata import figure, markdown_table, tags, warehouse_tables
 
-_TABLES = ["reproduction.results", "reproduction.retrieval", "reproduction.claims"]
 _SHOWN = ["sentence", "paper", "ours", "verdict", "seeds"]  # of the claims
 
 
@@ -29,7 +28,7 @@ class Reproduction(dg.Config):
     group_name="reports",
     owners=["team:research"],
     tags=tags("summaries", "manual"),
-    metadata=table(warehouse_columns(documented_columns(), _TABLES)),
+    metadata=warehouse_tables(REPRODUCTION_TABLES),
     pool="training",
     code_version="1",
 )

@@ -101,7 +101,7 @@ def segments_figure(examples: Sequence[Example]) -> Figure:
 
 @_png
 def labels_figure(labels: pa.Table) -> Figure:
-    """Distributions of the labels and of motion, of the segments in `labels` (columns of METADATA)."""
+    """Distributions of the labels and of motion, of the segments in `labels` (columns of SEGMENT)."""
     figure = Figure(figsize=(12.5, 2.7), layout="constrained")
     names = {
         "hr_bpm": "heart rate (bpm)",

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from accelkd.home.files import atomic_path, write_checksum
-from accelkd.segments.schema import ACCEL_AXES, METADATA, SAMPLES, segment_schema
+from accelkd.segments.schema import ACCEL_AXES, SAMPLES, metadata_schema, segment_schema
 
 Modality = Literal["ppg", "accel"]
 
@@ -33,7 +33,7 @@ def write_segments(path: Path, ppg_channels: int, batches: Iterable[pa.RecordBat
 class SegmentStore:
     """Read-only view over the segments of one or several batches, in the order of `paths`.
 
-    `metadata` is a table (METADATA's columns); signals stay on disk until they are requested. Raises ValueError
+    `metadata` is a table (`metadata_schema`); signals stay on disk until they are requested. Raises ValueError
     if the files differ in their number of PPG channels.
     """
 
@@ -49,8 +49,9 @@ class SegmentStore:
                 )
             )
         self.ppg_channels: int = channels.pop() if channels else 0
+        metadata = metadata_schema()
         self.metadata: pa.Table = pa.concat_tables(
-            [table.select(METADATA.names) for table in tables] or [METADATA.empty_table()]
+            [table.select(metadata.names) for table in tables] or [metadata.empty_table()]
         ).combine_chunks()
         self._signals: dict[Modality, list[npt.NDArray[np.float16]]] = {
             "ppg": [_mapped(chunk, self.ppg_channels) for table in tables for chunk in table.column("ppg").chunks],

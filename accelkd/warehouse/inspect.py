@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
+from accelkd.home.columns import Table
 from accelkd.home.layout import Home
 from accelkd.registry.history import promoted_checkpoint
 from accelkd.warehouse.embeddings import NEXT, UNPUBLISHED_SUFFIXES, loaded_models
-from accelkd.warehouse.staging import SCHEMA_SQL, contents, staging, tables
+from accelkd.warehouse.schema import TABLES, embeddings_table
+from accelkd.warehouse.staging import contents, staging, tables
 
 
 def loaded_batches(home: Home) -> set[str]:
@@ -157,41 +158,20 @@ def retrieval_ranks(home: Home) -> dict[str, tuple[float, float]]:
     return {direction: (rank, chance) for direction, rank, chance in rows}
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of the warehouse, as its comment says."""
-
-    table: str
-    name: str
-    type: str
-    nullable: bool
-    comment: str | None
-
-
-@cache
-def documented_columns() -> tuple[Column, ...]:
-    """Columns of a warehouse in which nothing has been loaded yet."""
-    with duckdb.connect(":memory:") as connection:
-        connection.execute(SCHEMA_SQL)
-        return _columns(connection)
-
-
-def columns(path: Path) -> tuple[Column, ...]:
-    """Columns of a DuckDB file, table by table."""
+def published_tables(path: Path) -> tuple[Table, ...]:
+    """The tables that a published file holds, as they are declared; embeddings with their width."""
     with duckdb.connect(str(path), read_only=True) as connection:
-        return _columns(connection)
+        present = tables(connection)
+        declared = [table for table in TABLES if table.name in present]
+        for name in sorted(present):
+            if name.startswith("embeddings."):
+                columns = connection.table(name).limit(0).to_arrow_table().schema
+                width = columns.field("embedding").type.list_size
+                declared.append(embeddings_table(name.removeprefix("embeddings."), width))
+    return tuple(declared)
 
 
 def table_contents(path: Path) -> dict[str, tuple[int, int | None]]:
-    """Rows of every table of a DuckDB file but those that stand aside, and the sum of the rows' hashes."""
+    """Rows of every published table of a DuckDB file, and the sum of the rows' hashes."""
     with duckdb.connect(str(path), read_only=True) as connection:
         return contents(connection, besides=UNPUBLISHED_SUFFIXES)
-
-
-def _columns(connection: duckdb.DuckDBPyConnection) -> tuple[Column, ...]:
-    rows = connection.execute(
-        "SELECT if(schema_name = 'main', '', schema_name || '.') || table_name, column_name, data_type, is_nullable, "
-        "c.comment FROM duckdb_columns() c JOIN duckdb_tables() t USING (database_oid, schema_name, table_name) "
-        "WHERE NOT t.internal ORDER BY 1, column_index"
-    ).fetchall()
-    return tuple(Column(*row) for row in rows)
