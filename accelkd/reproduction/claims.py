@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.stats import ttest_1samp
 
+from accelkd.recordings.labels import LABELS
 from accelkd.recordings.survey import TARGETS
 from accelkd.reproduction import paper
 from accelkd.reproduction.comparison import (
@@ -196,9 +197,7 @@ def target_name(target: str) -> str:
 
 
 _TARGET_NAMES = {
-    "hr_bpm": "HR",
-    "sdnn_ms": "SDNN",
-    "rmssd_ms": "RMSSD",
+    **{name: label.abbreviation for name, label in LABELS.items()},
     "age": "age",
     "bmi": "BMI",
     "sex": "sex",

@@ -7,6 +7,7 @@ from typing import Literal
 
 from accelkd.models.encoders import EncoderShape
 from accelkd.models.transformer import TransformerShape
+from accelkd.recordings.labels import LabelName
 from accelkd.segments.store import Modality
 from accelkd.training.augment import Augmentations
 
@@ -120,7 +121,7 @@ class SupervisedConfig:
 
     modality: Modality
     encoder: EncoderShape
-    target: Literal["hr_bpm", "sdnn_ms", "rmssd_ms"]
+    target: LabelName
     optimisation: Optimisation
     validation_share: float = 0.2  # of the participants with labels: the weights with the lowest error on them are kept
     patience: int = 5  # rows of the curve without improvement after which training stops
