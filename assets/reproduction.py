@@ -64,6 +64,6 @@ def reproduction(config: Reproduction, home: dg.ResourceParam[Home]) -> dg.Mater
         **{name: figure(path.read_bytes(), name.replace("_", " ")) for name, path in pictures.items()},
     }
     if outcome.failed:
-        told = "; ".join(f"{name}: {reason}" for name, reason in outcome.failed.items())
-        raise dg.Failure(f"{len(outcome.failed)} runs failed: {told}", metadata=metadata, allow_retries=False)
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in outcome.failed.items())
+        raise dg.Failure(f"{len(outcome.failed)} runs failed: {reasons}", metadata=metadata, allow_retries=False)
     return dg.MaterializeResult(data_version=dg.DataVersion(sha256_json([config.preset, claims])), metadata=metadata)

@@ -1,4 +1,4 @@
-"""Questions that checks ask of the warehouse."""
+"""What the warehouse holds: counts and measurements for checks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def is_loaded(home: Home, encoder: str, model_id: str) -> bool:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Embeddings of one batch by the encoder in use."""
+    """Embeddings of one batch by the promoted encoder."""
 
     segments: int  # of the batch that the encoder can take
     passed_over: int  # segments with another number of PPG channels than the encoder's
@@ -51,9 +51,9 @@ class Coverage:
 
 
 def coverage(home: Home, encoder: str, batch_id: str) -> Coverage:
-    """How much of a batch the encoder in use has embedded, in its table or in the one that will replace it.
+    """How much of a batch the promoted encoder has embedded, in its active table or in the staged one.
 
-    Raises FileNotFoundError if the encoder has no checkpoint in use.
+    Raises FileNotFoundError if no such encoder is promoted.
     """
     model_id = promoted_checkpoint(home, encoder).name
     with staging(home) as connection:
@@ -76,7 +76,7 @@ def coverage(home: Home, encoder: str, batch_id: str) -> Coverage:
 
 
 def _tables_of(connection: duckdb.DuckDBPyConnection, encoder: str) -> list[str]:
-    """The table of an encoder's embeddings and the one that will replace it, where they are there."""
+    """The active and the staged table of an encoder's embeddings, as far as they exist."""
     return sorted({f"embeddings.{encoder}", f"embeddings.{encoder}{NEXT}"} & tables(connection).keys())
 
 
@@ -102,13 +102,13 @@ def loaded_batch(home: Home, batch_id: str) -> LoadedRows:
 
 
 def batch_embeddings(home: Home, encoder: str, batch_ids: Sequence[str]) -> pa.Table:
-    """participant_id and embedding of batches by the encoder in use, from its table or the one that will replace it.
+    """participant_id and embedding of batches by the promoted encoder, from its active or its staged table.
 
-    Raises FileNotFoundError if the encoder has no checkpoint in use.
+    Raises FileNotFoundError if no such encoder is promoted.
     """
     model_id = promoted_checkpoint(home, encoder).name
     with staging(home) as connection:
-        found: list[pa.Table] = [
+        parts: list[pa.Table] = [
             connection.sql(
                 f"SELECT participant_id, embedding FROM {table} "
                 "WHERE model_id = ? AND list_contains(?, batch_id) ORDER BY segment_id",
@@ -117,12 +117,12 @@ def batch_embeddings(home: Home, encoder: str, batch_ids: Sequence[str]) -> pa.T
             for table in _tables_of(connection, encoder)
         ]
     schema = pa.schema({"participant_id": pa.string(), "embedding": pa.list_(pa.float32())})
-    rows = [table for table in found if table.num_rows]
+    rows = [table for table in parts if table.num_rows]
     return pa.concat_tables(rows) if rows else schema.empty_table()
 
 
 def trained_on(home: Home, encoder: str) -> list[str]:
-    """The batches that the encoder in use has learned from, by name; none while there is no such encoder."""
+    """The batches that the promoted encoder was trained on, by name; none while none is promoted."""
     try:
         model_id = promoted_checkpoint(home, encoder).name
     except FileNotFoundError:

@@ -94,7 +94,7 @@ def _ensure_schema(home: Home, connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _migrate(home: Home, connection: duckdb.DuckDBPyConnection, present: dict[str, str]) -> None:
-    """Bring an older file to the schema: views, macros and comments anew, tables that differ made anew and refilled."""
+    """Bring an older file to the schema: recreate views, macros, comments; recreate and refill tables that differ."""
     with duckdb.connect(":memory:") as fresh:
         fresh.execute(schema_sql(TABLES, VIEWS))
         wanted = tables(fresh)
@@ -121,7 +121,7 @@ def _migrate(home: Home, connection: duckdb.DuckDBPyConnection, present: dict[st
 
 
 def _refill(home: Home, connection: duckdb.DuckDBPyConnection, table: Table) -> None:
-    """Make a table anew with the rows that it had: columns that are new stay empty."""
+    """Recreate a table with the rows that it had: new columns stay empty."""
     connection.execute(f"CREATE TEMP TABLE old AS FROM {table.name}")
     connection.execute(f"DROP TABLE {table.name}")
     connection.execute(create(table))
