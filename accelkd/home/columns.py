@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -88,9 +87,6 @@ class Table:
         """The table with one column more, at its end."""
         return replace(self, columns=(*self.columns, column))
 
-    def copied(self, *names: str, sources: Mapping[str, tuple[str, ...]] | None = None) -> tuple[Column, ...]:
-        """Columns of the given names (all, if none are given) for another table, each computed from its own here."""
-        return tuple(
-            replace(self[name], sources=(sources or {}).get(name, (f"{self.name}.{name}",)))
-            for name in names or self.names
-        )
+    def copied(self, *names: str) -> tuple[Column, ...]:
+        """Columns of the given names, or all, for another table: each has the one here as its source."""
+        return tuple(replace(self[name], sources=(f"{self.name}.{name}",)) for name in names or self.names)

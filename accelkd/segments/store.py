@@ -30,11 +30,18 @@ def write_segments(path: Path, ppg_channels: int, batches: Iterable[pa.RecordBat
     return rows
 
 
+def select_columns(store: pa.Table, names: Sequence[str], path: Path) -> pa.Table:
+    """Columns of the store at `path`. Raises ValueError for those that were declared after it was written."""
+    if missing := [name for name in names if name not in store.column_names]:
+        raise ValueError(f"{path} has no {', '.join(missing)}: materialize `segments` of its batch again")
+    return store.select(names)
+
+
 class SegmentStore:
     """Read-only view over the segments of one or several batches, in the order of `paths`.
 
     `metadata` is a table (`metadata_schema`); signals stay on disk until they are requested. Raises ValueError
-    if the files differ in their number of PPG channels.
+    if the files differ in their number of PPG channels, or one lacks a column that was declared since.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -51,7 +58,8 @@ class SegmentStore:
         self.ppg_channels: int = channels.pop() if channels else 0
         metadata = metadata_schema()
         self.metadata: pa.Table = pa.concat_tables(
-            [table.select(metadata.names) for table in tables] or [metadata.empty_table()]
+            [select_columns(table, metadata.names, path) for table, path in zip(tables, paths, strict=True)]
+            or [metadata.empty_table()]
         ).combine_chunks()
         self._signals: dict[Modality, list[npt.NDArray[np.float16]]] = {
             "ppg": [_mapped(chunk, self.ppg_channels) for table in tables for chunk in table.column("ppg").chunks],
