@@ -26,7 +26,7 @@ RECORDING = Table(
         Column(
             "started_at",
             pa.timestamp("us", tz="UTC"),
-            meaning="instant of the first PPG frame; null where the device has no absolute clock",
+            meaning="instant of the first PPG frame; null where the device records no absolute time",
         ),
         Column(
             "ppg",

@@ -101,7 +101,7 @@ SEGMENT = Table(
             "started_at",
             pa.timestamp("us", tz="UTC"),
             sources=_recorded("started_at"),
-            meaning="Instant of its first PPG sample; null where the device has no absolute clock",
+            meaning="Instant of its first PPG sample; null where the device records no absolute time",
         ),
         Column(
             "offset_s",

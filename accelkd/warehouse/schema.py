@@ -39,6 +39,7 @@ VIEWS = files("accelkd.warehouse").joinpath("views.sql").read_text(encoding="utf
 
 _SPLIT = ("split.participant_id", "split.split")
 _LABELS = tuple(f"segments.{name}" for name in LABELS)
+*_FIRST_LABELS, _LAST_LABEL = LABELS
 _TRAITS = ("demographics.age_years", "demographics.bmi_kg_m2", "demographics.sex", "survey_targets.value")
 _MODEL, _EMBEDDING = ("embeddings.<encoder>.model_id",), ("embeddings.<encoder>.embedding",)
 
@@ -321,7 +322,7 @@ PROBE_RESULTS = Table(
             sources=_SPLIT,
             meaning="Split that said who is in training and in test",
         ),
-        Column("target", _TEXT, nullable=False, meaning="hr_bpm, sdnn_ms or rmssd_ms"),
+        Column("target", _TEXT, nullable=False, meaning=f"{', '.join(_FIRST_LABELS)} or {_LAST_LABEL}"),
         Column("unit", _TEXT, nullable=False, meaning="Unit of the target and its errors"),
         Column(
             "train_participants",
@@ -522,7 +523,7 @@ REPRODUCTION_RESULTS = Table(
             "target",
             _TEXT,
             nullable=False,
-            meaning="hr_bpm, sdnn_ms, rmssd_ms, age, bmi, sex or a health target of the survey",
+            meaning=f"{', '.join(LABELS)}, age, bmi, sex or a health target of the survey",
         ),
         Column(
             "level",
