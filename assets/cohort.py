@@ -2,11 +2,10 @@
 
 import dagster as dg
 
-from accelkd.cohort.split import read_split, strata_table
+from accelkd.cohort.split import LEDGER, read_split, strata_table
 from accelkd.home.layout import Home
 from accelkd.operations.split import split_participants
-from accelkd.warehouse.inspect import documented_columns
-from assets.metadata import figure, markdown_table, table, tags, warehouse_columns
+from assets.metadata import figure, markdown_table, tags, warehouse_tables
 from assets.warehouse import segment_tables
 
 
@@ -21,20 +20,7 @@ from assets.warehouse import segment_tables
     metadata={
         "settings": "split_seed, test_fraction",
         "dagster/table_name": "split",
-        **table(
-            warehouse_columns(documented_columns(), ["split"]),
-            {
-                **{name: [f"segment_tables.segments.{name}"] for name in ("participant_id", "device_id", "batch_id")},
-                "sex": ["segment_tables.demographics.sex"],
-                "age_band": ["segment_tables.demographics.age_years"],
-                "split": [
-                    "segment_tables.segments.participant_id",
-                    "segment_tables.segments.device_id",
-                    "segment_tables.demographics.sex",
-                    "segment_tables.demographics.age_years",
-                ],
-            },
-        ),
+        **warehouse_tables([LEDGER]),
     },
 )
 def participant_split(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:

@@ -3,32 +3,18 @@
 import sys
 
 import dagster as dg
-import pyarrow as pa
 
 from accelkd.home.isolated import run_in_subprocess
 from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS, EncoderSpec
+from accelkd.warehouse.schema import embeddings_table
 from assets.encoders import promoted_encoders
-from assets.metadata import arrow_columns, table, tags
+from assets.metadata import tags, warehouse_tables
 from assets.partitions import arrival_batches
 from assets.warehouse import segment_tables
 
-EMBEDDING = pa.schema(
-    [
-        *(
-            pa.field(name, pa.string(), nullable=False)
-            for name in ("segment_id", "participant_id", "batch_id", "model_id")
-        ),
-        pa.field("embedding", pa.list_(pa.float32()), nullable=False, metadata={"comment": "as wide as the encoder"}),
-    ]
-)
-
 
 def _embeddings(spec: EncoderSpec) -> dg.AssetsDefinition:
-    lineage = {
-        **{name: [f"segment_tables.segments.{name}"] for name in ("segment_id", "participant_id", "batch_id")},
-        "embedding": [f"segments.{spec.modality}"],
-    }
 
     @dg.asset(
         name=f"{spec.name}_embeddings",
@@ -40,7 +26,10 @@ def _embeddings(spec: EncoderSpec) -> dg.AssetsDefinition:
         tags=tags("participant-level", "each-batch"),
         pool="duckdb_writer",
         code_version="1",
-        metadata={"dagster/table_name": f"embeddings.{spec.name}", **table(arrow_columns(EMBEDDING), lineage)},
+        metadata={
+            "dagster/table_name": f"embeddings.{spec.name}",
+            **warehouse_tables([embeddings_table(spec.name, modality=spec.modality)]),
+        },
         description=(
             f"Embeddings of one batch's segments by the promoted {spec.name}, in `embeddings.{spec.name}`. Newly "
             "promoted encoders fill tables beside the current ones, and replace all at once when they cover every "

@@ -9,12 +9,20 @@ from typing import Literal
 import dagster as dg
 import pyarrow as pa
 
+from accelkd.home.columns import Column, Table
+from accelkd.models.specs import ENCODERS
 from accelkd.reports import markdown
-from accelkd.warehouse.inspect import Column
+from accelkd.warehouse.schema import (
+    BATCH_TABLES,
+    PARTICIPANT_PROBE_RESULTS,
+    PROBE_RESULTS,
+    embeddings_table,
+    sql_type,
+)
 
-Lineage = Mapping[str, Sequence[str]]  # a column, and the columns that it is made from as `asset.column`
 Data = Literal["participant-level", "summaries"]
 Cadence = Literal["each-batch", "each-training", "each-report", "manual"]
+_ENCODERS = [spec.name for spec in ENCODERS]
 
 
 def tags(data: Data, cadence: Cadence) -> dict[str, str]:
@@ -22,52 +30,90 @@ def tags(data: Data, cadence: Cadence) -> dict[str, str]:
     return {"data": data, "cadence": cadence}
 
 
-def arrow_columns(schema: pa.Schema, comments: Mapping[str, str] | None = None) -> list[dg.TableColumn]:
-    """The columns of an Arrow schema; described by `comments`, or by the `comment` in a field's metadata."""
-    return [
-        dg.TableColumn(
-            field.name,
-            str(field.type),
-            description=(comments or {}).get(field.name)
-            or (field.metadata or {}).get(b"comment", b"").decode()
-            or None,
-            constraints=dg.TableColumnConstraints(nullable=field.nullable),
-        )
-        for field in schema
-    ]
+def file_table(table: Table, schema: pa.Schema | None = None) -> dict[str, dg.MetadataValue]:
+    """Metadata of an asset that is a table in files, of the given Arrow schema: its columns and their sources."""
+    types = {field.name: str(field.type) for field in schema or table.arrow()}
+    origins = _origins(_ENCODERS)
+    return _columns({column.name: (column, types[column.name], _sources(column, origins)) for column in table.columns})
 
 
-def warehouse_columns(columns: Sequence[Column], tables: Sequence[str] | None = None) -> list[dg.TableColumn]:
-    """Columns of the warehouse, of the given tables or of all; named `table.column` unless they are of one table."""
-    return [
-        dg.TableColumn(
-            column.name if tables is not None and len(tables) == 1 else f"{column.table}.{column.name}",
-            column.type,
-            description=column.comment,
-            constraints=dg.TableColumnConstraints(nullable=column.nullable),
-        )
-        for column in columns
-        if tables is None or column.table in tables
-    ]
+def warehouse_tables(tables: Sequence[Table], encoders: Sequence[str] = _ENCODERS) -> dict[str, dg.MetadataValue]:
+    """Metadata of an asset that is tables of the warehouse: their columns, `table.column` where there are several.
+
+    `encoders` are those whose embeddings it was made from.
+    """
+    origins = _origins(encoders)
+    return _columns(
+        {
+            column.name if len(tables) == 1 else f"{table.name}.{column.name}": (
+                column,
+                sql_type(column.type),
+                _sources(column, origins),
+            )
+            for table in tables
+            for column in table.columns
+        }
+    )
 
 
-def table(columns: Sequence[dg.TableColumn], lineage: Lineage | None = None) -> dict[str, dg.MetadataValue]:
-    """Metadata of an asset that is a table: its columns, and what each is made from.
+def copied_tables(tables: Sequence[Table]) -> dict[str, dg.MetadataValue]:
+    """Metadata of an asset that is a copy of warehouse tables: each column's source is the same one of the original."""
+    origins = _origins(_ENCODERS)
+    return _columns(
+        {
+            f"{table.name}.{column.name}": (
+                column,
+                sql_type(column.type),
+                [f"{origin}{column.name}" for origin in origins.get(table.name, ())],
+            )
+            for table in tables
+            for column in table.columns
+        }
+    )
+
+
+def _origins(encoders: Sequence[str]) -> dict[str, list[str]]:
+    """The asset that makes each table, with the prefix that the table's columns have in it."""
+    return {
+        "landing.recordings": ["raw_recordings."],
+        "store.segments": ["segments."],
+        **{table.name: [f"segment_tables.{table.name}."] for table in BATCH_TABLES},
+        "split": ["participant_split."],
+        embeddings_table().name: [f"{encoder}_embeddings." for encoder in encoders],
+        **{embeddings_table(encoder).name: [f"{encoder}_embeddings."] for encoder in encoders},
+        **{
+            table.name: [f"{encoder}_probes.{table.name}." for encoder in encoders]
+            for table in (PROBE_RESULTS, PARTICIPANT_PROBE_RESULTS)
+        },
+        "retrieval_results": ["retrieval."],
+    }
+
+
+def _sources(column: Column, origins: Mapping[str, Sequence[str]]) -> list[str]:
+    """What a column is computed from, as `asset.column`; without what no asset makes."""
+    sources = (source.rpartition(".") for source in column.sources)
+    return [f"{origin}{name}" for table, _, name in sources for origin in origins.get(table, ())]
+
+
+def _columns(columns: Mapping[str, tuple[Column, str, Sequence[str]]]) -> dict[str, dg.MetadataValue]:
+    """The columns of an asset by name: their declaration, their type, and what they are computed from.
 
     The UI shows the columns, but has no page for their lineage: so a column's description ends with it.
     """
-    lineage = lineage or {}
     described = [
         dg.TableColumn(
-            column.name,
-            column.type,
-            description=_with_sources(column.description, lineage.get(column.name, ())),
-            constraints=column.constraints,
+            name,
+            kind,
+            description=" ".join([column.comment, *([f"← {', '.join(sources)}"] if sources else [])]),
+            constraints=dg.TableColumnConstraints(nullable=column.nullable),
+            tags={"unit": column.unit} if column.unit else None,
         )
-        for column in columns
+        for name, (column, kind, sources) in columns.items()
     ]
     dependencies = {
-        name: [dg.TableColumnDep(*source.split(".", 1)) for source in sources] for name, sources in lineage.items()
+        name: [dg.TableColumnDep(*source.split(".", 1)) for source in sources]
+        for name, (_, _, sources) in columns.items()
+        if sources
     }
     metadata: dict[str, dg.MetadataValue] = {
         "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(described))
@@ -75,10 +121,6 @@ def table(columns: Sequence[dg.TableColumn], lineage: Lineage | None = None) -> 
     if dependencies:
         metadata["dagster/column_lineage"] = dg.MetadataValue.column_lineage(dg.TableColumnLineage(dependencies))
     return metadata
-
-
-def _with_sources(description: str | None, sources: Sequence[str]) -> str | None:
-    return " ".join(filter(None, [description, f"← {', '.join(sources)}" if sources else None])) or None
 
 
 def figure(png: bytes, caption: str) -> dg.MarkdownMetadataValue:

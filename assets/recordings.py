@@ -10,7 +10,7 @@ from accelkd.recordings.arrivals import accept, refuse
 from accelkd.recordings.batches import MANIFEST, read_manifest
 from accelkd.recordings.schema import RECORDING
 from accelkd.recordings.validate import validate_batch
-from assets.metadata import arrow_columns, counts_table, table, tags
+from assets.metadata import counts_table, file_table, tags
 from assets.partitions import arrival_batches
 
 MAX_REASONS = 20  # that are kept of a refused batch
@@ -23,7 +23,7 @@ MAX_REASONS = 20  # that are kept of a refused batch
     owners=["team:data-engineering"],
     tags=tags("participant-level", "each-batch"),
     code_version="1",
-    metadata=table(arrow_columns(RECORDING)),
+    metadata=file_table(RECORDING),
 )
 def raw_recordings(context: dg.AssetExecutionContext, home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     """Raw recordings of one arrival batch, as they landed.

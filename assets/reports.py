@@ -7,42 +7,12 @@ import dagster as dg
 from accelkd.home.files import sha256_file, sha256_json
 from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS
-from accelkd.warehouse.inspect import documented_columns
+from accelkd.warehouse.schema import PARTICIPANT_PROBE_RESULTS, PROBE_RESULTS, RETRIEVAL_RESULTS
 from assets.cohort import participant_split
-from assets.metadata import figure, markdown_table, table, tags, warehouse_columns
-
-_SPLIT = ["participant_split.participant_id", "participant_split.split"]
-_LABELS = [f"segment_tables.segments.{label}" for label in ("hr_bpm", "sdnn_ms", "rmssd_ms")]
-_TRAITS = [
-    *(f"segment_tables.demographics.{trait}" for trait in ("age_years", "bmi_kg_m2", "sex")),
-    "segment_tables.survey_targets.value",
-]
-_ERRORS = ("mae", "rmse", "pearson_r", "constant_mae", "constant_rmse", "ridge_alpha")
-_PEOPLE = ("train_participants", "test_participants")
-_ANSWERS = ("train_yes", "train_no", "test_yes", "test_no")
-_MODELS = [f"{spec.name}_embeddings.model_id" for spec in ENCODERS]
-_EMBEDDINGS = [f"{spec.name}_embeddings.embedding" for spec in ENCODERS]
-_RANKS = ("top1_percent", "mean_rank", "top1_percent_sd", "mean_rank_sd")
+from assets.metadata import figure, markdown_table, tags, warehouse_tables
 
 
 def _probes(encoder: str) -> dg.AssetsDefinition:
-    model, embedding = [f"{encoder}_embeddings.model_id"], f"{encoder}_embeddings.embedding"
-    segments = {
-        "model_id": model,
-        **dict.fromkeys(("split_version", *_PEOPLE, "train_segments", "test_segments"), _SPLIT),
-        **{name: [embedding, *_LABELS, *_SPLIT] for name in _ERRORS},
-    }
-    participants = {
-        "model_id": model,
-        **dict.fromkeys(("split_version", *_PEOPLE), _SPLIT),
-        **{name: [*_TRAITS, *_SPLIT] for name in (*_ANSWERS, "not_decidable")},
-        **{name: [embedding, *_TRAITS, *_SPLIT] for name in (*_ERRORS, "auc", "auc_low", "auc_high")},
-    }
-    lineage = {
-        **{f"probe_results.{name}": sources for name, sources in segments.items()},
-        **{f"participant_probe_results.{name}": sources for name, sources in participants.items()},
-    }
-
     @dg.asset(
         name=f"{encoder}_probes",
         deps=[f"{encoder}_embeddings", participant_split],
@@ -56,7 +26,7 @@ def _probes(encoder: str) -> dg.AssetsDefinition:
         tags=tags("summaries", "each-report"),
         metadata={
             "dagster/table_name": "probe_results",
-            **table(warehouse_columns(documented_columns(), ("probe_results", "participant_probe_results")), lineage),
+            **warehouse_tables([PROBE_RESULTS, PARTICIPANT_PROBE_RESULTS], [encoder]),
         },
         pool="duckdb_writer",
         code_version="2",
@@ -97,16 +67,7 @@ probe_assets = [_probes(spec.name) for spec in ENCODERS]
     tags=tags("summaries", "each-report"),
     metadata={
         "dagster/table_name": "retrieval_results",
-        **table(
-            warehouse_columns(documented_columns(), ["retrieval_results"]),
-            {
-                "query_model_id": _MODELS,
-                "key_model_id": _MODELS,
-                "split_version": _SPLIT,
-                **dict.fromkeys(("participants", "segments"), _SPLIT),
-                **{name: [*_EMBEDDINGS, *_SPLIT] for name in _RANKS},
-            },
-        ),
+        **warehouse_tables([RETRIEVAL_RESULTS]),
     },
     pool="duckdb_writer",
     code_version="1",

@@ -8,10 +8,9 @@ from pydantic import Field
 
 from accelkd.home.files import sha256_json
 from accelkd.home.layout import Home
-from accelkd.warehouse.inspect import documented_columns
-from assets.metadata import figure, markdown_table, table, tags, warehouse_columns
+from accelkd.warehouse.schema import REPRODUCTION_TABLES
+from assets.metadata import figure, markdown_table, tags, warehouse_tables
 
-_TABLES = ["reproduction.results", "reproduction.retrieval", "reproduction.claims"]
 _SHOWN = ["sentence", "paper", "ours", "verdict", "seeds"]  # of the claims
 
 
@@ -29,7 +28,7 @@ class Reproduction(dg.Config):
     group_name="reports",
     owners=["team:research"],
     tags=tags("summaries", "manual"),
-    metadata=table(warehouse_columns(documented_columns(), _TABLES)),
+    metadata=warehouse_tables(REPRODUCTION_TABLES),
     pool="training",
     code_version="1",
 )
@@ -65,6 +64,6 @@ def reproduction(config: Reproduction, home: dg.ResourceParam[Home]) -> dg.Mater
         **{name: figure(path.read_bytes(), name.replace("_", " ")) for name, path in pictures.items()},
     }
     if outcome.failed:
-        told = "; ".join(f"{name}: {reason}" for name, reason in outcome.failed.items())
-        raise dg.Failure(f"{len(outcome.failed)} runs failed: {told}", metadata=metadata, allow_retries=False)
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in outcome.failed.items())
+        raise dg.Failure(f"{len(outcome.failed)} runs failed: {reasons}", metadata=metadata, allow_retries=False)
     return dg.MaterializeResult(data_version=dg.DataVersion(sha256_json([config.preset, claims])), metadata=metadata)

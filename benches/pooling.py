@@ -17,7 +17,8 @@ from sklearn.linear_model import RidgeCV
 
 from accelkd.home.layout import Home
 from accelkd.models.transformer import Encoder
-from accelkd.reproduction.cohort import SEGMENT_TARGETS, Cohort, Versions, cohort_home, read_cohort
+from accelkd.recordings.labels import LABELS
+from accelkd.reproduction.cohort import Cohort, Versions, cohort_home, read_cohort
 from accelkd.reproduction.experiments import preset
 from accelkd.training.checkpoint import load_encoder
 
@@ -49,12 +50,12 @@ def main() -> None:
         raise TypeError("ppg-mae is no Transformer")
     features = statistics(encoder, cohort)
     width = features.shape[1] // len(POOLED)
-    print("| ridge on | " + " | ".join(f"{target}: MAE, r" for target in SEGMENT_TARGETS) + " |")
-    print("|---" * (1 + len(SEGMENT_TARGETS)) + "|")
+    print("| ridge on | " + " | ".join(f"{target}: MAE, r" for target in LABELS) + " |")
+    print("|---" * (1 + len(LABELS)) + "|")
     for number, name in enumerate(POOLED, start=1):
         known = features[:, : number * width]
         cells = [name]
-        for target in SEGMENT_TARGETS:
+        for target in LABELS:
             y = cohort.labels[target]
             train, test = (np.isfinite(y) & side for side in (~cohort.in_test, cohort.in_test))
             centre, scale = known[train].mean(axis=0), known[train].std(axis=0) + 1e-9

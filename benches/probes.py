@@ -14,10 +14,11 @@ from collections.abc import Callable
 import numpy as np
 
 from accelkd.evaluation.participant_probes import TARGET_LABELS, mean_embeddings, probe_participants
-from accelkd.evaluation.probes import LABEL_FRACTIONS, TARGETS, LabelledEmbeddings, probe_segments
+from accelkd.evaluation.probes import LABEL_FRACTIONS, LabelledEmbeddings, probe_segments
 from accelkd.evaluation.procrustes import fit_alignment
 from accelkd.evaluation.retrieval import POOLS, retrieve
 from accelkd.evaluation.significance import BOOTSTRAPS, compare_aucs
+from accelkd.recordings.labels import LABELS
 
 
 def main() -> None:
@@ -37,7 +38,7 @@ def main() -> None:
             target: np.where(rng.random(participants) < 0.1, np.nan, rng.random(participants) < 0.2)
             for target in TARGET_LABELS
         }
-        labels = {target: rng.standard_normal(len(names)) for target in TARGETS}
+        labels = {target: rng.standard_normal(len(names)) for target in LABELS}
         return LabelledEmbeddings(x, names, labels), LabelledEmbeddings(means, people, answers)
 
     in_test = arguments.participants // 5
@@ -51,7 +52,7 @@ def main() -> None:
             compare_aucs(test_people.targets[target][asked] == 1, *scores[:, asked])
 
     work: dict[str, Callable[[], object]] = {
-        f"{len(TARGETS) * len(LABEL_FRACTIONS)} probes of segments, each on its own fraction": lambda: probe_segments(
+        f"{len(LABELS) * len(LABEL_FRACTIONS)} probes of segments, each on its own fraction": lambda: probe_segments(
             train, test, fractions=LABEL_FRACTIONS
         ),
         f"{len(TARGET_LABELS)} probes of participants": lambda: probe_participants(train_people, test_people),

@@ -15,10 +15,11 @@ import dagster as dg
 import duckdb
 import numpy as np
 
-from accelkd.evaluation.probes import TARGETS, LabelledEmbeddings, probe_segments
+from accelkd.evaluation.probes import LabelledEmbeddings, probe_segments
 from accelkd.home.layout import Home
 from accelkd.home.settings import MotionGate, PresetName, Settings
 from accelkd.recordings.ingest import ingest
+from accelkd.recordings.labels import LABELS
 from accelkd.segments.segment import segment_batch
 from accelkd.segments.store import SegmentStore
 from orchestration.catch_up import catch_up
@@ -74,7 +75,7 @@ def whole_chain(data: Path, home: Home, preset: PresetName) -> None:
     with duckdb.connect(str(home.published), read_only=True) as connection:
         for encoder in ("ppg_teacher", "accel_student"):
             rows = connection.sql(
-                f"SELECT embedding, participant_id, split, reference_hr_bpm, {', '.join(TARGETS)} "
+                f"SELECT embedding, participant_id, split, reference_hr_bpm, {', '.join(LABELS)} "
                 f"FROM embeddings.{encoder} JOIN segments USING (segment_id, participant_id) "
                 "JOIN split USING (participant_id) ORDER BY segment_id"
             ).fetchall()
@@ -82,12 +83,12 @@ def whole_chain(data: Path, home: Home, preset: PresetName) -> None:
             people = np.array([row[1] for row in rows])
             test = np.array([row[2] == "test" for row in rows])
             targets = {"device's heart rate": (3, False), "device's heart rate, minutes with good labels": (3, True)}
-            targets |= {name: (column, False) for column, name in enumerate(TARGETS, start=4)}
+            targets |= {name: (column, False) for column, name in enumerate(LABELS, start=4)}
             good = np.array([row[4] is not None for row in rows])
             for name, (column, good_only) in targets.items():
                 y = np.array([row[column] for row in rows], np.float64)
                 y[~good & good_only] = np.nan
-                target = name if name in TARGETS else "hr_bpm"
+                target = name if name in LABELS else "hr_bpm"
                 sides = (LabelledEmbeddings(x[side], people[side], {target: y[side]}) for side in (~test, test))
                 result = probe_segments(*sides)[target, 1.0].result
                 print(

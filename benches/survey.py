@@ -14,9 +14,10 @@ from collections.abc import Callable
 import polars as pl
 import pyarrow as pa
 
+from accelkd.recordings.schema import SURVEY_TARGET
 from accelkd.recordings.simulator.answers import survey_answers
 from accelkd.recordings.simulator.participants import draw_traits
-from accelkd.recordings.survey import QUESTIONS, SURVEY_TARGET, TARGETS, Rule, survey_targets
+from accelkd.recordings.survey import QUESTIONS, TARGETS, Rule, survey_targets
 
 
 def pivot(survey: pa.Table) -> pa.Table:
@@ -36,7 +37,7 @@ def pivot(survey: pa.Table) -> pa.Table:
         ),
     )
     rows = targets.unpivot(index="participant_id", variable_name="target").sort("participant_id", maintain_order=True)
-    return rows.to_arrow().cast(SURVEY_TARGET)
+    return rows.to_arrow().cast(SURVEY_TARGET.arrow())
 
 
 def naive(survey: pa.Table) -> pa.Table:
@@ -57,7 +58,7 @@ def naive(survey: pa.Table) -> pa.Table:
         for name in sorted(people)
         for target_id, target in TARGETS.items()
     ]
-    return pa.Table.from_pylist(rows, SURVEY_TARGET)
+    return pa.Table.from_pylist(rows, SURVEY_TARGET.arrow())
 
 
 def main() -> None:

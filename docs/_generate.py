@@ -25,12 +25,11 @@ from accelkd.cli import main
 from accelkd.home.settings import Settings
 from accelkd.recordings.devices import DEVICES, Device
 from accelkd.training.presets import PRESETS
-from accelkd.warehouse.embeddings import _EMBEDDINGS_DDL, _means_ddl
-from accelkd.warehouse.staging import SCHEMA_SQL
+from accelkd.warehouse.documentation import documented_tables
+from accelkd.warehouse.schema import schema_sql
 from orchestration.definitions import defs
 
 MARK = re.compile(r"^<!-- generate: (\w+) -->$", re.MULTILINE)
-ENCODER, WIDTH = "accel_student", 256  # whose embedding tables stand for those of every encoder
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
@@ -56,6 +55,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def _cell(value: object) -> str:
     return ("" if value is None else str(value)).replace("|", r"\|").replace("\n", " ").strip()
+
+
+def _text(value: str) -> str:
+    """Words in which `<` opens no HTML."""
+    return value.replace("<", "&lt;")
 
 
 def _code(value: object) -> str:
@@ -130,36 +134,48 @@ def _leaves(config: Any, prefix: str = "") -> dict[str, object]:
     return found
 
 
+def files() -> str:
+    """Tables in the files of a home: those of an arrival batch, the segment store, the split ledger."""
+    return _tables("file")
+
+
 def warehouse() -> str:
     """Tables, views and macros of a new warehouse, with their comments."""
     with duckdb.connect(":memory:") as connection:
-        connection.execute(SCHEMA_SQL)
-        connection.execute(_EMBEDDINGS_DDL.format(table=ENCODER, encoder=ENCODER, width=WIDTH))
-        connection.execute(_means_ddl(ENCODER, WIDTH))
-        name = "if(schema_name = 'main', '', schema_name || '.') || "
-        tables = connection.execute(
-            f"SELECT {name}table_name, 'Table', comment FROM duckdb_tables() WHERE NOT internal "
-            f"UNION ALL SELECT {name}view_name, 'View', comment FROM duckdb_views() WHERE NOT internal ORDER BY ALL"
-        ).fetchall()
-        columns = connection.execute(
-            f"SELECT {name}table_name, column_name, data_type, is_nullable, comment FROM duckdb_columns() "
-            "WHERE NOT internal ORDER BY 1, column_index"
-        ).fetchall()
+        connection.execute(schema_sql())
         macros = connection.execute(
             "SELECT function_name, comment FROM duckdb_functions() WHERE NOT internal ORDER BY ALL"
         ).fetchall()
-    parts = [
-        f"Tables of embeddings are made when an encoder's first embeddings are loaded. `embeddings.{ENCODER}` stands "
-        f"for those of every encoder; the width ({WIDTH} here) is the encoder's."
-    ]
-    for table_name, kind, comment in tables:
-        rows = [
-            (_code(column), _code(kind_of), "yes" if nullable else "", meaning)
-            for owner, column, kind_of, nullable, meaning in columns
-            if owner == table_name
+    return "\n\n".join(
+        [
+            "A table of embeddings is created when its encoder's first embeddings are loaded, as wide as they are.",
+            _tables("table", "view"),
+            f"## Macros\n\n{table(('macro', 'meaning'), [(_code(name), comment) for name, comment in macros])}",
         ]
-        parts.append(f"## {table_name}\n\n{kind}. {comment}.\n\n{table(('column', 'type', 'null', 'meaning'), rows)}")
-    parts.append(f"## Macros\n\n{table(('macro', 'meaning'), [(_code(name), comment) for name, comment in macros])}")
+    )
+
+
+def _tables(*kinds: str) -> str:
+    """A section for each table of the given kinds: what it is, and a row for each of its columns."""
+    parts = []
+    for documented in documented_tables():
+        if documented.kind in kinds:
+            declared = documented.table
+            rows = [
+                (
+                    _code(column.name),
+                    _code(documented.type_of(column)),
+                    column.unit,
+                    "yes" if column.nullable else "",
+                    _text(column.meaning),
+                    ", ".join(map(_code, column.sources)),
+                )
+                for column in declared.columns
+            ]
+            where = f" {_code(documented.path)}." if documented.path else ""
+            header = ("column", "type", "unit", "null", "meaning", "computed from")
+            about = f"{documented.kind.capitalize()}.{where} {_text(declared.meaning)}."
+            parts.append(f"## {_text(declared.name)}\n\n{about}\n\n{table(header, rows)}")
     return "\n\n".join(parts)
 
 
@@ -220,5 +236,5 @@ def _api(module: ModuleType) -> str:
 
 GENERATORS: Mapping[str, Callable[[], str]] = {
     function.__name__: function
-    for function in (command_line, settings, presets, warehouse, checks, devices, accelkd_api, rust_dsp_api)
+    for function in (command_line, settings, presets, files, warehouse, checks, devices, accelkd_api, rust_dsp_api)
 }

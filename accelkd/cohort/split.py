@@ -19,6 +19,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from accelkd.home.columns import Column, Table
 from accelkd.home.files import DamagedFileError, atomic_path, sha256_json
 
 Side = Literal["train", "test"]
@@ -29,15 +30,49 @@ UNKNOWN = "unknown"
 STRATA = ("device_id", "sex", "age_band")
 _ROWS = b"rows_sha256"  # metadata of the file: hash of its rows
 
-LEDGER = pa.schema(
-    [
-        pa.field("participant_id", pa.string(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),  # 'train' or 'test'
-        pa.field("sex", pa.string(), nullable=False),  # the stratum, as known when the participant was assigned
-        pa.field("age_band", pa.string(), nullable=False),
-        pa.field("device_id", pa.string(), nullable=False),
-        pa.field("batch_id", pa.string(), nullable=False),  # the participant's first
-    ]
+_STRATUM = ("segments.participant_id", "segments.device_id", "demographics.sex", "demographics.age_years")
+LEDGER = Table(
+    "split",
+    (
+        Column(
+            "participant_id",
+            pa.string(),
+            nullable=False,
+            sources=("segments.participant_id",),
+            meaning="Pseudonym",
+        ),
+        Column("split", pa.string(), nullable=False, sources=_STRATUM, meaning="train or test"),
+        Column(
+            "sex",
+            pa.string(),
+            nullable=False,
+            sources=("demographics.sex",),
+            meaning="Stratum: sex when assigned",
+        ),
+        Column(
+            "age_band",
+            pa.string(),
+            nullable=False,
+            sources=("demographics.age_years",),
+            meaning="Stratum: ten-year band of the age when assigned",
+        ),
+        Column(
+            "device_id",
+            pa.string(),
+            nullable=False,
+            sources=("segments.device_id",),
+            meaning="Stratum: device of the first recording",
+        ),
+        Column(
+            "batch_id",
+            pa.string(),
+            nullable=False,
+            sources=("segments.batch_id",),
+            meaning="Batch that the participant first came with",
+        ),
+    ),
+    key=("participant_id",),
+    meaning="The split ledger: participants never change sides",
 )
 
 
@@ -102,7 +137,7 @@ def extend_split(ledger: Path, participants: pa.Table, *, seed: int = 0, test_fr
         _count(row, totals, tests)
     rows += arrivals
 
-    table = pa.Table.from_pylist(rows, LEDGER.with_metadata(settings))
+    table = pa.Table.from_pylist(rows, LEDGER.arrow().with_metadata(settings))
     if arrivals or not ledger.exists():
         write_split(ledger, table)
     strata = {_levels(row)[0] for row in rows}
@@ -148,7 +183,7 @@ def read_split(ledger: Path) -> pa.Table:
             ) from None
         logging.getLogger(__name__).warning("%s; it is restored from %s", error, _copy(ledger).name)
         write_split(ledger, table)
-    if not table.schema.equals(LEDGER):
+    if not table.schema.equals(LEDGER.arrow()):
         raise SplitError(f"{ledger}: columns {table.schema.names}, expected {LEDGER.names}")
     sides = set(table.column("split").to_pylist())
     if not sides <= {"train", "test"}:

@@ -15,10 +15,10 @@ import numpy.typing as npt
 from sklearn.model_selection import GroupKFold
 
 from accelkd.evaluation.blas import one_blas_thread
+from accelkd.recordings.labels import LABELS
 
 Floats = npt.NDArray[np.floating]
 
-TARGETS = {"hr_bpm": "bpm", "sdnn_ms": "ms", "rmssd_ms": "ms"}
 LABEL_FRACTIONS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # figure 2: from 0.1 % to 100 %
 MIN_LABELS = 10  # kept by a fraction
 FOLDS = 5
@@ -130,7 +130,7 @@ def probe_segments(
                 train_labels, estimated = y[kept, column], predicted[labelled, column]
                 result = ProbeResult(
                     target=name,
-                    unit=TARGETS[name],
+                    unit=LABELS[name].unit,
                     train_participants=len(np.unique(participants[kept])),
                     train_segments=len(kept),
                     test_participants=len(np.unique(test.participants[labelled])),

@@ -17,6 +17,7 @@ from pathlib import Path
 # Annotations of a class's fields by which `dataclasses` and `typing` decide what a field is
 _MARKERS = {"ClassVar", "InitVar", "KW_ONLY"}
 _IGNORED = {"annotation", "returns", "type_comment", "type_params", "type_ignores", "kind", "ctx"}
+_DOCUMENTATION = "meaning"  # keyword of a column or table (accelkd.home.columns)
 
 
 @cache
@@ -38,7 +39,7 @@ def code_stamp(package: str) -> str:
 
 
 def behaviour(source: str) -> str:
-    """The syntax tree of `source` as text, without comments, docstrings and annotations.
+    """The syntax tree of `source` as text, without comments, docstrings, annotations and the meaning of columns.
 
     What an annotation determines is kept: that a class has a field, and whether it is one of the class (`ClassVar`), of
     the constructor (`InitVar`) or a keyword (`KW_ONLY`).
@@ -74,6 +75,8 @@ def _serialised(node: ast.AST, in_class: bool = False) -> str:
 def _value(value: object, in_class: bool) -> str:
     if isinstance(value, ast.AnnAssign):
         return _annotated(value, in_class)
+    if isinstance(value, ast.keyword) and value.arg == _DOCUMENTATION:
+        return ""
     if isinstance(value, ast.AST):
         return _serialised(value, in_class)
     if isinstance(value, list):

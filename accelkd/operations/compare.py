@@ -14,11 +14,12 @@ import torch
 from accelkd.cohort.split import participants_on
 from accelkd.evaluation.collapse import MIN_RANK, effective_rank
 from accelkd.evaluation.extract import embed
-from accelkd.evaluation.probes import TARGETS, LabelledEmbeddings, probe_segments
+from accelkd.evaluation.probes import LabelledEmbeddings, probe_segments
 from accelkd.evaluation.retrieval import RetrievalResult, retrieve
 from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS, students
 from accelkd.operations.repair import readable_batches
+from accelkd.recordings.labels import LABELS
 from accelkd.registry.history import Models
 from accelkd.segments.store import SegmentStore
 from accelkd.training.checkpoint import load_encoder, load_heads
@@ -78,7 +79,7 @@ def compare(home: Home, candidate: Models, promoted: Models) -> list[Criterion]:
     for (encoder, target), error in new.errors.items():
         before = old.errors.get((encoder, target))
         at_most = None if before is None else (1 + TOLERANCE) * before
-        what = f"{encoder}: error of {target} ({TARGETS[target]})"
+        what = f"{encoder}: error of {target} ({LABELS[target].unit})"
         criteria.append(Criterion("probes", what, error, before, at_most=at_most))
     for student, result in new.retrieval.items():
         earlier = old.retrieval.get(student)
@@ -138,7 +139,7 @@ def _errors(
 ) -> dict[str, float]:
     """Mean absolute error of each target that has labels on both sides, of two training participants at least."""
     participants = np.asarray(store.metadata.column("participant_id").to_pylist())
-    labels = {target: store.metadata.column(target).to_numpy() for target in TARGETS}
+    labels = {target: store.metadata.column(target).to_numpy() for target in LABELS}
     usable = [
         target
         for target, y in labels.items()

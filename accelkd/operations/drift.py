@@ -14,9 +14,9 @@ from accelkd.evaluation.drift import Drift, Floats, Sample, mean_shift, stabilit
 from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS
 from accelkd.operations.repair import readable_batches
+from accelkd.recordings.labels import LABELS
 from accelkd.warehouse.inspect import batch_embeddings, trained_on
 
-LABELS = ("hr_bpm", "sdnn_ms", "rmssd_ms")
 QUALITY = ("motion_p95_g", "label_agreement", "label_template_correlation", "label_coverage", "label_good")
 LEVELS = ("ppg_level", "ppg_ac_level", "accel_ac_level")  # in the units of a device: compared within it alone
 COHORT_BATCHES = 8  # at most, spread evenly: the cost of a batch must not grow with the number of batches

@@ -56,4 +56,4 @@ def embed_batch(home: Home, encoder: str, batch_id: str, device: str = "auto") -
         together=promoted_models(home),
     )
     content = hashlib.sha256("\n".join([info.model_id, *segment_ids]).encode() + matrix.tobytes()).hexdigest()
-    return EmbeddedBatch(info.model_id, loaded.rows, loaded.width, loaded.where, content)
+    return EmbeddedBatch(info.model_id, loaded.rows, loaded.width, loaded.status, content)

@@ -8,12 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from accelkd.home.layout import Home
+from accelkd.recordings.labels import LABELS
 from accelkd.segments.schema import SAMPLES, segment_schema
 from accelkd.segments.store import Modality, SegmentStore
 
-HR_BPM = (30.0, 220.0)
-SDNN_MS = (0.0, 500.0)
-RMSSD_MS = (0.0, 500.0)
 _CHUNK_SIZE = 256
 
 
@@ -23,7 +21,7 @@ class LabelQuality:
 
     segments: int
     good: int  # whose labels passed the quality gate
-    implausible: int  # segments with a label outside HR_BPM, SDNN_MS or RMSSD_MS
+    implausible: int  # segments with a label outside its plausible range (LABELS)
     hr_bpm_median: float | None
     with_reference: int  # segments with good labels and a reference heart rate
     hr_bpm_error_median: float | None  # median absolute difference between label and reference
@@ -34,8 +32,8 @@ def label_quality(home: Home, batch_id: str) -> LabelQuality:
     labels = SegmentStore([home.segments(batch_id)]).metadata
     hr_bpm, reference = (labels.column(name).to_numpy() for name in ("hr_bpm", "reference_hr_bpm"))
     implausible = np.zeros(len(labels), np.bool_)
-    for name, (low, high) in (("hr_bpm", HR_BPM), ("sdnn_ms", SDNN_MS), ("rmssd_ms", RMSSD_MS)):
-        values = labels.column(name).to_numpy()
+    for label in LABELS.values():
+        values, (low, high) = labels.column(label.name).to_numpy(), label.plausible
         implausible |= np.isfinite(values) & ~((values >= low) & (values <= high))
     both = np.isfinite(hr_bpm) & np.isfinite(reference)
     return LabelQuality(

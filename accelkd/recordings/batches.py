@@ -68,7 +68,7 @@ def encode_rows(table: str, rows: pa.Table) -> EncodedRows:
     Nullable columns may be omitted. Raises ValueError for a column that the table does not have, KeyError for
     a missing one.
     """
-    schema = BATCH_TABLES[table]
+    schema = BATCH_TABLES[table].arrow(comments=True)
     if unknown := set(rows.column_names) - set(schema.names):
         raise ValueError(f"table {table!r} has no column {', '.join(sorted(unknown))}")
     for column in schema:

@@ -162,7 +162,7 @@ def ingest(
             batch.add("participants", pa.table({"participant_id": sorted(participants - before)}))
             if rejections[listed:]:
                 rejected = [asdict(rejection) for rejection in rejections[listed:]]
-                batch.add("rejected", pa.Table.from_pylist(rejected, REJECTED))
+                batch.add("rejected", pa.Table.from_pylist(rejected, REJECTED.arrow()))
         listed = len(rejections)
         arrived.append(name)
     return IngestSummary(
@@ -217,7 +217,7 @@ def _row(device: str, participant_id: str, recording: Recording) -> pa.RecordBat
         columns["started_at"] = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=recording.started_at_s)
     if recording.dark is not None:
         columns |= {"dark": list(recording.dark.astype(np.float32)), "dark_rate_hz": recording.ppg_rate_hz}
-    return pa.RecordBatch.from_pylist([columns], RECORDING)
+    return pa.RecordBatch.from_pylist([columns], RECORDING.arrow())
 
 
 def _landed(landing: Path, exclude: set[str | None]) -> dict[str, str]:

@@ -1,108 +1,215 @@
-"""Arrow schemas of an arrival batch: what a recording, a participant and an answer are."""
+"""Tables of an arrival batch: what a recording, a participant and an answer are."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
+from accelkd.home.columns import Column, Table
+from accelkd.recordings.labels import LABELS
+
 SCHEMA_VERSION = 1
 
 _STREAMS = pa.list_(pa.list_(pa.float32()))  # channel-major: [channels][samples]
-_TIMES_S = pa.list_(pa.float64())
+_SERIES = pa.list_(pa.float64())
 
-
-def _field(name: str, kind: pa.DataType, meaning: str, *, nullable: bool = True) -> pa.Field:
-    return pa.field(name, kind, nullable=nullable, metadata={"comment": meaning})
-
-
-RECORDING = pa.schema(
-    [
-        _field("recording_id", pa.string(), "identifier, unique over all batches", nullable=False),
-        _field("participant_id", pa.string(), "pseudonym", nullable=False),
-        _field("device_id", pa.string(), "row of the device table (accelkd.recordings.devices)", nullable=False),
-        _field(
+RECORDING = Table(
+    "landing.recordings",
+    (
+        Column("recording_id", pa.string(), nullable=False, meaning="identifier, unique over all batches"),
+        Column("participant_id", pa.string(), nullable=False, meaning="pseudonym"),
+        Column(
+            "device_id",
+            pa.string(),
+            nullable=False,
+            meaning="row of the device table (accelkd.recordings.devices)",
+        ),
+        Column(
             "started_at",
             pa.timestamp("us", tz="UTC"),
-            "instant of the first PPG frame; null where the device tells no absolute time",
+            meaning="instant of the first PPG frame; null where the device records no absolute time",
         ),
-        _field(
+        Column(
             "ppg",
             _STREAMS,
-            "optical channels, raw counts (exact to 2^24) or the device's unit; NaN = no sample",
             nullable=False,
+            meaning="optical channels, raw counts (exact to 2^24) or the device's unit; NaN = no sample",
         ),
-        _field("ppg_rate_hz", pa.float64(), "sampling rate of `ppg`", nullable=False),
-        _field("dark", _STREAMS, "dark or ambient slots, same unit as `ppg`; null where the device has none"),
-        _field("dark_rate_hz", pa.float64(), "frame rate of `dark`"),
-        _field("dark_offsets_s", pa.list_(pa.float64()), "instant of each dark slot inside its frame"),
-        _field("accel", _STREAMS, "acceleration x, y, z in g; NaN = no sample", nullable=False),
-        _field("accel_rate_hz", pa.float64(), "sampling rate of `accel`", nullable=False),
-        _field(
+        Column("ppg_rate_hz", pa.float64(), unit="Hz", nullable=False, meaning="sampling rate of `ppg`"),
+        Column(
+            "dark",
+            _STREAMS,
+            meaning="dark or ambient slots, same unit as `ppg`; null where the device has none",
+        ),
+        Column("dark_rate_hz", pa.float64(), unit="Hz", meaning="frame rate of `dark`"),
+        Column("dark_offsets_s", _SERIES, unit="s", meaning="instant of each dark slot inside its frame"),
+        Column("accel", _STREAMS, nullable=False, meaning="acceleration x, y, z in g; NaN = no sample"),
+        Column("accel_rate_hz", pa.float64(), unit="Hz", nullable=False, meaning="sampling rate of `accel`"),
+        Column(
             "accel_start_s",
             pa.float64(),
-            "first accelerometer sample, seconds after the first PPG frame",
+            unit="s",
             nullable=False,
+            meaning="first accelerometer sample, seconds after the first PPG frame",
         ),
-        _field("hr_bpm", pa.float64(), "reference heart rate of the whole recording"),
-        _field("sdnn_ms", pa.float64(), "reference SDNN of the whole recording"),
-        _field("rmssd_ms", pa.float64(), "reference RMSSD of the whole recording"),
-        _field(
+        *(
+            Column(
+                label.name,
+                pa.float64(),
+                unit=label.unit,
+                meaning=f"reference {label.title} of the whole recording",
+            )
+            for label in LABELS.values()
+        ),
+        Column(
             "reference_source",
             pa.string(),
-            "'ecg', 'device' or 'simulation'; null where there is no reference",
+            meaning="'ecg', 'device' or 'simulation'; null where there is no reference",
         ),
-        _field("reference_beat_s", _TIMES_S, "reference beats, seconds after the first PPG frame"),
-        _field("reference_hr_s", _TIMES_S, "instants of `reference_hr_bpm`, seconds after the first PPG frame"),
-        _field("reference_hr_bpm", pa.list_(pa.float64()), "reference heart rate over time"),
-        _field("reference_ibi_end_s", _TIMES_S, "ends of the inter-beat intervals in `reference_ibi_s`"),
-        _field("reference_ibi_s", pa.list_(pa.float64()), "reference inter-beat intervals"),
-        _field("event_s", _TIMES_S, "marks that the wearer or the app set, seconds after the first PPG frame"),
-    ]
+        Column(
+            "reference_beat_s",
+            _SERIES,
+            unit="s",
+            meaning="reference beats, seconds after the first PPG frame",
+        ),
+        Column(
+            "reference_hr_s",
+            _SERIES,
+            unit="s",
+            meaning="instants of `reference_hr_bpm`, seconds after the first PPG frame",
+        ),
+        Column("reference_hr_bpm", _SERIES, unit="bpm", meaning="reference heart rate over time"),
+        Column(
+            "reference_ibi_end_s",
+            _SERIES,
+            unit="s",
+            meaning="ends of the inter-beat intervals in `reference_ibi_s`",
+        ),
+        Column("reference_ibi_s", _SERIES, unit="s", meaning="reference inter-beat intervals"),
+        Column(
+            "event_s",
+            _SERIES,
+            unit="s",
+            meaning="marks that the wearer or the app set, seconds after the first PPG frame",
+        ),
+    ),
+    key=("recording_id",),
+    meaning="Raw recordings of an arrival batch",
 )
 
-PARTICIPANT = pa.schema(
-    [
-        _field("participant_id", pa.string(), "pseudonym", nullable=False),
-        _field("sex", pa.string(), "'female' or 'male' (assigned at birth); null unknown"),
-        _field("age_years", pa.float64(), "self-reported age; null unknown"),
-        _field("height_m", pa.float64(), "height; null unknown"),
-        _field("bmi_kg_m2", pa.float64(), "body mass index; null unknown"),
-    ]
+PARTICIPANT = Table(
+    "landing.participants",
+    (
+        Column("participant_id", pa.string(), nullable=False, meaning="pseudonym"),
+        Column("sex", pa.string(), meaning="'female' or 'male' (assigned at birth); null unknown"),
+        Column("age_years", pa.float64(), unit="years", meaning="self-reported age; null unknown"),
+        Column("height_m", pa.float64(), unit="m", meaning="height; null unknown"),
+        Column("bmi_kg_m2", pa.float64(), unit="kg/m²", meaning="body mass index; null unknown"),
+    ),
+    key=("participant_id",),
+    meaning="Participants that an arrival batch describes",
 )
 
-SURVEY = pa.schema(
-    [
-        _field("participant_id", pa.string(), "pseudonym", nullable=False),
-        _field("question_id", pa.string(), "question of the survey (accelkd.recordings.survey)", nullable=False),
-        _field("answer", pa.string(), "one of the question's choices, verbatim", nullable=False),
-    ]
+SURVEY = Table(
+    "landing.survey",
+    (
+        Column("participant_id", pa.string(), nullable=False, meaning="pseudonym"),
+        Column(
+            "question_id",
+            pa.string(),
+            nullable=False,
+            meaning="question of the survey (accelkd.recordings.survey)",
+        ),
+        Column("answer", pa.string(), nullable=False, meaning="one of the question's choices, verbatim"),
+    ),
+    key=("participant_id", "question_id"),
+    meaning="Answers to the survey that came with an arrival batch",
 )
 
-# One simulated recording: what made it. Tests compare derived labels with it; training never reads it.
-TRUTH = pa.schema(
-    [
-        _field("recording_id", pa.string(), "the recording", nullable=False),
-        _field("participant_id", pa.string(), "the simulated person", nullable=False),
-        _field("beat_s", _TIMES_S, "R peaks, seconds after the first PPG frame", nullable=False),
-        _field("ectopic", pa.list_(pa.bool_()), "true where the beat is ectopic", nullable=False),
-        _field("hr_bpm", pa.float64(), "heart rate over all intervals", nullable=False),
-        _field("sdnn_ms", pa.float64(), "SDNN over normal-to-normal intervals", nullable=False),
-        _field("rmssd_ms", pa.float64(), "RMSSD over neighbouring normal-to-normal intervals", nullable=False),
-        _field("j_wave_mg", pa.float64(), "amplitude of the heart's recoil at the wrist", nullable=False),
-        _field("coupling_lost", pa.bool_(), "minute with the coupling almost gone", nullable=False),
-        _field("movements", pa.int32(), "number of small movements", nullable=False),
-        _field("atrial_fibrillation", pa.bool_(), "minute in atrial fibrillation", nullable=False),
-        _field("breathing_rate_hz", pa.float64(), "mean breathing rate", nullable=False),
-    ]
+SURVEY_TARGET = Table(
+    "survey_target",
+    (
+        Column(
+            "participant_id",
+            pa.string(),
+            nullable=False,
+            sources=("landing.survey.participant_id",),
+            meaning="Pseudonym",
+        ),
+        Column(
+            "target",
+            pa.string(),
+            nullable=False,
+            sources=("landing.survey.question_id",),
+            meaning="Condition, medication or habit, such as diabetes (accelkd/recordings/survey.py defines all)",
+        ),
+        Column(
+            "value",
+            pa.bool_(),
+            sources=("landing.survey.question_id", "landing.survey.answer"),
+            meaning="True or false; null where the answers say neither, which leaves the participant out",
+        ),
+    ),
+    meaning="Health targets of everybody who answered the survey",
 )
 
-# What a device reader could not turn into a recording.
-REJECTED = pa.schema(
-    [
-        _field("source_file", pa.string(), "file or folder, relative to the ingested folder", nullable=False),
-        _field("participant_id", pa.string(), "pseudonym, null where it could not be told"),
-        _field("reason", pa.string(), "short machine-readable reason", nullable=False),
-        _field("detail", pa.string(), "what was expected and what was found", nullable=False),
-    ]
+TRUTH = Table(
+    "landing.truth",
+    (
+        Column("recording_id", pa.string(), nullable=False, meaning="the recording"),
+        Column("participant_id", pa.string(), nullable=False, meaning="the simulated person"),
+        Column(
+            "beat_s",
+            _SERIES,
+            unit="s",
+            nullable=False,
+            meaning="R peaks, seconds after the first PPG frame",
+        ),
+        Column("ectopic", pa.list_(pa.bool_()), nullable=False, meaning="true where the beat is ectopic"),
+        Column("hr_bpm", pa.float64(), unit="bpm", nullable=False, meaning="heart rate over all intervals"),
+        Column(
+            "sdnn_ms",
+            pa.float64(),
+            unit="ms",
+            nullable=False,
+            meaning="SDNN over normal-to-normal intervals",
+        ),
+        Column(
+            "rmssd_ms",
+            pa.float64(),
+            unit="ms",
+            nullable=False,
+            meaning="RMSSD over neighbouring normal-to-normal intervals",
+        ),
+        Column(
+            "j_wave_mg",
+            pa.float64(),
+            unit="mg",
+            nullable=False,
+            meaning="amplitude of the heart's recoil at the wrist",
+        ),
+        Column("coupling_lost", pa.bool_(), nullable=False, meaning="minute with the coupling almost gone"),
+        Column("movements", pa.int32(), nullable=False, meaning="number of small movements"),
+        Column("atrial_fibrillation", pa.bool_(), nullable=False, meaning="minute in atrial fibrillation"),
+        Column("breathing_rate_hz", pa.float64(), unit="Hz", nullable=False, meaning="mean breathing rate"),
+    ),
+    key=("recording_id",),
+    meaning="What made each simulated recording: tests compare derived labels with it; training never reads it",
+)
+
+REJECTED = Table(
+    "landing.rejected",
+    (
+        Column(
+            "source_file",
+            pa.string(),
+            nullable=False,
+            meaning="file or folder, relative to the ingested folder",
+        ),
+        Column("participant_id", pa.string(), meaning="pseudonym; null where it is unknown"),
+        Column("reason", pa.string(), nullable=False, meaning="short machine-readable reason"),
+        Column("detail", pa.string(), nullable=False, meaning="what was expected and what was there"),
+    ),
+    meaning="Source files that a device reader could not turn into a recording",
 )
 
 BATCH_TABLES = {

@@ -23,6 +23,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from accelkd.recordings.schema import SURVEY_TARGET
+
 YES = "Yes"
 NO = "No"
 UNKNOWN = "I don't know"
@@ -161,14 +163,6 @@ TARGETS: dict[str, Target] = {
     )
 }
 
-SURVEY_TARGET = pa.schema(
-    [
-        pa.field("participant_id", pa.string(), nullable=False),
-        pa.field("target", pa.string(), nullable=False),  # key of TARGETS
-        pa.field("value", pa.bool_()),  # null: the participant is left out of this target
-    ]
-)
-
 
 _CHOICES = tuple((name, choice) for name, question in QUESTIONS.items() for choice in question.choices)
 _QUESTION = np.array([list(QUESTIONS).index(name) for name, _ in _CHOICES])  # position in QUESTIONS of each choice
@@ -206,7 +200,7 @@ def survey_targets(survey: pa.Table) -> pa.Table:
             "target": pa.array(list(TARGETS)).take(pa.array(target)),
             "value": pa.array(yes.reshape(-1), mask=~(yes | no).reshape(-1)),
         },
-        schema=SURVEY_TARGET,
+        schema=SURVEY_TARGET.arrow(),
     )
 
 

@@ -22,6 +22,7 @@ from accelkd.home.identifiers import check_identifier
 from accelkd.recordings.arrivals import fingerprint
 from accelkd.recordings.batches import MANIFEST, Manifest, read_manifest
 from accelkd.recordings.devices import DEVICES, Device
+from accelkd.recordings.labels import LABELS
 from accelkd.recordings.schema import BATCH_TABLES, SCHEMA_VERSION
 from accelkd.recordings.withdrawn import Withdrawn
 
@@ -196,7 +197,7 @@ def _check_batch(folder: Path) -> tuple[Manifest, set[str]]:
 def _open_table(path: Path, table: str, rows: int) -> pa.Table:
     """Check the schema, the nulls and the row count of one file; read it, unless it holds signals."""
     with pq.ParquetFile(path) as file:
-        expected, schema = BATCH_TABLES[table], file.schema_arrow
+        expected, schema = BATCH_TABLES[table].arrow(), file.schema_arrow
         if not schema.equals(expected):
             differing = sorted(
                 {f"{field.name} {field.type}" for field in schema}
@@ -315,8 +316,7 @@ def _median_norm(accel: npt.NDArray[np.float32]) -> float:
 
 def _reference_errors(row: pa.RecordBatch) -> Iterator[tuple[str, str]]:
     """Reference labels: increasing instants, as many values as instants, positive values, a named source."""
-    summaries = ("hr_bpm", "sdnn_ms", "rmssd_ms")
-    for name in summaries:
+    for name in LABELS:
         value = row[name][0].as_py()
         if value is not None and not 0 <= value < np.inf:
             yield "reference_value", f"{name}: {value}"
@@ -341,7 +341,7 @@ def _reference_errors(row: pa.RecordBatch) -> Iterator[tuple[str, str]]:
     if events is not None and not _finite(events):
         yield "event_value", "event_s: null or not finite"
     source = row["reference_source"][0].as_py()
-    columns = [*summaries, *(name for pair in _REFERENCES for name in pair if name)]
+    columns = [*LABELS, *(name for pair in _REFERENCES for name in pair if name)]
     if source is None and any(row[name].is_valid()[0].as_py() for name in columns):
         yield "reference_source", f"null, with reference labels; expected one of {', '.join(REFERENCE_SOURCES)}"
     elif source is not None and source not in REFERENCE_SOURCES:

@@ -15,15 +15,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from accelkd.cohort.training_set import TrainingSet
+from accelkd.home.columns import Column, Table
 from accelkd.home.files import atomic_path
 from accelkd.home.layout import Home
 
-TRAINED_ON = pa.schema(
-    [
-        pa.field("participant_id", pa.string()),  # null for a participant who has withdrawn since
-        pa.field("batch_id", pa.string(), nullable=False),
-        pa.field("segments", pa.int64(), nullable=False),
-    ]
+TRAINED_ON = Table(
+    "cohort.trained_on",
+    (
+        Column("participant_id", pa.string(), meaning="Pseudonym; null for somebody who has withdrawn since"),
+        Column("batch_id", pa.string(), nullable=False, meaning="Batch of the segments"),
+        Column("segments", pa.int64(), nullable=False, meaning="Number of the segments"),
+    ),
+    meaning="Whose segments one checkpoint was trained on",
 )
 _BATCHES = b"batch_ids"  # of the training set, also those without a training participant
 
@@ -43,7 +46,7 @@ def whose_segments(selected: TrainingSet) -> pa.Table:
     )
     return (
         counted.rename_columns(TRAINED_ON.names)
-        .cast(TRAINED_ON)
+        .cast(TRAINED_ON.arrow())
         .sort_by([("participant_id", "ascending"), ("batch_id", "ascending")])
     )
 
@@ -92,7 +95,7 @@ def forget_trained_on(home: Home, participant_id: str) -> list[tuple[str, str]]:
         own = pc.fill_null(pc.equal(column, participant_id), False)
         if pc.any(own).as_py():
             blanked = pc.if_else(own, pa.scalar(None, pa.string()), column)
-            _write(home, encoder, model_id, table.set_column(0, TRAINED_ON.field(0), blanked), batch_ids)
+            _write(home, encoder, model_id, table.set_column(0, TRAINED_ON.arrow().field(0), blanked), batch_ids)
             listed.append((encoder, model_id))
     return listed
 

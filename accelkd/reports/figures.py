@@ -19,6 +19,7 @@ from accelkd.cohort.split import AGE_BANDS, strata_table
 from accelkd.evaluation.drift import Drift
 from accelkd.evaluation.probes import ProbeResult
 from accelkd.models.specs import ENCODERS
+from accelkd.recordings.labels import LABELS
 from accelkd.reports.example_segments import Example
 
 Floats = npt.NDArray[np.floating]
@@ -51,7 +52,6 @@ STYLE: dict[Any, Any] = {  # of matplotlib's own long list of names
     "legend.frameon": False,
     "lines.linewidth": 1.2,
 }
-TARGET_NAMES = {"hr_bpm": "heart rate", "sdnn_ms": "SDNN", "rmssd_ms": "RMSSD"}
 _SHOWN_S = 10.0  # of a segment, so that single beats can be seen
 
 
@@ -101,12 +101,10 @@ def segments_figure(examples: Sequence[Example]) -> Figure:
 
 @_png
 def labels_figure(labels: pa.Table) -> Figure:
-    """Distributions of the labels and of motion, of the segments in `labels` (columns of METADATA)."""
+    """Distributions of the labels and of motion, of the segments in `labels` (columns of SEGMENT)."""
     figure = Figure(figsize=(12.5, 2.7), layout="constrained")
     names = {
-        "hr_bpm": "heart rate (bpm)",
-        "sdnn_ms": "SDNN (ms)",
-        "rmssd_ms": "RMSSD (ms)",
+        **{name: label.axis for name, label in LABELS.items()},
         "motion_p95_g": "motion, 95th percentile (g)",
     }
     for ax, (column, name) in zip(figure.subplots(1, 4), names.items(), strict=True):
@@ -174,7 +172,7 @@ def probe_figure(
         ax.plot(limits, limits, color=NEUTRAL, linewidth=1, zorder=1)
         ax.scatter(measured, predicted, s=7, alpha=0.45, linewidths=0, color=_color(encoder), rasterized=True)
         ax.set(xlim=limits, ylim=limits, aspect="equal")
-        name = TARGET_NAMES[result.target]
+        name = LABELS[result.target].title
         ax.set(xlabel=f"{name} from the beats ({result.unit})", ylabel=f"{name} predicted ({result.unit})")
         correlation = "" if result.pearson_r is None else f"   R {result.pearson_r:.2f}"
         ax.set_title(

@@ -25,16 +25,16 @@ from accelkd.evaluation.participant_probes import (
     participant_targets,
     probe_participants,
 )
-from accelkd.evaluation.probes import TARGETS, LabelledEmbeddings, ProbeResult, probe_segments
+from accelkd.evaluation.probes import LabelledEmbeddings, ProbeResult, probe_segments
 from accelkd.evaluation.projection import tsne
 from accelkd.evaluation.retrieval import POOL_PARTICIPANTS, RetrievalResult, ranks, retrieve
 from accelkd.home.behaviour import code_stamp
 from accelkd.home.files import atomic_path, sha256_file, sha256_json, write_text
 from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS, encoder_spec, students
+from accelkd.recordings.labels import LABELS
 from accelkd.reports import markdown
 from accelkd.reports.figures import (
-    TARGET_NAMES,
     encoder_name,
     loss_figure,
     map_figure,
@@ -298,7 +298,7 @@ def _probe_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, s
         "       train_segments || ' of ' || train_participants, test_segments || ' of ' || test_participants "
         "FROM probe_results WHERE model_id IN $models "
         "ORDER BY list_position($models, model_id), list_position($targets, target)",
-        {"models": list(models.values()), "targets": list(TARGETS)},
+        {"models": list(models.values()), "targets": list(LABELS)},
     ).fetchall()
     encoders = dict.fromkeys(row[0] for row in rows)
     return "\n".join(
@@ -309,7 +309,7 @@ def _probe_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, s
             "are segments of participants. The constant beside MAE is the median of the training labels, beside RMSE "
             "their mean.",
             "",
-            markdown.table(header, [(encoder_name(row[0]), TARGET_NAMES[row[1]], *row[2:]) for row in rows]),
+            markdown.table(header, [(encoder_name(row[0]), LABELS[row[1]].title, *row[2:]) for row in rows]),
             "",
             *(f"![probes of the {encoder_name(encoder)}](probe_{encoder}.png)" for encoder in encoders),
             "",

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.stats import ttest_1samp
 
+from accelkd.recordings.labels import LABELS
 from accelkd.recordings.survey import TARGETS
 from accelkd.reproduction import paper
 from accelkd.reproduction.comparison import (
@@ -30,8 +31,9 @@ from accelkd.reproduction.comparison import (
     verdict_of,
 )
 from accelkd.reproduction.paper import LOW_FRACTION, SEGMENT_TARGETS
-from accelkd.reproduction.results import Results
+from accelkd.reproduction.results import Results, file_schema
 from accelkd.reproduction.tables import health_comparison
+from accelkd.warehouse.schema import REPRODUCTION_CLAIMS
 
 SAME = 0.10  # relative difference that is still none
 ROBUST = 0.25  # growth of an error that still counts as kept
@@ -129,17 +131,11 @@ def claims_table(judgements: Sequence[Judgement]) -> pa.Table:
 
 
 _ARROW = {"int": pa.int64(), "float": pa.float64(), "float | None": pa.float64(), "bool | None": pa.bool_()}
-_SCHEMA = pa.schema(
-    [
-        *(pa.field(name, pa.string()) for name in ("claim_id", "sentence", "where_in_paper", "rule", "paper", "ours")),
-        pa.field("verdict", pa.string()),
-        pa.field("seeds", pa.int64()),
-        pa.field("note", pa.string()),
-        pa.field(
-            "comparisons",
-            pa.list_(pa.struct([pa.field(f.name, _ARROW.get(str(f.type), pa.string())) for f in fields(Finding)])),
-        ),
-    ]
+_SCHEMA = file_schema(REPRODUCTION_CLAIMS).append(
+    pa.field(
+        "comparisons",
+        pa.list_(pa.struct([pa.field(f.name, _ARROW.get(str(f.type), pa.string())) for f in fields(Finding)])),
+    )
 )
 
 
@@ -196,9 +192,7 @@ def target_name(target: str) -> str:
 
 
 _TARGET_NAMES = {
-    "hr_bpm": "HR",
-    "sdnn_ms": "SDNN",
-    "rmssd_ms": "RMSSD",
+    **{name: label.abbreviation for name, label in LABELS.items()},
     "age": "age",
     "bmi": "BMI",
     "sex": "sex",

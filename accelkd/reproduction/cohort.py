@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +23,11 @@ from accelkd.evaluation.participant_probes import participant_targets
 from accelkd.home.files import sha256_json, sweep
 from accelkd.home.isolated import end_pool, end_with_parent
 from accelkd.home.layout import Home
+from accelkd.recordings.labels import LABELS
 from accelkd.recordings.simulator import simulate_batch
 from accelkd.recordings.survey import survey_targets
 from accelkd.segments.segment import segment_batch
 from accelkd.segments.store import SegmentStore
-
-SEGMENT_TARGETS: tuple[Literal["hr_bpm", "sdnn_ms", "rmssd_ms"], ...] = ("hr_bpm", "sdnn_ms", "rmssd_ms")
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Cohort:
     rows: npt.NDArray[np.intp]  # where each segment stands in the store
     participants: npt.NDArray[np.str_]  # of each segment
     in_test: npt.NDArray[np.bool_]
-    labels: Mapping[str, npt.NDArray[np.float64]]  # SEGMENT_TARGETS; NaN where a label is not good
+    labels: Mapping[str, npt.NDArray[np.float64]]  # of LABELS; NaN where a label is not good
     people: npt.NDArray[np.str_]  # everybody with a segment, sorted
     traits: Mapping[str, npt.NDArray[np.float64]]  # of people: age, BMI, sex (1 male), survey targets; NaN if unknown
 
@@ -178,7 +177,7 @@ def read_cohort(nested_home: Home, plan: CohortPlan, versions: Versions) -> Coho
         rows=np.arange(len(store)),
         participants=participants,
         in_test=np.isin(participants, sorted(test)),
-        labels={name: store.metadata.column(name).to_numpy() for name in SEGMENT_TARGETS},
+        labels={name: store.metadata.column(name).to_numpy() for name in LABELS},
         people=people,
         traits=participant_targets(demographics, health, people),
     )

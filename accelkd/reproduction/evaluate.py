@@ -27,7 +27,8 @@ from accelkd.evaluation.probes import (
 from accelkd.evaluation.procrustes import fit_alignment
 from accelkd.evaluation.projection import tsne
 from accelkd.evaluation.retrieval import retrieve
-from accelkd.reproduction.cohort import SEGMENT_TARGETS, Cohort
+from accelkd.recordings.labels import LABELS
+from accelkd.reproduction.cohort import Cohort
 from accelkd.reproduction.experiments import MAPPED, Run
 from accelkd.reproduction.results import CONSTANT, SCHEMAS
 from accelkd.training.checkpoint import CURVE, load_encoder, load_heads, load_regressor, read_config, read_metrics
@@ -135,7 +136,7 @@ def _labelled(
     cohort: Cohort, label_fractions: Sequence[float]
 ) -> Iterator[tuple[str, float, npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
     """Target, fraction, the training labels that it keeps, and the test labels."""
-    for target in SEGMENT_TARGETS:
+    for target in LABELS:
         values = cohort.labels[target]
         rows = cohort.training_rows[np.isfinite(values[cohort.training_rows])]
         measured = values[cohort.in_test & np.isfinite(values)]

@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args
 
 from accelkd.models.efficientnet import EfficientNetShape
 from accelkd.models.transformer import SIZES, TransformerShape
-from accelkd.reproduction.cohort import SEGMENT_TARGETS, CohortPlan
+from accelkd.recordings.labels import LABELS
+from accelkd.reproduction.cohort import CohortPlan
 from accelkd.training.augment import Augmentations
 from accelkd.training.contrastive import ContrastiveConfig
 from accelkd.training.distillation import DistillationConfig
@@ -236,12 +237,12 @@ def _experiments(scale: _Scale) -> dict[str, Experiment]:
         Experiment("accel-kd-cl", kd_cl, teacher="ppg-cl", stage="distillation_efficientnet"),
         *(
             Experiment(
-                f"supervised-{target}-{fraction:g}",
-                SupervisedConfig("accel", encoder, target, supervised),
+                f"supervised-{label.name}-{fraction:g}",
+                SupervisedConfig("accel", encoder, label.name, supervised),
                 label_fraction=fraction,
                 stage="supervised",
             )
-            for target in SEGMENT_TARGETS
+            for label in LABELS.values()
             for fraction in scale.label_fractions
         ),
         *(
@@ -388,7 +389,7 @@ _TINY = _Scale(
 _TIME_PLAN = TimePlan(
     first=(
         *("ppg-mae", "accel-kd-mae", "accel-mae", "ppg-cl", "accel-cl", "accel-kd-cl"),
-        *(f"supervised-{target}-{fraction:g}" for fraction in (1.0, 0.001) for target in SEGMENT_TARGETS),
+        *(f"supervised-{target}-{fraction:g}" for fraction in (1.0, 0.001) for target in LABELS),
         *("accel-kd-mae-stem", "accel-kd-mae-efficientnet"),
     ),
     weights={

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from accelkd.recordings.labels import LABELS
 from accelkd.recordings.survey import TARGETS
 
 LOW_FRACTION = 0.001  # of the training labels: the smallest share in figure 2
-SEGMENT_TARGETS = ("hr_bpm", "sdnn_ms", "rmssd_ms")
+SEGMENT_TARGETS = tuple(LABELS)
 NAMES = {  # of the encoders, as the paper writes them
     "accel-supervised": "Accel-supervised",
     "accel-mae": "Accel-MAE",

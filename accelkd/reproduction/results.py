@@ -19,24 +19,21 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from accelkd.home.columns import Table
+from accelkd.warehouse.schema import REPRODUCTION_RESULTS, REPRODUCTION_RETRIEVAL
+
 Row = dict[str, Any]
 CONSTANT = "constant"  # the pseudo-experiment: the best constant of the training labels
 
+
+def file_schema(table: Table) -> pa.Schema:
+    """A table of the warehouse as the file that it is loaded from: every value may be null there."""
+    return pa.schema([(column.name, column.type) for column in table.columns])
+
+
 _TEXT, _INT, _FLOAT = pa.string(), pa.int64(), pa.float64()
 SCHEMAS = {
-    "results": pa.schema(
-        {
-            "experiment": _TEXT,
-            "seed": _INT,
-            "target": _TEXT,
-            "level": _TEXT,
-            "label_fraction": _FLOAT,
-            "metric": _TEXT,
-            "value": _FLOAT,
-            "train_n": _INT,
-            "test_n": _INT,
-        }
-    ),
+    "results": file_schema(REPRODUCTION_RESULTS),
     "scores": pa.schema(
         {
             "experiment": _TEXT,
@@ -58,24 +55,7 @@ SCHEMAS = {
             "absolute_error_sum": _FLOAT,
         }
     ),
-    "retrieval": pa.schema(
-        {
-            "experiment": _TEXT,
-            "teacher": _TEXT,
-            "seed": _INT,
-            "space": _TEXT,
-            "direction": _TEXT,
-            "pools": _INT,
-            "participants": _FLOAT,
-            "segments": _FLOAT,
-            "top1_percent": _FLOAT,
-            "top1_percent_sd": _FLOAT,
-            "mean_rank": _FLOAT,
-            "mean_rank_sd": _FLOAT,
-            "chance_top1_percent": _FLOAT,
-            "chance_mean_rank": _FLOAT,
-        }
-    ),
+    "retrieval": file_schema(REPRODUCTION_RETRIEVAL),
     "models": pa.schema(
         {
             "experiment": _TEXT,

@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 
 from accelkd.evaluation.significance import Comparison, compare_aucs
+from accelkd.recordings.labels import LABELS
 from accelkd.recordings.survey import TARGETS
 from accelkd.reproduction import paper
 from accelkd.reproduction.experiments import SUPERVISED
@@ -24,7 +25,11 @@ NOT_RUN = "not run"
 NOT_REACHED = "not reached"  # in the time that was given
 NO_RESULT = "no result"
 ABSENT = "–"  # the paper prints no number
-UNITS = {"hr_bpm": "HR (bpm)", "sdnn_ms": "SDNN (ms)", "rmssd_ms": "RMSSD (ms)", "age": "age (years)", "bmi": "BMI"}
+UNITS = {
+    **{name: f"{label.abbreviation} ({label.unit})" for name, label in LABELS.items()},
+    "age": "age (years)",
+    "bmi": "BMI",
+}
 _METRICS = {"mae": "MAE", "rmse": "RMSE", "pearson_r": "Pearson's R"}
 
 

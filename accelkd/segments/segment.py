@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -26,9 +26,10 @@ from accelkd.home.progress import progress
 from accelkd.home.settings import MotionGate
 from accelkd.recordings.batches import Manifest, read_manifest, read_small_table
 from accelkd.recordings.devices import DEVICES, Device
+from accelkd.recordings.labels import LABELS
 from accelkd.recordings.validate import Violation, iter_recordings
 from accelkd.segments.reference import Reference, window_reference
-from accelkd.segments.schema import DURATION_S, QUARANTINE, segment_schema
+from accelkd.segments.schema import DURATION_S, QUARANTINE, SEGMENT, segment_schema
 from accelkd.segments.store import SegmentStore, write_segments
 
 _CHUNK_SIZE = 256  # windows that are processed together: bounds memory, fills the threads
@@ -48,9 +49,7 @@ class SegmentCounts:
     participants: int  # with a segment
     label_good: int  # segments whose labels passed the quality gate
     with_reference: int  # segments with a reference heart rate
-    hr_bpm_median: float | None  # of the segments with good labels
-    sdnn_ms_median: float | None
-    rmssd_ms_median: float | None
+    label_medians: dict[str, float]  # of the segments with good labels, by label; none where there are none
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def segment_batch(home: Home, batch_id: str, *, gate: MotionGate = "strict", hop
     segmenter = _Segmenter(batch_id, gate, hop_s)
     channels = _ppg_channels(manifest)
     write_segments(home.segments(batch_id), channels, segmenter.run(folder, manifest, channels))
-    quarantine = pa.Table.from_pylist(segmenter.quarantined, QUARANTINE)
+    quarantine = pa.Table.from_pylist(segmenter.quarantined, QUARANTINE.arrow())
     code = f"{code_stamp('accelkd.segments')} rust_dsp@{version('rust_dsp')}"
     settings = {"seen": str(segmenter.seen), "gate": gate, "hop_s": repr(float(hop_s)), "code": code}
     with atomic_path(home.quarantine(batch_id)) as part:
@@ -116,10 +115,7 @@ def recount(home: Home, batch_id: str) -> SegmentCounts:
     metadata = SegmentStore([home.segments(batch_id)]).metadata
     quarantine = pq.read_table(home.quarantine(batch_id))
 
-    def median(label: str) -> float | None:
-        values = metadata.column(label).drop_null().to_numpy()
-        return float(np.median(values)) if len(values) else None
-
+    labels = {name: metadata.column(name).drop_null().to_numpy() for name in LABELS}
     return SegmentCounts(
         seen=int(quarantine.schema.metadata[b"seen"]),
         segments=metadata.num_rows,
@@ -128,15 +124,32 @@ def recount(home: Home, batch_id: str) -> SegmentCounts:
         participants=len(metadata.column("participant_id").unique()),
         label_good=metadata.column("label_good").to_pylist().count(True),
         with_reference=metadata.num_rows - metadata.column("reference_hr_bpm").null_count,
-        hr_bpm_median=median("hr_bpm"),
-        sdnn_ms_median=median("sdnn_ms"),
-        rmssd_ms_median=median("rmssd_ms"),
+        label_medians={name: float(np.median(values)) for name, values in labels.items() if len(values)},
     )
 
 
 def segment_id(recording_id: str, offset_s: float) -> str:
     """Name of a segment: 16 hex digits of a hash of its recording and its offset in microseconds."""
     return hashlib.sha256(f"{recording_id} {round(offset_s * 1e6)}".encode()).hexdigest()[:16]
+
+
+def segment_columns(
+    batch_id: str, windows: Sequence[_Window], done: rust_dsp.Preprocessed, rows: npt.NDArray[np.intp]
+) -> dict[str, Any]:
+    """Every column of SEGMENT for windows of one plan, by name; `rows` are where their signals are in `done`."""
+    columns: dict[str, Any] = {
+        "segment_id": [segment_id(window.recording_id, window.offset_s) for window in windows],
+        "batch_id": [batch_id] * len(windows),
+        "device_id": [window.device.device_id for window in windows],
+        **_label(done.ppg[rows], done.ppg_status[rows], windows[0].device.polarity if windows else None),
+        **{name: [getattr(window, name) for window in windows] for name in _WINDOW_COLUMNS},
+        **{f"reference_{name}": [getattr(window.reference, name) for window in windows] for name in LABELS},
+    }
+    for stream in ("ppg", "accel"):
+        columns[stream] = _fixed(getattr(done, stream)[rows].astype(np.float16))
+        for fact in ("status", "level", "ac_level", "missing"):
+            columns[f"{stream}_{fact}"] = _fixed(getattr(done, f"{stream}_{fact}")[rows])
+    return columns
 
 
 class _Segmenter:
@@ -240,23 +253,12 @@ class _Segmenter:
             detail = f"status {status}, missing {[round(share, 4) for share in missing]}"
             facts = {"recording_id": window.recording_id, "participant_id": window.participant_id}
             self._quarantine("window", reason, detail, facts, window.offset_s)
-        kept = [windows[i] for i in fit]
-        rows = np.array(fit, np.intp)
-        columns: dict[str, Any] = {
-            "segment_id": [segment_id(window.recording_id, window.offset_s) for window in kept],
-            "batch_id": [self.batch_id] * len(kept),
-            "device_id": [window.device.device_id for window in kept],
-            **_label(done.ppg[rows], done.ppg_status[rows], windows[0].device.polarity),
-            **{name: [getattr(window, name) for window in kept] for name in _WINDOW_COLUMNS},
-            **{
-                f"reference_{name}": [getattr(window.reference, name) for window in kept]
-                for name in ("hr_bpm", "sdnn_ms", "rmssd_ms")
-            },
-        }
-        for stream in ("ppg", "accel"):
-            columns[stream] = _fixed(getattr(done, stream)[rows].astype(np.float16))
-            for fact in ("status", "level", "ac_level", "missing"):
-                columns[f"{stream}_{fact}"] = _fixed(getattr(done, f"{stream}_{fact}")[rows])
+        columns = segment_columns(self.batch_id, [windows[i] for i in fit], done, np.array(fit, np.intp))
+        if differing := sorted(columns.keys() ^ set(SEGMENT.names)):
+            raise NotImplementedError(
+                f"{', '.join(differing)}: a column of segments is declared in accelkd/segments/schema.py (SEGMENT) and "
+                "computed in accelkd/segments/segment.py (segment_columns); here only one of them is done"
+            )
         schema = segment_schema(channels)
         return pa.RecordBatch.from_arrays([_array(columns[field.name], field.type) for field in schema], schema=schema)
 
@@ -356,9 +358,7 @@ def _label(
         return [float(v) if ok and np.isfinite(v) else None for v, ok in zip(values[best], good, strict=True)]
 
     return {
-        "hr_bpm": if_good(labels.hr_bpm),
-        "sdnn_ms": if_good(labels.sdnn_ms),
-        "rmssd_ms": if_good(labels.rmssd_ms),
+        **{name: if_good(getattr(labels, name)) for name in LABELS},
         "label_channel": channel[best],
         "label_agreement": labels.agreement[best],
         "label_template_correlation": labels.template_correlation[best],

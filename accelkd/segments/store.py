@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from accelkd.home.files import atomic_path, write_checksum
-from accelkd.segments.schema import ACCEL_AXES, METADATA, SAMPLES, segment_schema
+from accelkd.segments.schema import ACCEL_AXES, SAMPLES, metadata_schema, segment_schema
 
 Modality = Literal["ppg", "accel"]
 
@@ -30,11 +30,18 @@ def write_segments(path: Path, ppg_channels: int, batches: Iterable[pa.RecordBat
     return rows
 
 
+def select_columns(store: pa.Table, names: Sequence[str], path: Path) -> pa.Table:
+    """Columns of the store at `path`. Raises ValueError for those that were declared after it was written."""
+    if missing := [name for name in names if name not in store.column_names]:
+        raise ValueError(f"{path} has no {', '.join(missing)}: materialize `segments` of its batch again")
+    return store.select(names)
+
+
 class SegmentStore:
     """Read-only view over the segments of one or several batches, in the order of `paths`.
 
-    `metadata` is a table (METADATA's columns); signals stay on disk until they are requested. Raises ValueError
-    if the files differ in their number of PPG channels.
+    `metadata` is a table (`metadata_schema`); signals stay on disk until they are requested. Raises ValueError
+    if the files differ in their number of PPG channels, or one lacks a column that was declared since.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -49,8 +56,10 @@ class SegmentStore:
                 )
             )
         self.ppg_channels: int = channels.pop() if channels else 0
+        metadata = metadata_schema()
         self.metadata: pa.Table = pa.concat_tables(
-            [table.select(METADATA.names) for table in tables] or [METADATA.empty_table()]
+            [select_columns(table, metadata.names, path) for table, path in zip(tables, paths, strict=True)]
+            or [metadata.empty_table()]
         ).combine_chunks()
         self._signals: dict[Modality, list[npt.NDArray[np.float16]]] = {
             "ppg": [_mapped(chunk, self.ppg_channels) for table in tables for chunk in table.column("ppg").chunks],

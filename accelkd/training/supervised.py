@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from accelkd.models.encoders import AnyEncoder, EncoderShape, build_encoder
 from accelkd.models.regressor import Regressor
+from accelkd.recordings.labels import LabelName
 from accelkd.segments.store import Modality, SegmentStore
 from accelkd.training.data import TrainingData
 from accelkd.training.method import Inputs, Prepared
@@ -33,7 +34,7 @@ class SupervisedConfig:
 
     modality: Modality
     encoder: EncoderShape
-    target: Literal["hr_bpm", "sdnn_ms", "rmssd_ms"]
+    target: LabelName
     optimisation: Optimisation
     validation_share: float = 0.2  # of the participants with labels: the weights with the lowest error on them are kept
     patience: int = 5  # rows of the curve without improvement after which training stops

@@ -14,33 +14,14 @@ import pyarrow as pa
 
 from accelkd.home.behaviour import code_stamp
 from accelkd.home.layout import Home
+from accelkd.recordings.labels import LABELS
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
+from accelkd.warehouse.schema import comments, create, embeddings_table, mean_embeddings
 from accelkd.warehouse.staging import staging
 
-NEXT = "__next"  # suffix of the table that a new model fills before it replaces the current one
-
-
+NEXT = "__next"  # suffix of the staged table, which a new model fills before it replaces the active one
 PREVIOUS = "__previous"  # suffix of the table that was replaced last, to go back to at once
-
-
-UNPUBLISHED_SUFFIXES = (NEXT, PREVIOUS)  # suffixes of the tables that are not published
-
-
-_EMBEDDINGS_DDL = """
-CREATE TABLE embeddings.{table} (
-    segment_id VARCHAR NOT NULL,
-    participant_id VARCHAR NOT NULL,
-    batch_id VARCHAR NOT NULL,
-    model_id VARCHAR NOT NULL,
-    embedding FLOAT[{width}] NOT NULL
-);
-COMMENT ON TABLE embeddings.{table} IS 'Embeddings of every segment by one checkpoint of {encoder}';
-COMMENT ON COLUMN embeddings.{table}.segment_id IS 'Segment that was embedded';
-COMMENT ON COLUMN embeddings.{table}.participant_id IS 'Pseudonym';
-COMMENT ON COLUMN embeddings.{table}.batch_id IS 'Arrival batch';
-COMMENT ON COLUMN embeddings.{table}.model_id IS 'Checkpoint that embedded it; the same in every row';
-COMMENT ON COLUMN embeddings.{table}.embedding IS 'Embedding as the encoder gives it, before any projection head';
-"""
+UNPUBLISHED_SUFFIXES = (NEXT, PREVIOUS)
 
 
 @dataclass(frozen=True)
@@ -60,7 +41,7 @@ class LoadedEmbeddings:
 
     rows: int
     width: int
-    where: Literal["current", "waiting", "swapped in"]  # waiting: the new model does not cover every segment yet
+    status: Literal["active", "staged", "swapped in"]  # staged: the new model does not cover every segment yet
 
 
 def load_embeddings(
@@ -75,15 +56,15 @@ def load_embeddings(
 ) -> LoadedEmbeddings:
     """Load the embeddings `[segments, width]` of one batch into `embeddings.<encoder>`.
 
-    That table holds one model only. Another model than its current one fills a table beside it, which replaces it, in
-    the same transaction, as soon as it covers every segment of the warehouse that the model can embed; where models
-    belong `together` (model id by encoder), as soon as all of them do, and then all at once. Raises ValueError for an
-    encoder that is not a lower-case SQL name or a value that is not finite, LookupError for a model or batch that has
-    not been loaded.
+    That table holds one model only. Another model than the active one fills a staged table beside it, which replaces
+    it, in the same transaction, as soon as it covers every segment of the warehouse that the model can embed; where
+    models belong `together` (model id by encoder), as soon as all of them do, and then all at once. Raises ValueError
+    for an encoder that is not a lower-case SQL name or a value that is not finite, LookupError for a model or batch
+    that has not been loaded.
     """
     if not np.isfinite(embeddings).all():
         raise ValueError(f"{encoder} {model_id}, batch {batch_id}: embeddings hold NaN or infinity")
-    current, waiting = encoder_table(encoder), encoder_table(encoder) + NEXT
+    active, staged = encoder_table(encoder), encoder_table(encoder) + NEXT
     width = embeddings.shape[1]
     arriving = pa.table(
         {
@@ -93,11 +74,12 @@ def load_embeddings(
         }
     )
     with staging(home) as connection:
-        table = current if _model_of(connection, current) in (None, model_id) else waiting
+        table = active if _model_of(connection, active) in (None, model_id) else staged
         if _model_of(connection, table) != model_id:
             connection.execute(f"DROP TABLE IF EXISTS embeddings.{table}")
-            connection.execute(_EMBEDDINGS_DDL.format(table=table, encoder=encoder, width=width))
-            if table == current:
+            declared = embeddings_table(encoder, width, suffix=NEXT if table == staged else "")
+            connection.execute(create(declared) + comments(declared))
+            if table == active:
                 connection.execute(_means_ddl(encoder, width))
         connection.execute(f"DELETE FROM embeddings.{table} WHERE batch_id = ?", [batch_id])
         connection.register("arriving", arriving)
@@ -105,24 +87,22 @@ def load_embeddings(
             f"INSERT INTO embeddings.{table} SELECT segment_id, participant_id, ?, ?, embedding FROM arriving",
             [batch_id, model_id],
         )
-        swap = swap_in(connection, together or {encoder: model_id}) and table == waiting
+        swap = swap_in(connection, together or {encoder: model_id}) and table == staged
         segments = known_artifact(connection, "segments", batch_id)
         record(
             connection,
             embeddings_artifact(encoder, model_id, batch_id, segments.version),
             [segments, known_artifact(connection, "model", f"{encoder}/{model_id}")],
         )
-    return LoadedEmbeddings(
-        len(arriving), width, "swapped in" if swap else "waiting" if table == waiting else "current"
-    )
+    return LoadedEmbeddings(len(arriving), width, "swapped in" if swap else "staged" if table == staged else "active")
 
 
 def swap_in(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> bool:
-    """Put the waiting tables of `models` (model id by encoder) in place, all or none: once each is complete.
+    """Make the staged tables of `models` (model id by encoder) the active ones, all or none: once each is complete.
 
-    A table that is replaced is kept beside the new one. Returns whether anything was put in place.
+    A table that is replaced is kept beside the new one. Returns whether any table was swapped.
     """
-    waiting = []
+    complete = []
     for encoder, model_id in models.items():
         if _model_of(connection, encoder_table(encoder)) == model_id:
             continue
@@ -130,8 +110,8 @@ def swap_in(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) ->
             return False
         if _missing(connection, encoder, model_id, encoder + NEXT):
             return False
-        waiting.append(encoder)
-    for encoder in waiting:
+        complete.append(encoder)
+    for encoder in complete:
         connection.execute(f"DROP TABLE IF EXISTS embeddings.{encoder}{PREVIOUS}")
         if _model_of(connection, encoder) is not None:
             connection.execute(f"ALTER TABLE embeddings.{encoder} RENAME TO {encoder}{PREVIOUS}")
@@ -139,13 +119,13 @@ def swap_in(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) ->
         connection.execute(f"ALTER TABLE embeddings.{encoder}{NEXT} RENAME TO {encoder}")
         widths = connection.execute(f"SELECT len(embedding) FROM embeddings.{encoder} LIMIT 1").fetchall()
         connection.execute(_means_ddl(encoder, widths[0][0]))
-    return bool(waiting)
+    return bool(complete)
 
 
 def not_embedded(home: Home, models: Mapping[str, str]) -> list[tuple[str, str]]:
     """(encoder, batch) that `models` (model id by encoder) have not embedded as the batch's segments are now.
 
-    Where the table that was replaced last is one of theirs, it becomes the waiting one.
+    Where the table that was replaced last is one of theirs, it becomes the staged one.
     """
     todo = []
     with staging(home) as connection:
@@ -203,11 +183,15 @@ def embeddings_artifact(encoder: str, model_id: str, batch_id: str, segments_ver
 
 def _model_of(connection: duckdb.DuckDBPyConnection, table: str) -> str | None:
     """The model whose embeddings a table holds; None without the table or a row in it."""
-    found = connection.execute(
-        "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'embeddings' AND table_name = ?", [table]
-    ).fetchall()
-    rows = connection.execute(f"SELECT model_id FROM embeddings.{table} LIMIT 1").fetchall() if found else []
+    if not _exists(connection, table):
+        return None
+    rows = connection.execute(f"SELECT model_id FROM embeddings.{table} LIMIT 1").fetchall()
     return str(rows[0][0]) if rows else None
+
+
+def _exists(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
+    query = "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'embeddings' AND table_name = ?"
+    return bool(connection.execute(query, [table]).fetchall())
 
 
 def _missing(connection: duckdb.DuckDBPyConnection, encoder: str, model_id: str, table: str) -> int:
@@ -222,7 +206,7 @@ def _missing(connection: duckdb.DuckDBPyConnection, encoder: str, model_id: str,
 
 
 def encoder_table(name: str) -> str:
-    """The name, if it can be a table's: it goes into SQL as it is, and `__` is kept for the waiting table."""
+    """The name, if it can be a table's: it goes into SQL as it is, and `__` is kept for suffixes."""
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or len(name) > 60:
         raise ValueError(f"encoder {name!r} is not a lower-case SQL name")
     return name
@@ -231,17 +215,12 @@ def encoder_table(name: str) -> str:
 def _means_ddl(encoder: str, width: int) -> str:
     """The view of every participant's mean embedding: a sum for each dimension is ten times as fast as unnesting."""
     means = ", ".join(f"avg(embedding[{dimension}])" for dimension in range(1, width + 1))
-    view = f"embeddings.{encoder}__by_participant"
+    view = mean_embeddings(encoder, width)
     return f"""
-CREATE OR REPLACE VIEW {view} AS
+CREATE OR REPLACE VIEW {view.name} AS
 SELECT participant_id, any_value(model_id) AS model_id, count(*) AS segments, [{means}]::FLOAT[{width}] AS embedding
 FROM embeddings.{encoder} GROUP BY participant_id;
-COMMENT ON VIEW {view} IS 'Mean embedding of every participant by {encoder}; participant_embedding reads it';
-COMMENT ON COLUMN {view}.participant_id IS 'Pseudonym';
-COMMENT ON COLUMN {view}.model_id IS 'Checkpoint of the embeddings';
-COMMENT ON COLUMN {view}.segments IS 'Number of segments that the mean is over';
-COMMENT ON COLUMN {view}.embedding IS 'Mean of the embeddings, not normalised';
-"""
+{comments(view, "VIEW")}"""
 
 
 @dataclass(frozen=True)
@@ -272,15 +251,11 @@ def read_embeddings(connection: duckdb.DuckDBPyConnection, encoder: str, *, test
 
     Raises LookupError that says what is missing if there are none.
     """
-    found = connection.execute(
-        "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'embeddings' AND table_name = ?", [encoder]
-    ).fetchall()
-    if not found:
+    if not _exists(connection, encoder):
         raise LookupError(f"no embeddings of {encoder} in the warehouse: embed a batch first")
+    labels = ", ".join(f"coalesce({name}, 'nan') AS {name}" for name in LABELS)
     table = connection.sql(
-        "SELECT segment_id, participant_id, split = 'test' AS in_test, model_id, embedding, "
-        "       coalesce(hr_bpm, 'nan') AS hr_bpm, coalesce(sdnn_ms, 'nan') AS sdnn_ms, "
-        "       coalesce(rmssd_ms, 'nan') AS rmssd_ms "
+        f"SELECT segment_id, participant_id, split = 'test' AS in_test, model_id, embedding, {labels} "
         f"FROM embeddings.{encoder} JOIN segments USING (segment_id, participant_id) JOIN split USING (participant_id) "
         "WHERE split = 'test' OR NOT ? ORDER BY segment_id",
         params=[test_only],
@@ -293,6 +268,6 @@ def read_embeddings(connection: duckdb.DuckDBPyConnection, encoder: str, *, test
         segment_ids=np.asarray(table.column("segment_id").to_pylist()),
         participants=np.asarray(table.column("participant_id").to_pylist()),
         in_test=table.column("in_test").to_numpy(),
-        labels={name: table.column(name).to_numpy() for name in ("hr_bpm", "sdnn_ms", "rmssd_ms")},
+        labels={name: table.column(name).to_numpy() for name in LABELS},
         matrix=matrix,
     )

@@ -1,19 +1,20 @@
-"""Questions that checks ask of the warehouse."""
+"""What the warehouse holds: counts and measurements for checks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
+from accelkd.home.columns import Table
 from accelkd.home.layout import Home
 from accelkd.registry.history import promoted_checkpoint
 from accelkd.warehouse.embeddings import NEXT, UNPUBLISHED_SUFFIXES, loaded_models
-from accelkd.warehouse.staging import SCHEMA_SQL, contents, staging, tables
+from accelkd.warehouse.schema import TABLES, embeddings_table
+from accelkd.warehouse.staging import contents, staging, tables
 
 
 def loaded_batches(home: Home) -> set[str]:
@@ -40,7 +41,7 @@ def is_loaded(home: Home, encoder: str, model_id: str) -> bool:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Embeddings of one batch by the encoder in use."""
+    """Embeddings of one batch by the promoted encoder."""
 
     segments: int  # of the batch that the encoder can take
     passed_over: int  # segments with another number of PPG channels than the encoder's
@@ -50,9 +51,9 @@ class Coverage:
 
 
 def coverage(home: Home, encoder: str, batch_id: str) -> Coverage:
-    """How much of a batch the encoder in use has embedded, in its table or in the one that will replace it.
+    """How much of a batch the promoted encoder has embedded, in its active table or in the staged one.
 
-    Raises FileNotFoundError if the encoder has no checkpoint in use.
+    Raises FileNotFoundError if no such encoder is promoted.
     """
     model_id = promoted_checkpoint(home, encoder).name
     with staging(home) as connection:
@@ -75,7 +76,7 @@ def coverage(home: Home, encoder: str, batch_id: str) -> Coverage:
 
 
 def _tables_of(connection: duckdb.DuckDBPyConnection, encoder: str) -> list[str]:
-    """The table of an encoder's embeddings and the one that will replace it, where they are there."""
+    """The active and the staged table of an encoder's embeddings, as far as they exist."""
     return sorted({f"embeddings.{encoder}", f"embeddings.{encoder}{NEXT}"} & tables(connection).keys())
 
 
@@ -101,13 +102,13 @@ def loaded_batch(home: Home, batch_id: str) -> LoadedRows:
 
 
 def batch_embeddings(home: Home, encoder: str, batch_ids: Sequence[str]) -> pa.Table:
-    """participant_id and embedding of batches by the encoder in use, from its table or the one that will replace it.
+    """participant_id and embedding of batches by the promoted encoder, from its active or its staged table.
 
-    Raises FileNotFoundError if the encoder has no checkpoint in use.
+    Raises FileNotFoundError if no such encoder is promoted.
     """
     model_id = promoted_checkpoint(home, encoder).name
     with staging(home) as connection:
-        found: list[pa.Table] = [
+        parts: list[pa.Table] = [
             connection.sql(
                 f"SELECT participant_id, embedding FROM {table} "
                 "WHERE model_id = ? AND list_contains(?, batch_id) ORDER BY segment_id",
@@ -116,12 +117,12 @@ def batch_embeddings(home: Home, encoder: str, batch_ids: Sequence[str]) -> pa.T
             for table in _tables_of(connection, encoder)
         ]
     schema = pa.schema({"participant_id": pa.string(), "embedding": pa.list_(pa.float32())})
-    rows = [table for table in found if table.num_rows]
+    rows = [table for table in parts if table.num_rows]
     return pa.concat_tables(rows) if rows else schema.empty_table()
 
 
 def trained_on(home: Home, encoder: str) -> list[str]:
-    """The batches that the encoder in use has learned from, by name; none while there is no such encoder."""
+    """The batches that the promoted encoder was trained on, by name; none while none is promoted."""
     try:
         model_id = promoted_checkpoint(home, encoder).name
     except FileNotFoundError:
@@ -157,41 +158,20 @@ def retrieval_ranks(home: Home) -> dict[str, tuple[float, float]]:
     return {direction: (rank, chance) for direction, rank, chance in rows}
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of the warehouse, as its comment says."""
-
-    table: str
-    name: str
-    type: str
-    nullable: bool
-    comment: str | None
-
-
-@cache
-def documented_columns() -> tuple[Column, ...]:
-    """Columns of a warehouse in which nothing has been loaded yet."""
-    with duckdb.connect(":memory:") as connection:
-        connection.execute(SCHEMA_SQL)
-        return _columns(connection)
-
-
-def columns(path: Path) -> tuple[Column, ...]:
-    """Columns of a DuckDB file, table by table."""
+def published_tables(path: Path) -> tuple[Table, ...]:
+    """The tables that a published file holds, as they are declared; embeddings with their width."""
     with duckdb.connect(str(path), read_only=True) as connection:
-        return _columns(connection)
+        present = tables(connection)
+        declared = [table for table in TABLES if table.name in present]
+        for name in sorted(present):
+            if name.startswith("embeddings."):
+                columns = connection.table(name).limit(0).to_arrow_table().schema
+                width = columns.field("embedding").type.list_size
+                declared.append(embeddings_table(name.removeprefix("embeddings."), width))
+    return tuple(declared)
 
 
 def table_contents(path: Path) -> dict[str, tuple[int, int | None]]:
-    """Rows of every table of a DuckDB file but those that stand aside, and the sum of the rows' hashes."""
+    """Rows of every published table of a DuckDB file, and the sum of the rows' hashes."""
     with duckdb.connect(str(path), read_only=True) as connection:
         return contents(connection, besides=UNPUBLISHED_SUFFIXES)
-
-
-def _columns(connection: duckdb.DuckDBPyConnection) -> tuple[Column, ...]:
-    rows = connection.execute(
-        "SELECT if(schema_name = 'main', '', schema_name || '.') || table_name, column_name, data_type, is_nullable, "
-        "c.comment FROM duckdb_columns() c JOIN duckdb_tables() t USING (database_oid, schema_name, table_name) "
-        "WHERE NOT t.internal ORDER BY 1, column_index"
-    ).fetchall()
-    return tuple(Column(*row) for row in rows)

@@ -22,10 +22,11 @@ from accelkd.recordings.batches import MANIFEST, Manifest, read_manifest, read_s
 from accelkd.recordings.survey import known_answers, survey_targets
 from accelkd.registry.history import history
 from accelkd.registry.trained_on import read_trained_on
-from accelkd.segments.schema import METADATA
 from accelkd.segments.segment import verify_segments
+from accelkd.segments.store import select_columns
 from accelkd.warehouse.embeddings import encoder_table
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
+from accelkd.warehouse.schema import BATCH_TABLES, SEGMENTS
 from accelkd.warehouse.staging import staging
 
 SURVEY = "survey.parquet"
@@ -64,8 +65,8 @@ def load_batch(home: Home, batch_id: str) -> LoadedBatch:
 
 
 def _load_batch(home: Home, batch_id: str) -> LoadedBatch:
-    if batch_id in (gone := superseded(home)):
-        raise ValueError(f"batch {batch_id} was replaced by {gone[batch_id].replaced_by}")
+    if batch_id in (replaced := superseded(home)):
+        raise ValueError(f"batch {batch_id} was replaced by {replaced[batch_id].replaced_by}")
     verify_segments(home, batch_id)
     folder, store, quarantine = home.batch(batch_id), home.segments(batch_id), home.quarantine(batch_id)
     manifest = read_manifest(folder)
@@ -73,7 +74,7 @@ def _load_batch(home: Home, batch_id: str) -> LoadedBatch:
         raise ValueError(f"batch {batch_id} says that it replaces itself")
     demographics = read_small_table(folder, "participants")
     with pa.memory_map(str(store)) as source:
-        segments = pa.ipc.open_file(source).read_all().select([*METADATA.names, "ppg_status", "accel_status"])
+        segments = select_columns(pa.ipc.open_file(source).read_all(), SEGMENTS.names, store)
         with staging(home) as connection:
             _delete(connection, batch_id)
             if manifest.replaces:
@@ -194,7 +195,7 @@ def load_model(home: Home, encoder: str, model_id: str, batch_ids: Sequence[str]
 
 
 def load_decisions(home: Home) -> None:
-    """Load the history of what was promoted, rejected and gone back from, whole."""
+    """Load the history of what was promoted, rejected and rolled back, whole."""
     with staging(home) as connection:
         connection.execute("DELETE FROM promotions")
         for decision in history(home):
@@ -234,35 +235,35 @@ def _record_batch(home: Home, connection: duckdb.DuckDBPyConnection, batch_id: s
         record(connection, file, [])
     landed = Artifact("batch", batch_id, sha256_file(folder / MANIFEST), home.relative(folder))
     record(connection, landed, files)
-    cut = segments_artifact(home, batch_id)
-    lost = replace(cut, kind="quarantine", version=sha256_file(quarantine), path=home.relative(quarantine))
-    for artifact in (cut, lost):
+    segmented = segments_artifact(home, batch_id)
+    quarantined = replace(segmented, kind="quarantine", version=sha256_file(quarantine), path=home.relative(quarantine))
+    for artifact in (segmented, quarantined):
         record(connection, artifact, [landed])
-    parts = [landed, cut, lost]
+    parts = [landed, segmented, quarantined]
     version = sha256_json([part.version for part in parts])
     tables = Artifact("tables", batch_id, version, code_version=code_stamp("accelkd.warehouse"))
     record(connection, tables, parts)
 
 
 def _delete(connection: duckdb.DuckDBPyConnection, batch_id: str) -> None:
-    for table in ("batches", "demographics", "survey_targets", "segments", "quarantine"):
-        connection.execute(f"DELETE FROM {table} WHERE batch_id = ?", [batch_id])
+    for table in BATCH_TABLES:
+        connection.execute(f"DELETE FROM {table.name} WHERE batch_id = ?", [batch_id])
 
 
 def _supersede(connection: duckdb.DuckDBPyConnection, batch_id: str, replaced_by: str) -> None:
     """Take a batch out of every table; its artifacts stay, since checkpoints were made from it."""
     _delete(connection, batch_id)
     tables = connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'embeddings'").fetchall()
-    for (table,) in tables:  # those that stand aside too
+    for (table,) in tables:  # the unpublished ones too
         connection.execute(f"DELETE FROM embeddings.{table} WHERE batch_id = ?", [batch_id])
     connection.execute("INSERT OR REPLACE INTO superseded_batches VALUES (?, ?)", [batch_id, replaced_by])
 
 
 def _artifacts(connection: duckdb.DuckDBPyConnection, kind: str, batch_ids: Sequence[str]) -> list[Artifact]:
     """What is known of batches, as they are now; superseded ones that this warehouse has never held are left out."""
-    found = connection.execute("SELECT artifact_id FROM provenance.artifacts WHERE kind = ?", [kind]).fetchall()
-    gone = connection.execute("SELECT batch_id FROM superseded_batches").fetchall()
-    absent = {batch_id for (batch_id,) in gone} - {name.partition(":")[2] for (name,) in found}
+    known = connection.execute("SELECT artifact_id FROM provenance.artifacts WHERE kind = ?", [kind]).fetchall()
+    replaced = connection.execute("SELECT batch_id FROM superseded_batches").fetchall()
+    absent = {batch_id for (batch_id,) in replaced} - {name.partition(":")[2] for (name,) in known}
     return [known_artifact(connection, kind, batch_id) for batch_id in batch_ids if batch_id not in absent]
 
 

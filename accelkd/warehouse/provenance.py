@@ -17,9 +17,7 @@ class Artifact:
     name: str
     version: str  # SHA-256 of a file, identity of a checkpoint or split
     path: str | None = None  # relative to the home
-    code_version: str | None = (
-        None  # accelkd.home.files.code_version of the package that made it; None for what arrived
-    )
+    code_version: str | None = None  # of the package that made it (accelkd.home.behaviour); None for what arrived
     configuration: Mapping[str, object] | None = None  # the settings that it was made with
 
     @property
@@ -41,15 +39,15 @@ def record(connection: duckdb.DuckDBPyConnection, artifact: Artifact, inputs: Se
     )
     connection.execute("DELETE FROM provenance.edges WHERE artifact_id = ?", [artifact.artifact_id])
     if inputs:
-        connection.executemany(f"INSERT OR IGNORE INTO {_ARTIFACTS}", [_row(one) for one in inputs])
+        connection.executemany(f"INSERT OR IGNORE INTO {_ARTIFACTS}", [_row(source) for source in inputs])
         connection.executemany(
             "INSERT INTO provenance.edges (artifact_id, input_id, input_version) VALUES (?, ?, ?)",
-            [(artifact.artifact_id, one.artifact_id, one.version) for one in inputs],
+            [(artifact.artifact_id, source.artifact_id, source.version) for source in inputs],
         )
 
 
 def known_artifact(connection: duckdb.DuckDBPyConnection, kind: str, name: str) -> Artifact:
-    """The artifact as it is now. Raises LookupError if nobody recorded it."""
+    """The artifact as it is now. Raises LookupError if it was not recorded."""
     rows = connection.execute(
         "SELECT version, path, code_version FROM provenance.artifacts WHERE artifact_id = ?", [f"{kind}:{name}"]
     ).fetchall()

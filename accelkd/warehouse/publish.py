@@ -1,4 +1,4 @@
-"""Publishing: analysts open a copy that nobody ever writes, so a reader never waits and a writer never fails."""
+"""Publishing: analysts open a copy that is never written to, so no reader waits and no writer fails."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from accelkd.warehouse.embeddings import UNPUBLISHED_SUFFIXES
 from accelkd.warehouse.staging import READABLE_BY_OLDER, contents, staging, staging_lock, tables
 
 RUNS = "provenance.runs"  # which run wrote what, and when: differs when the same is made again
-WASTE = 0.2  # of the file in free blocks, above which it is written anew
+WASTE = 0.2  # of the file in free blocks, above which it is rewritten
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def publish(home: Home) -> PublishedInfo:
 
     Connections that are open on the published file keep what they see; the next ones see the new. Tables that a new
     model has not filled yet, and those that it replaced, are left out. Copying bytes is thirty times as fast as writing
-    rows anew, so only a copy that a swapped-out table has left mostly empty is written anew, without its holes.
+    rows, so only a copy that a swapped-out table has left mostly empty is rewritten, without its free blocks.
 
     Raises RuntimeError if batches that are published would be gone, because the staging file was lost.
     """
@@ -54,12 +54,12 @@ def publish(home: Home) -> PublishedInfo:
         if wasteful:
             compact(part)
         with duckdb.connect(str(part)) as connection:
-            found = contents(connection)
+            published = contents(connection)
     return PublishedInfo(
         home.published,
         home.published.stat().st_size,
-        {table: rows for table, (rows, _) in found.items()},
-        sha256_json({table: [rows, total] for table, (rows, total) in found.items() if table != RUNS}),
+        {table: rows for table, (rows, _) in published.items()},
+        sha256_json({table: [rows, total] for table, (rows, total) in published.items() if table != RUNS}),
     )
 
 
@@ -88,7 +88,7 @@ def _free_share(connection: duckdb.DuckDBPyConnection) -> float:
 
 
 def compact(file: Path) -> None:
-    """Write a DuckDB file anew without its free blocks: tables, views, macros and comments."""
+    """Rewrite a DuckDB file without its free blocks: tables, views, macros and comments."""
     small = file.with_name("small.duckdb")
     with duckdb.connect(str(small), config=READABLE_BY_OLDER) as connection:
         connection.execute(f"ATTACH '{str(file).replace(chr(39), chr(39) * 2)}' AS whole (READ_ONLY)")

@@ -6,18 +6,18 @@ import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.resources import files
 
 import duckdb
 
+from accelkd.home.columns import Table
 from accelkd.home.layout import Home
 from accelkd.home.locks import file_lock
+from accelkd.warehouse.schema import TABLES, VIEWS, comments, create, schema_sql, schemas
 
-SCHEMA_SQL = files("accelkd.warehouse").joinpath("schema.sql").read_text(encoding="utf-8")
 # Of new files: analysts' command lines and drivers may be older than the pipeline's DuckDB
 READABLE_BY_OLDER: dict[str, str | bool | int | float | list[str]] = {"storage_compatibility_version": "v1.4.0"}
-# Without the file's comments and line breaks: rewording one makes no other schema; texts in quotes stay
-_STATEMENTS = re.sub(r"('(?:[^']|'')*')|(?:--[^\n]*|\s+)+", lambda part: part[1] or " ", SCHEMA_SQL)
+# Without SQL's own comments and line breaks: rewording one makes no other schema; texts in quotes stay
+_STATEMENTS = re.sub(r"('(?:[^']|'')*')|(?:--[^\n]*|\s+)+", lambda part: part[1] or " ", schema_sql())
 _RENAMED = {"retired_batches": "superseded_batches"}  # tables of earlier versions
 _SCHEMA_SHA256 = hashlib.sha256(_STATEMENTS.encode()).hexdigest()
 
@@ -82,21 +82,21 @@ def contents(connection: duckdb.DuckDBPyConnection, besides: tuple[str, ...] = (
 
 
 def _ensure_schema(home: Home, connection: duckdb.DuckDBPyConnection) -> None:
-    found = tables(connection)
-    if "schema_version" not in found:
-        connection.execute(SCHEMA_SQL)
+    present = tables(connection)
+    if "schema_version" not in present:
+        connection.execute(schema_sql(TABLES, VIEWS))
     elif connection.execute("FROM schema_version").fetchall() == [(_SCHEMA_SHA256,)]:
         return
     else:
-        _migrate(home, connection, found)
+        _migrate(home, connection, present)
     connection.execute("DELETE FROM schema_version")
     connection.execute("INSERT INTO schema_version VALUES (?)", [_SCHEMA_SHA256])
 
 
-def _migrate(home: Home, connection: duckdb.DuckDBPyConnection, found: dict[str, str]) -> None:
-    """Bring an older file to the schema: views, macros and comments anew, tables that differ made anew and refilled."""
+def _migrate(home: Home, connection: duckdb.DuckDBPyConnection, present: dict[str, str]) -> None:
+    """Bring an older file to the schema: recreate views, macros, comments; recreate and refill tables that differ."""
     with duckdb.connect(":memory:") as fresh:
-        fresh.execute(SCHEMA_SQL)
+        fresh.execute(schema_sql(TABLES, VIEWS))
         wanted = tables(fresh)
     views = "SELECT view_name FROM duckdb_views() WHERE NOT internal AND schema_name = 'main'"
     for (view,) in connection.execute(views).fetchall():
@@ -107,38 +107,35 @@ def _migrate(home: Home, connection: duckdb.DuckDBPyConnection, found: dict[str,
     for (macro,) in connection.execute(macros).fetchall():
         connection.execute(f"DROP MACRO TABLE {macro}")
     for old, new in _RENAMED.items():
-        if old in found:
+        if old in present:
             connection.execute(f"ALTER TABLE {old} RENAME TO {new}")
-            found = tables(connection)
-    for statement in duckdb.extract_statements(SCHEMA_SQL):
-        created = re.search(r"^CREATE TABLE (\S+) \(", statement.query, re.MULTILINE)
-        table = created[1] if created else None
-        if table is None or table not in found:
-            connection.execute(statement)
-        elif found[table] != wanted[table]:
-            _refill(home, connection, table, statement)
+            present = tables(connection)
+    connection.execute(schemas(TABLES))
+    for table in TABLES:
+        if table.name not in present:
+            connection.execute(create(table))
+        elif present[table.name] != wanted[table.name]:
+            _refill(home, connection, table)
+        connection.execute(comments(table))
+    connection.execute(VIEWS)
 
 
-def _refill(home: Home, connection: duckdb.DuckDBPyConnection, table: str, create: duckdb.Statement) -> None:
-    """Make a table anew with the rows that it had: columns that are new stay empty."""
-    connection.execute(f"CREATE TEMP TABLE old AS FROM {table}")
-    connection.execute(f"DROP TABLE {table}")
-    connection.execute(create)
-    old, new = (_columns(connection, name) for name in ("old", table))
+def _refill(home: Home, connection: duckdb.DuckDBPyConnection, table: Table) -> None:
+    """Recreate a table with the rows that it had: new columns stay empty."""
+    connection.execute(f"CREATE TEMP TABLE old AS FROM {table.name}")
+    connection.execute(f"DROP TABLE {table.name}")
+    connection.execute(create(table))
+    old = [row[0] for row in connection.execute("DESCRIBE old").fetchall()]
     filled = [name for name in old if connection.execute(f"SELECT count({name}) FROM old").fetchall() != [(0,)]]
     try:
-        if lost := sorted(set(filled) - set(new)):
+        if lost := sorted(set(filled) - set(table.names)):
             raise RuntimeError(f"the schema no longer has {', '.join(lost)}")
-        kept = ", ".join(name for name in old if name in new)
-        connection.execute(f"INSERT INTO {table} BY NAME SELECT {kept} FROM old")
+        kept = ", ".join(name for name in old if name in table.names)
+        connection.execute(f"INSERT INTO {table.name} BY NAME SELECT {kept} FROM old")
     except (RuntimeError, duckdb.Error) as error:
         raise RuntimeError(
-            f"{home.staging}, table {table}, was made by another version of accelkd/warehouse/schema.sql and does not "
-            f"fit this one: {error}. All of it is derived: `accelkd rebuild-warehouse` makes it anew from the home's "
-            "files"
+            f"{home.staging}, table {table.name}, was made by another version of accelkd/warehouse/schema.py and does "
+            f"not fit this one: {error}. All of it is derived: `accelkd rebuild-warehouse` makes it anew from the "
+            "home's files"
         ) from error
     connection.execute("DROP TABLE old")
-
-
-def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> list[str]:
-    return [row[0] for row in connection.execute(f"DESCRIBE {table}").fetchall()]

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import duckdb
 
+from accelkd.recordings.labels import LABELS
 from accelkd.warehouse.embeddings import loaded_models
-
-_NAMES = {"hr_bpm": "heart rate", "sdnn_ms": "SDNN", "rmssd_ms": "RMSSD"}
 
 
 def summary(published: Path) -> str:
@@ -34,16 +33,16 @@ def _counts(connection: duckdb.DuckDBPyConnection) -> list[str]:
     reasons = connection.execute(
         "SELECT reason, sum(number)::BIGINT FROM quarantine GROUP BY reason ORDER BY 2 DESC, 1"
     ).fetchall()
-    told = ": " + ", ".join(f"{number:,} {reason}" for reason, number in reasons) if reasons else ""
+    listed = ": " + ", ".join(f"{number:,} {reason}" for reason, number in reasons) if reasons else ""
     return [
         f"{people:,} participants ({train:,} training, {test:,} test)",
         f"{recordings:,} recordings, {segments:,} segments",
-        f"{quarantined:,} quarantined{told}",
+        f"{quarantined:,} quarantined{listed}",
     ]
 
 
 def _probes(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Mean absolute errors: a line for each target, a column for each encoder in use."""
+    """Mean absolute errors: a line for each target, a column for each active model."""
     models = loaded_models(connection)
     errors: dict[tuple[str, str], float] = {}
     constants: dict[str, tuple[float, str]] = {}
@@ -58,11 +57,12 @@ def _probes(connection: duckdb.DuckDBPyConnection) -> list[str]:
         return []
     encoders = [encoder for encoder in models if any((t, encoder) in errors for t in constants)]
     lines = ["", f"{'mean absolute error (test)':<28}" + "".join(f"{name:>16}" for name in (*encoders, "constant"))]
-    for target, name in _NAMES.items():
+    for target, label in LABELS.items():
         if target in constants:
             constant, unit = constants[target]
             cells = [f"{errors[target, e]:.2f}" if (target, e) in errors else "" for e in encoders]
-            lines.append(f"{f'{name} ({unit})':<28}" + "".join(f"{cell:>16}" for cell in (*cells, f"{constant:.2f}")))
+            name = f"{label.title} ({unit})"
+            lines.append(f"{name:<28}" + "".join(f"{cell:>16}" for cell in (*cells, f"{constant:.2f}")))
     return lines
 
 
@@ -77,7 +77,7 @@ def _retrieval(connection: duckdb.DuckDBPyConnection) -> list[str]:
         return []
     lines = ["", f"{'retrieval (projected, test)':<28}" + "".join(f"{name:>16}" for name in ("top-1", "mean rank"))]
     for query, key, top1, chance_top1, rank, chance_rank in rows:
-        who = f"{query.partition('_')[0]} finds {key.partition('_')[0]}"
-        lines.append(f"{who:<28}{f'{top1:.1f} %':>16}{f'{rank:.1f}':>16}")
+        direction = f"{query.partition('_')[0]} finds {key.partition('_')[0]}"
+        lines.append(f"{direction:<28}{f'{top1:.1f} %':>16}{f'{rank:.1f}':>16}")
         lines.append(f"{'  chance':<28}{f'{chance_top1:.1f} %':>16}{f'{chance_rank:.1f}':>16}")
     return lines

@@ -15,7 +15,7 @@ from accelkd.home.files import write_checksum
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
 from accelkd.registry.history import decide, make_candidate, promoted_models
-from accelkd.segments.schema import METADATA
+from accelkd.segments.schema import SEGMENT
 from accelkd.training.checkpoint import CURVE
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.staging import staging
@@ -241,4 +241,4 @@ def test_lineage_of_columns_leads_to_columns_that_are_there(home: Home) -> None:
             assert source.asset_key in graph.get_ancestor_asset_keys(key), (key, source)
     tables = {column.partition(".")[0] for column in sources[dg.AssetKey("ppg_teacher_probes")]}
     assert tables == {"probe_results", "participant_probe_results"}
-    assert set(METADATA.names) - sources[dg.AssetKey("segments")].keys() == {"batch_id"}  # the name of the partition
+    assert set(SEGMENT.names) - sources[dg.AssetKey("segments")].keys() == {"batch_id"}  # the name of the partition

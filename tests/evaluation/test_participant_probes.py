@@ -18,7 +18,7 @@ from accelkd.evaluation.participant_probes import (
     probe_participants,
 )
 from accelkd.evaluation.probes import LabelledEmbeddings
-from accelkd.recordings.survey import SURVEY_TARGET
+from accelkd.recordings.schema import SURVEY_TARGET
 from accelkd.recordings.survey import TARGETS as HEALTH_TARGETS
 
 WEIGHTS = np.random.default_rng(0).standard_normal(8)
@@ -121,7 +121,7 @@ def test_targets_are_those_of_the_tables_for_the_people_asked_for() -> None:
             {"participant_id": "b", "target": "asthma", "value": None},
             {"participant_id": "z", "target": "asthma", "value": True},
         ],
-        SURVEY_TARGET,
+        SURVEY_TARGET.arrow(),
     )
     targets = participant_targets(demographics, health, ["c", "b", "a"])
     assert list(targets) == list(TARGET_LABELS) == ["age", "bmi", "sex", *HEALTH_TARGETS]

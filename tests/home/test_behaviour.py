@@ -94,6 +94,13 @@ def test_a_string_that_is_no_docstring_counts() -> None:
     assert behaviour('def f():\n    """words"""') == behaviour('def f():\n    """other words"""')
 
 
+def test_the_meaning_of_a_column_is_documentation() -> None:
+    declared = 'Column("hr_bpm", float, meaning="Heart rate", unit="bpm")'
+    assert behaviour(declared.replace("Heart rate", "Pulse rate")) == behaviour(declared)
+    assert behaviour(declared.replace("hr_bpm", "pr_bpm")) != behaviour(declared)
+    assert behaviour(declared.replace('"bpm"', '"Hz"')) != behaviour(declared)
+
+
 def test_every_release_of_python_gives_the_same_version() -> None:
     """Written down with Python 3.11; a machine with another release computes the same."""
     digest = hashlib.sha256(behaviour(SOURCE).encode()).hexdigest()

@@ -141,8 +141,8 @@ def test_teacher_and_student_are_swapped_together(home: Home) -> None:
     new = train(home, 1)
     evaluate_candidate(home, force="test")
     for batch_id in BATCHES:
-        assert embed_batch(home, "ppg_teacher", batch_id, device="cpu").status == "waiting"
-    assert embed_batch(home, "accel_student", "b1", device="cpu").status == "waiting"
+        assert embed_batch(home, "ppg_teacher", batch_id, device="cpu").status == "staged"
+    assert embed_batch(home, "accel_student", "b1", device="cpu").status == "staged"
     assert tables(home) == old  # the teacher waits for its student
     assert embed_batch(home, "accel_student", "b2", device="cpu").status == "swapped in"
     assert tables(home) == new

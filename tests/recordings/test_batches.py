@@ -34,7 +34,7 @@ def test_other_content_under_the_same_name_is_refused(tmp_path: Path) -> None:
 def test_a_writer_that_fails_leaves_nothing(tmp_path: Path) -> None:
     def killed() -> None:
         with writing_batch(tmp_path, "b1", source="simulation") as batch:
-            batch.add("recordings", pa.Table.from_pylist([recording()], RECORDING))
+            batch.add("recordings", pa.Table.from_pylist([recording()], RECORDING.arrow()))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -44,7 +44,7 @@ def test_a_writer_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 def test_samples_survive_bit_by_bit(tmp_path: Path) -> None:
     path = write_batch(tmp_path, [recording(n) for n in range(20)]) / "recordings/part-00000.parquet"
-    assert pq.read_table(path).equals(pa.Table.from_pylist([recording(n) for n in range(20)], RECORDING))
+    assert pq.read_table(path).equals(pa.Table.from_pylist([recording(n) for n in range(20)], RECORDING.arrow()))
 
 
 def test_unknown_and_missing_columns_are_refused(tmp_path: Path) -> None:

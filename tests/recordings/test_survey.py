@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accelkd.recordings.schema import SURVEY
+from accelkd.recordings.schema import SURVEY, SURVEY_TARGET
 from accelkd.recordings.simulator.answers import survey_answers
 from accelkd.recordings.simulator.participants import draw_traits
-from accelkd.recordings.survey import QUESTIONS, SURVEY_TARGET, TARGETS, Target, known_answers, survey_targets
+from accelkd.recordings.survey import QUESTIONS, TARGETS, Target, known_answers, survey_targets
 
 
 def answers(*rows: tuple[str, str, str]) -> pa.Table:
-    return pa.Table.from_pylist([dict(zip(SURVEY.names, row, strict=True)) for row in rows], SURVEY)
+    return pa.Table.from_pylist([dict(zip(SURVEY.names, row, strict=True)) for row in rows], SURVEY.arrow())
 
 
 def target(name: str, **given: str) -> bool | None:
@@ -99,11 +99,11 @@ def test_no_answers_lead_to_both_yes_and_no() -> None:
 
 def test_everybody_who_answered_has_a_row_for_every_target() -> None:
     table = survey_targets(answers(("b", "asthma", "Yes"), ("a", "q1", "No")))
-    assert table.schema == SURVEY_TARGET
+    assert table.schema == SURVEY_TARGET.arrow()
     assert table["participant_id"].to_pylist() == ["a"] * 46 + ["b"] * 46
     assert table["target"].to_pylist() == 2 * list(TARGETS)
     assert table["value"].null_count == 90
-    assert survey_targets(SURVEY.empty_table()).num_rows == 0
+    assert survey_targets(SURVEY.arrow().empty_table()).num_rows == 0
 
 
 def naive_targets(survey: pa.Table) -> list[dict[str, object]]:

@@ -127,8 +127,8 @@ def people(**columns: list[Any]) -> pa.Table:
         ("age_years", {"participants": people(age_years=[float("nan")])}),
         ("height_m", {"participants": people(height_m=[170.0])}),
         ("bmi_kg_m2", {"participants": people(bmi_kg_m2=[3.0])}),
-        ("participant_unknown", {"survey": pa.table([["p2"], ["q"], ["yes"]], SURVEY)}),
-        ("duplicate_answer", {"survey": pa.table([["p1", "p1"], ["q", "q"], ["yes", "no"]], SURVEY)}),
+        ("participant_unknown", {"survey": pa.table([["p2"], ["q"], ["yes"]], SURVEY.arrow())}),
+        ("duplicate_answer", {"survey": pa.table([["p1", "p1"], ["q", "q"], ["yes", "no"]], SURVEY.arrow())}),
     ],
 )
 def test_the_small_tables_must_be_right_as_a_whole(tmp_path: Path, rule: str, tables: dict[str, pa.Table]) -> None:

@@ -64,7 +64,7 @@ def rows(home: Home, sql: str) -> list[tuple[Any, ...]]:
 def test_a_batch_is_embedded_by_the_promoted_encoder(home: Home) -> None:
     teacher, _ = promote_pair(home)
     result = embed_batch(home, "ppg_teacher", "b2", device="cpu")
-    assert (result.model_id, result.rows, result.width, result.status) == (teacher, 24, 16, "current")
+    assert (result.model_id, result.rows, result.width, result.status) == (teacher, 24, 16, "active")
     module, _ = load_encoder(promoted_checkpoint(home, "ppg_teacher"))
     store = SegmentStore([home.segments("b2")])
     expected = module(torch.from_numpy(store.signals("ppg", np.arange(24))).float()).detach().numpy()

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from accelkd.home.layout import Home
+from accelkd.recordings.labels import LABELS
 from accelkd.recordings.survey import TARGETS
-from accelkd.reproduction.cohort import SEGMENT_TARGETS, Cohort, cohort_home, describe, make_cohort, read_cohort
+from accelkd.reproduction.cohort import Cohort, cohort_home, describe, make_cohort, read_cohort
 from tests.support.reproduction import PLAN
 
 
@@ -22,7 +23,7 @@ def test_nobody_is_on_both_sides_and_every_segment_is_on_one(cohort: Cohort) -> 
 
 
 def test_labels_and_traits_are_those_of_the_segments_and_people(cohort: Cohort) -> None:
-    assert set(cohort.labels) == set(SEGMENT_TARGETS)
+    assert set(cohort.labels) == set(LABELS)
     assert set(cohort.traits) == {"age", "bmi", "sex", *TARGETS}
     heart_rate = cohort.labels["hr_bpm"]
     assert np.isfinite(heart_rate).mean() > 0.5

@@ -14,8 +14,9 @@ import torch
 
 from accelkd.evaluation.extract import embed
 from accelkd.evaluation.significance import auc
+from accelkd.recordings.labels import LABELS
 from accelkd.recordings.survey import TARGETS
-from accelkd.reproduction.cohort import SEGMENT_TARGETS, Cohort
+from accelkd.reproduction.cohort import Cohort
 from accelkd.reproduction.evaluate import constant_rows, encode, evaluate, training_rows
 from accelkd.reproduction.experiments import Run, preset
 from accelkd.training.checkpoint import load_encoder, load_regressor
@@ -55,7 +56,7 @@ def test_every_target_is_measured(evaluated: dict[str, Evaluated], cohort: Cohor
     rows = evaluated["accel-kd-mae"][0]["results"].to_pylist()
     segments = {(r["target"], r["label_fraction"], r["metric"]) for r in rows if r["level"] == "segment"}
     metrics = ("mae", "rmse", "pearson_r")
-    assert segments == {(t, f, m) for t in SEGMENT_TARGETS for f in FRACTIONS for m in metrics}
+    assert segments == {(t, f, m) for t in LABELS for f in FRACTIONS for m in metrics}
     people = {(r["target"], r["metric"]) for r in rows if r["level"] == "participant"}
     assert people == {
         *((target, metric) for target in ("age", "bmi") for metric in metrics),

@@ -226,7 +226,7 @@ def test_a_batch_of_nothing_but_damage_gives_an_empty_store(home: Home) -> None:
     land_people(home, "b1", [person])
     counts = segment_batch(home, "b1")
     assert (counts.seen, counts.segments, counts.quarantined) == (1, 0, 1)
-    assert (counts.participants, counts.label_good, counts.hr_bpm_median) == (0, 0, None)
+    assert (counts.participants, counts.label_good, counts.label_medians) == (0, 0, {})
     assert len(SegmentStore([home.segments("b1")])) == 0
 
 

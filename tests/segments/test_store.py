@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from accelkd.home.layout import Home
-from accelkd.segments.schema import METADATA, SAMPLES
+from accelkd.segments.schema import SAMPLES, metadata_schema
 from accelkd.segments.store import Modality, SegmentStore
 from tests.support.homes import land
 
@@ -20,7 +20,7 @@ def test_signals_come_from_the_right_file_in_any_order(tmp_path: Path) -> None:
     land(home, "b2", ["p3"], minutes=3)
     store = SegmentStore([home.segments("b2"), home.segments("b1")])
     assert len(store) == store.metadata.num_rows == 7
-    assert store.metadata.schema.names == METADATA.names
+    assert store.metadata.schema.names == metadata_schema().names
     tables = [pa.ipc.open_file(str(home.segments(b))).read_all() for b in ("b2", "b1")]
     modalities: dict[Modality, int] = {"ppg": 2, "accel": 3}
     for modality, channels in modalities.items():

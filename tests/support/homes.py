@@ -100,7 +100,7 @@ def land(
         )
         if survey:
             answers = [dict(zip(SURVEY.names, answer, strict=True)) for answer in survey]
-            batch.add("survey", pa.Table.from_pylist(answers, SURVEY))
+            batch.add("survey", pa.Table.from_pylist(answers, SURVEY.arrow()))
         batch.add(
             "recordings",
             pa.table(
@@ -160,7 +160,7 @@ def land(
         **{"unit": "window", "offset_s": 180.0, "reason": "motion", "detail": "0.2 g"},
     }
     home.quarantine(batch_id).parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist([quarantined], QUARANTINE), home.quarantine(batch_id))
+    pq.write_table(pa.Table.from_pylist([quarantined], QUARANTINE.arrow()), home.quarantine(batch_id))
     write_checksum(home.quarantine(batch_id))
 
 
@@ -209,7 +209,9 @@ def checkpoint(
         split_version="0",
         segments="0",
     )
-    segments = pa.Table.from_pylist([dict(zip(TRAINED_ON.names, row, strict=True)) for row in trained_on], TRAINED_ON)
+    segments = pa.Table.from_pylist(
+        [dict(zip(TRAINED_ON.names, row, strict=True)) for row in trained_on], TRAINED_ON.arrow()
+    )
     counts = {"segments": sum(row[2] for row in trained_on), "participants": len({row[0] for row in trained_on})}
     metrics = {**counts, "steps": 0, "batch_size": 1, "loss": 1.0}
     curve = pa.table({"step": [0, 1], "loss": [1.0, 0.5]})
@@ -249,7 +251,7 @@ def plant_embeddings(
 ) -> list[str]:
     """Load `matrix`, else noise, as the model's embeddings of the batches, in the order of their stores.
 
-    Returns where the rows of each batch are now (`LoadedEmbeddings.where`).
+    Returns the status of each batch's rows (`LoadedEmbeddings.status`).
     """
     places: list[str] = []
     start = 0
@@ -257,6 +259,6 @@ def plant_embeddings(
         segments, people = segment_keys(home, batch_id)
         noise = np.random.default_rng(0).standard_normal((len(segments), EMBEDDING_WIDTH))
         rows = (noise if matrix is None else matrix[start : start + len(segments)]).astype(np.float32)
-        places.append(load_embeddings(home, encoder, model_id, batch_id, segments, people, rows).where)
+        places.append(load_embeddings(home, encoder, model_id, batch_id, segments, people, rows).status)
         start += len(segments)
     return places

@@ -108,7 +108,7 @@ class Person:
 def write_batch(landing: Path, recordings: list[dict[str, Any]], batch_id: str = "b1", **tables: pa.Table) -> Path:
     """A batch of the recordings and of participant p1, unless `participants` is given."""
     with writing_batch(landing, batch_id, source="simulation") as batch:
-        batch.add("recordings", pa.Table.from_pylist(recordings, RECORDING))
+        batch.add("recordings", pa.Table.from_pylist(recordings, RECORDING.arrow()))
         for name, table in ({"participants": pa.table({"participant_id": ["p1"]})} | tables).items():
             batch.add(name, table)
     return landing / batch_id

@@ -1,7 +1,8 @@
-"""Every table and view of a published warehouse is in docs/data-model.md."""
+"""What a published warehouse holds is documented: in docs/data-model.md, and column by column by declarations."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import duckdb
@@ -10,6 +11,7 @@ import pytest
 from accelkd.home.layout import Home
 from accelkd.operations.embed import embed_batch
 from accelkd.registry.history import decide, promoted_models
+from accelkd.warehouse.documentation import documented_tables
 from accelkd.warehouse.publish import publish
 from tests.support import REPOSITORY
 from tests.support.homes import land, load_and_split, loaded_checkpoint
@@ -40,3 +42,42 @@ def test_every_table_is_documented(published: Path) -> None:
         ).fetchall()
     assert len(tables) > 10
     assert [name for (name,) in tables if f"`{name}`" not in text] == []
+
+
+def test_the_documentation_of_columns_is_the_catalog(published: Path) -> None:
+    documented = {
+        (entry.table.name, column.name): (column.comment, entry.type_of(column).replace("FLOAT[]", "FLOAT[16]"))
+        for entry in documented_tables()
+        if entry.kind != "file"
+        for column in entry.table.columns
+    }
+    with duckdb.connect(str(published), read_only=True) as connection:
+        catalog = {
+            (re.sub(r"ppg_teacher|accel_student", "<encoder>", table), column): (comment, kind)
+            for table, column, comment, kind in connection.execute(
+                "SELECT if(schema_name = 'main', '', schema_name || '.') || table_name, column_name, comment, "
+                "data_type FROM duckdb_columns() WHERE NOT internal"
+            ).fetchall()
+        }
+    assert catalog == documented
+
+
+def test_sources_of_columns_are_columns() -> None:
+    tables = [documented.table for documented in documented_tables()]
+    columns = {f"{table.name}.{column.name}" for table in tables for column in table.columns}
+    sources = {source for table in tables for column in table.columns for source in column.sources}
+    assert "store.segments.ppg" in sources
+    assert sources - columns == set()
+
+
+def test_a_unit_in_a_name_is_the_column_s() -> None:
+    suffixes = {"bpm": "bpm", "ms": "ms", "s": "s", "hz": "Hz", "g": "g", "mg": "mg", "years": "years"}
+    named = {
+        f"{documented.table.name}.{column.name}": (column.unit, suffixes[column.name.rpartition("_")[2]])
+        for documented in documented_tables()
+        if documented.kind != "view"
+        for column in documented.table.columns
+        if column.name.rpartition("_")[2] in suffixes
+    }
+    assert named
+    assert {name: units for name, units in named.items() if units[0] != units[1]} == {}

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,16 +17,18 @@ import pyarrow as pa
 import pytest
 
 from accelkd.cohort.split import extend_split
+from accelkd.home.columns import Column, Table
 from accelkd.home.files import DamagedFileError
 from accelkd.home.layout import Home
 from accelkd.registry.trained_on import forget_trained_on, write_trained_on
-from accelkd.segments.schema import METADATA
+from accelkd.segments.schema import metadata_schema
 from accelkd.segments.store import SegmentStore
 from accelkd.warehouse import staging as staging_module
 from accelkd.warehouse.embeddings import embedding_table, load_embeddings
 from accelkd.warehouse.load import load_batch, load_model, load_split
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
 from accelkd.warehouse.publish import publish
+from accelkd.warehouse.schema import QUARANTINED, SEGMENTS, TABLES, VIEWS
 from accelkd.warehouse.staging import staging
 from tests.support.homes import checkpoint, land, loaded_checkpoint, plant_embeddings, segment_keys
 
@@ -91,8 +93,8 @@ def test_segments_hold_the_store_s_metadata(home: Home) -> None:
     expected = SegmentStore([home.segments("b1")]).metadata.sort_by(
         [("recording_id", "ascending"), ("offset_s", "ascending")]
     )
-    assert loaded.column_names == [*METADATA.names, "ppg_status", "accel_status"]
-    assert loaded.select(METADATA.names).to_pylist() == expected.to_pylist()
+    assert loaded.column_names == SEGMENTS.names == [*metadata_schema().names, "ppg_status", "accel_status"]
+    assert loaded.select(expected.column_names).to_pylist() == expected.to_pylist()
 
 
 def test_a_participant_of_two_batches_is_one_row_with_the_split(home: Home) -> None:
@@ -147,33 +149,33 @@ def test_a_new_model_is_swapped_in_when_it_covers_every_segment(home: Home) -> N
     for batch_id in ("b1", "b2"):
         load_batch(home, batch_id)
     old, new = with_model(home, seed=0), with_model(home, seed=1)
-    assert embed(home, old, "b1") == "current"
+    assert embed(home, old, "b1") == "active"
     assert embedding_table(home, "ppg_teacher").missing == 6
-    assert embed(home, old, "b2") == embed(home, old, "b2") == "current"
+    assert embed(home, old, "b2") == embed(home, old, "b2") == "active"
     state = embedding_table(home, "ppg_teacher")
     assert (state.rows, state.models, state.missing, state.orphans, state.duplicates) == (15, 1, 0, 0, 0)
 
-    assert embed(home, new, "b2") == "waiting"
+    assert embed(home, new, "b2") == "staged"
     published = publish(home)
     assert "embeddings.ppg_teacher__next" not in published.rows
     assert query(home, "SELECT DISTINCT model_id FROM embeddings.ppg_teacher") == [(old,)]
     assert embed(home, new, "b1") == "swapped in"
     publish(home)
     assert query(home, "SELECT model_id, count(*) FROM embeddings.ppg_teacher GROUP BY ALL") == [(new, 15)]
-    assert embed(home, new, "b1") == "current"
+    assert embed(home, new, "b1") == "active"
 
-    assert embed(home, old, "b1") == "waiting"  # back to the old one, the same way
+    assert embed(home, old, "b1") == "staged"  # back to the old one, the same way
     assert embed(home, old, "b2") == "swapped in"
 
 
-def test_a_third_model_takes_over_the_waiting_table(home: Home) -> None:
+def test_a_third_model_takes_over_the_staged_table(home: Home) -> None:
     for batch_id in ("b1", "b2"):
         load_batch(home, batch_id)
     models = [with_model(home, seed=seed) for seed in range(3)]
     for batch_id in ("b1", "b2"):
         embed(home, models[0], batch_id)
-    assert embed(home, models[1], "b1") == "waiting"
-    assert embed(home, models[2], "b2") == "waiting"
+    assert embed(home, models[1], "b1") == "staged"
+    assert embed(home, models[2], "b2") == "staged"
     assert embed(home, models[2], "b1") == "swapped in"
     assert embedding_table(home, "ppg_teacher").models == 1
 
@@ -184,7 +186,7 @@ def test_segments_of_another_number_of_ppg_channels_do_not_hold_up_the_swap(home
     old, new = with_model(home, seed=0), with_model(home, seed=1)
     with staging(home) as connection:
         connection.execute("UPDATE segments SET ppg_status = [0] WHERE batch_id = 'b2'")
-    assert embed(home, old, "b1") == "current"
+    assert embed(home, old, "b1") == "active"
     assert embedding_table(home, "ppg_teacher").missing == 0
     assert embed(home, new, "b1") == "swapped in"
 
@@ -436,31 +438,46 @@ def test_the_run_is_recorded_and_does_not_change_the_content(home: Home) -> None
     assert query(home, "SELECT run_id FROM lineage_of('tables:b1') WHERE depth = 0") == [("run-7",)]
 
 
-OLDER = {  # what an older schema.sql may have had instead
-    "without a column": ("    code_version VARCHAR,\n", ""),
-    "without a comment": ("'Pseudonym'", "NULL"),
-    "with a view that is gone": (
-        "CREATE TABLE schema_version",
-        "CREATE VIEW gone AS FROM split; CREATE TABLE schema_version",
-    ),
-    "with nulls": ("source VARCHAR NOT NULL", "source VARCHAR"),
-    "with a table of another name": ("superseded_batches", "retired_batches"),
+def without_code_version(table: Table) -> Table:
+    return replace(table, columns=tuple(column for column in table.columns if column.name != "code_version"))
+
+
+def with_other_words(table: Table) -> Table:
+    return replace(table, columns=tuple(replace(column, meaning="?") for column in table.columns))
+
+
+def with_nulls(table: Table) -> Table:
+    return replace(
+        table, columns=tuple(replace(column, nullable=column.name not in table.key) for column in table.columns)
+    )
+
+
+def of_another_name(table: Table) -> Table:
+    return replace(table, name=table.name.replace("superseded", "retired"))
+
+
+OLDER: dict[str, tuple[Callable[[Table], Table], Callable[[str], str]]] = {  # tables and views of an older version
+    "without a column": (without_code_version, lambda views: re.sub(r".*\bcode_version\b.*\n", "", views)),
+    "with other comments": (with_other_words, str),
+    "with a view that is gone": (lambda table: table, lambda views: views + "CREATE VIEW gone AS FROM split;"),
+    "with nulls": (with_nulls, str),
+    "with a table of another name": (of_another_name, str),
 }
 
 
-@pytest.mark.parametrize(("current", "older"), OLDER.values(), ids=OLDER.keys())
+@pytest.mark.parametrize(("older_table", "older_views"), OLDER.values(), ids=OLDER.keys())
 def test_a_file_of_another_schema_is_brought_up_to_date(
-    home: Home, monkeypatch: pytest.MonkeyPatch, current: str, older: str
+    home: Home,
+    monkeypatch: pytest.MonkeyPatch,
+    older_table: Callable[[Table], Table],
+    older_views: Callable[[str], str],
 ) -> None:
     load_batch(home, "b2")
     fresh = catalog(home)
     home.staging.unlink()
-    assert current in staging_module.SCHEMA_SQL
     with monkeypatch.context() as patched:
-        sql = staging_module.SCHEMA_SQL.replace(current, older)
-        if "code_version" in current:
-            sql = re.sub(r"^.*\bcode_version\b.*\n", "", sql, flags=re.MULTILINE)
-        patched.setattr(staging_module, "SCHEMA_SQL", sql)
+        patched.setattr(staging_module, "TABLES", tuple(older_table(table) for table in TABLES))
+        patched.setattr(staging_module, "VIEWS", older_views(VIEWS))
         patched.setattr(staging_module, "_SCHEMA_SHA256", "older")
         with staging(home) as connection:
             connection.execute("INSERT INTO split VALUES ('p1', 'train', 'female', '30 to 39', 'sim-wrist-64', 'b1')")
@@ -480,11 +497,12 @@ def test_a_file_of_another_schema_that_does_not_fit_is_refused_and_left_as_it_is
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        sql = staging_module.SCHEMA_SQL.replace("number BIGINT NOT NULL", "number BIGINT NOT NULL, note VARCHAR")
-        patched.setattr(staging_module, "SCHEMA_SQL", sql)
+        noted = QUARANTINED.with_column(Column("note", pa.string(), meaning="What somebody wrote"))
+        tables = [noted if table is QUARANTINED else table for table in TABLES]
+        patched.setattr(staging_module, "TABLES", tuple(tables))
         patched.setattr(staging_module, "_SCHEMA_SHA256", "older")
         with staging(home) as connection:
-            connection.execute("INSERT INTO quarantine VALUES ('b1', 'window', 'motion', 1, 'seen', 1)")
+            connection.execute("INSERT INTO quarantine VALUES ('b1', 'window', 'motion', 1, 1, 'seen')")
     for _ in range(2):
         with pytest.raises(
             RuntimeError, match=r"table quarantine, was made by another version.*no longer has note.*rebu"

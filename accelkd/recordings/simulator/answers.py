@@ -46,7 +46,7 @@ def survey_answers(seed: int, first: int, ids: Sequence[str], traits: Traits) ->
             "question_id": pa.array(np.array(list(QUESTIONS), object)[question], pa.string()),
             "answer": pa.array(table[participant, question].astype(object), pa.string()),
         },
-        schema=SURVEY,
+        schema=SURVEY.arrow(),
     )
 
 

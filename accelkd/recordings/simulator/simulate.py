@@ -15,6 +15,7 @@ import pyarrow as pa
 from accelkd.home.progress import progress
 from accelkd.recordings.batches import EncodedRows, Manifest, encode_rows, read_manifest, writing_batch
 from accelkd.recordings.devices import DEVICES
+from accelkd.recordings.labels import LABELS
 from accelkd.recordings.schema import PARTICIPANT, RECORDING, TRUTH
 from accelkd.recordings.simulator.answers import survey_answers
 from accelkd.recordings.simulator.beats import draw_rhythm, reference
@@ -135,15 +136,14 @@ def _simulate(job: _Job) -> tuple[EncodedRows, pa.Table]:
     columns = {
         "recording_id": pa.array([f"{participant}-{segment:04d}" for participant, segment in keys]),
         "participant_id": pa.array([participant for participant, _ in keys]),
-        "hr_bpm": pa.array(per_recording["hr_bpm"], from_pandas=True),  # NaN (recording too short) is null
-        "sdnn_ms": pa.array(per_recording["sdnn_ms"], from_pandas=True),
-        "rmssd_ms": pa.array(per_recording["rmssd_ms"], from_pandas=True),
+        # NaN (recording too short) is null
+        **{name: pa.array(per_recording[name], from_pandas=True) for name in LABELS},
     }
     recordings = pa.table(
         {
             **columns,
             "device_id": pa.array([f"sim-wrist-{job.rate_hz}"] * n),
-            "started_at": pa.array(per_recording["started_us"]).cast(RECORDING.field("started_at").type),
+            "started_at": pa.array(per_recording["started_us"]).cast(RECORDING["started_at"].type),
             "ppg": _streams([light[:CHANNELS] for block in minutes for light in block.light]),
             "ppg_rate_hz": rate,
             "dark": _streams([light[CHANNELS:] for block in minutes for light in block.light]),
@@ -159,16 +159,14 @@ def _simulate(job: _Job) -> tuple[EncodedRows, pa.Table]:
     truth = pa.table(
         {
             **columns,
-            "hr_bpm": per_recording["hr_bpm"],
-            "sdnn_ms": per_recording["sdnn_ms"],
-            "rmssd_ms": per_recording["rmssd_ms"],
+            **{name: per_recording[name] for name in LABELS},
             "beat_s": beat_s,
             "ectopic": _lists(per_recording["beats"], pa.array(per_beat["ectopic"])),
             **{name: per_recording[name] for name in ("j_wave_mg", "coupling_lost", "movements")},
             **{name: per_recording[name] for name in ("atrial_fibrillation", "breathing_rate_hz")},
         }
     )
-    return encode_rows("recordings", recordings), truth.select(TRUTH.names).cast(TRUTH)
+    return encode_rows("recordings", recordings), truth.select(TRUTH.names).cast(TRUTH.arrow())
 
 
 @dataclass(frozen=True)
@@ -253,5 +251,5 @@ def _participant_table(ids: list[str], traits: Traits) -> pa.Table:
             "height_m": pa.array(np.round(traits.height_m, 2)),
             "bmi_kg_m2": pa.array(np.round(traits.bmi_kg_m2, 1)),
         },
-        schema=PARTICIPANT,
+        schema=PARTICIPANT.arrow(),
     )
