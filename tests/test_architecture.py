@@ -24,6 +24,7 @@ ORDER = (
     "reports",
     "operations",
     "reproduction",
+    "api",
     "cli",
 )
 FORBIDDEN = {

@@ -54,7 +54,10 @@ def motion_reason(kept: bool, motion_p95_g: float) -> str | None:
 
 
 def preprocess_windows(
-    plan: rust_dsp.Plan, ppg: Sequence[Raw] | None, dark: Sequence[Raw] | None, accel: Sequence[Raw] | None
+    plan: rust_dsp.Plan,
+    ppg: Sequence[Raw] | None = None,
+    dark: Sequence[Raw] | None = None,
+    accel: Sequence[Raw] | None = None,
 ) -> tuple[rust_dsp.Preprocessed, list[str | None]]:
     """Z-score raw windows of one plan; and for each the reason why it is unfit for a segment, `None` where it is fit.
 
