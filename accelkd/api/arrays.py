@@ -58,5 +58,5 @@ def _numbers(name: str, samples: Any) -> npt.NDArray[np.float32]:
                 "subtract a constant, or divide by one"
             )
     with np.errstate(over="ignore"):  # beyond float32 is infinite, which counts as a missing sample
-        found = np.ascontiguousarray(array, np.float32)
+        found = np.asarray(array, np.float32, order="C")
     return found if valid is True else np.where(valid, found, np.float32(np.nan))

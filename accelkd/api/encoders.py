@@ -123,7 +123,8 @@ def embed(
     def load(start: int, stop: int) -> Tensor:
         if isinstance(segments, Tensor):
             return segments[start:stop].to(where, torch.float32)
-        return to_device(np.array(segments[start:stop], np.float32), where)
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, which is refused
+            return to_device(np.array(segments[start:stop], np.float32), where)
 
     for start in range(0, len(segments), BATCH_SIZE):  # all of them, before the long work begins
         _check_z_scored(load(start, start + BATCH_SIZE), start)

@@ -100,7 +100,7 @@ def open_home(path: str | os.PathLike[str] | None = None) -> OpenHome:
         >>> store.signals("accel").shape
         (6, 3, 3840)
         >>> home.participants().column("participant_id").to_pylist()
-        ['sim-3-0', 'sim-3-1']
+        ['sim3-000000', 'sim3-000001']
         >>> home.encoder("accel_student").name
         'accel_student'
     """
