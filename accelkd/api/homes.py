@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from accelkd.home.files import verify_checksum
 from accelkd.home.layout import Home
 from accelkd.recordings.arrivals import arrived_batches
+from accelkd.segments.segment import verify_segments
 from accelkd.segments.store import SegmentStore
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ class OpenHome:
             raise FileNotFoundError(
                 f"no segments of a batch {batch_id!r} in {self.root}; there are {', '.join(batches) or 'none'}"
             )
-        paths = [Home(self.root).segments(name) for name in (batches if batch_id is None else [batch_id])]
-        for path in paths:
-            verify_checksum(path)
-        return SegmentStore(paths)
+        home, chosen = Home(self.root), batches if batch_id is None else [batch_id]
+        for name in chosen:
+            verify_segments(home, name)
+        return SegmentStore([home.segments(name) for name in chosen])
 
     def warehouse(self) -> duckdb.DuckDBPyConnection:
         """A read-only connection to the published warehouse (docs/analysts.md has queries). Close it, or use `with`.
