@@ -9,12 +9,7 @@ What `__all__` lists is public; every other module may change with any version.
 
 import os
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from accelkd.api.encoders import Encoder, embed, load_encoder
-    from accelkd.api.homes import OpenHome, open_home
-    from accelkd.api.preprocessing import Windows, preprocess
+from typing import TYPE_CHECKING
 
 # Before torch loads its thread pool: threads that spin while they wait halve the speed of training as soon as anything
 # else runs on the machine (docs/benchmarks.md).
@@ -24,23 +19,27 @@ __version__ = "0.1.0"
 
 __all__ = ["Encoder", "OpenHome", "Windows", "embed", "load_encoder", "open_home", "preprocess"]
 
-_MODULES = {
-    "Encoder": "encoders",
-    "OpenHome": "homes",
-    "Windows": "preprocessing",
-    "embed": "encoders",
-    "load_encoder": "encoders",
-    "open_home": "homes",
-    "preprocess": "preprocessing",
-}
+if TYPE_CHECKING:
+    from accelkd.api.encoders import Encoder, embed, load_encoder
+    from accelkd.api.homes import OpenHome, open_home
+    from accelkd.api.preprocessing import Windows, preprocess
+else:  # a type checker does not see it: it would take any name for an attribute
+    _MODULES = {
+        "Encoder": "encoders",
+        "OpenHome": "homes",
+        "Windows": "preprocessing",
+        "embed": "encoders",
+        "load_encoder": "encoders",
+        "open_home": "homes",
+        "preprocess": "preprocessing",
+    }
 
-
-def __getattr__(name: str) -> Any:
-    """A public name, imported when it is first used (PEP 562): `import accelkd` loads neither torch nor NumPy."""
-    if name not in _MODULES:
-        raise AttributeError(f"module 'accelkd' has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(f"accelkd.api.{_MODULES[name]}"), name)
-    return found
+    def __getattr__(name):
+        """A public name, imported when it is first used (PEP 562): `import accelkd` loads neither torch nor NumPy."""
+        if name not in _MODULES:
+            raise AttributeError(f"module 'accelkd' has no attribute {name!r}")
+        found = globals()[name] = getattr(import_module(f"accelkd.api.{_MODULES[name]}"), name)
+        return found
 
 
 def __dir__() -> list[str]:

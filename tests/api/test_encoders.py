@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import accelkd
+from accelkd.api import encoders
 from accelkd.home.files import DamagedFileError
 from accelkd.home.layout import Home
 
@@ -122,6 +124,24 @@ def test_embeddings_of_a_tensor_can_be_trained_on(encoder: accelkd.Encoder, sign
     probe = torch.nn.Linear(encoder.width, 1)
     probe(embeddings).sum().backward()
     assert probe.weight.grad is not None
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_a_tensor_of_a_gpu_gives_a_tensor_there(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    """On a GPU that is not there: fake tensors have devices, but no values that could be checked."""
+    computed_on = []
+
+    class Means(torch.nn.Flatten):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            computed_on.append(x.device.type)
+            return super().forward(x.reshape(len(x), 3, 16, 240).mean(3))
+
+    monkeypatch.setattr(encoders, "_check_z_scored", lambda *_: None)
+    encoder = accelkd.Encoder("means", "0", "accel", 3, 48, None, module=Means())  # type: ignore[arg-type]
+    with FakeTensorMode(allow_non_fake_inputs=False):
+        embeddings = accelkd.embed(encoder, torch.randn(300, 3, 3840, device="cuda"), device=device)
+    assert (embeddings.shape, embeddings.device.type) == ((300, 48), "cuda")
+    assert computed_on == 2 * ["cuda" if device == "auto" else "cpu"]
 
 
 def test_numbers_of_segments(encoder: accelkd.Encoder, signals: Signals) -> None:
