@@ -38,8 +38,8 @@ else:  # a type checker does not see it: it would take any name for an attribute
         """A public name, imported when it is first used (PEP 562): `import accelkd` loads neither torch nor NumPy."""
         if name not in _MODULES:
             raise AttributeError(f"module 'accelkd' has no attribute {name!r}")
-        found = globals()[name] = getattr(import_module(f"accelkd.api.{_MODULES[name]}"), name)
-        return found
+        value = globals()[name] = getattr(import_module(f"accelkd.api.{_MODULES[name]}"), name)
+        return value
 
 
 def __dir__() -> list[str]:

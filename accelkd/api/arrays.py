@@ -1,4 +1,4 @@
-"""Raw samples as people hold them, brought to the one form that recordings have: float32, a row for each channel."""
+"""Raw samples of any array type, in the form that recordings have: float32, one row for each channel."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def raw_stream(name: str, samples: Any) -> npt.NDArray[np.float32]:
                 f"{name}: a list holds one column [samples] for each channel, found shapes {sorted(set(shapes))}"
             )
         return np.stack(columns)
-    found = _numbers(name, samples)
-    if found.ndim not in (1, 2) or 0 in found.shape:
-        raise ValueError(f"{name} must be [channels, samples], found shape {list(found.shape)}")
-    found = np.atleast_2d(found)
-    channels, length = found.shape
+    stream = _numbers(name, samples)
+    if stream.ndim not in (1, 2) or 0 in stream.shape:
+        raise ValueError(f"{name} must be [channels, samples], found shape {list(stream.shape)}")
+    stream = np.atleast_2d(stream)
+    channels, length = stream.shape
     if channels > length:
         raise ValueError(
             f"{name} must be [channels, samples], found {channels} channels of {length} samples: "
             f"if it is [samples, channels], give `{name}.T`"
         )
-    return found
+    return stream
 
 
 def _numbers(name: str, samples: Any) -> npt.NDArray[np.float32]:
@@ -58,5 +58,5 @@ def _numbers(name: str, samples: Any) -> npt.NDArray[np.float32]:
                 "subtract a constant, or divide by one"
             )
     with np.errstate(over="ignore"):  # beyond float32 is infinite, which counts as a missing sample
-        found = np.asarray(array, np.float32, order="C")
-    return found if valid is True else np.where(valid, found, np.float32(np.nan))
+        raw = np.asarray(array, np.float32, order="C")
+    return raw if valid is True else np.where(valid, raw, np.float32(np.nan))

@@ -118,24 +118,26 @@ def embed(
     if not isinstance(encoder, Encoder):
         raise TypeError(f"encoder must be what load_encoder returns, found {type(encoder).__name__}")
     segments = _checked(encoder, signals)
-    where = segments.device if isinstance(segments, Tensor) and device == "auto" else pick_device(device)
+    torch_device = segments.device if isinstance(segments, Tensor) and device == "auto" else pick_device(device)
 
     def load(start: int, stop: int) -> Tensor:
         if isinstance(segments, Tensor):
-            return segments[start:stop].to(where, torch.float32)
+            return segments[start:stop].to(torch_device, torch.float32)
         with np.errstate(over="ignore"):  # beyond float32 is infinite, which is refused
-            return to_device(np.array(segments[start:stop], np.float32), where)
+            return to_device(np.array(segments[start:stop], np.float32), torch_device)
 
     for start in range(0, len(segments), BATCH_SIZE):  # all of them, before the long work begins
         _check_z_scored(load(start, start + BATCH_SIZE), start)
-    found = torch.empty(0, encoder.width)
+    embeddings = torch.empty(0, encoder.width)
     training = encoder.module.training  # of somebody who fine-tunes it
     try:
         if len(segments):
-            found = embed_in_batches(encoder.module, len(segments), load, where, f"embedding {encoder.modality}")
+            embeddings = embed_in_batches(
+                encoder.module, len(segments), load, torch_device, f"embedding {encoder.modality}"
+            )
     finally:
         encoder.module.train(training)
-    return found.to(segments.device) if isinstance(segments, Tensor) else found.cpu().numpy()
+    return embeddings.to(segments.device) if isinstance(segments, Tensor) else embeddings.cpu().numpy()
 
 
 def _checked(encoder: Encoder, signals: Any) -> npt.NDArray[Any] | Tensor:

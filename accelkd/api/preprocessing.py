@@ -73,7 +73,7 @@ def preprocess(
     led_offsets_s: Sequence[float] = (),
     dark: npt.ArrayLike | None = None,
     dark_rate_hz: float | None = None,
-    dark_offsets_s: Sequence[float] = (0.0,),
+    dark_offsets_s: Sequence[float] | None = None,
 ) -> Windows:
     """Cut one recording of acceleration or of PPG into 60 s windows and z-score them, as the pipeline does.
 
@@ -94,7 +94,7 @@ def preprocess(
       `valid_range`: samples at or beyond (low, high) count as missing; `led_offsets_s`: the instant of each PPG channel
       inside its frame.
     - `dark`: dark or ambient slots of the PPG, `[slots, samples]` or `[samples]`, which are subtracted; `dark_rate_hz`
-      is `rate_hz` unless given; `dark_offsets_s`: the instant of each slot inside its frame.
+      is `rate_hz` unless given; `dark_offsets_s`: the instant of each slot inside its frame, one at 0 unless given.
 
     Every whole window has a row in the result; `usable` and `reasons` say which can be embedded, and why others cannot.
     The steps, in Rust, are those of docs/signal-processing.md: dark subtraction, resampling, band-pass, z-score.
@@ -118,27 +118,29 @@ def preprocess(
         raise ValueError("give either accel or ppg: a call takes one of the two")
     if not 0 <= start_s < np.inf:
         raise ValueError(f"start_s must be 0 or more seconds after the first sample, found {start_s}")
+    if dark is None and not (dark_rate_hz is None and dark_offsets_s is None):
+        raise ValueError("dark_rate_hz and dark_offsets_s describe dark, which is not given")
     rate_hz = _rate("rate_hz", rate_hz)
+    slot_offsets_s = (0.0,) if dark_offsets_s is None else tuple(map(float, dark_offsets_s))
     if accel is not None:
-        if dark is not None or dark_rate_hz is not None or len(led_offsets_s):
-            raise ValueError("dark, dark_rate_hz and led_offsets_s belong to ppg, and accel is given")
+        if dark is not None or len(led_offsets_s):
+            raise ValueError("dark and led_offsets_s belong to ppg, and accel is given")
         streams = {"accel": _Stream(_acceleration(accel), rate_hz)}
     else:
         if motion_gate is not None:
             raise ValueError("motion_gate is for accel: PPG tells nothing of motion")
-        if dark is None and dark_rate_hz is not None:
-            raise ValueError("dark_rate_hz is the rate of dark, which is not given")
         streams = {"ppg": _Stream(raw_stream("ppg", ppg), rate_hz)}
         _check_inside_frame("led_offsets_s", led_offsets_s, rate_hz)
-        if dark is not None:
-            dark_rate_hz = rate_hz if dark_rate_hz is None else _rate("dark_rate_hz", dark_rate_hz)
-            streams["dark"] = _Stream(raw_stream("dark", dark), dark_rate_hz)
-            _check_inside_frame("dark_offsets_s", dark_offsets_s, dark_rate_hz)
-            if len(dark_offsets_s) != len(streams["dark"].samples):
-                slots = len(streams["dark"].samples)
-                raise ValueError(f"dark_offsets_s has {len(dark_offsets_s)} instants, dark has {slots} slots")
+    if dark is not None:
+        slots = _Stream(
+            raw_stream("dark", dark), rate_hz if dark_rate_hz is None else _rate("dark_rate_hz", dark_rate_hz)
+        )
+        _check_inside_frame("dark_offsets_s", slot_offsets_s, slots.rate_hz)
+        if len(slot_offsets_s) != len(slots.samples):
+            raise ValueError(f"dark_offsets_s has {len(slot_offsets_s)} instants, dark has {len(slots.samples)} slots")
+        streams["dark"] = slots
     sensor = _sensor(device, streams, valid_range, led_offsets_s)
-    return _windows(streams, sensor, tuple(map(float, dark_offsets_s)), hop_s, float(start_s), motion_gate or "strict")
+    return _windows(streams, sensor, slot_offsets_s, hop_s, float(start_s), motion_gate or "strict")
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ def _windows(
         sensor, rate_hz if modality == "ppg" else None, rate_hz if modality == "accel" else None, *timing
     )
     # A window lies where both modalities have samples: the one that is given stands for the other too
-    found = device_plan(sensor, rate_hz, rate_hz, *timing).windows(
+    cut = device_plan(sensor, rate_hz, rate_hz, *timing).windows(
         samples,
         samples,
         dark=None if dark is None else dark.samples,
@@ -180,25 +182,25 @@ def _windows(
         accel_start_s=start_s if modality == "ppg" else -start_s,
         gate="off" if modality == "ppg" else gate,
     )
-    count = len(found.offset_s)
+    count = len(cut.offset_s)
     if not count:
         lasts = " and ".join(f"{name} lasts {stream}" for name, stream in streams.items())
         raise ValueError(
             f"no whole window of {DURATION_S} s, of whose end 0.25 s may be missing, from {start_s:g} s on: {lasts}"
         )
-    starts = {name: getattr(found, f"{name}_start") for name in streams}
+    starts = {name: getattr(cut, f"{name}_start") for name in streams}
     signals = np.empty((count, len(samples), SAMPLES), np.float32)
     status = np.empty(signals.shape[:2], np.uint8)
-    reasons = [motion_reason(*moved) for moved in zip(found.kept.tolist(), found.motion_p95_g.tolist(), strict=True)]
+    reasons = [motion_reason(*motion) for motion in zip(cut.kept.tolist(), cut.motion_p95_g.tolist(), strict=True)]
     for first in range(0, count, CHUNK_SIZE):
         rows = slice(first, first + CHUNK_SIZE)
         raw = {name: stream.windows(starts[name][rows]) for name, stream in streams.items()}
         done, unfit = preprocess_windows(plan, **raw)
         signals[rows] = getattr(done, modality).astype(np.float16)
         status[rows] = getattr(done, f"{modality}_status")
-        reasons[rows] = [moved or bad for moved, bad in zip(reasons[rows], unfit, strict=True)]
+        reasons[rows] = [motion or signal for motion, signal in zip(reasons[rows], unfit, strict=True)]
     signals[[reason is not None for reason in reasons]] = np.nan
-    offset_s = found.offset_s + (start_s if modality == "accel" else 0.0)
+    offset_s = cut.offset_s + (start_s if modality == "accel" else 0.0)
     return Windows(modality, signals, offset_s, status, tuple(reasons))
 
 

@@ -261,7 +261,8 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "gate of PPG": ({"ppg": PPG, "motion_gate": "strict"}, ValueError, "motion_gate is for accel"),
     "dark of acceleration": ({"accel": ACCEL, "dark": PPG[0]}, ValueError, "belong to ppg"),
     "LEDs of acceleration": ({"accel": ACCEL, "led_offsets_s": [0.0] * 3}, ValueError, "belong to ppg"),
-    "dark rate alone": ({"ppg": PPG, "dark_rate_hz": 50.0}, ValueError, "dark, which is not given"),
+    "dark rate alone": ({"ppg": PPG, "dark_rate_hz": 50.0}, ValueError, "describe dark, which is not given"),
+    "dark offsets alone": ({"accel": ACCEL, "dark_offsets_s": [0.0]}, ValueError, "describe dark, which is not given"),
     "two dark slots": ({"ppg": PPG, "dark": PPG}, ValueError, "dark_offsets_s has 1 instants, dark has 2 slots"),
     "short dark": ({"ppg": PPG, "dark": PPG[0, :2900]}, ValueError, r"ppg lasts 61\.000 s and dark lasts 58\.000 s"),
     "dark too slow": (
@@ -282,7 +283,7 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "dark in ms": (
         {"ppg": PPG, "dark": PPG[0], "dark_offsets_s": [5]},
         ValueError,
-        r"dark_offsets_s \[5\] are not all",
+        r"dark_offsets_s \[5.0\] are not all",
     ),
     "range upside down": ({"ppg": PPG, "valid_range": (1, 0)}, ValueError, r"valid_range must be \(low, high\)"),
     "unknown device": ({"accel": ACCEL, "device": "e5"}, ValueError, "'e5' is not in the device table: bami, e4, "),
