@@ -3,50 +3,42 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import pytest
 
-from tests.e2e.conftest import Pipeline
+from tests.support import REPOSITORY
+from tests.support.pipeline import Pipeline
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "docs" / "notebooks").glob("*.ipynb"))
-
-
-def cells(notebook: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    return found
+NOTEBOOKS = {path.stem: path for path in (REPOSITORY / "docs" / "notebooks").glob("*.ipynb")}
+NAMES = ("own-recording", "ten-questions")
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_no_output_is_committed(notebook: Path) -> None:
-    for cell in cells(notebook):
-        assert not cell.get("outputs")
-        assert cell.get("execution_count") is None
+def cells(name: str) -> list[dict[str, Any]]:
+    content: dict[str, list[dict[str, Any]]] = json.loads(NOTEBOOKS[name].read_text(encoding="utf-8"))
+    return content["cells"]
 
 
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("MPLBACKEND", "agg")
-    plt.switch_backend("agg")
-    yield plt.get_fignums
-    plt.close("all")
+def test_every_notebook_is_tested_and_stored_without_outputs() -> None:
+    assert sorted(NOTEBOOKS) == sorted(NAMES)
+    code = [cell for name in NAMES for cell in cells(name) if cell["cell_type"] == "code"]
+    assert len(code) > 15
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_cell_runs(
-    notebook: Path,
-    pipeline: Pipeline,
-    figures: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    name: str, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ACCELKD_HOME", str(pipeline.home.root))
-    names: dict[str, Any] = {"__name__": "__main__"}
-    for number, cell in enumerate(cells(notebook)):
+    plt.switch_backend("agg")
+    variables: dict[str, Any] = {"__name__": "__main__"}
+    for number, cell in enumerate(cells(name)):
         if cell["cell_type"] == "code":
-            exec(compile("".join(cell["source"]), f"{notebook.name}[{number}]", "exec"), names)
-    assert len(figures()) >= 2
+            exec(compile("".join(cell["source"]), f"{name}[{number}]", "exec"), variables)
+    figures = plt.get_fignums()
+    plt.close("all")
+    assert len(figures) >= 2
     assert capsys.readouterr().out
-    assert names["embeddings"].ndim == 2
+    assert variables["embeddings"].ndim == 2

@@ -35,8 +35,8 @@ def signals(home: Home) -> Signals:
 
 
 def folder(home: Home, name: str = NAME) -> Path:
-    (found,) = (path for path in home.encoder(name).iterdir() if path.is_dir())
-    return found
+    (checkpoint,) = (path for path in home.encoder(name).iterdir() if path.is_dir())
+    return checkpoint
 
 
 def test_an_encoder_is_found_by_name_and_by_folder(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,10 +84,10 @@ def test_embeddings_are_those_of_the_warehouse(home: Home, encoder: accelkd.Enco
         rows = warehouse.sql("SELECT segment_id, embedding FROM embeddings.accel_student").fetchall()
     stored = {segment_id: np.array(embedding, np.float32) for segment_id, embedding in rows}
     segment_ids = opened.segments().metadata.column("segment_id").to_pylist()
-    found = accelkd.embed(encoder, signals, device="cpu")
-    assert_type(found, npt.NDArray[np.float32])
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, [stored[segment_id] for segment_id in segment_ids])
+    embeddings = accelkd.embed(encoder, signals, device="cpu")
+    assert_type(embeddings, npt.NDArray[np.float32])
+    assert embeddings.dtype == np.float32
+    np.testing.assert_array_equal(embeddings, [stored[segment_id] for segment_id in segment_ids])
 
 
 def read_only(signals: Signals) -> Signals:
@@ -113,9 +113,9 @@ def read_only(signals: Signals) -> Signals:
 )
 def test_what_comes_in_comes_out(encoder: accelkd.Encoder, signals: Signals, form: Callable[[Signals], Any]) -> None:
     given = form(signals)
-    found = accelkd.embed(encoder, given, device="cpu")
-    assert isinstance(found, torch.Tensor if isinstance(given, torch.Tensor) else np.ndarray)
-    np.testing.assert_array_equal(np.asarray(found), accelkd.embed(encoder, signals, device="cpu"))
+    embeddings = accelkd.embed(encoder, given, device="cpu")
+    assert isinstance(embeddings, torch.Tensor if isinstance(given, torch.Tensor) else np.ndarray)
+    np.testing.assert_array_equal(np.asarray(embeddings), accelkd.embed(encoder, signals, device="cpu"))
 
 
 def test_embeddings_of_a_tensor_can_be_trained_on(encoder: accelkd.Encoder, signals: Signals) -> None:
@@ -145,12 +145,12 @@ def test_a_tensor_of_a_gpu_gives_a_tensor_there(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_numbers_of_segments(encoder: accelkd.Encoder, signals: Signals) -> None:
-    one = accelkd.embed(encoder, signals[0])
-    assert one.shape == (1, encoder.width)
+    single = accelkd.embed(encoder, signals[0])
+    assert single.shape == (1, encoder.width)
     assert accelkd.embed(encoder, signals[:0]).shape == (0, encoder.width)
     many = accelkd.embed(encoder, np.tile(signals, (50, 1, 1)))  # more than a batch
     assert many.shape == (300, encoder.width)
-    np.testing.assert_allclose(many[::6], np.repeat(one, 50, 0), atol=1e-5)
+    np.testing.assert_allclose(many[::6], np.repeat(single, 50, 0), atol=1e-5)
 
 
 def test_an_encoder_in_training_stays_in_training(encoder: accelkd.Encoder, signals: Signals) -> None:

@@ -21,7 +21,7 @@ from accelkd.recordings.ingest import ingest
 from accelkd.recordings.simulator import simulate_batch
 from accelkd.segments.segment import segment_batch
 from accelkd.segments.store import SegmentStore
-from tests.segments.recordings import Person, land
+from tests.support.recordings import Person, land_people
 
 RATE_HZ = 50
 
@@ -50,7 +50,7 @@ def damaged(home: Home, _: Path) -> None:
     early.accel[2, 7000:7100] = np.nan
     late.ppg[0] = 2.0**19
     late.accel[0, 5000:9000:2] += 0.4
-    land(home, "b", [early, late])
+    land_people(home, "b", [early, late])
 
 
 def polar(home: Home, shared: Path) -> None:
@@ -102,7 +102,7 @@ def test_windows_are_those_of_the_segment_store(
         )
         both = min(len(accel), len(ppg))
         usable = np.flatnonzero(accel.usable[:both] & ppg.usable[:both])
-        at = [i for i, one in enumerate(metadata) if one["recording_id"] == row["recording_id"]]
+        at = [i for i, segment in enumerate(metadata) if segment["recording_id"] == row["recording_id"]]
         assert [metadata[i]["offset_s"] for i in at] == ppg.offset_s[usable].tolist()
         np.testing.assert_allclose(accel.offset_s[:both], ppg.offset_s[:both] - late_s, rtol=0, atol=1e-9)
         for windows in (accel, ppg):
@@ -112,7 +112,9 @@ def test_windows_are_those_of_the_segment_store(
             assert windows.signals.dtype == np.float32
         moved = [reason if reason in ("motion", "accel_missing") else None for reason in accel.reasons]
         reasons = [first or p or a for first, p, a in zip(moved, ppg.reasons, accel.reasons, strict=False)]
-        expected = {one["offset_s"]: one["reason"] for one in quarantine if one["recording_id"] == row["recording_id"]}
+        expected = {
+            gone["offset_s"]: gone["reason"] for gone in quarantine if gone["recording_id"] == row["recording_id"]
+        }
         assert {offset: why for offset, why in zip(ppg.offset_s.tolist(), reasons, strict=False) if why} == expected
         seen += both
     assert len(store) > 3
@@ -165,8 +167,8 @@ SAME: dict[str, Callable[[npt.NDArray[np.float64]], Any]] = {
 def test_the_same_samples_in_another_form_give_the_same_numbers(form: str) -> None:
     accel = at_rest()
     expected = accelkd.preprocess(accel=accel, rate_hz=RATE_HZ)
-    found = accelkd.preprocess(accel=SAME[form](accel), rate_hz=RATE_HZ)
-    np.testing.assert_array_equal(found.signals, expected.signals)
+    windows = accelkd.preprocess(accel=SAME[form](accel), rate_hz=RATE_HZ)
+    np.testing.assert_array_equal(windows.signals, expected.signals)
     assert expected.usable.all()
 
 
@@ -186,10 +188,10 @@ def test_masked_samples_are_missing_samples(columns: bool) -> None:
     mask[:, 4000:4500] = True  # ten seconds
     counts[mask] = 2**31 - 1  # what some loggers write where there is no sample
     masked = np.ma.masked_array(counts, mask)
-    found = accelkd.preprocess(ppg=list(masked) if columns else masked, rate_hz=RATE_HZ)
+    windows = accelkd.preprocess(ppg=list(masked) if columns else masked, rate_hz=RATE_HZ)
     expected = accelkd.preprocess(ppg=np.where(mask, np.nan, counts), rate_hz=RATE_HZ)
-    np.testing.assert_array_equal(found.signals, expected.signals)
-    assert found.reasons == (None, "ppg_gap")
+    np.testing.assert_array_equal(windows.signals, expected.signals)
+    assert windows.reasons == (None, "ppg_gap")
 
 
 def test_dark_slots_are_subtracted() -> None:
