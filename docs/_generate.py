@@ -1,4 +1,4 @@
-"""MkDocs hook: fills the pages under `reference/` from the code.
+"""MkDocs hook: fills the pages under `reference/` from the code, and makes pages of the notebooks.
 
 A page has lines `<!-- generate: NAME -->`; each is replaced by what the function of that name returns. Whatever fails
 here (an import, an unknown name, a table without rows) fails the build.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from inspect import getsource
+from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args, get_type_hints
 
@@ -30,6 +32,25 @@ from accelkd.warehouse.schema import schema_sql
 from orchestration.definitions import defs
 
 MARK = re.compile(r"^<!-- generate: (\w+) -->$", re.MULTILINE)
+
+
+def on_files(files: Any, config: Any) -> None:
+    """Called by MkDocs with the files of the site: each notebook is joined by its page."""
+    from mkdocs.structure.files import File
+
+    for notebook in sorted(Path(config.docs_dir).glob("notebooks/*.ipynb")):
+        files.append(File.generated(config, f"notebooks/{notebook.stem}.md", content=notebook_page(notebook)))
+
+
+def notebook_page(notebook: Path) -> str:
+    """The cells of a notebook as Markdown, with a link to itself below the title."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    text = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
+    title, *parts = [source if kind == "markdown" else f"```python\n{source}\n```" for kind, source in text]
+    heading, _, rest = title.partition("\n")
+    return "\n\n".join(
+        [heading, f"This page is the notebook [{notebook.name}]({notebook.name}).", rest.strip(), *parts]
+    )
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:

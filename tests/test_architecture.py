@@ -24,6 +24,7 @@ ORDER = (
     "reports",
     "operations",
     "reproduction",
+    "api",
     "cli",
 )
 FORBIDDEN = {
@@ -87,6 +88,7 @@ import accelkd.cli, accelkd.recordings.simulator, accelkd.segments.segment, acce
 import accelkd.training.runs, accelkd.training.checkpoint, accelkd.evaluation.probes, accelkd.evaluation.retrieval
 import accelkd.evaluation.participant_probes, accelkd.evaluation.significance, accelkd.evaluation.procrustes
 import accelkd.reproduction.run
+accelkd.embed, accelkd.open_home, accelkd.preprocess
 """
     subprocess.run([sys.executable, "-c", program], check=True, cwd=REPOSITORY, timeout=120)
 

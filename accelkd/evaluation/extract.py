@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from accelkd.home.progress import progress
 from accelkd.segments.store import Modality, SegmentStore
@@ -32,19 +32,34 @@ def embed(
     the device. GPUs multiply with TF32's mantissa of ten bits.
     """
     torch_device = pick_device(device)
-    encoder = encoder.eval().to(torch_device)
     rows = np.arange(len(store)) if rows is None else rows
     channels = int(getattr(encoder, "channels", store.channels(modality)))
+
+    def load(start: int, stop: int) -> Tensor:
+        chunk = rows[start:stop]
+        if resident is None:
+            signals = to_device(store.signals(modality, chunk), torch_device)
+        else:
+            signals = resident.take(modality, to_device(chunk.astype(np.int64), torch_device))
+        return signals[:, :channels]
+
+    return embed_in_batches(encoder, len(rows), load, torch_device, f"embedding {modality}").cpu().numpy()
+
+
+def embed_in_batches(
+    encoder: nn.Module, count: int, load: Callable[[int, int], Tensor], device: torch.device, what: str
+) -> Tensor:
+    """Embeddings `[count, width]` of `count` segments, in float32 and on the device; the encoder moves there.
+
+    `load(start, stop)` gives the segments of one batch, `[stop - start, channels, 3840]`, on the device. `what` names
+    the work on the progress bar.
+    """
+    encoder = encoder.eval().to(device)
     parts = []
-    with torch.inference_mode(), _matmul_precision("high") if torch_device.type == "cuda" else nullcontext():
-        for start in progress(range(0, len(rows), BATCH_SIZE), f"embedding {modality}"):
-            chunk = rows[start : start + BATCH_SIZE]
-            if resident is None:
-                signals = to_device(store.signals(modality, chunk), torch_device)
-            else:
-                signals = resident.take(modality, to_device(chunk.astype(np.int64), torch_device))
-            parts.append(encoder(signals[:, :channels].float()).float())
-    return torch.cat(parts).cpu().numpy()
+    with torch.inference_mode(), _matmul_precision("high") if device.type == "cuda" else nullcontext():
+        for start in progress(range(0, count, BATCH_SIZE), what):
+            parts.append(encoder(load(start, min(start + BATCH_SIZE, count)).float()).float())
+    return torch.cat(parts)
 
 
 @contextmanager

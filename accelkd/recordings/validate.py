@@ -302,16 +302,18 @@ def _plausibility_errors(row: pa.RecordBatch) -> Iterator[tuple[str, str]]:
     accel_s = len(accel[0].values) / row["accel_rate_hz"][0].as_py()
     if not -accel_s < start_s < ppg_s:
         yield "no_overlap", f"acceleration from {start_s} s for {accel_s:.3f} s, PPG for {ppg_s:.3f} s"
-    norm = _median_norm(accel.flatten().to_numpy().reshape(3, -1))
-    if not ACCEL_NORM_G[0] < norm < ACCEL_NORM_G[1]:
-        yield "accel_unit", f"median norm {norm:.3f} is not between {ACCEL_NORM_G[0]} and {ACCEL_NORM_G[1]} g"
+    if error := accel_unit_error(accel.flatten().to_numpy().reshape(3, -1)):
+        yield "accel_unit", error
 
 
-def _median_norm(accel: npt.NDArray[np.float32]) -> float:
-    """Median norm of the complete samples of `accel` [3, samples]; NaN where there is none."""
+def accel_unit_error(accel: npt.NDArray[np.float32]) -> str | None:
+    """Why `accel` [3, samples] is not in g, judged by the median norm of its complete samples; None where it is."""
     norm = np.sqrt(np.einsum("as,as->s", accel, accel, dtype=np.float64))
     norm = norm[np.isfinite(norm)]
-    return float(np.median(norm)) if norm.size else float("nan")
+    median = float(np.median(norm)) if norm.size else float("nan")
+    if ACCEL_NORM_G[0] < median < ACCEL_NORM_G[1]:
+        return None
+    return f"median norm {median:.3f} is not between {ACCEL_NORM_G[0]} and {ACCEL_NORM_G[1]} g"
 
 
 def _reference_errors(row: pa.RecordBatch) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
 from importlib.metadata import version
 from itertools import groupby, islice
 from pathlib import Path
@@ -31,11 +30,7 @@ from accelkd.recordings.validate import Violation, iter_recordings
 from accelkd.segments.reference import Reference, window_reference
 from accelkd.segments.schema import DURATION_S, QUARANTINE, SEGMENT, segment_schema
 from accelkd.segments.store import SegmentStore, write_segments
-
-_CHUNK_SIZE = 256  # windows that are processed together: bounds memory, fills the threads
-# Status bits of rust_dsp, in order of precedence: an earlier one explains the later ones
-_SHORT, _GAP, _MISSING, _FLAT = 1, 2, 4, 8
-_STATUS_NAMES = {_SHORT: "short", _GAP: "gap", _MISSING: "missing", _FLAT: "flat"}
+from accelkd.segments.windows import CHUNK_SIZE, device_plan, motion_reason, preprocess_windows, window_samples
 
 
 @dataclass(frozen=True)
@@ -163,11 +158,11 @@ class _Segmenter:
         self.quarantined: list[dict[str, Any]] = []
 
     def run(self, folder: Path, manifest: Manifest, channels: int) -> Iterator[pa.RecordBatch]:
-        """Record batches of `segment_schema(channels)`, at most `_CHUNK_SIZE` rows each."""
+        """Record batches of `segment_schema(channels)`, at most `CHUNK_SIZE` rows each."""
         segments = 0
         windows = self._windows(folder, manifest.rows("recordings"))
         for _, same_plan in groupby(windows, key=lambda window: window.plan):
-            while chunk := list(islice(same_plan, _CHUNK_SIZE)):
+            while chunk := list(islice(same_plan, CHUNK_SIZE)):
                 batch = self._segments(chunk, channels)
                 segments += batch.num_rows
                 yield batch
@@ -200,7 +195,7 @@ class _Segmenter:
         dark = None if facts["dark_rate_hz"] is None else _stream(row, "dark")
         ppg_hz, accel_hz, dark_hz = (facts[f"{name}_rate_hz"] for name in ("ppg", "accel", "dark"))
         try:
-            plan = _plan(device, ppg_hz, accel_hz, dark_hz, tuple(facts["dark_offsets_s"] or (0.0,)))
+            plan = device_plan(device, ppg_hz, accel_hz, dark_hz, tuple(facts["dark_offsets_s"] or (0.0,)))
         except ValueError as error:
             self.seen += 1
             self._quarantine("recording", "unsupported_rate", str(error), facts)
@@ -215,8 +210,7 @@ class _Segmenter:
         for i, offset_s in enumerate(windows.offset_s.tolist()):
             self.seen += 1
             median_g, p95_g = float(windows.motion_median_g[i]), float(windows.motion_p95_g[i])
-            if not windows.kept[i]:
-                reason = "motion" if np.isfinite(p95_g) else "accel_missing"
+            if reason := motion_reason(windows.kept[i], p95_g):
                 detail = f"spread of acceleration: median {median_g:.4f} g, 95th percentile {p95_g:.4f} g"
                 self._quarantine("window", reason, detail, facts, offset_s)
                 continue
@@ -230,21 +224,21 @@ class _Segmenter:
                 motion_median_g=median_g,
                 motion_p95_g=p95_g,
                 reference=window_reference(facts, offset_s, only_window=len(windows.offset_s) == 1),
-                ppg=_minute(ppg, windows.ppg_start[i], ppg_hz),
-                dark=None if dark is None else _minute(dark, windows.dark_start[i], dark_hz),
-                accel=_minute(accel, windows.accel_start[i], accel_hz),
+                ppg=window_samples(ppg, windows.ppg_start[i], ppg_hz),
+                dark=None if dark is None else window_samples(dark, windows.dark_start[i], dark_hz),
+                accel=window_samples(accel, windows.accel_start[i], accel_hz),
             )
 
     def _segments(self, windows: list[_Window], channels: int) -> pa.RecordBatch:
         """Preprocess and label windows of one plan; those with unfit signals are quarantined."""
-        done = windows[0].plan.preprocess(
+        done, reasons = preprocess_windows(
+            windows[0].plan,
             [window.ppg for window in windows],
             [window.dark for window in windows if window.dark is not None] or None,  # all have it, or none
             [window.accel for window in windows],
         )
         fit = []
-        for i, window in enumerate(windows):
-            reason = _unfit(done.ppg_status[i], done.accel_status[i])
+        for i, (window, reason) in enumerate(zip(windows, reasons, strict=True)):
             if reason is None:
                 fit.append(i)
                 continue
@@ -289,22 +283,6 @@ class _Segmenter:
 _WINDOW_COLUMNS = ("recording_id", "participant_id", "started_at", "offset_s", "motion_median_g", "motion_p95_g")
 
 
-@lru_cache(maxsize=64)
-def _plan(
-    device: Device, ppg_hz: float, accel_hz: float, dark_hz: float | None, dark_offsets_s: tuple[float, ...]
-) -> rust_dsp.Plan:
-    """The filters and schedules of one device at its rates. Raises ValueError for a rate that cannot be resampled."""
-    return rust_dsp.Plan(
-        ppg_rate_hz=ppg_hz,
-        accel_rate_hz=accel_hz,
-        dark_rate_hz=dark_hz,
-        led_offsets_s=device.led_offsets_s,
-        dark_offsets_s=dark_offsets_s,
-        ppg_range=device.ppg_full_scale,
-        accel_range=device.accel_range_g,
-    )
-
-
 def _ppg_channels(manifest: Manifest) -> int:
     channels = {name: DEVICES[name].ppg_channels for name in manifest.devices if name in DEVICES}
     if len(set(channels.values())) > 1:
@@ -320,25 +298,6 @@ def _stream(row: pa.RecordBatch, name: str) -> npt.NDArray[np.float32]:
     channels = row[name][0].values
     flat: npt.NDArray[np.float32] = channels.flatten().to_numpy()
     return flat.reshape(len(channels), -1)
-
-
-def _minute(stream: npt.NDArray[np.float32], start: int, rate_hz: float) -> npt.NDArray[np.float32]:
-    return stream[:, start : start + int(np.floor(DURATION_S * rate_hz + 0.5))]
-
-
-def _unfit(ppg: npt.NDArray[np.uint8], accel: npt.NDArray[np.uint8]) -> str | None:
-    """Why a window is no segment: no PPG channel is good, an axis is incomplete, or all axes are flat; else None."""
-    if ppg.all():
-        return f"ppg_{_status_name(ppg)}"
-    if (accel & (_SHORT | _GAP | _MISSING)).any() or accel.all():
-        return f"accel_{_status_name(accel)}"
-    return None
-
-
-def _status_name(status: npt.NDArray[np.uint8]) -> str:
-    """Name of the first status bit that any channel has."""
-    combined = int(np.bitwise_or.reduce(status))
-    return next(name for bit, name in _STATUS_NAMES.items() if combined & bit)
 
 
 def _label(

@@ -74,8 +74,9 @@ class SegmentStore:
         """Number of channels of a modality's signals."""
         return self.ppg_channels if modality == "ppg" else ACCEL_AXES
 
-    def signals(self, modality: Modality, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float16]:
-        """Signals of `rows`, copied out of the memory map: `[len(rows), channels, 3840]` float16."""
+    def signals(self, modality: Modality, rows: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.float16]:
+        """Signals of `rows`, by default all, copied out of the memory map: `[rows, channels, 3840]` float16."""
+        rows = np.arange(len(self)) if rows is None else rows
         out = np.empty((len(rows), self.channels(modality), SAMPLES), np.float16)
         chunk_of = np.searchsorted(self._starts, rows, side="right") - 1
         for number in np.unique(chunk_of):

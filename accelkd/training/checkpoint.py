@@ -163,8 +163,11 @@ def read_metrics(folder: Path) -> dict[str, Any]:
 def load_encoder(folder: Path) -> tuple[AnyEncoder, EncoderInfo]:
     """The encoder of a checkpoint in evaluation mode, on the CPU: `[batch, channels, 3840]` to `[batch, width]`.
 
-    Raises FileNotFoundError or DamagedFileError.
+    Raises FileNotFoundError where there is no checkpoint, DamagedFileError where its files are not those written.
     """
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(f"{folder} holds no checkpoint: there is no {CONFIG} in it")
+    verify_checksum(folder / CONFIG)
     raw = read_config(folder)
     shape = read_shape(raw["config"]["encoder"])
     encoder = build_encoder(raw["channels"], shape)
