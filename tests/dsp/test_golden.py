@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import rust_dsp
-from tests.dsp.conftest import InstructionSet
+from tests.support.instruction_sets import InstructionSet
 
 TOLERANCE = 2e-6  # of the z-scored samples
 FLAT = 8
