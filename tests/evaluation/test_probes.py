@@ -95,8 +95,8 @@ def test_all_targets_and_fractions_at_once_are_those_of_one_at_a_time() -> None:
     train, test = side("train", people=40), side("test", people=9)
     rng = np.random.default_rng(0)
     targets = []
-    for one in (train, test):
-        y = one.targets["hr_bpm"]
+    for labelled in (train, test):
+        y = labelled.targets["hr_bpm"]
         gaps = np.where(rng.random(len(y)) < 0.3, np.nan, 2 * y)
         targets.append({"hr_bpm": y, "sdnn_ms": gaps, "rmssd_ms": y[::-1].copy()})
     train, test = (LabelledEmbeddings(s.matrix, s.participants, t) for s, t in zip((train, test), targets, strict=True))

@@ -81,7 +81,7 @@ def test_a_late_batch_is_one_backfill_and_a_refused_one_is_none(home: Home, inst
             "accel_student_embeddings",
         )
     }
-    again = catch_up(home, instance)  # the first one is still at work
+    again = catch_up(home, instance)  # the first one still runs
     assert again is not None
     assert backfill is not None
     assert again.backfill_id == backfill.backfill_id

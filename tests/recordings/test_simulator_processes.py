@@ -179,10 +179,10 @@ def test_a_train_of_waves_is_their_sum(rate_hz: int) -> None:
 
     offset_s = 0.3 / rate_hz
     spectrum = train(beat_s, weight)[:, None] * response(np.tile(wave(KERNEL_S).astype(np.float32), (2, 1, 1)))
-    found = samples(spectrum * slot_phases((offset_s,)), rate_hz)[:, 0]
+    summed = samples(spectrum * slot_phases((offset_s,)), rate_hz)[:, 0]
     time_s = np.arange(60 * rate_hz) / rate_hz + offset_s
     expected = (weight[:, :, None] * wave(time_s - beat_s[:, :, None])).sum(axis=1)
-    np.testing.assert_allclose(found, expected, atol=2e-3)
+    np.testing.assert_allclose(summed, expected, atol=2e-3)
 
 
 def test_noise_is_normal_and_white() -> None:
