@@ -3,7 +3,7 @@
     make demo && python benches/drift.py
 
 Simulates batches of 24 people with the demo's seed, other numbers and three profiles, lands them in a copy of the
-demo's home and measures them as the checks do, by the encoders that the demo put into use.
+demo's home and measures them as the checks do, by the encoders that the demo promoted.
 """
 
 from __future__ import annotations

@@ -157,10 +157,8 @@ def processor() -> str:
 def whole_preprocessing(streams: Batch) -> None:
     baseline = SciPyBaseline()
     few: Any = [stream[:SCIPY_RECORDINGS] for stream in streams]
-    difference = np.abs(
-        baseline(*few)
-        - np.concatenate([(found := plan_at(RATE_HZ).preprocess(*few, threads=1)).ppg, found.accel], axis=1)
-    ).max()
+    segments = plan_at(RATE_HZ).preprocess(*few, threads=1)
+    difference = np.abs(baseline(*few) - np.concatenate([segments.ppg, segments.accel], axis=1)).max()
     sets = instruction_sets()
     contestants: dict[str, tuple[Callable[[], object], int]] = {
         "SciPy float64": (lambda: baseline(*few), SCIPY_RECORDINGS)
@@ -175,7 +173,7 @@ def whole_preprocessing(streams: Batch) -> None:
     best = plan_at(RATE_HZ, sets[0])
     out = best.preprocess(*streams, threads=1)
     given = partial(best.preprocess, *streams, threads=1, ppg_out=out.ppg, accel_out=out.accel)
-    contestants[f"{sets[0]}, output given by the caller"] = (given, RECORDINGS)  # the kernel has no new pages to clear
+    contestants[f"{sets[0]}, output given by the caller"] = (given, RECORDINGS)  # no page faults of new output
     singles = [tuple(stream[i : i + 1] for stream in streams) for i in range(RECORDINGS)]
     contestants["one recording a call"] = (
         lambda: [best.preprocess(*single, threads=1) for single in singles],
@@ -236,9 +234,9 @@ def two_threads_and_memory(streams: Batch) -> None:
         f"Two threads: {LONG_BATCH} recordings, wall time, fastest of {ROUNDS} rounds",
         ("", "1 thread (ms)", "2 threads (ms)", "ratio"),
         [
-            (name, f"{one * 1e3:.0f}", f"{two * 1e3:.0f}", f"{one / two:.2f}×")
+            (name, f"{serial * 1e3:.0f}", f"{parallel * 1e3:.0f}", f"{serial / parallel:.2f}×")
             for name in contenders
-            for one, two in [(best[name, 1], best[name, 2])]
+            for serial, parallel in [(best[name, 1], best[name, 2])]
         ],
     )
     if with_input_kb > before_kb:  # else an earlier peak hides this one

@@ -81,7 +81,7 @@ FROM segments
 
 
 def read_repeatedly(published: Path, stop: Event, results: mp.Queue[tuple[list[float], list[float], int]]) -> None:
-    """Open the published file, ask for the ten most similar of a segment, close; until told to stop."""
+    """Open the published file, ask for the ten most similar of a segment, close; until it has to stop."""
     opening, asking, failed = [], [], 0
     while not stop.is_set():
         started = time.perf_counter()

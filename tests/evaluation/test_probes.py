@@ -136,9 +136,9 @@ def test_label_fractions_are_nested_and_never_too_small(sizes: list[int], fracti
 
 def test_label_fractions_depend_on_the_seed_alone_and_favour_nobody() -> None:
     participants = np.repeat([f"p{i:02d}" for i in range(50)], 40)
-    one, again, other = (labelled_subsets(participants, LABEL_FRACTIONS, seed=seed) for seed in (0, 0, 1))
-    assert all((one[fraction] == again[fraction]).all() for fraction in LABEL_FRACTIONS)
-    assert (one[0.1] != other[0.1]).any()
+    first, again, other = (labelled_subsets(participants, LABEL_FRACTIONS, seed=seed) for seed in (0, 0, 1))
+    assert all((first[fraction] == again[fraction]).all() for fraction in LABEL_FRACTIONS)
+    assert (first[0.1] != other[0.1]).any()
     assert np.mean([labelled_subsets(participants, [0.1], seed=s)[0.1].mean() for s in range(50)]) == pytest.approx(
         1000, rel=0.03
     )

@@ -104,9 +104,9 @@ def test_people_are_the_same_in_every_cohort(tmp_path: Path, name: str) -> None:
 
 
 def test_other_seeds_are_other_people(tmp_path: Path) -> None:
-    one, two = (table(simulated(tmp_path, f"s{seed}", seed=seed), "participants") for seed in (1, 2))
-    assert not set(one["participant_id"].to_pylist()) & set(two["participant_id"].to_pylist())
-    assert not set(one["age_years"].to_pylist()) & set(two["age_years"].to_pylist())
+    first, second = (table(simulated(tmp_path, f"s{seed}", seed=seed), "participants") for seed in (1, 2))
+    assert not set(first["participant_id"].to_pylist()) & set(second["participant_id"].to_pylist())
+    assert not set(first["age_years"].to_pylist()) & set(second["age_years"].to_pylist())
 
 
 def test_both_rates_see_the_same_minutes(tmp_path: Path) -> None:
