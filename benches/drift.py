@@ -3,7 +3,7 @@
     make demo && python benches/drift.py
 
 Simulates batches of 24 people with the demo's seed, other numbers and three profiles, lands them in a copy of the
-demo's home and measures them as the checks do, by the encoders that the demo put into use.
+demo's home and measures them as the checks do, by the encoders that the demo promoted.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def main() -> None:
             shifts = [f"{name} {drift.difference:.2f}" for name, drift in embeddings.items() if drift]
             drifted = [drift.quantity for drift in segments if drift.drifted]
             drifted += [name for name, drift in embeddings.items() if drift and drift.drifted]
-            told = ", ".join(drifted) or "nothing"
-            print(f"{batch:<18} {largest.quantity} {largest.difference:.2f}; {', '.join(shifts)}; drifted: {told}")
+            shifted = ", ".join(drifted) or "nothing"
+            print(f"{batch:<18} {largest.quantity} {largest.difference:.2f}; {', '.join(shifts)}; drifted: {shifted}")
 
 
 if __name__ == "__main__":

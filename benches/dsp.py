@@ -157,10 +157,8 @@ def processor() -> str:
 def whole_preprocessing(streams: Batch) -> None:
     baseline = SciPyBaseline()
     few: Any = [stream[:SCIPY_RECORDINGS] for stream in streams]
-    difference = np.abs(
-        baseline(*few)
-        - np.concatenate([(found := plan_at(RATE_HZ).preprocess(*few, threads=1)).ppg, found.accel], axis=1)
-    ).max()
+    segments = plan_at(RATE_HZ).preprocess(*few, threads=1)
+    difference = np.abs(baseline(*few) - np.concatenate([segments.ppg, segments.accel], axis=1)).max()
     sets = instruction_sets()
     contestants: dict[str, tuple[Callable[[], object], int]] = {
         "SciPy float64": (lambda: baseline(*few), SCIPY_RECORDINGS)
@@ -175,9 +173,12 @@ def whole_preprocessing(streams: Batch) -> None:
     best = plan_at(RATE_HZ, sets[0])
     out = best.preprocess(*streams, threads=1)
     given = partial(best.preprocess, *streams, threads=1, ppg_out=out.ppg, accel_out=out.accel)
-    contestants[f"{sets[0]}, output given by the caller"] = (given, RECORDINGS)  # the kernel has no new pages to clear
+    contestants[f"{sets[0]}, output given by the caller"] = (given, RECORDINGS)  # no page faults of new output
     singles = [tuple(stream[i : i + 1] for stream in streams) for i in range(RECORDINGS)]
-    contestants["one recording a call"] = (lambda: [best.preprocess(*one, threads=1) for one in singles], RECORDINGS)
+    contestants["one recording a call"] = (
+        lambda: [best.preprocess(*single, threads=1) for single in singles],
+        RECORDINGS,
+    )
     medians = times_s(contestants)
 
     read_bytes = sum(stream[0].nbytes for stream in streams)
@@ -210,15 +211,15 @@ def two_threads_and_memory(streams: Batch) -> None:
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     many: Any = [np.concatenate([stream] * (LONG_BATCH // RECORDINGS)) for stream in streams]
     with_input_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = plan.preprocess(*many, threads=1)
+    segments = plan.preprocess(*many, threads=1)
     extra_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - with_input_kb
-    output_kb = (found.ppg.nbytes + found.accel.nbytes) / 1024
+    output_kb = (segments.ppg.nbytes + segments.accel.nbytes) / 1024
 
     block = bytes(1 << 26)  # hashing needs little memory bandwidth and no interpreter lock
     with ThreadPoolExecutor(2) as pool:
         contenders: dict[str, list[Callable[[], object]]] = {
             "`preprocess`, output given by the caller": [
-                partial(plan.preprocess, *many, threads=threads, ppg_out=found.ppg, accel_out=found.accel)
+                partial(plan.preprocess, *many, threads=threads, ppg_out=segments.ppg, accel_out=segments.accel)
                 for threads in (1, 2)
             ],
             "`preprocess`, output allocated": [partial(plan.preprocess, *many, threads=threads) for threads in (1, 2)],
@@ -233,9 +234,9 @@ def two_threads_and_memory(streams: Batch) -> None:
         f"Two threads: {LONG_BATCH} recordings, wall time, fastest of {ROUNDS} rounds",
         ("", "1 thread (ms)", "2 threads (ms)", "ratio"),
         [
-            (name, f"{one * 1e3:.0f}", f"{two * 1e3:.0f}", f"{one / two:.2f}×")
+            (name, f"{serial * 1e3:.0f}", f"{parallel * 1e3:.0f}", f"{serial / parallel:.2f}×")
             for name in contenders
-            for one, two in [(best[name, 1], best[name, 2])]
+            for serial, parallel in [(best[name, 1], best[name, 2])]
         ],
     )
     if with_input_kb > before_kb:  # else an earlier peak hides this one
@@ -263,8 +264,8 @@ def labels(streams: Batch) -> None:
 
     def neurokit() -> None:
         for channel in few:
-            _, found = neurokit2.ppg_peaks(channel, sampling_rate=OUTPUT_RATE_HZ)
-            neurokit2.hrv_time(found["PPG_Peaks"], sampling_rate=OUTPUT_RATE_HZ)
+            _, peaks = neurokit2.ppg_peaks(channel, sampling_rate=OUTPUT_RATE_HZ)
+            neurokit2.hrv_time(peaks["PPG_Peaks"], sampling_rate=OUTPUT_RATE_HZ)
 
     medians = times_s(
         {

@@ -56,10 +56,10 @@ def main() -> None:
             re.sub(r"max_concurrent_runs: \d+", f"max_concurrent_runs: {arguments.batches}", text), encoding="utf-8"
         )
         names = [f"memory-{number}" for number in range(arguments.batches)]
-        waiting = Home(Path(scratch) / "waiting")
+        elsewhere = Home(Path(scratch) / "elsewhere")
         for number, name in enumerate(names):
             simulate_batch(
-                waiting.landing,
+                elsewhere.landing,
                 name,
                 participants=arguments.participants,
                 segments=8,
@@ -70,7 +70,7 @@ def main() -> None:
             )
         with dagster_dev(home):
             for name in names:  # all at once
-                waiting.batch(name).rename(home.batch(name))
+                elsewhere.batch(name).rename(home.batch(name))
             with staging_lock(home):
                 samples = watch(home, names, "segments")
             samples += watch(home, names, "accel_student_embeddings")
@@ -83,7 +83,7 @@ def main() -> None:
 
 @contextmanager
 def dagster_dev(home: Home) -> Iterator[None]:
-    """Daemon, code server and webserver at work on a home, until the block ends."""
+    """Daemon, code server and webserver of a home, until the block ends."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]

@@ -28,13 +28,13 @@ POOLED = ("mean over the tokens", "and their standard deviation", "and that of t
 
 def statistics(encoder: Encoder, cohort: Cohort) -> npt.NDArray[np.float32]:
     """`[segments, 3 × width]`: mean, standard deviation, and standard deviation of the differences of neighbours."""
-    found = []
+    pooled = []
     with torch.inference_mode():
         for rows in np.array_split(np.arange(len(cohort.store)), -(-len(cohort.store) // BATCH)):
             segments = torch.from_numpy(cohort.store.signals("ppg", rows)).float()
             tokens = encoder.transformer(encoder.tokenize(segments))
-            found.append(torch.cat([tokens.mean(1), tokens.std(1), tokens.diff(dim=1).std(1)], dim=1).numpy())
-    return np.concatenate(found)
+            pooled.append(torch.cat([tokens.mean(1), tokens.std(1), tokens.diff(dim=1).std(1)], dim=1).numpy())
+    return np.concatenate(pooled)
 
 
 def main() -> None:

@@ -81,7 +81,7 @@ FROM segments
 
 
 def read_repeatedly(published: Path, stop: Event, results: mp.Queue[tuple[list[float], list[float], int]]) -> None:
-    """Open the published file, ask for the ten most similar of a segment, close; until told to stop."""
+    """Open the published file, ask for the ten most similar of a segment, close; until it has to stop."""
     opening, asking, failed = [], [], 0
     while not stop.is_set():
         started = time.perf_counter()
@@ -158,7 +158,7 @@ def main() -> None:
     print("\n| a reader beside | opens: opening (median, longest ms) | asking (median, longest ms) | refused |")
     print("|---|---|---|---|")
     for what, (opening, asking, failed) in (("nothing", alone), ("loading", beside), ("publishing", publishing)):
-        numbers = (f"{1e3 * statistics.median(one):.1f}, {1e3 * max(one):.1f}" for one in (opening, asking))
+        numbers = (f"{1e3 * statistics.median(times):.1f}, {1e3 * max(times):.1f}" for times in (opening, asking))
         print(f"| {what} | {len(opening)}: {' | '.join(numbers)} | {failed} |")
     print(f"\nPublished: {size / 1e9:.2f} GB; after the swap {again / 1e9:.2f} GB.")
     print(f"Peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB.")

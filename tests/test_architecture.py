@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[1]
+from tests.support import REPOSITORY
+
 # The packages of accelkd from bottom to top: each imports from itself and from those before it
 ORDER = (
     "home",
@@ -27,21 +29,25 @@ ORDER = (
     "api",
     "cli",
 )
+_OUTSIDE = {"tests", "benches"}
 FORBIDDEN = {
-    "accelkd": {"dagster", "assets", "orchestration"},
-    "assets": {"orchestration"},
-    "rust_dsp": {"accelkd", "assets", "orchestration", "dagster"},
+    "rust_dsp": {"accelkd", "assets", "orchestration", "dagster", *_OUTSIDE},
+    "accelkd": {"dagster", "assets", "orchestration", *_OUTSIDE},
+    "assets": {"orchestration", *_OUTSIDE},
+    "orchestration": _OUTSIDE,
+    # Each is a program that stands alone
+    "benches": {*_OUTSIDE, *(path.stem for path in (REPOSITORY / "benches").glob("*.py"))},
 }
 
 
 def _imported(source: Path) -> set[str]:
-    """Top-level names that a module imports, anywhere in it."""
+    """Names that a module imports, with the modules that they come from, also inside its functions."""
     names = set()
     for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module.split(".")[0])
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
 
 
@@ -49,19 +55,25 @@ def _imported(source: Path) -> set[str]:
 def test_arrows_point_one_way(package: str) -> None:
     sources = list((REPOSITORY / package).rglob("*.py"))
     assert sources
-    offenders = {str(path): _imported(path) & FORBIDDEN[package] for path in sources}
+    offenders = {str(path): {name.split(".")[0] for name in _imported(path)} & FORBIDDEN[package] for path in sources}
     assert not {path: names for path, names in offenders.items() if names}
 
 
-def _imported_packages(source: Path) -> set[str]:
-    """Packages of accelkd that a module imports, also inside its functions."""
-    modules = set()
-    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            modules |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {module.split(".")[1] for module in modules if module.startswith("accelkd.")}
+def test_tests_share_through_their_support_alone() -> None:
+    """No test module or conftest is imported, not by the programs that tests start in other processes either."""
+    imported = re.compile(r"^\s*(?:from|import) (tests\.[\w.]+)", re.MULTILINE)
+    offenders = [
+        f"{source.relative_to(REPOSITORY)} imports {module}"
+        for source in sorted((REPOSITORY / "tests").rglob("*.py"))
+        for module in imported.findall(source.read_text(encoding="utf-8"))
+        if not module.startswith("tests.support")
+    ]
+    assert not offenders
+
+
+def test_tests_lie_in_the_folders_of_what_they_test() -> None:
+    folders = {path.parent.name for path in (REPOSITORY / "tests").glob("*/test_*.py")}
+    assert folders <= {*ORDER, "dsp", "assets", "orchestration", "e2e", "reliability"}
 
 
 def test_packages_of_accelkd_import_downwards_alone() -> None:
@@ -72,9 +84,8 @@ def test_packages_of_accelkd_import_downwards_alone() -> None:
             continue  # the public door opens on every package
         assert package in ORDER, f"{source}: put the package where it belongs in ORDER"
         below = ORDER[: ORDER.index(package) + 1]
-        upwards += [
-            f"{source.relative_to(REPOSITORY)} imports {name}" for name in _imported_packages(source) - {*below}
-        ]
+        imported = {name.split(".")[1] for name in _imported(source) if name.startswith("accelkd.")}
+        upwards += [f"{source.relative_to(REPOSITORY)} imports {name}" for name in imported - {*below}]
     assert not upwards
 
 

@@ -26,10 +26,10 @@ TO_BE_CLEANED = (
     "accelkd/reproduction/",
     "accelkd/warehouse/",
     "assets/",
-    "benches/",
     "docs/_generate.py",
     "orchestration/",
-    "tests/",
+    "tests/operations/test_promote.py",
+    "tests/warehouse/test_warehouse.py",
 )
 # Generated with the results that it reports, and this file
 NOT_CHECKED = ("docs/reproduction/", "tests/test_vocabulary.py")

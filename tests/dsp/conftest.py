@@ -6,11 +6,10 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, get_args
 
 import pytest
 
-import rust_dsp
+from tests.support.instruction_sets import InstructionSet, instruction_sets
 
 
 def load(path: Path) -> ModuleType:
@@ -32,21 +31,6 @@ def preprocessing_reference(shared: Path) -> ModuleType:
 @pytest.fixture(scope="session")
 def labels_reference(shared: Path) -> ModuleType:
     return load(shared / "reference" / "labels_reference.py")
-
-
-InstructionSet = Literal["portable", "avx2", "avx512"]
-
-
-def instruction_sets() -> list[InstructionSet]:
-    """Those of this processor."""
-    names: list[InstructionSet] = []
-    for name in get_args(InstructionSet):
-        try:
-            rust_dsp.Plan(ppg_rate_hz=64, instruction_set=name)
-        except ValueError:
-            continue
-        names.append(name)
-    return names
 
 
 @pytest.fixture(params=instruction_sets())

@@ -92,24 +92,24 @@ def test_preprocessing(
         ppg_range=RANGE,
         accel_range=(-16, 16),
     )
-    found = plan.preprocess([ppg], None if dark is None else [dark], [accel])
+    segments = plan.preprocess([ppg], None if dark is None else [dark], [accel])
 
     for expected, z, status, level, ac_level, missing in (
         (
             expected_ppg,
-            found.ppg[0],
-            found.ppg_status[0],
-            found.ppg_level[0],
-            found.ppg_ac_level[0],
-            found.ppg_missing[0],
+            segments.ppg[0],
+            segments.ppg_status[0],
+            segments.ppg_level[0],
+            segments.ppg_ac_level[0],
+            segments.ppg_missing[0],
         ),
         (
             expected_accel,
-            found.accel[0],
-            found.accel_status[0],
-            found.accel_level[0],
-            found.accel_ac_level[0],
-            found.accel_missing[0],
+            segments.accel[0],
+            segments.accel_status[0],
+            segments.accel_level[0],
+            segments.accel_ac_level[0],
+            segments.accel_missing[0],
         ),
     ):
         assert status.tolist() == [row.status for row in expected]
@@ -120,7 +120,7 @@ def test_preprocessing(
 
 
 def pulse(seed: int) -> tuple[npt.NDArray[Any], Literal[1, -1] | None]:
-    """A segment with a wandering heart rate and some noise, of any scale, type and polarity; and what is told of it."""
+    """A segment with a wandering heart rate and noise, of any scale and type; and the polarity to be given, if any."""
     rng = np.random.default_rng(seed)
     time_s = np.arange(3840) / 64
     rate_hz = rng.uniform(0.6, 3) * (1 + rng.uniform(0, 0.1) * np.sin(2 * np.pi * 0.1 * time_s))
@@ -137,9 +137,9 @@ def pulse(seed: int) -> tuple[npt.NDArray[Any], Literal[1, -1] | None]:
 def test_labels(labels_reference: ModuleType, seed: int) -> None:
     z, polarity = pulse(seed)
     expected = labels_reference.label(z, polarity)
-    found = rust_dsp.label(z[None], polarity=polarity)
-    np.testing.assert_array_equal(found.beat_index[0], expected["beats"])
-    np.testing.assert_allclose(found.beat_s[0], expected["times"], rtol=0, atol=1e-9)
+    labels = rust_dsp.label(z[None], polarity=polarity)
+    np.testing.assert_array_equal(labels.beat_index[0], expected["beats"])
+    np.testing.assert_allclose(labels.beat_s[0], expected["times"], rtol=0, atol=1e-9)
     for name, key in {
         "polarity": "polarity",
         "hr_bpm": "hr",
@@ -152,7 +152,7 @@ def test_labels(labels_reference: ModuleType, seed: int) -> None:
         "pairs": "pairs",
         "good": "good",
     }.items():
-        np.testing.assert_allclose(getattr(found, name)[0], expected[key], rtol=1e-9, atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(getattr(labels, name)[0], expected[key], rtol=1e-9, atol=1e-12, err_msg=name)
 
 
 @reference_settings

@@ -31,17 +31,17 @@ def plan() -> rust_dsp.Plan:
 
 
 def test_shapes_and_types(plan: rust_dsp.Plan) -> None:
-    found = plan.preprocess(*batch())
-    assert found.ppg.shape == (3, 2, 3840)
-    assert found.ppg.dtype == np.float32
-    assert found.accel.shape == (3, 3, 3840)
-    assert found.accel.dtype == np.float32
-    assert found.ppg_status.shape == (3, 2)
-    assert found.ppg_status.dtype == np.uint8
+    segments = plan.preprocess(*batch())
+    assert segments.ppg.shape == (3, 2, 3840)
+    assert segments.ppg.dtype == np.float32
+    assert segments.accel.shape == (3, 3, 3840)
+    assert segments.accel.dtype == np.float32
+    assert segments.ppg_status.shape == (3, 2)
+    assert segments.ppg_status.dtype == np.uint8
     for name in ("level", "ac_level", "missing"):
-        assert getattr(found, f"ppg_{name}").shape == (3, 2)
-        assert getattr(found, f"accel_{name}").shape == (3, 3)
-    np.testing.assert_allclose(found.ppg.astype(np.float64).std(axis=-1), 1, atol=1e-6)
+        assert getattr(segments, f"ppg_{name}").shape == (3, 2)
+        assert getattr(segments, f"accel_{name}").shape == (3, 3)
+    np.testing.assert_allclose(segments.ppg.astype(np.float64).std(axis=-1), 1, atol=1e-6)
 
 
 def test_a_stream_that_is_not_given_has_no_rows(plan: rust_dsp.Plan) -> None:
@@ -68,12 +68,12 @@ def test_threads_change_nothing() -> None:
     streams = batch(9, 256)
     serial = plan.preprocess(*streams, threads=1)
     for threads in (0, 2, 5):
-        found = plan.preprocess(*streams, threads=threads)
-        np.testing.assert_array_equal(found.ppg, serial.ppg)
-        np.testing.assert_array_equal(found.accel, serial.accel)
+        parallel = plan.preprocess(*streams, threads=threads)
+        np.testing.assert_array_equal(parallel.ppg, serial.ppg)
+        np.testing.assert_array_equal(parallel.accel, serial.accel)
     with ThreadPoolExecutor(4) as pool:  # one plan, many callers
-        for found in pool.map(lambda _: plan.preprocess(*streams, threads=2), range(8)):
-            np.testing.assert_array_equal(found.ppg, serial.ppg)
+        for parallel in pool.map(lambda _: plan.preprocess(*streams, threads=2), range(8)):
+            np.testing.assert_array_equal(parallel.ppg, serial.ppg)
 
 
 def test_half_precision_and_places_given_by_the_caller(plan: rust_dsp.Plan) -> None:
@@ -83,8 +83,8 @@ def test_half_precision_and_places_given_by_the_caller(plan: rust_dsp.Plan) -> N
     assert half.ppg.dtype == np.float16
     np.testing.assert_array_equal(half.ppg, single.ppg.astype(np.float16))
     ppg_out, accel_out = np.full((3, 2, 3840), 9, np.float16), np.full((3, 3, 3840), 9, np.float16)
-    found = plan.preprocess(*streams, dtype="float16", ppg_out=ppg_out, accel_out=accel_out)
-    assert found.ppg is ppg_out
+    segments = plan.preprocess(*streams, dtype="float16", ppg_out=ppg_out, accel_out=accel_out)
+    assert segments.ppg is ppg_out
     np.testing.assert_array_equal(ppg_out, half.ppg)
     np.testing.assert_array_equal(accel_out, half.accel)
 
@@ -174,11 +174,11 @@ def test_a_plan_knows_its_streams() -> None:
 def test_windows_are_aligned_by_time() -> None:
     plan = rust_dsp.Plan(ppg_rate_hz=64, accel_rate_hz=32)
     ppg, accel = np.zeros((1, 64 * 200)), np.zeros((3, 32 * 200))
-    found = plan.windows(ppg, accel, hop_s=30, accel_start_s=1.5)
-    assert found.offset_s.tolist() == [1.5, 31.5, 61.5, 91.5, 121.5]
-    assert found.ppg_start.tolist() == [96, 2016, 3936, 5856, 7776]
-    assert found.accel_start.tolist() == [0, 960, 1920, 2880, 3840]
-    assert found.kept.all()
+    windows = plan.windows(ppg, accel, hop_s=30, accel_start_s=1.5)
+    assert windows.offset_s.tolist() == [1.5, 31.5, 61.5, 91.5, 121.5]
+    assert windows.ppg_start.tolist() == [96, 2016, 3936, 5856, 7776]
+    assert windows.accel_start.tolist() == [0, 960, 1920, 2880, 3840]
+    assert windows.kept.all()
     early = plan.windows(ppg, accel, hop_s=60, accel_start_s=-2)
     assert (early.offset_s[0], early.ppg_start[0], early.accel_start[0]) == (0, 0, 64)
 
@@ -186,8 +186,8 @@ def test_windows_are_aligned_by_time() -> None:
 @pytest.mark.parametrize(("lacking", "windows"), [(0, 1), (16, 1), (17, 0)])
 def test_a_window_may_lack_what_the_gap_rule_fills(lacking: int, windows: int) -> None:
     plan = rust_dsp.Plan(ppg_rate_hz=64, accel_rate_hz=64)
-    found = plan.windows(np.zeros((1, 3840 - lacking)), np.zeros((3, 3840)))
-    assert len(found.kept) == windows
+    kept = plan.windows(np.zeros((1, 3840 - lacking)), np.zeros((3, 3840))).kept
+    assert len(kept) == windows
 
 
 def test_gates() -> None:
@@ -215,10 +215,10 @@ def test_motion_leaves_missing_samples_out() -> None:
 def test_labels_of_nothing() -> None:
     z = np.zeros((3, 3840), np.float32)
     z[1, 7] = np.nan
-    found = rust_dsp.label(z)
-    assert np.isnan(found.hr_bpm).all()
-    assert not found.good.any()
-    assert [len(beats) for beats in found.beat_s] == [0, 0, 0]
+    labels = rust_dsp.label(z)
+    assert np.isnan(labels.hr_bpm).all()
+    assert not labels.good.any()
+    assert [len(beats) for beats in labels.beat_s] == [0, 0, 0]
     assert len(rust_dsp.label(z[:0]).good) == 0
 
 
@@ -241,8 +241,8 @@ def test_labels_do_not_depend_on_threads() -> None:
     z = rust_dsp.Plan(ppg_rate_hz=RATE_HZ).preprocess(batch(8)[0]).ppg.reshape(-1, 3840)
     serial = rust_dsp.label(z, threads=1)
     for threads in (0, 2, 3):
-        found = rust_dsp.label(z, threads=threads)
-        np.testing.assert_array_equal(found.hr_bpm, serial.hr_bpm)
-        for times, expected in zip(found.beat_s, serial.beat_s, strict=True):
+        labels = rust_dsp.label(z, threads=threads)
+        np.testing.assert_array_equal(labels.hr_bpm, serial.hr_bpm)
+        for times, expected in zip(labels.beat_s, serial.beat_s, strict=True):
             np.testing.assert_array_equal(times, expected)
     np.testing.assert_allclose(serial.hr_bpm, 72, atol=0.6)

@@ -1,4 +1,4 @@
-"""Take the pictures of docs/operations.md and README.md anew, on a copy of a home on which the whole pipeline has run.
+"""Take the pictures of docs/operations.md and README.md, on a copy of a home on which the whole pipeline has run.
 
     ACCELKD_HOME=some/home python -m tests.e2e.screenshots docs/images
 

@@ -33,11 +33,11 @@ PUBLISHED = ".accelkd/warehouse/accelkd.duckdb"
 
 def queries() -> dict[str, str]:
     """SQL of each question; a second query of the same question is called `<number>b`."""
-    found: dict[str, str] = {}
+    queries: dict[str, str] = {}
     for number, text in re.findall(r"^### (\d+)\. (.*?)(?=^##|\Z)", DOCUMENT, re.DOTALL | re.MULTILINE):
         for sql, suffix in zip(re.findall(r"```sql\n(.*?)```", text, re.DOTALL), ("", "b"), strict=False):
-            found[number + suffix] = sql
-    return found
+            queries[number + suffix] = sql
+    return queries
 
 
 QUERIES = queries()
@@ -50,82 +50,81 @@ def warehouse(pipeline: Pipeline) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def rows(connection: duckdb.DuckDBPyConnection, sql: str) -> Rows:
-    found: Rows = connection.sql(sql).to_arrow_table().to_pylist()
-    return found
+    return connection.sql(sql).to_arrow_table().to_pylist()
 
 
-def everything_is_commented(found: Rows, _: Pipeline) -> None:
-    assert all(row["comment"] for row in found)
+def everything_is_commented(answer: Rows, _: Pipeline) -> None:
+    assert all(row["comment"] for row in answer)
 
 
-def sides_add_up(found: Rows, pipeline: Pipeline) -> None:
+def sides_add_up(answer: Rows, pipeline: Pipeline) -> None:
     for side in ("train", "test"):
-        (row,) = (row for row in found if row["split"] == side)
+        (row,) = (row for row in answer if row["split"] == side)
         assert row["participants"] == len(participants_on(pipeline.home.split, side))
 
 
-def hours_are_hours(found: Rows, _: Pipeline) -> None:
-    assert len({row["hour"] for row in found}) == len(found) > 12
-    assert all(40 < row["hr_bpm"] < 180 for row in found)
+def hours_are_hours(answer: Rows, _: Pipeline) -> None:
+    assert len({row["hour"] for row in answer}) == len(answer) > 12
+    assert all(40 < row["hr_bpm"] < 180 for row in answer)
 
 
-def every_segment_has_both(found: Rows, _: Pipeline) -> None:
-    assert len({row["segment_id"] for row in found}) == len(found) > 60
-    assert all(row["ppg_embedding"] and row["accel_embedding"] and row["split"] for row in found)
+def every_segment_has_both(answer: Rows, _: Pipeline) -> None:
+    assert len({row["segment_id"] for row in answer}) == len(answer) > 60
+    assert all(row["ppg_embedding"] and row["accel_embedding"] and row["split"] for row in answer)
 
 
-def nobody_twice(found: Rows, _: Pipeline) -> None:
-    assert len({row["participant_id"] for row in found}) == len(found) > 12
-    assert {row["high_blood_pressure"] for row in found} == {True, False}
+def nobody_twice(answer: Rows, _: Pipeline) -> None:
+    assert len({row["participant_id"] for row in answer}) == len(answer) > 12
+    assert {row["high_blood_pressure"] for row in answer} == {True, False}
 
 
-def all_targets(found: Rows, _: Pipeline) -> None:
-    assert len(found) == 46
-    assert {row["yes"] + row["no"] + row["left_out"] for row in found} == {24}
+def all_targets(answer: Rows, _: Pipeline) -> None:
+    assert len(answer) == 46
+    assert {row["yes"] + row["no"] + row["left_out"] for row in answer} == {24}
 
 
-def places_follow_errors(found: Rows, _: Pipeline) -> None:
-    assert [row["place"] for row in found] == [1, 2] * 3
-    assert all(first["mae"] <= second["mae"] for first, second in zip(found[::2], found[1::2], strict=True))
+def places_follow_errors(answer: Rows, _: Pipeline) -> None:
+    assert [row["place"] for row in answer] == [1, 2] * 3
+    assert all(first["mae"] <= second["mae"] for first, second in zip(answer[::2], answer[1::2], strict=True))
 
 
-def the_nearest_are_the_nearest(found: Rows, pipeline: Pipeline) -> None:
+def the_nearest_are_the_nearest(answer: Rows, pipeline: Pipeline) -> None:
     with duckdb.connect(str(pipeline.home.published), read_only=True) as connection:
         all_rows = rows(connection, "SELECT segment_id, embedding FROM embeddings.ppg_teacher ORDER BY segment_id")
     matrix = np.asarray([row["embedding"] for row in all_rows])
     unit = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
     similarity = unit[1:] @ unit[0]
-    assert [row["similarity"] for row in found] == pytest.approx(np.sort(similarity)[:-11:-1].tolist(), abs=1e-5)
+    assert [row["similarity"] for row in answer] == pytest.approx(np.sort(similarity)[:-11:-1].tolist(), abs=1e-5)
 
 
-def raw_files_are_reached(found: Rows, pipeline: Pipeline) -> None:
-    paths = {row["path"] for row in found}
+def raw_files_are_reached(answer: Rows, pipeline: Pipeline) -> None:
+    paths = {row["path"] for row in answer}
     assert set(arrived(pipeline, ["sim-a", "sim-b"])) <= paths
-    assert all(row["is_current"] for row in found)
-    made = [row for row in found if str(row["artifact_id"]).partition(":")[0] not in ("file", "batch")]
+    assert all(row["is_current"] for row in answer)
+    made = [row for row in answer if str(row["artifact_id"]).partition(":")[0] not in ("file", "batch")]
     assert all(row["code_version"] for row in made)
-    (cut,) = (row for row in found if row["artifact_id"] == "segments:sim-a")
+    (cut,) = (row for row in answer if row["artifact_id"] == "segments:sim-a")
     assert '"gate": "strict"' in str(cut["configuration"])
 
 
-def nothing(found: Rows, _: Pipeline) -> None:
-    assert found == []
+def nothing(answer: Rows, _: Pipeline) -> None:
+    assert answer == []
 
 
-def training_participants(found: Rows, pipeline: Pipeline) -> None:
+def training_participants(answer: Rows, pipeline: Pipeline) -> None:
     curated = training_set(pipeline.home)
     people = curated.store.metadata.column("participant_id").take(curated.rows)
-    counts = {one["values"]: one["counts"] for one in people.value_counts().to_pylist()}
+    counts = {row["values"]: row["counts"] for row in people.value_counts().to_pylist()}
     enough = {participant: number for participant, number in counts.items() if number >= MIN_SEGMENTS}
     for encoder in ("ppg_teacher", "accel_student"):
         model_id = promoted_checkpoint(pipeline.home, encoder).name
-        through = [row for row in found if row["through_model_id"] == model_id]
+        through = [row for row in answer if row["through_model_id"] == model_id]
         assert {row["participant_id"]: row["segments"] for row in through} == enough
     assert not set(enough) & participants_on(pipeline.home.split, "test")
 
 
-def both_encoders(found: Rows, _: Pipeline) -> None:
-    assert [(row["encoder"], row["through"]) for row in found] == [
+def both_encoders(answer: Rows, _: Pipeline) -> None:
+    assert [(row["encoder"], row["through"]) for row in answer] == [
         ("accel_student", ["accel_student", "ppg_teacher"]),
         ("ppg_teacher", ["ppg_teacher"]),
     ]
@@ -155,11 +154,11 @@ def test_there_are_twenty_questions() -> None:
 
 @pytest.mark.parametrize("number", QUERIES)
 def test_question(pipeline: Pipeline, warehouse: duckdb.DuckDBPyConnection, number: str) -> None:
-    found = rows(warehouse, QUERIES[number])
+    answer = rows(warehouse, QUERIES[number])
     if number in EXPECTED:
-        EXPECTED[number](found, pipeline)
+        EXPECTED[number](answer, pipeline)
     else:
-        assert found
+        assert answer
 
 
 def test_the_python_section_runs_and_shares_memory(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A batch lands, and with all daemons at work everything that follows from it happens by itself."""
+"""A batch lands, and with all daemons running everything that follows from it happens by itself."""
 
 from __future__ import annotations
 

@@ -34,6 +34,6 @@ def test_reader_never_waits_or_fails_while_the_command_line_materializes(pipelin
         reads += 1
     log, _ = writer.communicate()
     assert writer.returncode == 0, log
-    assert pipeline.home.published.stat().st_ino != before  # it was published anew meanwhile
+    assert pipeline.home.published.stat().st_ino != before  # it was published again meanwhile
     assert reads > 10
     assert len(counts) == 1

@@ -95,8 +95,8 @@ def test_all_targets_and_fractions_at_once_are_those_of_one_at_a_time() -> None:
     train, test = side("train", people=40), side("test", people=9)
     rng = np.random.default_rng(0)
     targets = []
-    for one in (train, test):
-        y = one.targets["hr_bpm"]
+    for labelled in (train, test):
+        y = labelled.targets["hr_bpm"]
         gaps = np.where(rng.random(len(y)) < 0.3, np.nan, 2 * y)
         targets.append({"hr_bpm": y, "sdnn_ms": gaps, "rmssd_ms": y[::-1].copy()})
     train, test = (LabelledEmbeddings(s.matrix, s.participants, t) for s, t in zip((train, test), targets, strict=True))
@@ -136,9 +136,9 @@ def test_label_fractions_are_nested_and_never_too_small(sizes: list[int], fracti
 
 def test_label_fractions_depend_on_the_seed_alone_and_favour_nobody() -> None:
     participants = np.repeat([f"p{i:02d}" for i in range(50)], 40)
-    one, again, other = (labelled_subsets(participants, LABEL_FRACTIONS, seed=seed) for seed in (0, 0, 1))
-    assert all((one[fraction] == again[fraction]).all() for fraction in LABEL_FRACTIONS)
-    assert (one[0.1] != other[0.1]).any()
+    first, again, other = (labelled_subsets(participants, LABEL_FRACTIONS, seed=seed) for seed in (0, 0, 1))
+    assert all((first[fraction] == again[fraction]).all() for fraction in LABEL_FRACTIONS)
+    assert (first[0.1] != other[0.1]).any()
     assert np.mean([labelled_subsets(participants, [0.1], seed=s)[0.1].mean() for s in range(50)]) == pytest.approx(
         1000, rel=0.03
     )

@@ -98,12 +98,12 @@ def test_the_rank_sum_test_is_anti_conservative_where_the_interval_is_not() -> N
     def worthless(rng: np.random.Generator) -> npt.NDArray[np.float64]:
         return LABELS + rng.standard_normal(300)
 
-    found = [
+    comparisons = [
         compare_aucs(LABELS, worthless(rng), worthless(rng), seed=seed)
         for seed, rng in ((seed, np.random.default_rng([9, seed])) for seed in range(60))
     ]
-    starred = sum(one.stars != "n.s." for one in found)
-    excluded = sum(one.difference_low > 0 or one.difference_high < 0 for one in found)
+    starred = sum(comparison.stars != "n.s." for comparison in comparisons)
+    excluded = sum(not comparison.difference_low <= 0 <= comparison.difference_high for comparison in comparisons)
     assert starred > 20
     assert excluded <= 8
 

@@ -13,12 +13,10 @@ from accelkd.operations.promote import evaluate_candidate, fill_tables, roll_bac
 from accelkd.registry.history import (
     Models,
     can_replace_damaged,
-    decide,
     history,
     make_candidate,
     participants_when_trained,
     previous_models,
-    promoted_are_damaged,
     promoted_models,
 )
 from accelkd.training.checkpoint import WEIGHTS
@@ -127,13 +125,6 @@ def test_a_rejected_pair_takes_the_place_of_a_damaged_one(home: Home, monkeypatc
     assert not can_replace_damaged(home)
 
 
-def test_without_a_trained_pair_a_damaged_one_is_only_reported(home: Home) -> None:
-    assert not can_replace_damaged(home)
-    decide(home, "promoted", {"ppg_teacher": "lost", "accel_student": "lost"}, "test")
-    assert promoted_are_damaged(home)
-    assert not can_replace_damaged(home)
-
-
 def test_teacher_and_student_are_swapped_together(home: Home) -> None:
     old = train(home, 0)
     evaluate_candidate(home)
@@ -194,13 +185,3 @@ def test_a_student_of_another_teacher_is_refused(home: Home) -> None:
 def test_without_a_trained_pair_it_says_what_to_do(home: Home) -> None:
     with pytest.raises(FileNotFoundError, match="materialize `ppg_teacher`"):
         evaluate_candidate(home)
-
-
-def test_history_survives_two_steps_back(home: Home) -> None:
-    for number in range(3):
-        decide(home, "promoted", {"ppg_teacher": f"m{number}"}, "test")
-    decide(home, "rolled back", {"ppg_teacher": "m1"}, "test")
-    decide(home, "rejected", {"ppg_teacher": "m9"}, "test")
-    assert promoted_models(home) == {"ppg_teacher": "m1"}
-    assert previous_models(home) == {"ppg_teacher": "m0"}
-    assert [decision.number for decision in history(home)] == [1, 2, 3, 4, 5]

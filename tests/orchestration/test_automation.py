@@ -1,4 +1,4 @@
-"""Schedules and conditions on a real instance: what is due, and what only seems to be."""
+"""Schedules and conditions on a real instance: what is stale or missing, and what only seems to be."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def catch_up(home: Home, instance: dg.DagsterInstance) -> PartitionBackfill | No
     return instance.get_backfill(requested[0]) if requested else None
 
 
-def due(backfill: PartitionBackfill | None) -> dict[str, set[str]]:
+def partitions_of(backfill: PartitionBackfill | None) -> dict[str, set[str]]:
     """Partitions by asset; the empty set for an asset without partitions."""
     assert backfill is not None
     assert backfill.asset_backfill_data is not None
@@ -71,7 +71,7 @@ def test_a_late_batch_is_one_backfill_and_a_refused_one_is_none(home: Home, inst
     instance.add_dynamic_partitions(NAME, ["late", "damaged"])
     refuse(home, "damaged", ["sha256"])
     backfill = catch_up(home, instance)
-    assert due(backfill) == {
+    assert partitions_of(backfill) == {
         name: {"late"}
         for name in (
             "raw_recordings",
@@ -81,7 +81,7 @@ def test_a_late_batch_is_one_backfill_and_a_refused_one_is_none(home: Home, inst
             "accel_student_embeddings",
         )
     }
-    again = catch_up(home, instance)  # the first one is still at work
+    again = catch_up(home, instance)  # the first one still runs
     assert again is not None
     assert backfill is not None
     assert again.backfill_id == backfill.backfill_id
@@ -92,7 +92,7 @@ def test_a_rollback_makes_embeddings_stale(home: Home, instance: dg.DagsterInsta
     student = promoted_checkpoint(home, "accel_student")
     shutil.copytree(student, student.with_name("another"))
     decide(home, "promoted", {**promoted_models(home), "accel_student": "another"}, "test")
-    assert due(catch_up(home, instance)) == {
+    assert partitions_of(catch_up(home, instance)) == {
         name: {"sim-a", "sim-b"} for name in ("ppg_teacher_embeddings", "accel_student_embeddings")
     }
     reported = instance.get_latest_materialization_event(dg.AssetKey("promoted_encoders"))
@@ -108,7 +108,7 @@ def test_a_damaged_promoted_checkpoint_is_trained_again_and_nothing_else(
     weights = promoted_checkpoint(home, "ppg_teacher") / WEIGHTS
     before = weights.read_bytes()
     damage(weights)
-    assert due(catch_up(home, instance)) == {"ppg_teacher": set()}
+    assert partitions_of(catch_up(home, instance)) == {"ppg_teacher": set()}
     assert materialize_missing(home, instance, retrain=False).materialized == [("ppg_teacher", None)]
     assert weights.read_bytes() == before
     assert materialize_missing(home, instance).materialized == []
@@ -118,7 +118,7 @@ def test_a_damaged_promoted_pair_gives_way_to_the_one_that_was_trained_last(
     home: Home, instance: dg.DagsterInstance
 ) -> None:
     decide(home, "promoted", {**promoted_models(home), "accel_student": "lost"}, "test")
-    assert "promoted_encoders" in due(catch_up(home, instance))
+    assert "promoted_encoders" in partitions_of(catch_up(home, instance))
     assert ("promoted_encoders", None) in materialize_missing(home, instance, retrain=False).materialized
     assert promoted_checkpoint(home, "accel_student").name != "lost"
     assert materialize_missing(home, instance).materialized == []
@@ -156,9 +156,9 @@ def test_a_damaged_staging_file_is_made_anew_after_a_catch_up_that_failed(
     assert after["models"] == before["models"]
 
 
-def due_of_late(home: Home, instance: dg.DagsterInstance) -> set[str]:
+def assets_of_late_batch(home: Home, instance: dg.DagsterInstance) -> set[str]:
     """Assets that are to be made again for the late batch, and for no other one."""
-    partitions = {name: batches for name, batches in due(catch_up(home, instance)).items() if batches}
+    partitions = {name: batches for name, batches in partitions_of(catch_up(home, instance)).items() if batches}
     assert set(map(frozenset, partitions.values())) == {frozenset({"late"})}
     return set(partitions)
 
@@ -169,7 +169,7 @@ def test_only_what_failed_is_made_again_and_what_lies_below_it(home: Home, insta
     away = student.rename(student.with_name("away"))
     assert not materialize_batch(home, instance, "late").success
     away.rename(student)
-    assert due_of_late(home, instance) == {"accel_student_embeddings"}
+    assert assets_of_late_batch(home, instance) == {"accel_student_embeddings"}
 
 
 def test_what_a_failed_run_was_to_make_again_is_made_again(home: Home, instance: dg.DagsterInstance) -> None:
@@ -182,7 +182,7 @@ def test_what_a_failed_run_was_to_make_again_is_made_again(home: Home, instance:
     run = job.execute_in_process(instance=instance, partition_key="late", asset_selection=keys, raise_on_error=False)
     assert not run.success
     away.rename(participants)
-    assert due_of_late(home, instance) == {"segment_tables", "accel_student_embeddings"}
+    assert assets_of_late_batch(home, instance) == {"segment_tables", "accel_student_embeddings"}
 
 
 def test_what_fails_a_blocking_check_is_made_again(home: Home, instance: dg.DagsterInstance) -> None:
@@ -192,7 +192,7 @@ def test_what_fails_a_blocking_check_is_made_again(home: Home, instance: dg.Dags
     job = build_defs(home).resolve_implicit_global_asset_job_def()
     subset = job.get_subset(asset_selection=set(), asset_check_selection={check})
     subset.execute_in_process(instance=instance, partition_key="sim-a", raise_on_error=False)
-    assert due(catch_up(home, instance)) == {"segment_tables": {"sim-a"}}
+    assert partitions_of(catch_up(home, instance)) == {"segment_tables": {"sim-a"}}
 
 
 def requests(result: dg.EvaluateAutomationConditionsResult) -> set[str]:

@@ -1,15 +1,12 @@
-"""The device table and the identifiers."""
+"""The device table."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from importlib import import_module
-from pathlib import PurePosixPath
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from accelkd.home.identifiers import check_identifier
 from accelkd.recordings.devices import DEVICES, Device
@@ -43,21 +40,3 @@ def test_the_table_imports_without_the_readers_and_their_libraries() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
-
-
-@given(st.text(max_size=140))
-def test_an_identifier_is_safe_as_a_file_name_and_between_quotes(text: str) -> None:
-    try:
-        check_identifier("participant_id", text)
-    except ValueError:
-        return
-    assert text.isascii()
-    assert PurePosixPath(text).name == text
-    assert 1 <= len(text) <= 128
-    assert not set(text) & set("'\"`;\\/.$ \t\n\r\0")
-    assert not text.startswith("-")
-
-
-@given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", fullmatch=True))
-def test_every_plain_name_is_an_identifier(text: str) -> None:
-    assert check_identifier("participant_id", text) == text

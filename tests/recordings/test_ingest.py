@@ -76,11 +76,11 @@ def test_the_same_samples_do_not_land_twice(delivery: Path, tmp_path: Path) -> N
     shutil.copyfile(delivery / "Subject_1.mat", delivery / "Subject_9.mat")
     summary = ingest("bami", delivery, tmp_path / "landing", "b1")
     assert summary.read == 2
-    assert [(one.source_file, one.reason, one.detail) for one in summary.rejections] == [
+    assert [(rejection.source_file, rejection.reason, rejection.detail) for rejection in summary.rejections] == [
         ("Subject_9.mat", "duplicate", "the same samples as Subject_1.mat")
     ]
     again = ingest("bami", delivery, tmp_path / "landing", "b2")
-    assert (again.read, {one.reason for one in again.rejections}) == (0, {"duplicate"})
+    assert (again.read, {rejection.reason for rejection in again.rejections}) == (0, {"duplicate"})
     assert "of batch b1" in again.rejections[0].detail
     assert not (tmp_path / "landing/b2").exists()
 
@@ -103,7 +103,7 @@ def test_the_current_folder_is_a_delivery_and_a_batch_like_any_other(
     assert pq.read_table("participants.parquet")["participant_id"].to_pylist() == ["polar-verity-sense"]
 
 
-def test_files_that_nobody_understands_are_told(delivery: Path, tmp_path: Path) -> None:
+def test_files_that_nobody_understands_are_named(delivery: Path, tmp_path: Path) -> None:
     (delivery / "holiday.jpg").write_bytes(b"\xff\xd8")
     (delivery / "Subject_x.mat").write_bytes(b"")
     (delivery / "deep").mkdir()
@@ -111,7 +111,7 @@ def test_files_that_nobody_understands_are_told(delivery: Path, tmp_path: Path) 
     for name in ("README.md", ".DS_Store", "LICENSE"):
         (delivery / name).write_text("")
     summary = ingest("bami", delivery, tmp_path / "landing", "b1")
-    assert [(one.source_file, one.reason) for one in summary.rejections] == [
+    assert [(rejection.source_file, rejection.reason) for rejection in summary.rejections] == [
         ("Subject_x.mat", "not_recognised"),
         ("deep/notes.txt", "not_recognised"),
         ("holiday.jpg", "not_recognised"),
@@ -141,7 +141,9 @@ def test_hostile_and_personal_names_do_not_become_participants(shared: Path, tmp
     expected = 1 if name == "-rf" else 0  # 'e4--rf' is harmless: the device's name comes first
     assert summary.read == expected
     if not expected:
-        assert [(one.reason, one.participant_id) for one in summary.rejections] == [("identifier", None)]
+        assert [(rejection.reason, rejection.participant_id) for rejection in summary.rejections] == [
+            ("identifier", None)
+        ]
 
 
 @pytest.mark.parametrize("batch_id", ["../b1", "b1/..", "b1 OR 1=1", "日本"])
@@ -173,7 +175,7 @@ def test_the_documented_example_is_a_whole_reader(tmp_path: Path, monkeypatch: p
     (tmp_path / "delivery/A7.csv").write_text("\n".join(rows))
     (tmp_path / "delivery/A8.csv").write_text("\n".join([*rows, "1,2,3"]))
     summary = ingest("band", tmp_path / "delivery", tmp_path / "landing", "b1")
-    assert (summary.read, [one.reason for one in summary.rejections]) == (1, ["bad_row"])
+    assert (summary.read, [rejection.reason for rejection in summary.rejections]) == (1, ["bad_row"])
     assert validate_batch(tmp_path / "landing/b1") == []
 
 

@@ -71,14 +71,14 @@ def accel_heart_rate_bpm(accel: np.ndarray) -> float:
 
 
 def test_same_bytes_for_every_number_of_processes(tmp_path: Path) -> None:
-    one, two = (
+    alone, divided = (
         simulated(tmp_path / str(processes), "b", participants=3, segments=128, processes=processes)
         for processes in (1, 2)
     )
-    files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
+    files = sorted(path.relative_to(alone) for path in alone.rglob("*") if path.is_file())
     assert len([f for f in files if f.parts[0] == "recordings"]) == 2
     for file in files:
-        assert (one / file).read_bytes() == (two / file).read_bytes(), file
+        assert (alone / file).read_bytes() == (divided / file).read_bytes(), file
 
 
 def test_simulating_again_changes_nothing_and_other_content_is_refused(tmp_path: Path) -> None:
@@ -104,9 +104,9 @@ def test_people_are_the_same_in_every_cohort(tmp_path: Path, name: str) -> None:
 
 
 def test_other_seeds_are_other_people(tmp_path: Path) -> None:
-    one, two = (table(simulated(tmp_path, f"s{seed}", seed=seed), "participants") for seed in (1, 2))
-    assert not set(one["participant_id"].to_pylist()) & set(two["participant_id"].to_pylist())
-    assert not set(one["age_years"].to_pylist()) & set(two["age_years"].to_pylist())
+    first, second = (table(simulated(tmp_path, f"s{seed}", seed=seed), "participants") for seed in (1, 2))
+    assert not set(first["participant_id"].to_pylist()) & set(second["participant_id"].to_pylist())
+    assert not set(first["age_years"].to_pylist()) & set(second["age_years"].to_pylist())
 
 
 def test_both_rates_see_the_same_minutes(tmp_path: Path) -> None:
@@ -183,8 +183,8 @@ def test_the_pulse_arrives_after_a_plausible_transit(minutes: dict[str, Any]) ->
 def test_the_easy_recoil_carries_the_heart_rate(minutes: dict[str, Any], tmp_path: Path) -> None:
     def error_bpm(some: dict[str, Any]) -> float:
         truth = np.array([t["hr_bpm"] for t in some["truth"]])
-        found = np.array([accel_heart_rate_bpm(accel) for accel in some["clean"].accel])
-        return float(np.mean(np.abs(found - truth)))
+        estimated = np.array([accel_heart_rate_bpm(accel) for accel in some["clean"].accel])
+        return float(np.mean(np.abs(estimated - truth)))
 
     hard = _minutes(simulated(tmp_path, "hard", participants=20, seed=1, profile="hard"))
     rates = np.array([t["hr_bpm"] for t in minutes["truth"]])

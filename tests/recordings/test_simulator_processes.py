@@ -138,14 +138,14 @@ def test_dark_samples_at_their_own_instants_take_the_ambient_light_away(people: 
     truth = processed(light(0.0), False, device.led_offsets_s)
     lit = light(80_000.0)
 
-    def left(dark: bool, offsets_s: tuple[float, ...]) -> float:
+    def remaining(dark: bool, offsets_s: tuple[float, ...]) -> float:
         return float(np.sqrt(np.square(processed(lit, dark, offsets_s) - truth).mean()))
 
-    untreated = left(False, device.led_offsets_s)
-    treated = left(True, device.led_offsets_s)
+    untreated = remaining(False, device.led_offsets_s)
+    treated = remaining(True, device.led_offsets_s)
     assert untreated > 0.3 * truth.std()
     assert treated < 0.01 * untreated
-    assert treated < 0.5 * left(True, (0.0,) * 4)
+    assert treated < 0.5 * remaining(True, (0.0,) * 4)
 
 
 @pytest.mark.parametrize("rate_hz", [64, 256])
@@ -179,10 +179,10 @@ def test_a_train_of_waves_is_their_sum(rate_hz: int) -> None:
 
     offset_s = 0.3 / rate_hz
     spectrum = train(beat_s, weight)[:, None] * response(np.tile(wave(KERNEL_S).astype(np.float32), (2, 1, 1)))
-    found = samples(spectrum * slot_phases((offset_s,)), rate_hz)[:, 0]
+    summed = samples(spectrum * slot_phases((offset_s,)), rate_hz)[:, 0]
     time_s = np.arange(60 * rate_hz) / rate_hz + offset_s
     expected = (weight[:, :, None] * wave(time_s - beat_s[:, :, None])).sum(axis=1)
-    np.testing.assert_allclose(found, expected, atol=2e-3)
+    np.testing.assert_allclose(summed, expected, atol=2e-3)
 
 
 def test_noise_is_normal_and_white() -> None:

@@ -28,10 +28,10 @@ def target(name: str, **given: str) -> bool | None:
 
 def test_there_are_the_papers_46_targets() -> None:
     assert len(TARGETS) == 46
-    assert len({one.label for one in TARGETS.values()}) == 46
+    assert len({target.label for target in TARGETS.values()}) == 46
     assert len(QUESTIONS) == 30 + 14 + 5
-    for one in TARGETS.values():
-        for rule in itertools.chain(one.yes, one.no):
+    for target in TARGETS.values():
+        for rule in itertools.chain(target.yes, target.no):
             for question, accepted in rule:
                 assert set(accepted) <= set(QUESTIONS[question].choices)
 

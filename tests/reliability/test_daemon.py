@@ -59,7 +59,7 @@ def caught_up(home: Home) -> dict[str, str]:
     return contents(home)
 
 
-# Each kills something once an asset of the delivery is there, and leaves a daemon at work
+# Each kills something once an asset of the delivery is there, and leaves a daemon running
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def run_killed(home: Home, instance: dg.DagsterInstance, after: str) -> Iterator
 
 @contextmanager
 def daemon_killed(home: Home, instance: dg.DagsterInstance, after: str) -> Iterator[None]:
-    """The daemon, and nothing else, while the run is at work; then there is another one."""
+    """The daemon, and nothing else, while the run goes on; then there is another one."""
     with ExitStack() as stack:
         first = stack.enter_context(daemon(home))
         process_of_run(instance, after)

@@ -94,11 +94,11 @@ def test_claims_are_a_table_that_duckdb_reads(folder: Path) -> None:
     with duckdb.connect() as connection:
         connection.execute(f"CREATE VIEW claims AS SELECT * FROM '{folder / 'claims.parquet'}'")
         assert connection.sql("SELECT count(*) FROM claims").fetchall() == [(len(CLAIMS),)]
-        found = connection.sql(
+        verdicts = connection.sql(
             "SELECT verdict, effect < 0 FROM (SELECT unnest(comparisons, recursive := true) FROM claims "
             "WHERE claim_id = 'distilled-beats-unimodal-mae')"
         ).fetchall()
-    assert found == [("holds", True)] * 3
+    assert verdicts == [("holds", True)] * 3
 
 
 def test_failed_claims_ask_for_a_reading_until_there_is_one(folder: Path, document: str, tmp_path: Path) -> None:

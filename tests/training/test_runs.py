@@ -56,10 +56,10 @@ def checkpoints(store: SegmentStore, tmp_path_factory: pytest.TempPathFactory) -
 def test_checkpoint_holds_all_that_one_needs(checkpoints: tuple[Path, Path]) -> None:
     for folder, name in zip(checkpoints, ("ppg_teacher", "accel_student"), strict=True):
         assert folder.parent.name == name
-        sealed = ["config.json", "metrics.json", "model.safetensors", "training.parquet"]
-        hashes = [f"{name}.sha256" for name in sealed]
-        assert sorted(path.name for path in folder.iterdir()) == sorted(["CARD.md", *sealed, *hashes])
-        assert list(folder.parent.iterdir()) == [folder]  # no state is left
+        checksummed = ["config.json", "metrics.json", "model.safetensors", "training.parquet"]
+        hashes = [f"{name}.sha256" for name in checksummed]
+        assert sorted(path.name for path in folder.iterdir()) == sorted(["CARD.md", *checksummed, *hashes])
+        assert list(folder.parent.iterdir()) == [folder]  # no state remains
         config = read_config(folder)
         assert config["model_id"] == folder.name
         assert (config["data_version"], config["split_version"]) == ("data-1", "split-1")
