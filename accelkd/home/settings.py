@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Annotated, Literal, get_type_hints
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Literal, get_type_hints
 
 from annotated_types import Ge, Gt, Lt
 
 from accelkd.home.files import write_json
 from accelkd.home.layout import Home
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 MotionGate = Literal["strict", "loose", "off"]
 PresetName = Literal["paper", "demo", "smoke"]
@@ -59,12 +63,20 @@ class Settings:
 
 def _check(values: Mapping[str, object]) -> None:
     """Raise ValueError that names setting, value and rule where a value is not of its type or out of its range."""
-    from pydantic import ConfigDict, TypeAdapter, ValidationError  # a tenth of a second
+    from pydantic import ValidationError
 
-    strict = ConfigDict(strict=True, allow_inf_nan=False)
-    for name, rule in get_type_hints(Settings, include_extras=True).items():
+    for name, rule in _rules().items():
         try:
-            TypeAdapter(rule, config=strict).validate_python(values[name])
+            rule.validate_python(values[name])
         except ValidationError as error:
             message = error.errors()[0]["msg"].replace("Input should be", "must be")
             raise ValueError(f"{name} = {values[name]!r}: {message}") from None
+
+
+@cache
+def _rules() -> dict[str, TypeAdapter[object]]:
+    from pydantic import ConfigDict, TypeAdapter  # a tenth of a second
+
+    strict = ConfigDict(strict=True, allow_inf_nan=False)
+    hints = get_type_hints(Settings, include_extras=True)
+    return {name: TypeAdapter(hint, config=strict) for name, hint in hints.items()}
