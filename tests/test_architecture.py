@@ -93,7 +93,7 @@ def test_a_bare_machine_can_simulate_segment_and_train() -> None:
     """With only the base dependencies installed: everything else is made impossible to import."""
     program = """
 import sys
-for name in ("dagster", "duckdb", "matplotlib", "tqdm", "edfio", "openpyxl", "polars", "pandas"):
+for name in ("dagster", "duckdb", "matplotlib", "tqdm", "edfio", "openpyxl", "polars", "pandas", "pydantic"):
     sys.modules[name] = None
 import accelkd.cli, accelkd.recordings.simulator, accelkd.segments.segment, accelkd.cohort.training_set
 import accelkd.training.runs, accelkd.training.checkpoint, accelkd.evaluation.probes, accelkd.evaluation.retrieval

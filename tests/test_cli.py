@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from accelkd.cli import main
+from accelkd.cli import COMMANDS, main
 from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import extend_split
 from accelkd.home.layout import Home
@@ -101,8 +104,106 @@ def test_configure_changes_what_is_asked_and_keeps_the_rest(home: Path) -> None:
     assert main(["configure", "--preset", "demo"]) == 0
     assert main(["configure", "--motion-gate", "loose"]) == 0
     assert Settings.load(Home(home)) == Settings(preset="demo", motion_gate="loose")
-    with pytest.raises(SystemExit):
-        main(["configure", "--preset", "huge"])
+
+
+def test_help_groups_the_commands_by_who_uses_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    titles = [next(number for number, line in enumerate(lines) if f"─ {title} ─" in line) for title in COMMANDS]
+    for start, end, commands in zip(titles, [*titles[1:], len(lines)], COMMANDS.values(), strict=True):
+        named = [line.split()[1] for line in lines[start + 1 : end] if line.startswith("│ ") and line[2] != " "]
+        assert named == [command.__name__.replace("_", "-") for command in commands]
+
+
+@pytest.mark.parametrize("command", [command for commands in COMMANDS.values() for command in commands])
+def test_every_command_explains_itself(command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command.__name__.replace("_", "-"), "--help"]) == 0
+    assert (command.__doc__ or "missing").splitlines()[0] in capsys.readouterr().out
+
+
+REQUIRED = {"participants": "1", "segments": "1", "seed": "1", "batch": "b"}
+
+
+def simulate(**options: str) -> str:
+    """`accelkd simulate` with what it requires, and other options."""
+    given = {name.replace("_", "-"): value for name, value in {**REQUIRED, **options}.items()}
+    return f"simulate {' '.join(f'--{name} {value}' for name, value in given.items())}"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", "a command is missing"),
+        ("frobnicate", 'Unknown command "frobnicate"'),
+        ("simulate", '"simulate" parameter --participants requires'),
+        (simulate(participants="0"), '"0" for --participants. Must be >= 1'),
+        (simulate(participants="many"), "--participants: 'many' is not a whole number"),
+        (simulate(segments="0"), '"0" for --segments. Must be >= 1'),
+        (simulate(segments="1.5"), "--segments: '1.5' is not a whole number"),
+        (simulate(seed="-1"), '"-1" for --seed. Must be >= 0'),
+        (simulate(processes="0"), '"0" for --processes. Must be >= 1'),
+        (simulate(max_participants="0"), '"0" for --max-participants. Must be >= 1'),
+        (simulate(first_participant="-1"), '"-1" for --first-participant. Must be >= 0'),
+        (simulate(rate_hz="65"), '"65" for --rate-hz. Choose from: 64, 256'),
+        (simulate(profile="harder"), "no profile 'harder'; there are easy, realistic, hard"),
+        (simulate(sead="2"), "Unknown option: --sead. Did you mean --seed?"),
+        ("ingest e4 --batch b", '"ingest" parameter FOLDER requires'),
+        ("validate", '"validate" parameter BATCH requires'),
+        ("validate a b", "Unused Tokens: ['b']"),
+        ("configure --preset huge", '"huge" for --preset. Choose from: "paper", "demo", "smoke"'),
+        ("configure --motion-gate open", '"open" for --motion-gate. Choose from: "strict", "loose", "off"'),
+        ("configure --hop-s 0", "hop_s = 0.0: must be greater than or equal to 0.1"),
+        ("configure --hop-s nan", "hop_s = nan: must be a finite number"),
+        ("configure --test-fraction 1.5", "test_fraction = 1.5: must be less than 1"),
+        ("configure --split-seed -1", "split_seed = -1: must be greater than or equal to 0"),
+        ("configure --split-seed 1.5", "--split-seed: '1.5' is not a whole number"),
+        ("configure --retrain-after-participants -1", "retrain_after_participants = -1: must be greater"),
+        ("train --device tpu", '"tpu" for --device. Must be auto, cpu or cuda'),
+        ("reproduce", "either --preset or --merge"),
+        ("reproduce --preset smoke --merge a b --out c", "either --preset or --merge"),
+        ("reproduce --preset smoke --workers 0", '"0" for --workers. Must be >= 1'),
+        ("reproduce --preset smoke --budget-min 0", '"0.0" for --budget-min. Must be > 0'),
+        ("reproduce --preset smoke --only", "--only requires at least 1"),
+        ("reproduce --preset smoke --seeds 0 1.5", "--seeds"),
+        ("--home", "--home requires an argument"),
+    ],
+)
+def test_bad_input_ends_with_one_line_that_names_it_and_nothing_stored(
+    home: Path, words: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("accelkd: ")
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert not home.exists()
+
+
+def test_a_value_with_control_characters_is_told_in_one_line(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*simulate().split(), "--rate-hz", "6\n4\x1b[31m"]) == 2
+    assert '"6\\n4\\x1b[31m" for --rate-hz' in capsys.readouterr().err
+    assert not home.exists()
+
+
+def test_the_file_of_a_wrong_setting_is_named(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home.mkdir()
+    (home / "settings.json").write_text('{"hop_s": 0}', encoding="utf-8")
+    assert main(["configure", "--preset", "demo"]) == 2
+    message = f"accelkd: {home / 'settings.json'}: hop_s = 0: must be greater than or equal to 0.1\n"
+    assert capsys.readouterr().err == message
+    assert (home / "settings.json").read_text(encoding="utf-8") == '{"hop_s": 0}'
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("words", [["--help"], ["simulate", "--help"], ["configure", "--motion-gate", "loose"]])
+def test_the_command_line_starts_without_what_takes_long_to_load(words: list[str]) -> None:
+    program = (
+        "import sys; from accelkd.cli import main; assert main(sys.argv[1:]) == 0; "
+        "slow = {'dagster', 'duckdb', 'numpy', 'pyarrow', 'scipy', 'torch'} & {*sys.modules}; assert not slow, slow"
+    )
+    command = [sys.executable, "-c", program, *words]
+    subprocess.run(command, check=True, timeout=60, stdout=subprocess.DEVNULL)
 
 
 @pytest.mark.parametrize("batch", ["../escape", "a b", "x'; DROP TABLE segments; --", ""])

@@ -19,7 +19,6 @@ from accelkd.recordings.schema import BATCH_TABLES, SCHEMA_VERSION
 from accelkd.recordings.withdrawn import Withdrawn
 
 MANIFEST = "manifest.json"
-MAX_PARTICIPANTS = 300  # of one batch, by default: a batch is processed, shown and retried as a whole
 
 
 @dataclass(frozen=True)
@@ -178,11 +177,6 @@ def read_small_table(folder: Path, table: str) -> pa.Table:
             f"batch {folder.name}: {path.name}: sha256: the file is not the one that the manifest lists"
         )
     return pq.read_table(pa.BufferReader(content))
-
-
-def batch_ids(batch_id: str, count: int) -> list[str]:
-    """Names of the `count` batches that a delivery lands as: `batch_id` itself, or `batch_id` with a number each."""
-    return [batch_id] if count == 1 else [f"{batch_id}-{number:03d}" for number in range(1, count + 1)]
 
 
 def read_manifest(folder: Path) -> Manifest:

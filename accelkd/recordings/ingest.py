@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from accelkd.home.identifiers import check_identifier
 from accelkd.home.progress import progress
-from accelkd.recordings.batches import MANIFEST, MAX_PARTICIPANTS, batch_ids, read_manifest, writing_batch
+from accelkd.recordings.batches import MANIFEST, read_manifest, writing_batch
+from accelkd.recordings.deliveries import MAX_PARTICIPANTS, batch_ids
 from accelkd.recordings.devices import DEVICES
 from accelkd.recordings.readers import Reader, Recording, Session, Unreadable
 from accelkd.recordings.schema import RECORDING, REJECTED

@@ -1,0 +1,185 @@
+"""Commands of who runs the pipeline: arrival batches, settings, the warehouse, withdrawals."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from accelkd.cli.arguments import AtLeastOne, NotNegative, OpenedHome, WholeNumber
+from accelkd.home.identifiers import check_identifier
+from accelkd.home.locks import shared_lock
+from accelkd.home.settings import MotionGate, PresetName, Settings
+from accelkd.recordings.deliveries import MAX_PARTICIPANTS, batch_ids
+
+_Batch = Annotated[str, Parameter(help="identifier of the arrival batch")]
+_MaxParticipants = Annotated[
+    AtLeastOne, Parameter(help="of one batch; a larger delivery is cut into several, named <ID>-001 and so on")
+]
+_CORES = os.cpu_count() or 1
+
+
+def simulate(
+    *,
+    participants: AtLeastOne,
+    segments: Annotated[AtLeastOne, Parameter(help="one-minute recordings of each")],
+    seed: NotNegative,
+    batch: _Batch,
+    profile: Annotated[str, Parameter(help="difficulty: easy, realistic or hard")] = "realistic",
+    rate_hz: Annotated[Literal[64, 256], Parameter(help="sampling rate of the device")] = 64,
+    first_participant: Annotated[NotNegative, Parameter(help="number of the first person")] = 0,
+    max_participants: _MaxParticipants = MAX_PARTICIPANTS,
+    processes: AtLeastOne = _CORES,
+    home: OpenedHome,
+) -> int:
+    """Land a simulated arrival batch."""
+    from accelkd.recordings.simulator import simulate_batch
+
+    last = first_participant + participants
+    firsts = range(first_participant, last, max_participants)
+    for batch_id, first in zip(batch_ids(batch, len(firsts)), firsts, strict=True):
+        manifest = simulate_batch(
+            home.landing,
+            batch_id,
+            participants=min(max_participants, last - first),
+            segments=segments,
+            seed=seed,
+            profile=profile,
+            rate_hz=rate_hz,
+            first_participant=first,
+            processes=processes,
+        )
+        print(
+            f"batch {manifest.batch_id}: {manifest.rows('participants')} participants, "
+            f"{manifest.rows('recordings')} recordings in {home.batch(manifest.batch_id)}"
+        )
+    return 0
+
+
+def ingest(
+    device: Annotated[str, Parameter(help="e4, bami, wrist-edf, troika or polar (docs/devices.md)")],
+    folder: Annotated[Path, Parameter(help="what the device's software exported")],
+    /,
+    *,
+    batch: _Batch,
+    replaces: Annotated[str | None, Parameter(help="the landed batch that this one corrects")] = None,
+    max_participants: _MaxParticipants = MAX_PARTICIPANTS,
+    home: OpenedHome,
+) -> int:
+    """Land the recordings that a device exported."""
+    from accelkd.recordings.ingest import ingest as ingest_folder
+
+    check_identifier("batch_id", batch)  # before the lock's file is made
+    with shared_lock(home):
+        landed = ingest_folder(
+            device, folder, home.landing, batch, replaces=replaces, max_participants=max_participants
+        )
+    print(landed)
+    return 0 if landed.read else 1
+
+
+def validate(
+    batch: Annotated[str, Parameter(help="a batch in the landing zone, or the path of a batch folder")],
+    /,
+    *,
+    home: OpenedHome,
+) -> int:
+    """Check an arrival batch against every rule."""
+    from accelkd.recordings.validate import validate_batch
+
+    folder = Path(batch)
+    if not folder.is_dir():
+        folder = home.batch(batch)
+    violations = validate_batch(folder)
+    for violation in violations:
+        print(violation)
+    print(f"{folder.name}: {len(violations)} violations" if violations else f"{folder.name}: valid")
+    return 1 if violations else 0
+
+
+def check(batch: Annotated[str, Parameter(help="a segmented batch")], /, *, home: OpenedHome) -> int:
+    """Measure everything that must hold of one batch, as the checks in the UI do."""
+    from accelkd.operations.checks import Verdict, check_batch
+
+    failed = 0
+    with shared_lock(home):
+        for what, verdict in check_batch(home, batch):
+            if isinstance(verdict, Verdict):
+                failed += not verdict.passed
+                status = "passed" if verdict.passed else "FAILED" if what.blocking else "WARNING"
+                said = ", ".join(f"{name} = {_written(value)}" for name, value in verdict.measured.items())
+            else:
+                status, said = "not yet", verdict
+            print(f"{status:<8} {f'{what.asset}: {what.name}':<60} {said}")
+    return 1 if failed else 0
+
+
+def _written(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def repair(*, home: OpenedHome) -> int:
+    """Verify the segments of every batch, and re-segment what is damaged or lost."""
+    from accelkd.operations.repair import repair as repair_segments
+
+    with shared_lock(home):
+        repaired = repair_segments(home)
+    for batch in repaired:
+        print(f"re-segmented batch {batch.batch_id}: {batch.reason}")
+    print(f"{len(repaired)} batches repaired")
+    return 0
+
+
+def configure(
+    *,
+    preset: Annotated[PresetName | None, Parameter(help="sizes and schedules of the training")] = None,
+    motion_gate: Annotated[MotionGate | None, Parameter(help="which windows are still enough")] = None,
+    hop_s: Annotated[float | None, Parameter(help="seconds from one window of a recording to the next")] = None,
+    split_seed: Annotated[WholeNumber | None, Parameter(help="of the split into training and test")] = None,
+    test_fraction: Annotated[float | None, Parameter(help="share of the participants in test")] = None,
+    retrain_after_participants: Annotated[
+        WholeNumber | None, Parameter(help="new ones that start a training; 0: weekly only")
+    ] = None,
+    home: OpenedHome,
+) -> int:
+    """Show or change what this home is set to."""
+    asked = {
+        "preset": preset,
+        "motion_gate": motion_gate,
+        "hop_s": hop_s,
+        "split_seed": split_seed,
+        "test_fraction": test_fraction,
+        "retrain_after_participants": retrain_after_participants,
+    }
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    settings = replace(Settings.load(home), **given)
+    settings.save(home)
+    print(f"{home.root}: " + ", ".join(f"{name} = {value}" for name, value in vars(settings).items()))
+    return 0
+
+
+def rebuild_warehouse(*, home: OpenedHome) -> int:
+    """Make the warehouse anew from the files of this home."""
+    from accelkd.operations.rebuild import rebuild_warehouse as rebuild
+
+    with shared_lock(home):
+        published = rebuild(home)
+    print(f"{published.path}: {sum(published.rows.values()):,} rows in {len(published.rows)} tables")
+    return 0
+
+
+def withdraw(
+    participant: Annotated[str | None, Parameter(help="default: finish a withdrawal that was interrupted")] = None,
+    /,
+    *,
+    home: OpenedHome,
+) -> int:
+    """Remove a participant from every file, and search for remnants."""
+    from accelkd.operations.withdraw import withdraw as withdraw_participant
+
+    withdrawal = withdraw_participant(home, participant)
+    print(withdrawal)
+    return 1 if withdrawal.remaining else 0

@@ -1,0 +1,120 @@
+"""Commands of who trains encoders and judges them."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from accelkd.cli.arguments import AtLeastOne, CommandLine, DeviceName, NotNegative, OpenedHome, Positive, several
+from accelkd.home.locks import shared_lock
+from accelkd.home.settings import PresetName
+
+_DEVICE_LOST = 75  # exit status: the same command in a new process goes on (EX_TEMPFAIL of sysexits.h)
+
+
+def train(
+    *,
+    preset: Annotated[PresetName | None, Parameter(help="instead of the one that this home is set to")] = None,
+    device: Annotated[DeviceName, Parameter(help="auto, cpu or cuda")] = "auto",
+    home: OpenedHome,
+) -> int:
+    """Train teacher and student on this home's segments (also by torchrun)."""
+    from accelkd.operations.train import train_all
+    from accelkd.training.parallel import process_group, rank
+    from accelkd.training.trainer import pick_device
+
+    with shared_lock(home), process_group(pick_device(device)):
+        for trained in train_all(home, preset=preset, device=device):
+            if rank() == 0:
+                print(f"{trained.encoder}: {trained.folder}")
+    return 0
+
+
+def promote(
+    *,
+    force: Annotated[str | None, Parameter(help="the reason to promote them whatever they measure")] = None,
+    home: OpenedHome,
+) -> int:
+    """Promote the encoders trained last, if they measure up."""
+    from accelkd.operations.promote import promote as promote_candidates
+
+    with shared_lock(home):
+        outcome = promote_candidates(home, force=force)
+    decision = outcome.decision
+    print(f"{decision.action}: {', '.join(decision.models.values())}: {decision.reason}")
+    for row in decision.criteria:
+        verdict = "passed" if row["passed"] else "FAILED"
+        print(f"  {verdict}  {row['what']}: {row['measured']}, promoted {row['promoted']}")
+    return 0 if outcome.models == decision.models else 1
+
+
+def rollback(
+    *,
+    reason: Annotated[str, Parameter(help="kept in the history of promotions")] = "asked for on the command line",
+    home: OpenedHome,
+) -> int:
+    """Promote the previous encoders again, at once."""
+    from accelkd.operations.promote import roll_back
+
+    with shared_lock(home):
+        decision = roll_back(home, reason)
+    print(f"promoted again: {', '.join(f'{encoder} {model_id}' for encoder, model_id in decision.models.items())}")
+    return 0
+
+
+def reproduce(
+    *,
+    preset: Annotated[
+        str | None, Parameter(help="smoke, small, longer, gpu-miniature or gpu (docs/reproduction.md)")
+    ] = None,
+    merge: Annotated[tuple[Path, ...], several, Parameter(help="one report of several folders of results")] = (),
+    only: Annotated[tuple[str, ...], several, Parameter(help="tables and figures, such as table-3 figure-4")] = (),
+    workers: Annotated[AtLeastOne | None, Parameter(help="processes (default: cores, or 1 on a GPU)")] = None,
+    budget_min: Annotated[Positive | None, Parameter(help="minutes after which no new run starts; of gpu, all")] = None,
+    out: Annotated[Path | None, Parameter(help="where the files that travel go: of gpu and --merge")] = None,
+    weights: Annotated[tuple[Path, ...], several, Parameter(help="the --out of earlier calls, to go on from")] = (),
+    seeds: Annotated[tuple[NotNegative, ...], several, Parameter(help="instead of the preset's")] = (),
+    home: OpenedHome,
+    command_line: CommandLine,
+) -> int:
+    """Run the paper's experiments on a simulated cohort."""
+    began = time.monotonic()  # before torch is loaded
+    if (preset is None) == (not merge):
+        raise ValueError("reproduce takes either --preset or --merge")
+    from accelkd.reproduction.experiments import preset as preset_of
+    from accelkd.reproduction.packed import merge as merge_results
+    from accelkd.reproduction.run import reproduce as reproduce_all
+    from accelkd.reproduction.timed import DeviceLostError, reproduce_in_time
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave in order: worker processes end too
+    command = shlex.join(["accelkd", *command_line])
+    if preset is None:
+        if out is None:
+            raise ValueError("--merge needs --out, the folder of the common report")
+        print(merge_results(merge, out))
+        return 0
+    chosen = preset_of(preset)
+    if chosen.time_plan is None:
+        if out or weights or seeds:
+            raise ValueError(
+                f"--out, --weights and --seeds are for presets of a given time; {chosen.name} has its own length"
+            )
+        outcome = reproduce_all(home, chosen, only=only, workers=workers, budget_min=budget_min, command=command)
+    else:
+        if out is None or budget_min is None or only or workers:
+            raise ValueError(f"preset {chosen.name} needs --budget-min and --out, and takes no --only or --workers")
+        try:
+            outcome = reproduce_in_time(
+                home, chosen, budget_min, out, weights=weights, seeds=seeds, command=command, began=began
+            )
+        except DeviceLostError as error:
+            print(f"accelkd: {error}", file=sys.stderr)
+            return _DEVICE_LOST
+    print(f"{len(outcome.done)} runs done, {len(outcome.failed)} failed, {len(outcome.left)} left: {outcome.report}")
+    return 1 if outcome.failed else 0
