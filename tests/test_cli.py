@@ -145,7 +145,7 @@ def simulate(**options: str) -> str:
         (simulate(max_participants="0"), '"0" for --max-participants. Must be >= 1'),
         (simulate(first_participant="-1"), '"-1" for --first-participant. Must be >= 0'),
         (simulate(rate_hz="65"), '"65" for --rate-hz. Choose from: 64, 256'),
-        (simulate(profile="harder"), "no profile 'harder'; there are easy, realistic, hard"),
+        (simulate(profile="harder"), "unknown profile 'harder'; known: easy, realistic, hard"),
         (simulate(sead="2"), "Unknown option: --sead. Did you mean --seed?"),
         ("ingest e4 --batch b", '"ingest" parameter FOLDER requires'),
         ("validate", '"validate" parameter BATCH requires'),

@@ -219,7 +219,9 @@ def _card(identity: Identity, weights: Mapping[str, Tensor], metrics: Mapping[st
     parameters = sum(
         tensor.numel() for name, tensor in weights.items() if name.startswith(("encoder.", "regressor.encoder."))
     )
-    method = str(metrics["trained"]).format(teacher=f"`{identity.teacher}`" if identity.teacher else "random weights")
+    method = str(metrics.get("trained", f"by {identity.method}")).format(
+        teacher=f"`{identity.teacher}`" if identity.teacher else "random weights"
+    )
     rows = {
         "input": f"{identity.modality}, {identity.channels} channels × 60 s at 64 Hz, z-scored per channel",
         "output": f"{identity.config['encoder']['width']}-dimensional embedding",
