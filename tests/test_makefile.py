@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[1]
+from tests.support import REPOSITORY
+
 TOOLS = ("sh", "make", "cp", "cut", "expand", "find", "grep", "head", "mkdir", "nproc", "sed", "sort", "touch")
 NEW_PYTHON = f'exec "{sys.executable}" "$@"'
 OLD_PYTHON = "exit 1"  # as one that finds its version too low

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[1]
+from tests.support import REPOSITORY
+
 SCOPES = ("accelkd", "assets", "orchestration", "rust_dsp", "docs", "tests", "benches", "")
 ROOT_FILES = ("Makefile", "README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 

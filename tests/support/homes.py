@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,17 @@ from tests.support import REPOSITORY
 from tests.support.segments import PPG_CHANNELS, segment_rows
 
 EMBEDDING_WIDTH = 16  # of the smoke preset
+DEVICE_ID = "sim-wrist-64"
+GOOD_SEGMENT = {
+    "motion_median_g": 0.01,
+    "motion_p95_g": 0.02,
+    "label_channel": 0,
+    "label_agreement": 1.0,
+    "label_template_correlation": 0.95,
+    "label_coverage": 0.97,
+    "label_good": True,
+    "reference_hr_bpm": 70.0,
+}
 
 
 def new_home(root: Path) -> Home:
@@ -107,7 +118,7 @@ def land(
                 {
                     "recording_id": [f"{prefix}-{participant}" for participant in participants],
                     "participant_id": list(participants),
-                    "device_id": ["sim-wrist-64"] * len(participants),
+                    "device_id": [DEVICE_ID] * len(participants),
                     "ppg": [[[1.0] * 64] * ppg_channels] * len(participants),
                     "ppg_rate_hz": [64.0] * len(participants),
                     "accel": [[[1.0] * 64] * ACCEL_AXES] * len(participants),
@@ -116,52 +127,46 @@ def land(
                 }
             ),
         )
-    windows = [(participant, minute) for participant in participants for minute in range(minutes)]
-    people = [participant for participant, _ in windows]
-    labels = np.empty((len(windows), 3))
-    ppg, accel = (np.empty((len(windows), channels * SAMPLES)) for channels in (ppg_channels, ACCEL_AXES))
-    for row in range(len(windows)):
-        labels[row] = rng.uniform((50, 20, 20), 100)
-        ppg[row] = rng.standard_normal(ppg.shape[1])
-        accel[row] = rng.standard_normal(accel.shape[1])
-    facts = {
-        "motion_median_g": 0.01,
-        "motion_p95_g": 0.02,
-        "label_channel": 0,
-        "label_agreement": 1.0,
-        "label_template_correlation": 0.95,
-        "label_coverage": 0.97,
-        "label_good": True,
-        "reference_hr_bpm": 70.0,
-        "batch_id": batch_id,
-        "device_id": "sim-wrist-64",
-    }
-    levels = {
-        **{"ppg_level": [1e5] * ppg_channels, "ppg_ac_level": [1e3] * ppg_channels},
-        **{"accel_level": [0.5] * ACCEL_AXES, "accel_ac_level": [0.01] * ACCEL_AXES},
-    }
-    columns: dict[str, Any] = {
-        **{name: [value] * len(windows) for name, value in {**facts, **levels}.items()},
-        **dict(zip(("hr_bpm", "sdnn_ms", "rmssd_ms"), labels.T, strict=True)),
-        "ppg": ppg,
-        "accel": accel,
-        "segment_id": [
-            hashlib.sha256(f"{prefix}-{participant} {minute}".encode()).hexdigest()[:16]
-            for participant, minute in windows
-        ],
-        "recording_id": [f"{prefix}-{participant}" for participant in people],
-        "offset_s": [60.0 * minute for _, minute in windows],
-    }
-    write_segments(home.segments(batch_id), ppg_channels, [segment_rows(people, columns, ppg_channels)])
-    quarantined = {
+    segments = _noise(prefix, participants, minutes, ppg_channels, {"batch_id": batch_id, "device_id": DEVICE_ID}, rng)
+    write_segments(home.segments(batch_id), ppg_channels, [segments])
+    window = {
         "batch_id": batch_id,
         "participant_id": participants[0],
         "recording_id": f"{prefix}-{participants[0]}",
         **{"unit": "window", "offset_s": 180.0, "reason": "motion", "detail": "0.2 g"},
     }
     home.quarantine(batch_id).parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist([quarantined], QUARANTINE.arrow()), home.quarantine(batch_id))
+    pq.write_table(pa.Table.from_pylist([window], QUARANTINE.arrow()), home.quarantine(batch_id))
     write_checksum(home.quarantine(batch_id))
+
+
+def _noise(
+    prefix: str,
+    participants: Sequence[str],
+    minutes: int,
+    ppg_channels: int,
+    facts: Mapping[str, Any],
+    rng: np.random.Generator,
+) -> pa.RecordBatch:
+    """So many segments of each participant, with random labels and good quality; `facts` are the same in every row."""
+    windows = [(participant, minute) for participant in participants for minute in range(minutes)]
+    labels = np.empty((len(windows), 3))
+    ppg, accel = (np.empty((len(windows), channels * SAMPLES)) for channels in (ppg_channels, ACCEL_AXES))
+    for row in range(len(windows)):
+        labels[row] = rng.uniform((50, 20, 20), 100)
+        ppg[row] = rng.standard_normal(ppg.shape[1])
+        accel[row] = rng.standard_normal(accel.shape[1])
+    columns: dict[str, Any] = {name: [value] * len(windows) for name, value in {**GOOD_SEGMENT, **facts}.items()}
+    for stream, channels, level, ac_level in (("ppg", ppg_channels, 1e5, 1e3), ("accel", ACCEL_AXES, 0.5, 0.01)):
+        columns[f"{stream}_level"] = np.full((len(windows), channels), level)
+        columns[f"{stream}_ac_level"] = np.full((len(windows), channels), ac_level)
+    columns |= {"ppg": ppg, "accel": accel, **dict(zip(("hr_bpm", "sdnn_ms", "rmssd_ms"), labels.T, strict=True))}
+    columns["offset_s"] = [60.0 * minute for _, minute in windows]
+    columns["recording_id"] = [f"{prefix}-{participant}" for participant, _ in windows]
+    columns["segment_id"] = [
+        hashlib.sha256(f"{prefix}-{participant} {minute}".encode()).hexdigest()[:16] for participant, minute in windows
+    ]
+    return segment_rows([participant for participant, _ in windows], columns, ppg_channels)
 
 
 def load_and_split(home: Home, batch_ids: Sequence[str]) -> None:
