@@ -142,17 +142,17 @@ def presets() -> str:
 
 def _leaves(config: Any, prefix: str = "") -> dict[str, object]:
     """Fields of a configuration and of those inside it; an encoder's shape is one field."""
-    found: dict[str, object] = {}
+    leaves: dict[str, object] = {}
     for field in fields(config):
         value = getattr(config, field.name)
         if is_dataclass(value) and "architecture" in (shape := asdict(value)):  # type: ignore[arg-type]
             kind = shape.pop("architecture")
-            found[prefix + field.name] = f"{kind}: {', '.join(f'{name} {size}' for name, size in shape.items())}"
+            leaves[prefix + field.name] = f"{kind}: {', '.join(f'{name} {size}' for name, size in shape.items())}"
         elif is_dataclass(value):
-            found |= _leaves(value, f"{prefix}{field.name}.")
+            leaves |= _leaves(value, f"{prefix}{field.name}.")
         else:
-            found[prefix + field.name] = value
-    return found
+            leaves[prefix + field.name] = value
+    return leaves
 
 
 def files() -> str:

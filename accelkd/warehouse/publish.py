@@ -72,7 +72,7 @@ def _refuse_loss(home: Home, connection: duckdb.DuckDBPyConnection) -> None:
     if lost:
         raise RuntimeError(
             f"{home.staging} lacks {len(lost)} published batches ({', '.join(sorted(lost)[:3])}): it was lost; "
-            "`accelkd rebuild-warehouse` makes it anew"
+            "`accelkd rebuild-warehouse` rebuilds it"
         )
 
 

@@ -135,7 +135,7 @@ def _refill(home: Home, connection: duckdb.DuckDBPyConnection, table: Table) -> 
     except (RuntimeError, duckdb.Error) as error:
         raise RuntimeError(
             f"{home.staging}, table {table.name}, was made by another version of accelkd/warehouse/schema.py and does "
-            f"not fit this one: {error}. All of it is derived: `accelkd rebuild-warehouse` makes it anew from the "
+            f"not fit this one: {error}. All of it is derived: `accelkd rebuild-warehouse` rebuilds it from the "
             "home's files"
         ) from error
     connection.execute("DROP TABLE old")
