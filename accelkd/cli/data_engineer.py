@@ -162,7 +162,7 @@ def configure(
 
 
 def rebuild_warehouse(*, home: OpenedHome) -> int:
-    """Make the warehouse anew from the files of this home."""
+    """Rebuild the warehouse from the files of this home."""
     from accelkd.operations.rebuild import rebuild_warehouse as rebuild
 
     with shared_lock(home):
