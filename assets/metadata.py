@@ -26,7 +26,7 @@ _ENCODERS = [spec.name for spec in ENCODERS]
 
 
 def tags(data: Data, cadence: Cadence) -> dict[str, str]:
-    """Tags of an asset: whether it holds rows or signals of single participants, and when it is materialized."""
+    """Tags of an asset: whether it holds rows or signals of single participants, and how often it is materialized."""
     return {"data": data, "cadence": cadence}
 
 

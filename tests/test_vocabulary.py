@@ -21,16 +21,10 @@ ROOT_FILES = ("Makefile", "README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 # Not yet in the standard words; remove an entry once it is
 TO_BE_CLEANED = (
     "accelkd/cli.py",
-    "accelkd/recordings/schema.py",
-    "accelkd/recordings/survey.py",
     "accelkd/reports/",
     "accelkd/reproduction/",
-    "accelkd/warehouse/",
-    "assets/",
-    "docs/_generate.py",
     "orchestration/",
     "tests/operations/test_promote.py",
-    "tests/warehouse/test_warehouse.py",
 )
 # Generated with the results that it reports, and this file
 NOT_CHECKED = ("docs/reproduction/", "tests/test_vocabulary.py")

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 import rust_dsp
+from accelkd.recordings.labels import LABELS
 from accelkd.segments.schema import DURATION_S
 
 Floats = npt.NDArray[np.float64]
@@ -35,8 +36,8 @@ def window_reference(recording: Mapping[str, Any], offset_s: float, *, only_wind
     """
     labels = Reference()
     if only_window:
-        labels = Reference(recording["hr_bpm"], recording["sdnn_ms"], recording["rmssd_ms"])
-        if None not in (labels.hr_bpm, labels.sdnn_ms, labels.rmssd_ms):
+        labels = Reference(**{name: recording[name] for name in LABELS})
+        if None not in vars(labels).values():
             return labels
     for start_s, end_s in _intervals(recording):
         in_window = (start_s >= offset_s) & (end_s <= offset_s + DURATION_S)
@@ -47,8 +48,8 @@ def window_reference(recording: Mapping[str, Any], offset_s: float, *, only_wind
 def _variability(start_s: Floats, end_s: Floats) -> Reference:
     """Labels of the inter-beat intervals within a window, by the rule of the labels from PPG."""
     variability = rust_dsp.variability(start_s, end_s)
-    values = (variability.hr_bpm, variability.sdnn_ms, variability.rmssd_ms)
-    return Reference(*(None if math.isnan(value) else value for value in values))
+    values = {name: getattr(variability, name) for name in LABELS}
+    return Reference(**{name: None if math.isnan(value) else value for name, value in values.items()})
 
 
 def _intervals(recording: Mapping[str, Any]) -> Iterator[tuple[Floats, Floats]]:
@@ -73,8 +74,4 @@ def _mean_rate(recording: Mapping[str, Any], offset_s: float) -> float | None:
 
 def _fill_in(labels: Reference, fallback: Reference) -> Reference:
     """Each label, or where it is missing that of `fallback`."""
-    return Reference(
-        fallback.hr_bpm if labels.hr_bpm is None else labels.hr_bpm,
-        fallback.sdnn_ms if labels.sdnn_ms is None else labels.sdnn_ms,
-        fallback.rmssd_ms if labels.rmssd_ms is None else labels.rmssd_ms,
-    )
+    return Reference(**{name: vars(fallback)[name] if value is None else value for name, value in vars(labels).items()})

@@ -114,23 +114,23 @@ def run(program: str, home: Home) -> subprocess.CompletedProcess[str]:
 def test_a_declared_column_is_in_store_warehouse_assets_and_documentation(home: Home) -> None:
     done = run(COMPUTED, home)
     assert done.returncode == 0, done.stderr
-    printed: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    assert printed["store"] == [1.5, 1.5]
-    assert printed["rows"] == [[1.5]]
-    assert printed["catalog"] == [["DOUBLE", True, "Pulsatile share of the light (%)"]]
-    assert printed["assets"].keys() == {
+    results: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert results["store"] == [1.5, 1.5]
+    assert results["rows"] == [[1.5]]
+    assert results["catalog"] == [["DOUBLE", True, "Pulsatile share of the light (%)"]]
+    assert results["assets"].keys() == {
         "segments: perfusion_index",
         "segment_tables: segments.perfusion_index",
         "published_warehouse: segments.perfusion_index",
     }
-    kind, description, tags, sources = printed["assets"]["segments: perfusion_index"]
+    kind, description, tags, sources = results["assets"]["segments: perfusion_index"]
     assert kind == "double"
     assert description == "Pulsatile share of the light (%) ← raw_recordings.ppg"
     assert tags == {"unit": "%"}
     assert sources == ["raw_recordings: ppg"]
-    assert printed["assets"]["segment_tables: segments.perfusion_index"][0] == "DOUBLE"
-    assert printed["assets"]["segment_tables: segments.perfusion_index"][3] == ["segments: perfusion_index"]
-    assert printed["documented"] == ["store.segments", "segments"]
+    assert results["assets"]["segment_tables: segments.perfusion_index"][0] == "DOUBLE"
+    assert results["assets"]["segment_tables: segments.perfusion_index"][3] == ["segments: perfusion_index"]
+    assert results["documented"] == ["store.segments", "segments"]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from accelkd.warehouse.embeddings import embedding_table, load_embeddings
 from accelkd.warehouse.load import load_batch, load_model, load_split
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
 from accelkd.warehouse.publish import publish
-from accelkd.warehouse.schema import QUARANTINED, SEGMENTS, TABLES, VIEWS
+from accelkd.warehouse.schema import QUARANTINED, SEGMENTS, SUPERSEDED_BATCHES, TABLES, VIEWS
 from accelkd.warehouse.staging import staging
 from tests.support.homes import checkpoint, land, loaded_checkpoint, plant_embeddings, segment_keys
 
@@ -453,7 +453,7 @@ def with_nulls(table: Table) -> Table:
 
 
 def of_another_name(table: Table) -> Table:
-    return replace(table, name=table.name.replace("superseded", "retired"))
+    return replace(table, name="retired_batches" if table is SUPERSEDED_BATCHES else table.name)
 
 
 OLDER: dict[str, tuple[Callable[[Table], Table], Callable[[str], str]]] = {  # tables and views of an older version
