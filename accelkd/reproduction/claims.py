@@ -311,8 +311,7 @@ class _Top1:
 
 
 def _top1(results: Results, experiment: str, space: str, direction: str) -> _Top1 | None:
-    wanted = (experiment, space, direction)
-    rows = [row for row in results.retrieval if (row["experiment"], row["space"], row["direction"]) == wanted]
+    rows = results.retrieval_rows(experiment, space, direction)
     if not rows:
         return None
     values = np.array([row["top1_percent"] for row in rows])

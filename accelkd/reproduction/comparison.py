@@ -28,7 +28,7 @@ from scipy.stats import t
 from accelkd.evaluation.significance import BOOTSTRAPS as AUC_BOOTSTRAPS
 from accelkd.evaluation.significance import bootstrap_aucs, interval, weighted_aucs
 from accelkd.reproduction import paper
-from accelkd.reproduction.results import CONSTANT, Results, Scores
+from accelkd.reproduction.results import Results, Scores
 
 Verdict = Literal["holds", "does not hold", "not decidable"]
 Floats = npt.NDArray[np.float64]
@@ -304,7 +304,7 @@ def _pooled_over_seeds(results: Results, comparison: Comparison, a: Floats, b: F
 def _seed_spread(results: Results, comparison: Comparison, label_fraction: float) -> tuple[float, int] | None:
     """Pooled standard deviation over seeds (of errors relative to their mean), and its degrees of freedom."""
     squares, degrees = 0.0, 0
-    for experiment in {key[0] for key in results.rows if key[1] == comparison.target} - {CONSTANT}:
+    for experiment in results.experiments_by_target.get(comparison.target, ()):
         values = np.array(
             list(results.values(experiment, comparison.target, comparison.metric, label_fraction).values())
         )

@@ -121,17 +121,30 @@ class Results:
         """The names that have any result."""
         return frozenset(key[0] for key in self.rows)
 
+    @cached_property
+    def experiments_by_target(self) -> Mapping[str, tuple[str, ...]]:
+        """The names that have any result of a target, sorted, without the constant."""
+        names: dict[str, set[str]] = defaultdict(set)
+        for experiment, target, _, _ in self.rows:
+            names[target].add(experiment)
+        return {target: tuple(sorted(experiments - {CONSTANT})) for target, experiments in names.items()}
+
     def values(
         self, experiment: str, target: str, metric: str = "mae", label_fraction: float = 1.0
     ) -> dict[int, float]:
         """The value of each seed; empty where the experiment was not run or the value is undefined."""
-        found = self.rows.get((experiment, target, metric, _rounded(label_fraction)), {})
-        return {seed: row["value"] for seed, row in sorted(found.items()) if row["value"] is not None}
+        by_seed = self.rows.get((experiment, target, metric, _rounded(label_fraction)), {})
+        return {seed: row["value"] for seed, row in sorted(by_seed.items()) if row["value"] is not None}
 
     def row(self, experiment: str, target: str, metric: str = "mae", label_fraction: float = 1.0) -> Row | None:
-        """The row of the first seed."""
-        found = self.rows.get((experiment, target, metric, _rounded(label_fraction)))
-        return found[min(found)] if found else None
+        """The row of the first seed, None where the experiment was not run."""
+        by_seed = self.rows.get((experiment, target, metric, _rounded(label_fraction)))
+        return by_seed[min(by_seed)] if by_seed else None
+
+    def retrieval_rows(self, experiment: str, space: str, direction: str) -> list[Row]:
+        """The rows of an experiment's retrieval, one for each seed; empty where it was not run."""
+        wanted = experiment, space, direction
+        return [row for row in self.retrieval if (row["experiment"], row["space"], row["direction"]) == wanted]
 
     def constant(self, target: str, metric: str = "mae") -> float | None:
         """The constant predictor's value, None where it was not measured."""

@@ -168,22 +168,18 @@ def retrieval(number: int, direction: str, title: str, results: Results) -> Resu
     rows, ours = [], []
     for experiment, space in kinds:
         theirs = printed.get(experiment) if space in ("raw", "procrustes") else None
-        found = [
-            row
-            for row in results.retrieval
-            if (row["experiment"], row["space"], row["direction"]) == (experiment, space, direction)
-        ]
-        ours += found
+        by_seed = results.retrieval_rows(experiment, space, direction)
+        ours += by_seed
         rows.append(
             (
                 _name(experiment),
                 {"raw": "encoder's own", "projected": "projection heads", "procrustes": "Procrustes"}.get(space, space),
                 f"{theirs.top1_percent:.2f} ({theirs.top1_percent_sd:.2f})" if theirs else ABSENT,
-                _over_pools(found, "top1_percent") or absence(results, experiment),
+                _over_pools(by_seed, "top1_percent") or absence(results, experiment),
                 f"{theirs.mean_rank:.2f} ({theirs.mean_rank_sd:.2f})" if theirs else ABSENT,
-                _over_pools(found, "mean_rank") or absence(results, experiment),
-                f"{np.mean([row['segments'] for row in found]):,.0f}" if found else ABSENT,
-                str(len(found) or ABSENT),
+                _over_pools(by_seed, "mean_rank") or absence(results, experiment),
+                f"{np.mean([row['segments'] for row in by_seed]):,.0f}" if by_seed else ABSENT,
+                str(len(by_seed) or ABSENT),
             )
         )
     nothing = absence(results, "accel-kd-mae")
