@@ -145,9 +145,7 @@ def _make_batch(nested_home: Home, plan: CohortPlan, processes: int, batch_id: s
     """Simulate and segment one batch."""
     first, count = plan.batches()[batch_id]
     if not (nested_home.batch(batch_id) / "recordings").exists():
-        shutil.rmtree(
-            nested_home.batch(batch_id), ignore_errors=True
-        )  # its recordings were deleted: simulate them again
+        shutil.rmtree(nested_home.batch(batch_id), ignore_errors=True)  # its recordings were deleted
         simulate_batch(
             nested_home.landing,
             batch_id,

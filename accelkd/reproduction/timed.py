@@ -109,9 +109,7 @@ class _Call:
     embedded: Cohort
     resident: ResidentSignals | None
     plan: _Plan
-    earlier: Mapping[
-        str, Path | None
-    ]  # runs that an earlier call finished, with the checkpoint if it was brought along
+    earlier: Mapping[str, Path | None]  # runs that an earlier call finished, with the checkpoint if it came along
     clock: Clock
     pool: ProcessPoolExecutor
     cohort_key: CohortKey
