@@ -1,4 +1,4 @@
-"""A few segments beside the raw minutes that they were cut from, for a figure."""
+"""A few segments beside the raw minutes that they come from, for a figure."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Example:
 
 
 def example_segments(home: Home, batch_id: str, count: int = 4) -> list[Example]:
-    """Up to `count` segments of a batch, of different participants and with good labels where there are any."""
+    """Up to `count` segments of a batch, of different participants, preferably with good labels."""
     store = SegmentStore([home.segments(batch_id)])
     facts = store.metadata.select(["recording_id", "participant_id", "offset_s", "hr_bpm", "label_good"]).to_pylist()
     chosen: dict[str, int] = {}
-    for row in sorted(range(len(facts)), key=lambda row: not facts[row]["label_good"]):  # stable: first come first
+    for row in sorted(range(len(facts)), key=lambda row: not facts[row]["label_good"]):  # a stable sort
         chosen.setdefault(facts[row]["participant_id"], row)
     rows = sorted(chosen.values())[:count]
     recordings = _recordings(home, batch_id, {facts[row]["recording_id"] for row in rows})
@@ -44,20 +44,20 @@ def example_segments(home: Home, batch_id: str, count: int = 4) -> list[Example]
 
 
 def _recordings(home: Home, batch_id: str, wanted: set[str]) -> dict[str, pa.RecordBatch]:
-    """The wanted recordings by their identifier, one row each; reads only the row groups that they are in."""
-    found = {}
+    """The wanted recordings by their identifiers, one row each; reads only the row groups that hold them."""
+    recordings = {}
     for path in sorted((home.batch(batch_id) / "recordings").glob("*.parquet")):
         with pq.ParquetFile(path) as file:
             for group in range(file.num_row_groups):
                 ids = file.read_row_group(group, columns=["recording_id"]).column("recording_id").to_pylist()
                 if wanted & set(ids):
                     rows = file.read_row_group(group, columns=_COLUMNS)
-                    found.update({name: rows.slice(ids.index(name), 1) for name in wanted & set(ids)})
-    return found
+                    recordings.update({name: rows.slice(ids.index(name), 1) for name in wanted & set(ids)})
+    return recordings
 
 
 def _example(store: SegmentStore, row: int, facts: dict[str, Any], recording: pa.Table) -> Example:
-    where = np.array([row], np.intp)
+    rows = np.array([row], np.intp)
     ppg_rate_hz, accel_rate_hz, accel_start_s = (
         recording.column(name)[0].as_py() for name in ("ppg_rate_hz", "accel_rate_hz", "accel_start_s")
     )
@@ -67,13 +67,13 @@ def _example(store: SegmentStore, row: int, facts: dict[str, Any], recording: pa
         ppg_rate_hz=ppg_rate_hz,
         raw_accel=_minute(recording.column("accel"), accel_rate_hz, facts["offset_s"] - accel_start_s),
         accel_rate_hz=accel_rate_hz,
-        ppg=store.signals("ppg", where)[0].astype(np.float32),
-        accel=store.signals("accel", where)[0].astype(np.float32),
+        ppg=store.signals("ppg", rows)[0].astype(np.float32),
+        accel=store.signals("accel", rows)[0].astype(np.float32),
     )
 
 
 def _minute(stream: pa.ChunkedArray, rate_hz: float, start_s: float) -> Floats:
-    """60 s of the one recording's stream in `stream`, as `[channels, samples]`."""
+    """60 s of a recording's stream (`stream` has one row) from `start_s` on, as `[channels, samples]`."""
     start, samples = max(0, round(start_s * rate_hz)), round(DURATION_S * rate_hz)
     channels = stream[0].values
     return np.stack([np.asarray(channel.values[start : start + samples]) for channel in channels])

@@ -1,4 +1,4 @@
-"""The picture of a few segments of a batch, raw and processed, as a file of the reports folder."""
+"""The figure of a few segments of a batch, raw and processed, as a file of the reports folder."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from accelkd.reports.figures import segments_figure
 
 @dataclass(frozen=True)
 class ExamplesFigure:
-    """Where the picture lies, and whether nobody's signal is in it."""
+    """The figure's file, and whether its signals are simulated, so that no participant is shown."""
 
     path: Path
     simulated: bool
 
 
 def draw_examples(home: Home, batch_id: str) -> ExamplesFigure | None:
-    """Draw up to four segments of a batch into the reports folder; None where it has no segment."""
+    """Draw up to four segments of a batch into the reports folder; None, and no file, if it has no segment."""
     examples = example_segments(home, batch_id)
     if not examples:
         home.examples(batch_id).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Figures in one style, each returned as the bytes of a PNG. Drawn without a display and without global state."""
+"""Figures in one style, each returned as the bytes of a PNG; drawn without a display and without global state."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ P = ParamSpec("P")
 PPG, ACCEL, NEUTRAL, INK = "#0b6e75", "#d1602f", "#9aa1a8", "#24292e"
 TRAIN, TEST = "#b9c4cc", "#0b6e75"
 CYCLE = ("#0b6e75", "#d1602f", "#5b5ea6", "#b58900", "#4f8a3c", "#a23b72", "#3f7cac", "#8a6f5c", "#c2a83e", "#6c757d")
-STYLE: dict[Any, Any] = {  # of matplotlib's own long list of names
+STYLE: dict[Any, Any] = {  # matplotlib's rcParams, whose keys are a long Literal
     "figure.dpi": 80,  # a wide figure fits the dialog of the Dagster UI
     "figure.facecolor": "white",
     "font.family": "DejaVu Sans",
@@ -61,13 +61,13 @@ def encoder_name(encoder: str) -> str:
 
 
 def _png(draw: Callable[P, Figure]) -> Callable[P, bytes]:
-    """Run a drawing function in the house style and return its figure as a PNG."""
+    """Run a drawing function in STYLE and return its figure as a PNG."""
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> bytes:
         with mpl.rc_context(STYLE):
             out = BytesIO()
-            # Without the software's version in it, the same figure is the same bytes
+            # Without the software's version, the same figure is the same bytes
             draw(*args, **kwargs).savefig(out, format="png", metadata={"Software": None})
             return out.getvalue()
 
@@ -87,7 +87,7 @@ def segments_figure(examples: Sequence[Example]) -> Figure:
             strict=True,
         ):
             shown = signal[:, : round(_SHOWN_S * rate_hz)]
-            if ax in row[[0, 2]]:  # each channel has its own level: show what moves
+            if ax in row[[0, 2]]:  # raw channels differ in level: show the changes
                 shown = _centred(shown)
             ax.plot(np.arange(shown.shape[1]) / rate_hz, shown.T, linewidth=0.8)
         row[0].set_ylabel("no label" if example.hr_bpm is None else f"{example.hr_bpm:.0f} bpm", fontsize=8)
@@ -101,7 +101,7 @@ def segments_figure(examples: Sequence[Example]) -> Figure:
 
 @_png
 def labels_figure(labels: pa.Table) -> Figure:
-    """Distributions of the labels and of motion, of the segments in `labels` (columns of SEGMENT)."""
+    """Distributions of the labels and of motion over the segments in `labels` (columns of SEGMENT)."""
     figure = Figure(figsize=(12.5, 2.7), layout="constrained")
     names = {
         **{name: label.axis for name, label in LABELS.items()},
@@ -144,7 +144,7 @@ def split_figure(ledger: pa.Table) -> Figure:
 
 @_png
 def loss_figure(curve: pa.Table, encoder: str) -> Figure:
-    """Training loss over the steps of a checkpoint's `training.parquet`; with the loss of chance where it has one."""
+    """Training loss over the steps of a checkpoint's `training.parquet`, with the loss of chance if it has one."""
     figure = Figure(figsize=(6.5, 3.0), layout="constrained")
     ax = figure.subplots()
     ax.plot(curve.column("step").to_numpy(), curve.column("loss").to_numpy(), color=_color(encoder))
@@ -223,7 +223,7 @@ def map_figure(maps: Mapping[str, Floats], participants: Sequence[str]) -> Figur
 
 @_png
 def drift_figure(drifts: Sequence[Drift]) -> Figure:
-    """A bar for each quantity: how far the batch lies from the training cohort, and the threshold as a mark."""
+    """A bar for each quantity: the batch's difference from the training cohort, and the threshold as a mark."""
     figure = Figure(figsize=(8.0, 0.9 + 0.27 * len(drifts)), layout="constrained")
     ax = figure.subplots()
     places = np.arange(len(drifts))[::-1]

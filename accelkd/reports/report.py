@@ -85,9 +85,9 @@ class MapReport:
 def probe_encoder(home: Home, encoder: str) -> ProbeReport:
     """Ridge probes of segments (heart rate, SDNN, RMSSD) and of participants (age, BMI, sex, health targets).
 
-    Fitted on training and measured on test participants. Only segments whose labels passed the quality gate take part
-    in the former; all of a participant's are averaged for the latter. Raises LookupError without embeddings, ValueError
-    where heart rate, SDNN or RMSSD has no labels on one side.
+    Fitted on training and measured on test participants; the results replace the model's rows in the warehouse. The
+    former use only segments whose labels passed the quality gate, the latter the mean over all of a participant's.
+    Raises LookupError without embeddings, and ValueError if heart rate, SDNN or RMSSD has no labels on one side.
     """
     with staging(home) as connection:
         data = read_embeddings(connection, encoder, test_only=False)
@@ -100,28 +100,34 @@ def probe_encoder(home: Home, encoder: str) -> ProbeReport:
             *_embedding_artifacts(connection, encoder, data.model_id),
             *(known_artifact(connection, "tables", batch_id) for (batch_id,) in batches),
         ]
-    segments = probe_segments(*(LabelledEmbeddings(one.matrix, one.participants, one.labels) for one in (train, test)))
+    segments = probe_segments(
+        *(LabelledEmbeddings(side.matrix, side.participants, side.labels) for side in (train, test))
+    )
     results = tuple(probe.result for probe in segments.values())
     participants = tuple(probe.result for probe in probe_participants(*people).values())
     shown = [(probe.result, probe.measured, probe.predicted) for probe in segments.values()]
     figure = _save(home, f"probe_{encoder}.png", probe_figure(encoder, shown))
     key = {"encoder": encoder, "model_id": data.model_id, "split_version": split.version}
-    rows, participant_rows = ([{**key, **asdict(one)} for one in found] for found in (results, participants))
+    rows = {
+        "probe_results": [{**key, **asdict(result)} for result in results],
+        "participant_probe_results": [{**key, **asdict(result)} for result in participants],
+    }
     with staging(home) as connection:
-        for table, found in (("probe_results", rows), ("participant_probe_results", participant_rows)):
+        for table, arriving in rows.items():
             connection.execute(f"DELETE FROM {table} WHERE encoder = ? AND model_id = ?", [encoder, data.model_id])
-            _insert(connection, table, found)
-        version = sha256_json([rows, participant_rows])
+            _insert(connection, table, arriving)
+        version = sha256_json(list(rows.values()))
         record(connection, _artifact(home, "probe", f"{encoder}/{data.model_id}", version, figure), inputs)
     rank = effective_rank(test.matrix)
     return ProbeReport(encoder, data.model_id, split.version, results, participants, rank, figure)
 
 
 def retrieve_pairs(home: Home) -> RetrievalReport:
-    """Retrieval both ways between every student and its teacher, on the test segments that both embedded.
+    """Retrieval in both directions between every student and its teacher, on the test segments that both embedded.
 
-    In two spaces: `projected` by the heads that the student was trained with, and `raw`, where teacher and student are
-    equally wide. Raises LookupError without embeddings, ValueError if a student learned from another teacher.
+    In two spaces: `projected` by the heads that the student was trained with, and `raw` if teacher and student are
+    equally wide. The results replace the models' rows in the warehouse. Raises LookupError without embeddings, and
+    ValueError if a student was distilled from another teacher.
     """
     results: dict[tuple[str, str, str], RetrievalResult] = {}
     curves: dict[str, npt.NDArray[np.float64]] = {}
@@ -131,10 +137,10 @@ def retrieve_pairs(home: Home) -> RetrievalReport:
         with staging(home) as connection:
             taught, learned = _common(connection, (teacher, spec.name))
         folder = home.checkpoint(spec.name, learned.model_id)
-        learned_from = read_config(folder)["teacher"]
-        if learned_from != taught.model_id:
+        own_teacher = read_config(folder)["teacher"]
+        if own_teacher != taught.model_id:
             raise ValueError(
-                f"student {learned.model_id} was distilled from teacher {learned_from}, "
+                f"student {learned.model_id} was distilled from teacher {own_teacher}, "
                 f"but the teacher's embeddings are those of {taught.model_id}: distil or embed again"
             )
         models |= {teacher: taught.model_id, spec.name: learned.model_id}
@@ -179,7 +185,10 @@ def retrieve_pairs(home: Home) -> RetrievalReport:
 
 
 def map_embeddings(home: Home) -> MapReport:
-    """t-SNE maps of the same test segments by every encoder: up to 20 of each of up to 10 participants."""
+    """t-SNE maps of the same test segments by every encoder: up to 20 of each of up to 10 participants.
+
+    Raises LookupError without embeddings.
+    """
     encoders = [spec.name for spec in ENCODERS]
     with staging(home) as connection:
         embedded = _common(connection, encoders)
@@ -200,7 +209,7 @@ def map_embeddings(home: Home) -> MapReport:
 
 
 def write_report(home: Home) -> Path:
-    """`reports/report.md`: cohort, training, probes and retrieval of the promoted models, and what they were made from.
+    """Write `reports/report.md`: cohort, training, probes and retrieval of the promoted models, and their inputs.
 
     Raises LookupError if no split has been loaded.
     """
@@ -421,7 +430,10 @@ def _origin_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, 
 
 
 def _common(connection: duckdb.DuckDBPyConnection, encoders: Sequence[str]) -> list[Embeddings]:
-    """Test embeddings of each encoder, row by row of the same segment. Raises LookupError where there is none."""
+    """Test embeddings of each encoder, with the rows of all for the same segments.
+
+    Raises LookupError if they have no segment in common.
+    """
     embedded = [read_embeddings(connection, encoder, test_only=True) for encoder in encoders]
     common = reduce(np.intersect1d, [embeddings.segment_ids for embeddings in embedded])
     if not len(common):
@@ -439,7 +451,7 @@ def _direction(query: str, key: str) -> str:
 
 
 def _people(connection: duckdb.DuckDBPyConnection, side: Embeddings) -> LabelledEmbeddings:
-    """The participants of one side, a row each, with what the warehouse knows of them."""
+    """The mean embeddings of a side's participants, with their targets from the warehouse."""
     names, means = mean_embeddings(side.matrix, side.participants)
     demographics = connection.sql("SELECT participant_id, sex, age_years, bmi_kg_m2 FROM participants").to_arrow_table()
     health = connection.sql("SELECT participant_id, target, value FROM participant_targets").to_arrow_table()
@@ -449,6 +461,7 @@ def _people(connection: duckdb.DuckDBPyConnection, side: Embeddings) -> Labelled
 def _projected(
     folder: Path, ppg: npt.NDArray[np.float32], accel: npt.NDArray[np.float32]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """PPG and accelerometer embeddings `[segments, 128]`, projected by the heads of the student's checkpoint."""
     teacher_head, student_head = load_heads(folder)
     with torch.inference_mode():
         return teacher_head(torch.from_numpy(ppg)).numpy(), student_head(torch.from_numpy(accel)).numpy()

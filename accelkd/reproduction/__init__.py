@@ -1,1 +1,1 @@
-"""The paper, whole: its experiments on a simulated cohort, its tables beside ours, and its claims, checked."""
+"""The paper's experiments on a simulated cohort, its tables beside ours, and its claims, each with a verdict."""

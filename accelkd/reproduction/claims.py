@@ -1,7 +1,7 @@
-"""Every comparative claim of the paper, and whether our results bear it out.
+"""Every comparative claim of the paper, and whether our results support it.
 
 A claim is a list of comparisons, each decided by its interval (accelkd.reproduction.comparison). Ranges that the paper
-leaves to words are bounded by its own figures: it calls differences up to 6 % not meaningful (table 13) and 13 % or
+gives in words only are bounded by its own figures: it calls differences up to 6 % not meaningful (table 13) and 13 % or
 more a drop (table 15); errors that grow by up to 15 % robust, but not those that grow by 135 % or more (tables 9-11).
 """
 
@@ -35,8 +35,8 @@ from accelkd.reproduction.results import Results, file_schema
 from accelkd.reproduction.tables import health_comparison
 from accelkd.warehouse.schema import REPRODUCTION_CLAIMS
 
-SAME = 0.10  # relative difference that is still none
-ROBUST = 0.25  # growth of an error that still counts as kept
+SAME = 0.10  # relative differences below this count as none
+ROBUST = 0.25  # growth of an error below this counts as performance kept
 NEAR_PERFECT_PERCENT = 95.0
 MARKED = 0.5  # Procrustes' top-1 accuracy is below this share of the distilled encoder's
 
@@ -72,7 +72,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim and what became of it."""
+    """A claim with its verdict and the numbers behind it."""
 
     claim: Claim
     findings: tuple[Finding, ...]
@@ -83,12 +83,12 @@ class Judgement:
 
 
 def judge(results: Results) -> tuple[Judgement, ...]:
-    """Judge every claim."""
+    """The judgement of every claim, in the order of CLAIMS."""
     return tuple(judge_claim(claim, results) for claim in CLAIMS)
 
 
 def judge_claim(claim: Claim, results: Results) -> Judgement:
-    """Measure the comparisons of one claim and draw its verdict from theirs."""
+    """Measure the comparisons of one claim and derive its verdict from theirs."""
     findings = tuple(claim.findings(results))
     remark = claim.remark(results) if claim.remark else ""
     printed = _numbers([(f, f.paper_a, f.paper_b, f.paper_effect) for f in findings]) or "no figures printed"
@@ -105,7 +105,7 @@ def judge_claim(claim: Claim, results: Results) -> Judgement:
 
 
 def verdict_on(judgement: Judgement, target: str) -> Verdict | None:
-    """What the claim's rule says of its comparisons on one target alone; None where it has none."""
+    """The verdict by the claim's rule over its comparisons on one target alone; None if it has none."""
     findings = [finding for finding in judgement.findings if finding.target == target]
     return _verdict(judgement.claim, findings) if findings else None
 
@@ -161,7 +161,7 @@ def _counts(findings: Sequence[Finding]) -> str:
 
 
 def _numbers(numbers: Sequence[tuple[Finding, float | None, float | None, float | None]]) -> str:
-    """Of up to three comparisons both numbers, of more the span of their effects."""
+    """Both numbers of up to three comparisons; of more, the range of their effects."""
     known = [(f, a, b, e) for f, a, b, e in numbers if a is not None and b is not None and e is not None]
     if len(numbers) <= 3:
         return ", ".join(
@@ -230,7 +230,7 @@ def _groups(a: tuple[str, ...], b: tuple[str, ...], table: int) -> Callable[[Res
 
 
 def _few_labels(experiments: Iterable[str], claimed: Range) -> Callable[[Results], list[Finding]]:
-    """Encoders with 0.1 % of the labels against themselves with all."""
+    """Each encoder with 0.1 % of the labels against itself with all."""
     return _all(
         Comparison(target, Side((name,), MAIN, LOW_FRACTION), Side((name,), MAIN), claimed)
         for name, target in product(experiments, SEGMENT_TARGETS)
@@ -285,12 +285,12 @@ def _health_mean(a: str, others: Iterable[str]) -> Callable[[Results], list[Find
 
 
 def _stars(results: Results) -> str:
-    """How many targets the distilled encoder predicts better than Accel-CL, by the paper's own test."""
-    compared = [found for target in TARGETS if (found := health_comparison(results, target))]
+    """On how many targets the distilled encoder is better than Accel-CL by the paper's own test; '' without scores."""
+    compared = [comparison for target in TARGETS if (comparison := health_comparison(results, target))]
     if not compared:
         return ""
-    larger = sum(found.difference > 0 for found in compared)
-    significant = sum(found.stars != "n.s." for found in compared)
+    larger = sum(comparison.difference > 0 for comparison in compared)
+    significant = sum(comparison.stars != "n.s." for comparison in compared)
     paper_significant = sum(stars != "n.s." for stars in paper.HEALTH_STARS.values())
     return (
         f"{larger} of {len(compared)} larger, {significant} with P < 0.05 by the paper's test "
@@ -311,8 +311,7 @@ class _Top1:
 
 
 def _top1(results: Results, experiment: str, space: str, direction: str) -> _Top1 | None:
-    wanted = (experiment, space, direction)
-    rows = [row for row in results.retrieval if (row["experiment"], row["space"], row["direction"]) == wanted]
+    rows = results.retrieval_rows(experiment, space, direction)
     if not rows:
         return None
     values = np.array([row["top1_percent"] for row in rows])
@@ -329,8 +328,8 @@ def _top1(results: Results, experiment: str, space: str, direction: str) -> _Top
 def _near_perfect(space: str) -> Callable[[Results], list[Finding]]:
     claimed = Range(NEAR_PERFECT_PERCENT, math.inf, f"is above {NEAR_PERFECT_PERCENT:g} %")
 
-    def findings(results: Results) -> list[Finding]:
-        found = []
+    def measure(results: Results) -> list[Finding]:
+        findings = []
         for row in (row for row in paper.RETRIEVAL if row.experiment == "accel-kd-mae"):
             what = f"top-1 accuracy of {row.experiment} {claimed.words}"
             theirs = row.top1_percent, paper.RETRIEVAL_CHANCE[0], row.top1_percent
@@ -339,16 +338,16 @@ def _near_perfect(space: str) -> Callable[[Results], list[Finding]]:
             if ours:
                 effect = ours.mean, ours.low, ours.high
                 finding = _measured(finding, ours.mean, ours.chance, effect, ours, claimed)
-            found.append(finding)
-        return found
+            findings.append(finding)
+        return findings
 
-    return findings
+    return measure
 
 
 def _procrustes(results: Results) -> list[Finding]:
     claimed = Range(-math.inf, MARKED, f"is below {100 * MARKED:g} % of that of")
     printed = {(row.experiment, row.direction): row.top1_percent for row in paper.RETRIEVAL}
-    found = []
+    findings = []
     for direction in ("ppg_from_accel", "accel_from_ppg"):
         what = f"top-1 accuracy of accel-mae after Procrustes alignment {claimed.words} accel-kd-mae"
         first, second = printed["accel-mae", direction], printed["accel-kd-mae", direction]
@@ -361,8 +360,8 @@ def _procrustes(results: Results) -> list[Finding]:
         if a and b and b.low > b.chance:
             effect = a.mean / b.mean, a.low / b.high, a.high / b.low  # the widest that both intervals allow
             finding = _measured(finding, a.mean, b.mean, effect, min(a, b, key=lambda side: side.seeds), claimed)
-        found.append(finding)
-    return found
+        findings.append(finding)
+    return findings
 
 
 def _unmeasured(what: str, target: str, theirs: tuple[float, float, float], claimed: Range, why: str) -> Finding:
@@ -407,7 +406,7 @@ def _measured(
 
 
 def _retrieval_size(results: Results) -> str:
-    """Candidates of a pool."""
+    """The mean number of candidates in a pool; '' without retrieval."""
     sizes = [row["segments"] for row in results.retrieval if row["experiment"] == "accel-kd-mae"]
     return f"among {np.mean(sizes):,.0f} candidates (paper: 19K)" if sizes else ""
 

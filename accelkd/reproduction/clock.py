@@ -1,4 +1,4 @@
-"""A given time and what it is divided into."""
+"""A time budget and how it is divided."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-_TRAINING_SHARE, _EVALUATION_SHARE = 0.87, 0.92  # of the time until these end; the rest is for the report
+_TRAINING_SHARE, _EVALUATION_SHARE = 0.87, 0.92  # of the budget, after which each ends; the rest is for the report
 
 
 @dataclass(frozen=True)
 class Clock:
-    """Until when (`time.monotonic()`) is trained, evaluated, and written."""
+    """When training, evaluation and the report must end, as times of `time.monotonic()`."""
 
     train_until: float
     evaluate_until: float
@@ -23,27 +23,31 @@ class Clock:
 
     @classmethod
     def start(cls, budget_min: float, began: float) -> Clock:
-        """Of so many minutes from `began` on. Raises ValueError for a number that is none."""
+        """The clock of a budget in minutes that counts from `began` (`time.monotonic()`).
+
+        Raises ValueError for a budget that is not positive or not finite.
+        """
         if not 0 < budget_min < math.inf:
             raise ValueError(f"the time must be more than 0 minutes, not {budget_min}")
         return cls(*(began + share * 60 * budget_min for share in (_TRAINING_SHARE, _EVALUATION_SHARE, 1.0)))
 
     @property
     def training_left_s(self) -> float:
+        """Seconds until training must end; negative afterwards."""
         return self.train_until - time.monotonic()
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in the block after so many seconds. Without effect outside of the main thread."""
+    """Raise TimeoutError in the block after so many seconds. No effect outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def ring(*_: object) -> None:
+    def interrupt(*_: object) -> None:
         raise TimeoutError(f"not finished after {seconds:.1f} s")
 
-    before = signal.signal(signal.SIGALRM, ring)
+    before = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield

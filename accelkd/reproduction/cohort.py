@@ -32,7 +32,7 @@ from accelkd.segments.store import SegmentStore
 
 @dataclass(frozen=True)
 class CohortPlan:
-    """What is simulated."""
+    """The parameters of a simulated cohort."""
 
     profile: str  # difficulty: easy, realistic or hard
     participants: int
@@ -40,10 +40,10 @@ class CohortPlan:
     seed: int = 7
     participants_per_batch: int = 200
     test_fraction: float = 0.2  # of the participants (section 4.1)
-    keep_recordings: bool = True  # else they go once they are segments: half of the space, and simulated again at will
+    keep_recordings: bool = True  # else they are deleted after segmentation, which halves the space
 
     def batches(self) -> dict[str, tuple[int, int]]:
-        """First participant and number of participants of every batch, by the batch's name."""
+        """Number of the first participant and count of participants of each batch, by the batch's identifier."""
         firsts = range(0, self.participants, self.participants_per_batch)
         return {
             f"sim-{number:04d}": (first, min(self.participants_per_batch, self.participants - first))
@@ -61,27 +61,29 @@ class Versions:
 
 @dataclass(frozen=True)
 class Cohort:
-    """The segments of a cohort with all that is known of them. Arrays are one by one of its segments."""
+    """The segments of a cohort with their labels and participants. Arrays are `[segments]` unless said otherwise."""
 
     store: SegmentStore
     versions: Versions
-    rows: npt.NDArray[np.intp]  # where each segment stands in the store
+    rows: npt.NDArray[np.intp]  # of the store
     participants: npt.NDArray[np.str_]  # of each segment
     in_test: npt.NDArray[np.bool_]
     labels: Mapping[str, npt.NDArray[np.float64]]  # of LABELS; NaN where a label is not good
-    people: npt.NDArray[np.str_]  # everybody with a segment, sorted
-    traits: Mapping[str, npt.NDArray[np.float64]]  # of people: age, BMI, sex (1 male), survey targets; NaN if unknown
+    people: npt.NDArray[np.str_]  # all participants with a segment, sorted: [people]
+    traits: Mapping[str, npt.NDArray[np.float64]]  # [people]: age, BMI, sex (1 male), survey targets; NaN if unknown
 
     @property
     def training_rows(self) -> npt.NDArray[np.intp]:
+        """Positions of the training participants' segments."""
         return np.flatnonzero(~self.in_test)
 
     @property
     def test_rows(self) -> npt.NDArray[np.intp]:
+        """Positions of the test participants' segments."""
         return np.flatnonzero(self.in_test)
 
     def with_at_most(self, segments: int | None) -> Cohort:
-        """The cohort that is embedded: of each training participant the first so many segments; None: all."""
+        """The cohort with at most so many segments of each training participant, the first ones; None: all."""
         if segments is None:
             return self
         order = np.argsort(self.participants, kind="stable")
@@ -99,17 +101,17 @@ class Cohort:
 
 
 def cohort_home(home: Home, plan: CohortPlan) -> Home:
-    """Where a plan's cohort lies: a home of its own inside the home, apart from arrived recordings."""
+    """The home of a plan's cohort: nested in the given home, separate from arrived recordings."""
     return Home(home.root / "reproduction" / "cohorts" / f"{plan.profile}-{sha256_json(asdict(plan))[:8]}")
 
 
 def make_cohort(nested_home: Home, plan: CohortPlan, processes: int, stop_at: float = math.inf) -> Versions:
-    """Simulate, segment and split what is not there yet; batches that are there are left as they are.
+    """Simulate, segment and split the batches that are missing; existing ones are left as they are.
 
-    Raises TimeoutError once `time.monotonic()` has passed `stop_at`: what is made until then is used again.
+    Raises TimeoutError once `time.monotonic()` has passed `stop_at`; the next call uses the batches made until then.
     """
-    sweep(nested_home.root)  # what a killed call was writing
-    # The quarantine is written last: without it a batch was cut only half
+    sweep(nested_home.root)  # leftovers of a killed call
+    # The quarantine is written last: without it a batch is incomplete
     missing = [batch_id for batch_id in plan.batches() if not nested_home.quarantine(batch_id).exists()]
     if min(processes, len(missing)) > 1:
         _make_together(nested_home, plan, missing, processes, stop_at)
@@ -136,14 +138,14 @@ def _make_together(nested_home: Home, plan: CohortPlan, missing: Sequence[str], 
         except TimeoutError:
             done = sum(future.done() for future in made)
             end_pool(pool)
-            raise TimeoutError(f"the time was over after {done} of {len(missing)} batches of the cohort") from None
+            raise TimeoutError(f"the time ended after {done} of {len(missing)} batches of the cohort") from None
 
 
 def _make_batch(nested_home: Home, plan: CohortPlan, processes: int, batch_id: str) -> None:
     """Simulate and segment one batch."""
     first, count = plan.batches()[batch_id]
     if not (nested_home.batch(batch_id) / "recordings").exists():
-        shutil.rmtree(nested_home.batch(batch_id), ignore_errors=True)  # of one whose recordings went: they come again
+        shutil.rmtree(nested_home.batch(batch_id), ignore_errors=True)  # its recordings were deleted
         simulate_batch(
             nested_home.landing,
             batch_id,
@@ -160,7 +162,7 @@ def _make_batch(nested_home: Home, plan: CohortPlan, processes: int, batch_id: s
 
 
 def read_cohort(nested_home: Home, plan: CohortPlan, versions: Versions) -> Cohort:
-    """The cohort that `make_cohort` left in the nested_home; `versions` are what it returned."""
+    """The cohort that `make_cohort` made in `nested_home`; `versions` are what it returned."""
     store = SegmentStore([nested_home.segments(batch_id) for batch_id in plan.batches()])
     participants = np.asarray(store.metadata.column("participant_id").to_pylist())
     people = np.unique(participants)
@@ -184,11 +186,11 @@ def read_cohort(nested_home: Home, plan: CohortPlan, versions: Versions) -> Coho
 
 
 def describe(cohort: Cohort) -> dict[str, Any]:
-    """Sizes of the cohort and the days that it covers, as table 6 of the paper has them."""
+    """Sizes of the cohort and the days that it covers, as in table 6 of the paper, with its versions."""
     day = cohort.store.metadata.column("started_at").to_numpy().astype("datetime64[D]")
     known = ~np.isnat(day)
-    who = np.unique(cohort.participants[known], return_inverse=True)[1]
-    person_days = np.unique(np.stack([who, day[known].astype(np.int64)]), axis=1)
+    participant = np.unique(cohort.participants[known], return_inverse=True)[1]
+    person_days = np.unique(np.stack([participant, day[known].astype(np.int64)]), axis=1)
     sides = {"train": cohort.training_rows, "test": cohort.test_rows}
     return {
         **{

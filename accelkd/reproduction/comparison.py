@@ -1,16 +1,16 @@
 """One comparison of two encoders: its effect with a 95 % interval, and whether that is what was claimed.
 
 The effect is the relative difference of two errors, or the difference of two areas under the ROC curve. Its interval is
-the hull of two, so that another training and other people would both have to agree:
+the hull of two, so that it covers both the variation between trainings and between participants:
 
-- over the seeds: Welch's where both sides have several; else from the spread over seeds of the encoders that have
-  several, pooled, as if it were this comparison's own
+- over the seeds: Welch's if both sides have several; else from the spread over seeds of the encoders that have several,
+  pooled, as if it were this comparison's own
 - over the test participants: 2,000 paired bootstraps of the absolute errors that each participant contributes; 200 of
   the areas, as in table 12
 
 A comparison holds if the whole interval lies in the range that is claimed, does not hold if all of it lies outside, and
-is not decidable otherwise, where something was not run, with fewer than 20 test participants, or where both encoders
-are no better than a constant.
+is not decidable otherwise, if something was not run, with fewer than 20 test participants, or if neither encoder is
+better than a constant.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from scipy.stats import t
 from accelkd.evaluation.significance import BOOTSTRAPS as AUC_BOOTSTRAPS
 from accelkd.evaluation.significance import bootstrap_aucs, interval, weighted_aucs
 from accelkd.reproduction import paper
-from accelkd.reproduction.results import CONSTANT, Results, Scores
+from accelkd.reproduction.results import Results, Scores
 
 Verdict = Literal["holds", "does not hold", "not decidable"]
 Floats = npt.NDArray[np.float64]
 
 BOOTSTRAPS = 2_000
-MIN_PARTICIPANTS = 20  # a bootstrap of fewer claims to know more than it does
+MIN_PARTICIPANTS = 20  # the bootstrap interval of fewer is too narrow
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,15 @@ class Range:
 
     low: float
     high: float
-    words: str  # read between the names of the two sides
+    words: str  # stands between the names of the two sides
 
 
 @dataclass(frozen=True)
 class Side:
-    """Encoders whose numbers are averaged (`best`: of which the best is taken), and the table that prints them."""
+    """Encoders whose numbers are averaged (`best`: only the best one's is taken), and the table that prints them."""
 
     experiments: tuple[str, ...]
-    table: int | Mapping[str, int] | None  # of each target where they differ; None: the paper prints no number
+    table: int | Mapping[str, int] | None  # a mapping if it depends on the target; None: the paper prints no number
     label_fraction: float = 1.0
     best: bool = False
 
@@ -62,7 +62,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Side a against side b on one target; b None stands for chance."""
+    """Side a against side b on one target; b is None for chance."""
 
     target: str
     a: Side
@@ -71,14 +71,14 @@ class Comparison:
     metric: str = "mae"
 
     def effect(self, a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
-        """Relative difference of two errors, plain difference of two areas."""
+        """Relative difference of two errors, absolute difference of two areas."""
         difference = np.asarray(np.subtract(a, b), np.float64)
         return difference if self.metric == "auc" else difference / np.asarray(b, np.float64)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A comparison with its numbers: None where there are none."""
+    """A comparison with its numbers, which are None if they were not printed or not measured."""
 
     what: str
     target: str
@@ -94,11 +94,11 @@ class Finding:
     effect_high: float | None
     seeds: int
     verdict: Verdict
-    why: str  # for a verdict that is not decidable
+    why: str  # the reason if it is not decidable, else empty
 
 
 def compare(results: Results, comparison: Comparison) -> Finding:
-    """Measure one comparison and decide it."""
+    """Measure one comparison and decide it; not decidable, with the reason, if results are missing."""
     sides = [comparison.a] if comparison.b is None else [comparison.a, comparison.b]
     values = {
         (side.label_fraction, name): results.values(name, comparison.target, comparison.metric, side.label_fraction)
@@ -134,23 +134,23 @@ def compare(results: Results, comparison: Comparison) -> Finding:
 
 
 def compare_mean_auc(results: Results, comparisons: Sequence[Comparison], target: str) -> Finding:
-    """Comparisons of the same two encoders on many binary targets as one: the mean of their areas, named `target`.
+    """Comparisons of the same two encoders on many binary targets as a single one, of their mean areas.
 
-    Participants are drawn once for all targets, because whoever has one condition often has another. Targets without
-    scores of both encoders, or with one class only, are left out.
+    The finding is named `target`. Participants are drawn once for all targets, because conditions are correlated.
+    Targets without scores of both encoders, or with one class only, are left out.
     """
     sides = [[comparison.a, comparison.b] for comparison in comparisons]
     names = [side.experiments[0] for side in sides[0] if side is not None]
     printed = np.array([[_paper(c, side) for side in (c.a, c.b)] for c in comparisons], np.float64).mean(axis=0)
-    one = comparisons[0]
-    effect = float(one.effect(*printed))
+    first = comparisons[0]
+    effect = float(first.effect(*printed))
     finding = replace(
-        _finding(one, why=f"not run: {', '.join(names)}"),
+        _finding(first, why=f"not run: {', '.join(names)}"),
         target=target,
         paper_a=float(printed[0]),
         paper_b=float(printed[1]),
         paper_effect=effect,
-        paper_holds=one.range.low < effect < one.range.high,
+        paper_holds=first.range.low < effect < first.range.high,
     )
     scores = {c.target: [results.scores.get((name, c.target), {}) for name in names] for c in comparisons}
     seeds = sorted({seed for both in scores.values() for seed in set(both[0]) & set(both[1])})
@@ -164,10 +164,10 @@ def compare_mean_auc(results: Results, comparisons: Sequence[Comparison], target
     counts = rng.multinomial(len(people), np.full(len(people), 1 / len(people)), size=AUC_BOOTSTRAPS)
     differences = []
     for both in usable.values():
-        first = both[0][seeds[0]]
+        reference = both[0][seeds[0]]
         stacked = np.stack([side[seed].scores for side in both for seed in seeds])
         with np.errstate(divide="ignore", invalid="ignore"):  # a draw without both classes has no area
-            areas = weighted_aucs(first.labels, stacked, counts[:, np.searchsorted(people, first.participants)])
+            areas = weighted_aucs(reference.labels, stacked, counts[:, np.searchsorted(people, reference.participants)])
         differences.append(areas[: len(seeds)].mean(axis=0) - areas[len(seeds) :].mean(axis=0))
     drawn = np.array(differences)
     drawn = drawn[:, np.isfinite(drawn).any(axis=0)]
@@ -175,9 +175,9 @@ def compare_mean_auc(results: Results, comparisons: Sequence[Comparison], target
         return replace(finding, why=f"only {len(people)} test participants")
     intervals = [interval(np.nanmean(drawn, axis=0))]
     if len(seeds) > 1:
-        intervals.append(_over_seeds(one, a, b))
+        intervals.append(_over_seeds(first, a, b))
     low, high = min(low for low, _ in intervals), max(high for _, high in intervals)
-    verdict = verdict_of(low, high, one.range)
+    verdict = verdict_of(low, high, first.range)
     why = "the interval crosses the bound" if verdict == "not decidable" else ""
     if len(people) < MIN_PARTICIPANTS:
         verdict, why = "not decidable", f"only {len(people)} test participants"
@@ -195,7 +195,7 @@ def compare_mean_auc(results: Results, comparisons: Sequence[Comparison], target
 
 
 def _usable(both: Sequence[Mapping[int, Scores]], seeds: Sequence[int]) -> bool:
-    """Whether both encoders have scores of all seeds for the same participants, some with and some without."""
+    """Whether both encoders have scores of all seeds for the same participants, with both classes among them."""
     if not seeds or any(seed not in side for side in both for seed in seeds):
         return False
     first = both[0][seeds[0]]
@@ -264,7 +264,7 @@ _Keys = list[tuple[float, str]]  # label fraction and experiment
 def _chosen(
     side: Side, values: Mapping[tuple[float, str], Mapping[int, float]], seeds: Sequence[int], metric: str
 ) -> _Keys:
-    """The experiments of a side that count: all, or the one that is best over the seeds."""
+    """The experiments of a side that count: all, or only the best over the seeds."""
     keys = [(side.label_fraction, name) for name in side.experiments]
     if not side.best:
         return keys
@@ -284,7 +284,7 @@ def _over_seeds(comparison: Comparison, a: Floats, b: Floats) -> tuple[float, fl
 
 
 def _pooled_over_seeds(results: Results, comparison: Comparison, a: Floats, b: Floats) -> tuple[float, float] | None:
-    """An interval of one seed's effect from the spread of other encoders on the same target, None without any."""
+    """Interval of the effect of one seed from the spread of other encoders on the same target; None without any."""
     variance, degrees = 0.0, math.inf
     for side, mean in ((comparison.a, a.mean()), (comparison.b, b.mean())):
         if side is None:
@@ -302,9 +302,12 @@ def _pooled_over_seeds(results: Results, comparison: Comparison, a: Floats, b: F
 
 
 def _seed_spread(results: Results, comparison: Comparison, label_fraction: float) -> tuple[float, int] | None:
-    """Pooled standard deviation over seeds (of errors relative to their mean), and its degrees of freedom."""
+    """Pooled standard deviation over seeds (of errors relative to their mean), and its degrees of freedom.
+
+    None if no encoder has several seeds.
+    """
     squares, degrees = 0.0, 0
-    for experiment in {key[0] for key in results.rows if key[1] == comparison.target} - {CONSTANT}:
+    for experiment in results.experiments_by_target.get(comparison.target, ()):
         values = np.array(
             list(results.values(experiment, comparison.target, comparison.metric, label_fraction).values())
         )
@@ -317,7 +320,7 @@ def _seed_spread(results: Results, comparison: Comparison, label_fraction: float
 
 @dataclass(frozen=True)
 class _Draws:
-    """Values over bootstraps of so many participants."""
+    """Bootstrapped values, and the number of participants that were drawn from."""
 
     values: Floats  # [draws], or [encoders, draws]
     participants: int
@@ -326,7 +329,7 @@ class _Draws:
 def _draws(results: Results, comparison: Comparison, chosen: Sequence[_Keys], seeds: Sequence[int]) -> _Draws | None:
     """The effect over participants drawn with replacement, paired; None without values of single participants."""
     wanted = [(key, seed) for keys in chosen for key in keys for seed in seeds]
-    split = len(chosen[0]) * len(seeds)  # the first ones are side a's
+    split = len(chosen[0]) * len(seeds)  # side a's come first
     drawn = (_auc_draws if comparison.metric == "auc" else _error_draws)(results, comparison.target, wanted)
     if drawn is None:
         return None
@@ -336,7 +339,7 @@ def _draws(results: Results, comparison: Comparison, chosen: Sequence[_Keys], se
 
 
 def _error_draws(results: Results, target: str, wanted: Sequence[tuple[tuple[float, str], int]]) -> _Draws | None:
-    """Mean absolute errors `[wanted, draws]` over the participants that all have."""
+    """Mean absolute errors `[wanted, draws]` over the participants that all of `wanted` have in common."""
     errors = [results.errors.get((name, target, fraction), {}).get(seed) for (fraction, name), seed in wanted]
     known = [error for error in errors if error is not None]
     if len(known) < len(errors):
@@ -354,7 +357,7 @@ def _error_draws(results: Results, target: str, wanted: Sequence[tuple[tuple[flo
 
 
 def _auc_draws(results: Results, target: str, wanted: Sequence[tuple[tuple[float, str], int]]) -> _Draws | None:
-    """Areas `[wanted, draws]`; None where the participants differ or all have the same label."""
+    """Areas `[wanted, draws]`; None if the participants differ or all have the same label."""
     scores = [results.scores.get((name, target), {}).get(seed) for (_, name), seed in wanted]
     known = [score for score in scores if score is not None]
     if len(known) < len(scores):

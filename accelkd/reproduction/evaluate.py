@@ -1,4 +1,4 @@
-"""One trained experiment to its rows of results: probes, retrieval, map, curve."""
+"""From a trained experiment to its rows of results: probes, retrieval, map, training curve."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from accelkd.training.signals import ResidentSignals
 from accelkd.training.supervised import SupervisedConfig
 
 MAP_PARTICIPANTS, MAP_SEGMENTS = 10, 20  # section 5.1
-_LABEL_SEED = 0  # of the draws of labelled segments: the same for every experiment and seed
+_LABEL_SEED = 0  # of the draws of labelled segments: the same for all experiments and seeds
 
 Floats = npt.NDArray[np.floating]
 Rows = list[dict[str, Any]]
@@ -45,7 +45,7 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Encoded:
-    """All of an evaluation that needs the encoder, and so the GPU where there is one."""
+    """The part of an evaluation that needs the encoder, and so the GPU if there is one."""
 
     embeddings: npt.NDArray[np.float32]  # of the segments of the cohort, [segments, width]
     retrieval: Rows
@@ -53,9 +53,9 @@ class Encoded:
 
 
 def training_rows(run: Run, cohort: Cohort) -> npt.NDArray[np.intp]:
-    """The rows of the store to train on: the training side, or of a supervised encoder its labelled part of it.
+    """Rows of the store to train on: the training side, or for a supervised encoder the labelled part of it.
 
-    These are the rows that probes get at the same label fraction.
+    The latter are the rows that probes are fitted on at the same label fraction.
     """
     rows = cohort.training_rows
     if isinstance(run.config, SupervisedConfig):
@@ -75,9 +75,10 @@ def encode(
     device: str = "auto",
     resident: ResidentSignals | None = None,
 ) -> Encoded:
-    """What a trained encoder makes of the segments of the cohort; `resident` is a copy of its store on the device.
+    """Embed the segments of the cohort with a trained encoder, and measure its retrieval.
 
-    `partners` are the embeddings of the experiments that it needs: its teacher's, or those to align with.
+    `partners` are the embeddings [segments, width] of the experiments that it needs: its teacher's, or those to align
+    with. `resident` is a copy of the cohort's store on the device.
     """
     encoder, info = load_encoder(checkpoint)
     embeddings = embed(encoder, cohort.store, info.modality, device, cohort.rows, resident)
@@ -93,27 +94,27 @@ def encode(
 def evaluate(
     run: Run, cohort: Cohort, checkpoint: Path, encoded: Encoded, label_fractions: Sequence[float]
 ) -> dict[str, pa.Table]:
-    """Tables of one trained run by their name in SCHEMAS; all that is left to do after `encode`, on the processor."""
-    found: dict[str, Rows] = {name: [] for name in SCHEMAS}
+    """Tables of one trained run by their names in SCHEMAS: the rest of the evaluation after `encode`, on the CPU."""
+    tables: dict[str, Rows] = {name: [] for name in SCHEMAS}
     if isinstance(run.config, SupervisedConfig):
-        _evaluate_regressor(run, cohort, encoded, found)
+        _evaluate_regressor(run, cohort, encoded, tables)
     else:
-        _probe_segments(run, cohort, encoded.embeddings, label_fractions, found)
-        _probe_participants(run, cohort, encoded.embeddings, found)
-    found["retrieval"] = encoded.retrieval
-    found["models"] = [_model_row(run, checkpoint, encoded.embeddings[cohort.test_rows])]
+        _probe_segments(run, cohort, encoded.embeddings, label_fractions, tables)
+        _probe_participants(run, cohort, encoded.embeddings, tables)
+    tables["retrieval"] = encoded.retrieval
+    tables["models"] = [_model_row(run, checkpoint, encoded.embeddings[cohort.test_rows])]
     curve = pq.read_table(checkpoint / CURVE, columns=["step", "loss", "learning_rate"]).to_pylist()
-    found["curves"] = [{"experiment": run.experiment.name, "seed": run.seed, **row} for row in curve]
+    tables["curves"] = [{"experiment": run.experiment.name, "seed": run.seed, **row} for row in curve]
     if run.experiment.name in MAPPED:
-        found["map"] = _map_rows(run, cohort, encoded.embeddings)
-    return {name: pa.Table.from_pylist(rows, SCHEMAS[name]) for name, rows in found.items()}
+        tables["map"] = _map_rows(run, cohort, encoded.embeddings)
+    return {name: pa.Table.from_pylist(rows, SCHEMAS[name]) for name, rows in tables.items()}
 
 
 def constant_rows(cohort: Cohort, label_fractions: Sequence[float], seed: int) -> pa.Table:
     """Results of the constant predictor: the training labels' median for MAE, their mean for RMSE, 0.5 for the AUC."""
-    found: Rows = []
+    rows: Rows = []
     for target, fraction, known, measured in _labelled(cohort, label_fractions):
-        found += _metric_rows(
+        rows += _metric_rows(
             (CONSTANT, seed, target, "segment", fraction, len(known), len(measured)),
             mae=mean_absolute_error(measured, np.median(known)),
             rmse=root_mean_squared_error(measured, known.mean()),
@@ -126,16 +127,16 @@ def constant_rows(cohort: Cohort, label_fractions: Sequence[float], seed: int) -
         key = (CONSTANT, seed, target, "participant", 1.0, len(known), len(measured))
         if target in CONTINUOUS:
             mae = mean_absolute_error(measured, np.median(known))
-            found += _metric_rows(key, mae=mae, rmse=root_mean_squared_error(measured, known.mean()))
+            rows += _metric_rows(key, mae=mae, rmse=root_mean_squared_error(measured, known.mean()))
         else:
-            found += _metric_rows(key, auc=0.5)
-    return pa.Table.from_pylist(found, SCHEMAS["results"])
+            rows += _metric_rows(key, auc=0.5)
+    return pa.Table.from_pylist(rows, SCHEMAS["results"])
 
 
 def _labelled(
     cohort: Cohort, label_fractions: Sequence[float]
 ) -> Iterator[tuple[str, float, npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
-    """Target, fraction, the training labels that it keeps, and the test labels."""
+    """Each target and label fraction, with the training labels that the fraction keeps and the test labels."""
     for target in LABELS:
         values = cohort.labels[target]
         rows = cohort.training_rows[np.isfinite(values[cohort.training_rows])]
@@ -145,7 +146,7 @@ def _labelled(
 
 
 def _probe_segments(
-    run: Run, cohort: Cohort, embeddings: Floats, label_fractions: Sequence[float], found: dict[str, Rows]
+    run: Run, cohort: Cohort, embeddings: Floats, label_fractions: Sequence[float], tables: dict[str, Rows]
 ) -> None:
     train, test = (
         LabelledEmbeddings(
@@ -165,12 +166,12 @@ def _probe_segments(
             result.train_segments,
             result.test_segments,
         )
-        found["results"] += _metric_rows(key, mae=result.mae, rmse=result.rmse, pearson_r=result.pearson_r)
+        tables["results"] += _metric_rows(key, mae=result.mae, rmse=result.rmse, pearson_r=result.pearson_r)
         people = test.participants[np.isfinite(test.targets[target])]
-        found["errors"] += _error_rows(run, target, fraction, people, np.abs(probe.predicted - probe.measured))
+        tables["errors"] += _error_rows(run, target, fraction, people, np.abs(probe.predicted - probe.measured))
 
 
-def _probe_participants(run: Run, cohort: Cohort, embeddings: npt.NDArray[np.float32], found: dict[str, Rows]) -> None:
+def _probe_participants(run: Run, cohort: Cohort, embeddings: npt.NDArray[np.float32], tables: dict[str, Rows]) -> None:
     people, means = mean_embeddings(embeddings, cohort.participants)
     in_test = np.isin(people, cohort.participants[cohort.in_test])
     train, test = (
@@ -182,21 +183,21 @@ def _probe_participants(run: Run, cohort: Cohort, embeddings: npt.NDArray[np.flo
         name, seed = run.experiment.name, run.seed
         key = (name, seed, target, "participant", 1.0, result.train_participants, result.test_participants)
         if target in CONTINUOUS:
-            found["results"] += _metric_rows(key, mae=result.mae, rmse=result.rmse, pearson_r=result.pearson_r)
+            tables["results"] += _metric_rows(key, mae=result.mae, rmse=result.rmse, pearson_r=result.pearson_r)
             errors = np.abs(probe.predicted - probe.measured)
-            found["errors"] += _error_rows(run, target, 1.0, probe.participants, errors)
+            tables["errors"] += _error_rows(run, target, 1.0, probe.participants, errors)
             continue
-        found["results"] += _metric_rows(key, auc=result.auc)
-        found["scores"] += [
+        tables["results"] += _metric_rows(key, auc=result.auc)
+        tables["scores"] += [
             {
                 "experiment": name,
                 "seed": seed,
                 "target": target,
-                "participant_id": who,
+                "participant_id": participant,
                 "label": label == 1,
                 "score": score,
             }
-            for who, label, score in zip(
+            for participant, label, score in zip(
                 probe.participants.tolist(), probe.measured.tolist(), probe.predicted.tolist(), strict=True
             )
         ]
@@ -206,8 +207,8 @@ def _labelled_test_rows(config: SupervisedConfig, cohort: Cohort) -> npt.NDArray
     return cohort.test_rows[np.isfinite(cohort.labels[config.target][cohort.test_rows])]
 
 
-def _evaluate_regressor(run: Run, cohort: Cohort, encoded: Encoded, found: dict[str, Rows]) -> None:
-    """A supervised encoder's own predictions on the test segments."""
+def _evaluate_regressor(run: Run, cohort: Cohort, encoded: Encoded, tables: dict[str, Rows]) -> None:
+    """Add the metrics of a supervised encoder's own predictions on the test segments to `tables`."""
     config, fraction, predicted = run.config, run.experiment.label_fraction, encoded.predicted
     assert isinstance(config, SupervisedConfig)
     assert fraction is not None
@@ -216,14 +217,14 @@ def _evaluate_regressor(run: Run, cohort: Cohort, encoded: Encoded, found: dict[
     measured = cohort.labels[config.target][rows]
     trained_on = len(training_rows(run, cohort))
     key = (run.experiment.reported_as, run.seed, config.target, "segment", fraction, trained_on, len(rows))
-    found["results"] += _metric_rows(
+    tables["results"] += _metric_rows(
         key,
         mae=mean_absolute_error(measured, predicted),
         rmse=root_mean_squared_error(measured, predicted),
         pearson_r=pearson_r(measured, predicted),
     )
     errors = np.abs(predicted - measured)
-    found["errors"] += _error_rows(run, config.target, fraction, cohort.participants[rows], errors)
+    tables["errors"] += _error_rows(run, config.target, fraction, cohort.participants[rows], errors)
 
 
 def _retrieval(
@@ -235,9 +236,9 @@ def _retrieval(
     pools: int,
     device: str,
 ) -> Iterator[dict[str, Any]]:
-    """Retrieval on the test segments, both ways: of a student in every space it has, of an aligned encoder in one.
+    """Retrieval on the test segments in both directions, for a student or an aligned encoder, in each of its spaces.
 
-    A teacher that was trained along has moved away from its checkpoint: its students are left out.
+    Students of a trainable teacher are left out: the teacher is no longer the one of its checkpoint.
     """
     test, experiment = cohort.test_rows, run.experiment
     spaces: dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = {}
@@ -289,7 +290,7 @@ def _model_row(run: Run, checkpoint: Path, test_embeddings: Floats) -> dict[str,
 
 
 def _map_rows(run: Run, cohort: Cohort, embeddings: npt.NDArray[np.float32]) -> Rows:
-    """t-SNE of up to 20 test segments of each of the 10 test participants who have most."""
+    """t-SNE of up to 20 test segments of each of the 10 test participants with most segments."""
     people, counts = np.unique(cohort.participants[cohort.in_test], return_counts=True)
     most = people[np.argsort(-counts, kind="stable")[:MAP_PARTICIPANTS]]
     per_person = [np.flatnonzero(cohort.participants == name)[:MAP_SEGMENTS] for name in most]
@@ -330,9 +331,9 @@ def _error_rows(run: Run, target: str, fraction: float, participants: npt.NDArra
             "seed": run.seed,
             "target": target,
             "label_fraction": fraction,
-            "participant_id": who,
+            "participant_id": participant,
             "n": count,
             "absolute_error_sum": total,
         }
-        for who, count, total in zip(people.tolist(), counts.tolist(), sums.tolist(), strict=True)
+        for participant, count, total in zip(people.tolist(), counts.tolist(), sums.tolist(), strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Processes that evaluate, on the processor alone, what another one trains and encodes."""
+"""Worker processes that evaluate on the CPU what the main process trains and encodes."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ CohortKey = tuple[Home, CohortPlan, Versions, int | None]
 
 @lru_cache(maxsize=1)
 def embedded_cohort(key: CohortKey) -> Cohort:
-    """The cohort that is embedded, read once in each process."""
+    """The cohort that is embedded; read once in each process."""
     nested_home, plan, versions, segments = key
     return read_cohort(nested_home, plan, versions).with_at_most(segments)
 
 
 @contextmanager
 def evaluators(key: CohortKey, cores: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that evaluate, on the processor alone, with a thread each."""
+    """A pool of processes that evaluate on the CPU with one thread each, for the duration of the block."""
     number = min(max(1, cores - 1), _MAX_EVALUATORS)
     pool = ProcessPoolExecutor(number, get_context("spawn"), initializer=_start, initargs=(key,))
     try:
         with default_threads(1):
             for _ in range(number):
-                pool.submit(int)  # starts a process, which then reads the cohort
+                pool.submit(int)  # starts a process, which reads the cohort
         yield pool
     finally:
         end_pool(pool)
@@ -54,13 +54,13 @@ def evaluators(key: CohortKey, cores: int) -> Iterator[ProcessPoolExecutor]:
 
 def _start(key: CohortKey) -> None:
     end_with_parent()
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before anything has asked for a GPU
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before CUDA is initialised
     torch.set_num_threads(1)
     embedded_cohort(key)
 
 
 def submit(pool: ProcessPoolExecutor, function: Callable[..., T], *arguments: Any) -> Future[T]:
-    """Have another process call the function; where one of them has died, this one does."""
+    """Call the function in the pool; if the pool is broken, because a process died, call it here."""
     try:
         return pool.submit(function, *arguments)
     except BrokenExecutor:
@@ -82,7 +82,7 @@ def evaluate_run(
     key: CohortKey,
     label_fractions: Sequence[float],
 ) -> str:
-    """Probe an encoded run and write its results; says in a few words how it went."""
+    """Probe an encoded run and write its results; returns a summary in one line."""
     began = time.monotonic()
     tables = evaluate(task.run, embedded_cohort(key), checkpoint, encoded, label_fractions)
     timing = replace(timing, evaluation_s=timing.evaluation_s + time.monotonic() - began)
@@ -90,16 +90,17 @@ def evaluate_run(
     return summarise(tables, label_fractions[-1])
 
 
-def write_results_apart(
+def write_results_in_worker(
     folder: Path, out: Path, preset: Preset, key: CohortKey, runs: Sequence[Run], facts: Mapping[str, Any]
 ) -> None:
+    """`write_results` in a process of the pool, with the cohort that it has read."""
     write_results(folder, out, preset, embedded_cohort(key), runs, facts)
 
 
 def write_results(
     folder: Path, out: Path, preset: Preset, cohort: Cohort, runs: Sequence[Run], facts: Mapping[str, Any]
 ) -> None:
-    """The result files of the home, and the same in `out`, packed."""
+    """Write the result files in `folder`, and the same packed in `out`."""
     gather(folder, preset, cohort, runs)
     write_json(folder / COHORT, dict(facts))
     pack(folder, out)

@@ -1,4 +1,4 @@
-"""Every experiment of the paper as data: what is trained, from which teacher, with which seeds, in three sizes."""
+"""Every experiment of the paper as data: what is trained, from which teacher, with which seeds, in several sizes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SUPERVISED = "accel-supervised"  # the name under which all supervised encoders 
 AUGMENTATIONS = ("cut_out", "gaussian_noise", "magnitude_warp", "channel_permute", "time_warp")
 MAIN = ("ppg-mae", "accel-mae", "accel-cl", "accel-kd-mae")  # trained with every seed of the preset
 MAPPED = ("ppg-mae", "accel-mae", "accel-kd-mae")  # figure 3
-# In a given time, in this order
+# Order within a time budget
 _ABLATIONS = (
     *("table-17", "table-19", "table-3", "table-14", "table-18", "table-13", "table-15", "table-16", "figure-4"),
 )
@@ -51,11 +51,12 @@ class Experiment:
 
     @property
     def reported_as(self) -> str:
+        """The name in the result files: all supervised encoders are reported as one experiment."""
         return SUPERVISED if isinstance(self.config, SupervisedConfig) else self.name
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Experiments that come first."""
+        """Names of the experiments that must be trained before."""
         return tuple(name for name in (self.teacher, self.aligned_with) if name is not None)
 
 
@@ -68,6 +69,7 @@ class Run:
 
     @property
     def name(self) -> str:
+        """The experiment's name with the seed, unique within a preset."""
         return f"{self.experiment.name}-{self.seed}"
 
     @property
@@ -79,13 +81,11 @@ class Run:
 
 @dataclass(frozen=True)
 class TimePlan:
-    """How a given time is divided; lengths follow from measured speeds (accelkd.reproduction.timed)."""
+    """How a time budget is divided; training lengths follow from measured speeds (accelkd.reproduction.timed)."""
 
-    first: tuple[
-        str, ...
-    ]  # experiments that get a share, in their order; then MAIN with the other seeds, then the rest
+    first: tuple[str, ...]  # experiments with a share, in their order; then MAIN with the other seeds, then the rest
     weights: Mapping[Stage, float]  # of one run's share
-    kept: tuple[str, ...]  # whose weights are brought back
+    kept: tuple[str, ...]  # experiments whose weights are exported
 
 
 @dataclass(frozen=True)
@@ -98,14 +98,14 @@ class Preset:
     seeds: tuple[int, ...]  # of MAIN; all others have the first
     label_fractions: tuple[float, ...]
     pools: int  # bootstrap candidate pools of the retrieval
-    embedded_segments: int | None = None  # of each training participant: what probes are fitted on; None: all
-    time_plan: TimePlan | None = None  # of a preset that is trained for a given time
+    embedded_segments: int | None = None  # of each training participant, for probes to be fitted on; None: all
+    time_plan: TimePlan | None = None  # of a preset with a time budget
 
     def runs(self, only: Iterable[str] = ()) -> list[Run]:
         """The runs in their order: all experiments with the first seed, then MAIN with the others.
 
         `only` names tables and figures such as 'table-3'; then only what they need is run. Raises ValueError that lists
-        the names there are for an unknown one.
+        the known names for an unknown one.
         """
         wanted = self._needed(only)
         first = [Run(self.experiments[name], self.seeds[0]) for name in wanted]
@@ -113,7 +113,7 @@ class Preset:
         return first + more
 
     def timed_runs(self) -> list[Run]:
-        """The runs in the order of the time plan, and of those without a share in the order of their tables."""
+        """The runs in the order of the time plan, then those without a share in the order of their tables."""
         assert self.time_plan is not None  # of every preset that is asked
         tables = shown_in(self.experiments)
         ablations = [name for table in _ABLATIONS for name in tables[table]]
@@ -157,7 +157,7 @@ def shown_in(names: Iterable[str]) -> dict[str, list[str]]:
         "table-12": pretrained,
         "table-13": [
             *contrastive,
-            *(f"{one}-transformer" for one in contrastive),
+            *(f"{name}-transformer" for name in contrastive),
             "accel-kd-mae-efficientnet",
             "accel-kd-mae-stem",
         ],
@@ -214,7 +214,7 @@ class _Scale:
 
 
 def _experiments(scale: _Scale) -> dict[str, Experiment]:
-    """All experiments, what most others need or most tables show first."""
+    """All experiments; those that most others need or most tables show come first."""
     encoder, efficientnet = scale.sizes["XL"], scale.efficientnet
     masked, supervised = scale.optimisation(scale.masked), scale.optimisation(scale.supervised)
     ppg_mae = MaskedAutoencodingConfig("ppg", encoder, scale.decoder, masked)
@@ -228,7 +228,7 @@ def _experiments(scale: _Scale) -> dict[str, Experiment]:
     none = Augmentations(**dict.fromkeys(AUGMENTATIONS, 0.0))
     weights = (0.0, 0.25, 0.5, 0.75)
 
-    found = [
+    experiments = [
         Experiment("ppg-mae", ppg_mae, stage="masked"),
         Experiment("accel-kd-mae", kd, teacher="ppg-mae"),
         Experiment("accel-mae", replace(ppg_mae, modality="accel"), aligned_with="ppg-mae", stage="masked"),
@@ -288,18 +288,18 @@ def _experiments(scale: _Scale) -> dict[str, Experiment]:
             for weight in (1.0, 0.5, 0.0)
         ),
     ]
-    return {experiment.name: experiment for experiment in found}
+    return {experiment.name: experiment for experiment in experiments}
 
 
 def preset(name: str) -> Preset:
-    """The preset of that name. Raises ValueError that lists the names there are."""
+    """The preset of that name. Raises ValueError that lists the known names for an unknown one."""
     if name not in PRESETS:
         raise ValueError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
     return PRESETS[name]
 
 
 def as_data(config: EncoderConfig) -> dict[str, Any]:
-    """A configuration as what JSON can hold, with its kind: configurations that train differently differ in it."""
+    """A configuration as JSON-compatible data, with its class: configurations that train differently differ in it."""
     return {"kind": type(config).__name__, **asdict(config)}
 
 
@@ -315,7 +315,7 @@ def _preset(
 ) -> Preset:
     """A preset of all experiments, or of those that are named."""
     experiments = _experiments(scale)
-    chosen = {one: experiments[one] for one in (names if names is not None else experiments)}
+    chosen = {experiment: experiments[experiment] for experiment in (experiments if names is None else names)}
     return Preset(name, cohort, chosen, seeds, scale.label_fractions, pools, embedded_segments, time_plan)
 
 
@@ -404,7 +404,7 @@ _TIME_PLAN = TimePlan(
 )
 
 PRESETS = {
-    # Minutes: proves that everything runs
+    # Minutes: shows that everything runs
     "smoke": _preset("smoke", CohortPlan("easy", participants=24, segments=6), seeds=(0, 1), pools=5, scale=_TINY),
     # All experiments on two CPU cores: about two hours
     "small": _preset("small", CohortPlan("easy", participants=480, segments=8), (0, 1, 2), pools=100, scale=_SMALL),
@@ -427,7 +427,7 @@ PRESETS = {
         embedded_segments=4,
         time_plan=_TIME_PLAN,
     ),
-    # The paper's sizes on one data-centre GPU, for as long as it is lent
+    # The paper's sizes on one data-centre GPU, within a time budget
     "gpu": _preset(
         "gpu",
         CohortPlan("realistic", participants=20_000, segments=20, participants_per_batch=250, keep_recordings=False),

@@ -1,6 +1,6 @@
 """Figures of a reproduction: the paper's figures 2, 3 and 4, every loss curve, and the health targets.
 
-matplotlib is imported only when a figure is drawn, so that a machine without it can still run and report.
+matplotlib is imported only when a figure is drawn, so that a machine without it can still write the report.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLORS = {  # of the house style's cycle: one for each encoder, the same in every figure
+_COLORS = {  # of the style's color cycle: the same for an encoder in every figure
     "accel-supervised": "#6c757d",
     "accel-mae": "#b58900",
     "accel-cl": "#4f8a3c",
@@ -40,9 +40,9 @@ _MAP_TITLES = {"accel-mae": "Accel-MAE", "ppg-mae": "PPG-MAE (teacher)", "accel-
 
 
 def draw_figures(results: Results, folder: Path) -> dict[str, str] | None:
-    """Write a PNG into `folder` for each figure that has results; the caption of each by its file name.
+    """Write a PNG into `folder` for each figure that has results; returns the captions by file name.
 
-    None where matplotlib is not installed.
+    Returns None if matplotlib is not installed.
     """
     try:
         import matplotlib as mpl
@@ -75,7 +75,7 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def label_efficiency(results: Results) -> Figure | None:
-    """Figure 2: error over the share of training labels."""
+    """Figure 2: error over the share of training labels; None without results."""
     measured = {
         (name, target): [
             (fraction, list(results.values(name, target, "mae", fraction).values()))
@@ -114,7 +114,7 @@ def label_efficiency(results: Results) -> Figure | None:
 
 
 def maps(results: Results) -> Figure | None:
-    """Figure 3: t-SNE of the same segments in each encoder."""
+    """Figure 3: t-SNE of the same segments in each encoder; None without results."""
     points: dict[str, list[tuple[int, float, float]]] = {}
     for row in results.map.to_pylist():
         points.setdefault(row["experiment"], []).append((row["participant"], row["x"], row["y"]))
@@ -136,7 +136,10 @@ def maps(results: Results) -> Figure | None:
 
 
 def compression(results: Results) -> Figure | None:
-    """Figure 4: error over the number of the student's parameters, beside the uni-modal encoders."""
+    """Figure 4: error over the student's number of parameters, beside the uni-modal encoders.
+
+    None with fewer than two sizes.
+    """
     parameters = {row["experiment"]: row["parameters"] for row in results.models if row["parameters"]}
     names = [name for name in _SIZE_LABELS if name in parameters and results.values(name, "hr_bpm")]
     if len(names) < 2:
@@ -176,7 +179,7 @@ def compression(results: Results) -> Figure | None:
 
 
 def loss_curves(results: Results) -> Figure | None:
-    """The training loss of every run; a panel for each experiment, a line for each seed."""
+    """The training loss of every run: a panel for each experiment, a line for each seed; None without results."""
     names = sorted(set(results.curves.column("experiment").to_pylist()))
     if not names:
         return None
@@ -204,8 +207,13 @@ def loss_curves(results: Results) -> Figure | None:
 
 
 def health_targets(results: Results) -> Figure | None:
-    """Areas under the curve of the four encoders, and the differences of the best two with their intervals."""
-    compared = {target: found for target in TARGETS if (found := health_comparison(results, target))}
+    """Areas under the curve of four encoders, and the difference of two of them with its interval.
+
+    None without scores of both.
+    """
+    compared = {
+        target: comparison for target in TARGETS if (comparison := health_comparison(results, target)) is not None
+    }
     if not compared:
         return None
     order = sorted(compared, key=lambda target: compared[target].difference)
@@ -226,15 +234,21 @@ def health_targets(results: Results) -> Figure | None:
     left.set_yticks(y, [TARGETS[target].label for target in order], fontsize=8)
     left.set(xlabel="AUC", title="Area under the ROC curve")
     for height, target in zip(y, order, strict=True):
-        found = compared[target]
-        decided = found.difference_low > 0 or found.difference_high < 0
+        comparison = compared[target]
+        decided = comparison.difference_low > 0 or comparison.difference_high < 0
         color = _COLORS["accel-kd-mae"] if decided else _GREY
-        right.plot([found.difference_low, found.difference_high], [height, height], color=color, linewidth=1.6)
-        right.plot(found.difference, height, "o", color=color, markersize=4)
+        bounds = [comparison.difference_low, comparison.difference_high]
+        right.plot(bounds, [height, height], color=color, linewidth=1.6)
+        right.plot(comparison.difference, height, "o", color=color, markersize=4)
         theirs = paper.number(12, "accel-kd-mae", target, "auc") - paper.number(12, "accel-cl", target, "auc")
         right.plot(theirs, height, "|", color="#24292e", markersize=8)
         right.annotate(
-            f"{found.stars}", (1.0, height), xycoords=("axes fraction", "data"), fontsize=7, va="center", ha="right"
+            f"{comparison.stars}",
+            (1.0, height),
+            xycoords=("axes fraction", "data"),
+            fontsize=7,
+            va="center",
+            ha="right",
         )
     right.plot([], [], "o-", color=_COLORS["accel-kd-mae"], markersize=4, label="ours, 95 % interval without zero")
     right.plot([], [], "o-", color=_GREY, markersize=4, label="ours, interval with zero")
@@ -245,10 +259,10 @@ def health_targets(results: Results) -> Figure | None:
     right.set(xlabel="AUC of Accel-KD via PPG-MAE − AUC of Accel-CL", title="Difference; stars of the paper's test")
     for ax in (left, right):
         ax.set_ylim(-0.8, len(order) - 0.2)
-    handles = [ax.get_legend_handles_labels() for ax in (left, right)]
+    legends = [ax.get_legend_handles_labels() for ax in (left, right)]
     figure.legend(
-        [handle for found in handles for handle in found[0]],
-        [label for found in handles for label in found[1]],
+        [handle for handles, _ in legends for handle in handles],
+        [label for _, labels in legends for label in labels],
         loc="outside lower center",
         ncols=4,
         fontsize=8,
@@ -286,13 +300,13 @@ def _panels(rows: int, columns: int, width: float, height: float) -> tuple[Figur
 
 
 def _nothing(ax: Axes, title: str) -> None:
-    """A panel of a target that nothing was measured on: a logarithmic axis needs something to span."""
+    """A panel of a target without any result: a logarithmic axis cannot be empty."""
     ax.set(title=title, xticks=[], yticks=[])
     ax.text(0.5, 0.5, "no result", ha="center", va="center", transform=ax.transAxes, color=_GREY)
 
 
 def _log_errors(ax: Axes) -> None:
-    """A logarithmic axis of errors with numbers that can be read off, over however little it spans."""
+    """A logarithmic axis of errors with readable tick labels, also if it spans less than a decade."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
     ax.set_yscale("log")

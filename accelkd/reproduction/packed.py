@@ -1,4 +1,4 @@
-"""A reproduction in a few small files that travel, and several of them as one."""
+"""A reproduction packed into a few small files, and several of them merged into one report."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ import pyarrow.parquet as pq
 
 from accelkd.home.files import atomic_path, write_json
 from accelkd.reproduction.experiments import SUPERVISED
-from accelkd.reproduction.records import COHORT, say
+from accelkd.reproduction.records import COHORT, print_progress
 from accelkd.reproduction.report import write_reproduction
 from accelkd.reproduction.results import CONSTANT, SCHEMAS, read_table
 
-RESULTS, PEOPLE = "results.zip", "people.zip"  # the second holds what is known of single participants
-MAX_FILE_BYTES = 15 * 2**20  # of each file: what a lent machine gives back, with some room
+RESULTS, PEOPLE = "results.zip", "people.zip"  # the second holds values of single participants
+MAX_FILE_BYTES = 15 * 2**20  # of each file: what can be copied back from a borrowed machine, with some margin
 MERGE_COMMAND = "accelkd reproduce --merge DIR... --out DIR"
-MIN_LENGTH = 0.5  # of the longest training of an experiment: a shorter one is no other seed of the same
+MIN_LENGTH = 0.5  # of an experiment's longest training: a shorter one does not count as another seed of it
 
 _OF_PEOPLE = ("errors", "scores")
 _TOGETHER = ("preset", "profile", "data_version", "split_version", "code_version", "evaluation_version")
 
 _Run = tuple[str, int]  # experiment and seed
-_NO_SEED = -1  # of rows that have none
+_NO_SEED = -1  # of rows without a seed
 
 
 def pack(folder: Path, out: Path) -> None:
     """Write the result files of `folder` to two archives in `out`; values of participants as float32.
 
-    Where those take more than MAX_FILE_BYTES, the last runs' are left out, and that is said.
+    If those take more than MAX_FILE_BYTES, the last runs' are left out and reported.
     """
     files = {COHORT: (folder / COHORT).read_bytes()}
     for name, schema in SCHEMAS.items():
@@ -49,7 +49,7 @@ def pack(folder: Path, out: Path) -> None:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """What a folder of results says of itself. Raises ValueError for one that holds none."""
+    """The facts of a folder of results (`cohort.json`). Raises ValueError if it has none."""
     facts: dict[str, Any] = json.loads(_read(folder, COHORT))
     return facts
 
@@ -64,7 +64,7 @@ class _Part:
 
     @property
     def group(self) -> tuple[Any, ...]:
-        """Results of one group were measured on the same people by the same code."""
+        """What two parts must have in common to be merged: the same participants and the same code."""
         return tuple(self.facts.get(name) for name in _TOGETHER)
 
     @property
@@ -81,17 +81,17 @@ class _Part:
 
 
 def merge(folders: Sequence[Path], out: Path) -> Path:
-    """One report of several folders of results, in `out`; returns the document.
+    """Merge several folders of results into one report in `out`; returns the document.
 
-    Runs count together that fit: same preset, cohort and code; the group with most runs is taken. Of one experiment
-    and seed the longest training counts, and none that is shorter than MIN_LENGTH of the experiment's longest. What
-    does not fit is listed with the reason. Raises ValueError for a folder without results.
+    Only runs of the same preset, cohort and code are merged; the group with most runs is taken. Of the runs of one
+    experiment and seed the longest training counts, and none that is shorter than MIN_LENGTH of the experiment's
+    longest. All others are listed with the reason. Raises ValueError for a folder without results.
     """
     parts = [_part(folder) for folder in folders]
     runs_of = Counter[tuple[Any, ...]]()
     for part in parts:
         runs_of[part.group] += len(part.steps)
-    group = max(runs_of, key=lambda one: runs_of[one])
+    group = max(runs_of, key=lambda candidate: runs_of[candidate])
     fitting = [part for part in parts if part.group == group]
     chosen, left_out = _chosen(fitting)
     tables = {}
@@ -112,7 +112,7 @@ def merge(folders: Sequence[Path], out: Path) -> Path:
 
 
 def _drawn(chosen: Sequence[set[_Run]]) -> list[set[_Run]]:
-    """Whose segments are on the map, which has one of each experiment and no seeds."""
+    """The runs of each part that are drawn on the map, which has one of each experiment and no seeds."""
     seen: set[str] = set()
     drawn: list[set[_Run]] = []
     for runs in chosen:
@@ -123,20 +123,20 @@ def _drawn(chosen: Sequence[set[_Run]]) -> list[set[_Run]]:
 
 
 def _chosen(parts: Sequence[_Part]) -> tuple[list[set[_Run]], dict[str, str]]:
-    """The runs of each part that count, and the others with the reason."""
+    """The runs of each part that count, and the reasons why the others do not."""
     steps = [part.steps for part in parts]
     longest: dict[str, int] = {}
-    for experiment, _, number in ((*run, number) for one in steps for run, number in one.items()):
+    for experiment, _, number in ((*run, number) for by_run in steps for run, number in by_run.items()):
         longest[experiment] = max(longest.get(experiment, 0), number)
     best: dict[_Run, int] = {}
-    for index, one in enumerate(steps):
-        for run, number in one.items():
+    for index, by_run in enumerate(steps):
+        for run, number in by_run.items():
             if run not in best or number > steps[best[run]][run]:
                 best[run] = index
     chosen: list[set[_Run]] = [set() for _ in parts]
     left_out = {}
-    for index, one in enumerate(steps):
-        for run, number in one.items():
+    for index, by_run in enumerate(steps):
+        for run, number in by_run.items():
             experiment, seed = run
             name = f"{experiment}-{seed} of {parts[index].folder.name}"
             if best[run] != index:
@@ -155,17 +155,16 @@ def _merged_facts(
     counted = dict(zip([part.folder for part in fitting], [len(runs) for runs in chosen], strict=True))
     own = ("command", "machine", "cores", "torch", "started", "finished", "stages", "ceilings", "steps")
     facts = {name: value for name, value in fitting[0].facts.items() if name not in own}
-    together = [part.facts for part in fitting]
-    failed = {run: reason for one in together for run, reason in one.get("runs_failed", {}).items()}
+    failed = {run: reason for part in fitting for run, reason in part.facts.get("runs_failed", {}).items()}
     return {
         **facts,
         "seeds": sorted({seed for runs in chosen for _, seed in runs}),
         "command": MERGE_COMMAND,
-        "machine": ", ".join(sorted({str(one.get("machine")) for one in together})),
+        "machine": ", ".join(sorted({str(part.facts.get("machine")) for part in fitting})),
         "runs_done": sorted(done),
         "runs_failed": {run: reason for run, reason in failed.items() if run not in done},
         "runs_left": list(
-            dict.fromkeys(run for one in together for run in one.get("runs_left", []) if run not in done)
+            dict.fromkeys(run for part in fitting for run in part.facts.get("runs_left", []) if run not in done)
         ),
         "runs_left_out": dict(left_out),
         "sources": [
@@ -182,7 +181,7 @@ def _merged_facts(
 
 
 def _differences(part: _Part, other: _Part) -> str:
-    """In what two folders do not fit together; empty where they do."""
+    """Why two folders cannot be merged; empty if they can."""
     return ", ".join(
         f"{name} is {part.facts.get(name)}, not {other.facts.get(name)}"
         for name in _TOGETHER
@@ -193,7 +192,7 @@ def _differences(part: _Part, other: _Part) -> str:
 def _part(folder: Path) -> _Part:
     facts = read_facts(folder)
     tables = {name: _table(folder, name) for name in SCHEMAS}
-    if "code_version" not in facts:  # of an older report: its models have it
+    if "code_version" not in facts:  # an older report: its models have it
         facts["code_version"] = ", ".join(sorted(set(tables["models"].column("code_version").to_pylist())))
     return _Part(folder, facts, tables)
 
@@ -212,10 +211,10 @@ def _owners(table: pa.Table) -> list[_Run]:
 
 
 def _people(tables: Mapping[str, pa.Table]) -> dict[str, bytes]:
-    """Errors and scores as files, of as many runs as fit."""
+    """Errors and scores as files, of as many runs as fit into MAX_FILE_BYTES."""
     small = {name: _single_precision(table) for name, table in tables.items()}
     owners = {name: _owners(table) for name, table in small.items()}
-    runs = list(dict.fromkeys(run for one in owners.values() for run in one))
+    runs = list(dict.fromkeys(run for runs_of_rows in owners.values() for run in runs_of_rows))
     kept = len(runs)
     while True:
         wanted = set(runs[:kept])
@@ -229,7 +228,7 @@ def _people(tables: Mapping[str, pa.Table]) -> dict[str, bytes]:
         kept = min(kept - 1, int(kept * MAX_FILE_BYTES / size))
     if kept < len(runs):
         left = ", ".join(f"{experiment}-{seed}" for experiment, seed in runs[kept:])
-        say(f"values of single participants are left out of {PEOPLE}, which would be too large: {left}")
+        print_progress(f"values of single participants are left out of {PEOPLE}, which would be too large: {left}")
     return files
 
 
@@ -249,7 +248,7 @@ def _parquet(table: pa.Table) -> bytes:
 
 
 def _archive(target: Path, files: Mapping[str, bytes]) -> None:
-    """One archive of files that are compressed already."""
+    """Write an archive of files that are compressed already."""
     with atomic_path(target) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
         for name, content in files.items():
             archive.writestr(zipfile.ZipInfo(name), content)
@@ -264,7 +263,7 @@ def _table(folder: Path, name: str) -> pa.Table:
 
 
 def _read(folder: Path, name: str) -> bytes:
-    """A file of the folder, or of one of its archives. Raises ValueError where there is none."""
+    """A file of the folder or of one of its archives. Raises ValueError if there is none."""
     if (folder / name).is_file():
         return (folder / name).read_bytes()
     for archive in (RESULTS, PEOPLE):

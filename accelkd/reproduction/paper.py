@@ -1,6 +1,6 @@
 """The paper's numbers as data: Abbaspourazad et al., "Wearable Accelerometer Foundation Models for Health via Knowledge
-Distillation". Each number carries its table. Where tables contradict one another each number is kept as its own table
-prints it; `INCONSISTENCIES` lists them.
+Distillation". Each number has its table. Where tables contradict one another, each number is kept as its own table
+prints it; `INCONSISTENCIES` lists the contradictions.
 
 Experiments and targets have this project's names. Mean absolute errors are in bpm, ms, years and kg/m².
 """
@@ -249,7 +249,7 @@ INCONSISTENCIES = (
 
 
 def number(table: int, experiment: str, target: str, metric: str = "mae", label_fraction: float = 1.0) -> float:
-    """The number that a table prints. Raises KeyError where the table has none."""
+    """The number that a table prints. Raises KeyError if the table has none."""
     return NUMBERS[Key(table, experiment, target, metric, label_fraction)]
 
 

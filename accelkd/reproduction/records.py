@@ -1,4 +1,4 @@
-"""What a run of an experiment is known by and what it leaves: its key, its folder, its part of the result files."""
+"""A run's identity and its files: its key, its folder, its part of the result files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from accelkd.training.checkpoint import training_version
 
 COHORT = "cohort.json"
 _RECORD, _EMBEDDINGS = "run.json", "embeddings.npy"
-# What these do makes every evaluation stale when it changes, but no training
+# A change of what these do makes every evaluation stale, but no training
 _EVALUATION_CODE = (
     *(
         f"accelkd.evaluation.{name}"
@@ -67,7 +67,7 @@ class Timing:
 
 
 def make_task(run: Run, needs: Mapping[str, Task], preset: Preset, versions: Versions) -> Task:
-    """The task of a run whose parents are known: `needs` has them by the names of their experiments."""
+    """The task of a run; `needs` are the tasks of its parents by the names of their experiments."""
     key = sha256_json(
         [
             run.experiment.name,
@@ -83,31 +83,31 @@ def make_task(run: Run, needs: Mapping[str, Task], preset: Preset, versions: Ver
 
 
 def parents(run: Run, preset: Preset, names: frozenset[str]) -> dict[str, str]:
-    """Name of the run that each needed experiment stands for: the run's own seed, or the first where there is none."""
-    found = {}
+    """The run of each needed experiment, by the experiment's name: of the run's own seed, else of the first."""
+    needed = {}
     for experiment in run.experiment.needs:
         same = Run(preset.experiments[experiment], run.seed).name
-        found[experiment] = same if same in names else Run(preset.experiments[experiment], preset.seeds[0]).name
-    return found
+        needed[experiment] = same if same in names else Run(preset.experiments[experiment], preset.seeds[0]).name
+    return needed
 
 
 def evaluation_version() -> str:
-    """Code version of everything that is measured of a trained encoder."""
+    """Code version of the evaluation of a trained encoder."""
     return code_version(*_EVALUATION_CODE)
 
 
 def folder_of(folder: Path, name: str) -> Path:
-    """Where a run's results lie; `folder` is <home>/reproduction."""
+    """The folder of a run's results; `folder` is <home>/reproduction."""
     return folder / "experiments" / name
 
 
 def error_log(folder: Path, name: str) -> Path:
-    """Where the traceback of a run that failed lies."""
+    """The file with the traceback of a failed run; `folder` is <home>/reproduction."""
     return folder / "experiments" / f"{name}.error.txt"
 
 
 def is_done(folder: Path, task: Task) -> bool:
-    """Whether the run's results are there, of the same configuration, data and code."""
+    """Whether the run has results of the same configuration, data and code."""
     record = folder_of(folder, task.run.name) / _RECORD
     return record.exists() and json.loads(record.read_text(encoding="utf-8"))["key"] == task.key
 
@@ -121,7 +121,7 @@ def write_run(
     encoded: Encoded,
     timing: Timing,
 ) -> None:
-    """Write a run's results; its folder appears whole."""
+    """Write a run's results; its folder appears atomically."""
     with atomic_path(folder_of(folder, task.run.name)) as part:
         part.mkdir()
         for name, table in tables.items():
@@ -137,19 +137,19 @@ def write_run(
 
 
 def checkpoint_of(folder: Path, nested_home: Home, name: str) -> Path:
-    """The checkpoint of a run that is done."""
+    """The checkpoint of a finished run."""
     record: dict[str, Any] = json.loads((folder_of(folder, name) / _RECORD).read_text(encoding="utf-8"))
     return nested_home.root / str(record["checkpoint"])
 
 
 def embeddings_of(folder: Path, name: str) -> npt.NDArray[np.float32]:
-    """The embeddings of the cohort that a run which is done left."""
+    """The embeddings [segments, width] of the cohort by a finished run."""
     embeddings: npt.NDArray[np.float32] = np.load(folder_of(folder, name) / _EMBEDDINGS)
     return embeddings
 
 
 def summarise(tables: Mapping[str, pa.Table], label_fraction: float) -> str:
-    """A trained run in a few words: its loss, and its errors with this share of the labels."""
+    """One line on a trained run: its loss, and its errors with this share of the labels."""
     loss = tables["models"].column("loss")[0].as_py()
     errors = [
         f"{row['target']} {row['value']:.2f}"
@@ -160,7 +160,7 @@ def summarise(tables: Mapping[str, pa.Table], label_fraction: float) -> str:
 
 
 def gather(folder: Path, preset: Preset, cohort: Cohort, runs: Sequence[Run]) -> None:
-    """Concatenate the runs' tables into the result files, with the constant's results."""
+    """Concatenate the runs' tables into the result files in `folder`, with the constant predictor's results."""
     for name, schema in SCHEMAS.items():
         parts = [
             pq.read_table(folder_of(folder, run.name) / f"{name}.parquet", schema=schema)
@@ -173,13 +173,13 @@ def gather(folder: Path, preset: Preset, cohort: Cohort, runs: Sequence[Run]) ->
             pq.write_table(pa.concat_tables(parts or [schema.empty_table()]), part, compression="zstd")
 
 
-def only_one(folder: Path) -> AbstractContextManager[None]:
-    """Hold the folder's lock. Raises BlockingIOError where another reproduction holds it."""
+def reproduction_lock(folder: Path) -> AbstractContextManager[None]:
+    """Hold the folder's lock. Raises BlockingIOError if another reproduction holds it."""
     return file_lock(folder / ".lock", busy=f"another reproduction runs in {folder}")
 
 
 def machine() -> str:
-    """Name of the GPU, or else of the processor."""
+    """Name of the GPU if there is one, else of the CPU."""
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
     cpuinfo = Path("/proc/cpuinfo")
@@ -188,6 +188,6 @@ def machine() -> str:
     return names[0] if names else platform.machine()
 
 
-def say(text: str) -> None:
-    """Tell whoever watches, with the time of day."""
+def print_progress(text: str) -> None:
+    """Print a line of progress with the time of day."""
     print(f"{datetime.now():%H:%M:%S} {text}", file=sys.stdout, flush=True)

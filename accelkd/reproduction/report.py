@@ -1,4 +1,4 @@
-"""REPRODUCTION.md: claims, tables and figures from the result files of a folder, and nothing else."""
+"""REPRODUCTION.md: claims, tables and figures, from the result files of a folder alone."""
 
 from __future__ import annotations
 
@@ -20,22 +20,26 @@ from accelkd.reproduction.claims import (
     value_text,
     verdict_on,
 )
-from accelkd.reproduction.comparison import MIN_PARTICIPANTS, Finding
+from accelkd.reproduction.comparison import MIN_PARTICIPANTS, Finding, Verdict
 from accelkd.reproduction.figures import draw_figures
 from accelkd.reproduction.paper import INCONSISTENCIES, SEGMENT_TARGETS
 from accelkd.reproduction.results import Results, read_results
 from accelkd.reproduction.tables import ABSENT, ResultTable, all_tables, parameters_text
 
 DOCUMENT = "REPRODUCTION.md"
-INVESTIGATION = "investigation.md"  # written by hand: why a claim does not hold
-_MARK = {"holds": "**holds**", "does not hold": "**does not hold**", "not decidable": "not decidable"}
+INVESTIGATION = "investigation.md"  # written manually: why a claim does not hold
+_MARK: Mapping[Verdict, str] = {
+    "holds": "**holds**",
+    "does not hold": "**does not hold**",
+    "not decidable": "not decidable",
+}
 _SHORT: Mapping[str | None, str] = {
     "holds": "holds",
     "does not hold": "fails",
     "not decidable": "open",
     None: ABSENT,
 }
-_FACTS = {  # of cohort.json, in this order; whatever else it holds follows
+_FACTS = {  # of cohort.json, in this order; all others follow
     "preset": "Preset",
     "profile": "Profile of the simulation",
     "train": "Training",
@@ -50,36 +54,34 @@ _FACTS = {  # of cohort.json, in this order; whatever else it holds follows
     "started": "Started",
     "finished": "Finished",
 }
-
-
 _OWN_SECTION = ("sources", "stages", "ceilings")  # of cohort.json
 
 
 def write_reproduction(folder: Path, figures: bool = True) -> Path:
     """Write REPRODUCTION.md, `claims.parquet` and `figures/` from the result files in `folder`; returns the document.
 
-    A result file that is not there means that its experiments were not run. Raises ValueError naming file and column
-    for one that lacks a column.
+    A missing result file means that its experiments were not run. Without `figures`, or without matplotlib, the
+    document has none. Raises ValueError that names the file and column if a column is missing.
     """
     results = read_results(folder)
     judgements = judge(results)
     with atomic_path(folder / "claims.parquet") as part:
         pq.write_table(claims_table(judgements), part)
     captions = draw_figures(results, folder / "figures") if figures else None
-    reading = folder / INVESTIGATION
+    investigation = folder / INVESTIGATION
     parts = [
         _head(results),
         *_sources(results),
         *_time(results),
         _claims(judgements),
-        _reading(judgements, reading.read_text(encoding="utf-8") if reading.is_file() else ""),
+        _reading(judgements, investigation.read_text(encoding="utf-8") if investigation.is_file() else ""),
         _tables(all_tables(results)),
         _figures(captions),
         "## Where the paper contradicts itself\n\nEach number above is quoted from its own table.\n\n"
         + "\n".join(f"- {text}" for text in INCONSISTENCIES),
         _comparisons(judgements),
         _models(results),
-        _again(results),
+        _rerun(results),
     ]
     document = folder / DOCUMENT
     write_text(document, "\n\n".join(parts) + "\n")
@@ -107,22 +109,22 @@ def _head(results: Results) -> str:
 
 
 def _sources(results: Results) -> list[str]:
-    """Where the numbers of a merged report come from."""
+    """The folders that a merged report was made from; nothing for a report of a single run."""
     if not (sources := results.cohort.get("sources")):
         return []
     header = ("folder", "cohort", "device", "code", "seeds", "runs", "counted", "why not")
     rows = [
         (
-            one["folder"],
-            f"{one['preset']}, {one['profile']}, data {one['data_version']}, split {one['split_version']}",
-            f"{one['machine']}, torch {one['torch']}",
-            f"{one['code_version']}, evaluation {one['evaluation_version']}",
-            _fact(one["seeds"]),
-            str(one["runs"]),
-            str(one["counted"]),
-            one["why_not"] or ABSENT,
+            source["folder"],
+            f"{source['preset']}, {source['profile']}, data {source['data_version']}, split {source['split_version']}",
+            f"{source['machine']}, torch {source['torch']}",
+            f"{source['code_version']}, evaluation {source['evaluation_version']}",
+            _fact(source["seeds"]),
+            str(source["runs"]),
+            str(source["counted"]),
+            source["why_not"] or ABSENT,
         )
-        for one in sources
+        for source in sources
     ]
     text = (
         "Runs count together that were measured on the same people by the same code; the table of the models trained "
@@ -132,22 +134,22 @@ def _sources(results: Results) -> list[str]:
 
 
 def _time(results: Results) -> list[str]:
-    """How the given time was spent, and what the device can do at most."""
+    """How a time budget was spent, and the device's measured ceilings; nothing without a budget."""
     if not (stages := results.cohort.get("stages")):
         return []
     ceilings = results.cohort["ceilings"]
     rows = [
         (
-            f"`{one['run']}`",
-            _quantity(one["planned_s"]),
-            _quantity(one["training_s"]),
-            _quantity(one["evaluation_s"], digits=1),
-            _quantity(one["steps"]),
-            _quantity(one["segments_per_s"]),
-            _quantity(one["mfu"], 100, " %", 1),
-            one["notes"] or ABSENT,
+            f"`{stage['run']}`",
+            _quantity(stage["planned_s"]),
+            _quantity(stage["training_s"]),
+            _quantity(stage["evaluation_s"], digits=1),
+            _quantity(stage["steps"]),
+            _quantity(stage["segments_per_s"]),
+            _quantity(stage["mfu"], 100, " %", 1),
+            stage["notes"] or ABSENT,
         )
-        for one in stages
+        for stage in stages
     ]
     header = ("run", "planned (s)", "training (s)", "encoding (s)", "steps", "segments/s", "MFU", "notes")
     text = (
@@ -161,7 +163,7 @@ def _fact(value: Any) -> str:
     if value is None:
         return "not recorded"
     if isinstance(value, Mapping):
-        return "; ".join(_counted(name.replace("_", " "), of) for name, of in value.items()) or "none"
+        return "; ".join(_named(name.replace("_", " "), of) for name, of in value.items()) or "none"
     if isinstance(value, list):
         return ", ".join(map(_fact, value)) or "none"
     if isinstance(value, int) and not isinstance(value, bool):
@@ -169,8 +171,8 @@ def _fact(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _counted(name: str, value: Any) -> str:
-    """`200 participants`, but `run: why it failed`."""
+def _named(name: str, value: Any) -> str:
+    """`200 participants` for a count, `run: why it failed` for a text."""
     return f"{name}: {value}" if isinstance(value, str) else f"{_fact(value)} {name}"
 
 
@@ -212,25 +214,25 @@ def _claims(judgements: Sequence[Judgement]) -> str:
 
 
 def _by_target(judgements: Sequence[Judgement]) -> str:
-    """How many claims hold, fail or stay open on heart rate, on SDNN and on RMSSD."""
+    """How many claims hold, fail or are open on heart rate, on SDNN and on RMSSD."""
     texts = []
     for target in SEGMENT_TARGETS:
         verdicts = [verdict for j in judgements if (verdict := verdict_on(j, target))]
-        counts = [f"{sum(found == verdict for found in verdicts)} {_SHORT[verdict]}" for verdict in _MARK]
+        counts = [f"{verdicts.count(verdict)} {_SHORT[verdict]}" for verdict in _MARK]
         texts.append(f"{target_name(target)} {', '.join(counts)} of {len(verdicts)}")
     return "; ".join(texts)
 
 
 def _reading(judgements: Sequence[Judgement], investigation: str) -> str:
     contrary = [j.claim.claim_id for j in judgements if j.verdict == "does not hold"]
-    unread = [claim_id for claim_id in contrary if not re.search(rf"(?<![\w-]){claim_id}(?![\w-])", investigation)]
+    unexplained = [claim_id for claim_id in contrary if not re.search(rf"(?<![\w-]){claim_id}(?![\w-])", investigation)]
     parts = ["## Reading"]
     if investigation.strip():
         parts.append(investigation.strip())
     elif not contrary:
         parts.append("No claim fails here.")
-    if unread:
-        names = ", ".join(f"`{name}`" for name in unread)
+    if unexplained:
+        names = ", ".join(f"`{name}`" for name in unexplained)
         parts.append(f"Not yet explained in `{INVESTIGATION}`: {names}.")
     return "\n\n".join(parts)
 
@@ -337,7 +339,7 @@ def _quantity(value: float | None, scale: float = 1, unit: str = "", digits: int
     return ABSENT if value is None else f"{scale * value:,.{digits}f}{unit}"
 
 
-def _again(results: Results) -> str:
+def _rerun(results: Results) -> str:
     command = results.cohort.get("command") or f"accelkd reproduce --preset {results.cohort.get('preset') or 'small'}"
     return (
         f"## Run it again\n\n```bash\n{command}\n```\n\n"

@@ -1,6 +1,6 @@
-"""The result files of a reproduction, read into what tables, claims and figures ask for.
+"""The result files of a reproduction, indexed for tables, claims and figures.
 
-A file that is not there reads as empty: what was not run shows as such. Every file is Parquet but for `cohort.json`.
+A missing file reads as empty, so experiments without results show as not run. All files but `cohort.json` are Parquet.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Errors:
 
 @dataclass(frozen=True)
 class Results:
-    """All result files of one folder."""
+    """The contents of all result files of a folder."""
 
     cohort: Mapping[str, Any]
     rows: Mapping[tuple[str, str, str, float], Mapping[int, Row]]  # experiment, target, metric, label fraction; seed
@@ -121,26 +121,39 @@ class Results:
         """The names that have any result."""
         return frozenset(key[0] for key in self.rows)
 
+    @cached_property
+    def experiments_by_target(self) -> Mapping[str, tuple[str, ...]]:
+        """The names that have any result of a target, sorted, without the constant."""
+        names: dict[str, set[str]] = defaultdict(set)
+        for experiment, target, _, _ in self.rows:
+            names[target].add(experiment)
+        return {target: tuple(sorted(experiments - {CONSTANT})) for target, experiments in names.items()}
+
     def values(
         self, experiment: str, target: str, metric: str = "mae", label_fraction: float = 1.0
     ) -> dict[int, float]:
-        """The value of each seed; empty where the experiment was not run or the value is undefined."""
-        found = self.rows.get((experiment, target, metric, _rounded(label_fraction)), {})
-        return {seed: row["value"] for seed, row in sorted(found.items()) if row["value"] is not None}
+        """The value of each seed; empty if the experiment was not run or the value is undefined."""
+        by_seed = self.rows.get((experiment, target, metric, _rounded(label_fraction)), {})
+        return {seed: row["value"] for seed, row in sorted(by_seed.items()) if row["value"] is not None}
 
     def row(self, experiment: str, target: str, metric: str = "mae", label_fraction: float = 1.0) -> Row | None:
-        """The row of the first seed."""
-        found = self.rows.get((experiment, target, metric, _rounded(label_fraction)))
-        return found[min(found)] if found else None
+        """The row of the first seed, None if the experiment was not run."""
+        by_seed = self.rows.get((experiment, target, metric, _rounded(label_fraction)))
+        return by_seed[min(by_seed)] if by_seed else None
+
+    def retrieval_rows(self, experiment: str, space: str, direction: str) -> list[Row]:
+        """The rows of an experiment's retrieval, one for each seed; empty if it was not run."""
+        wanted = experiment, space, direction
+        return [row for row in self.retrieval if (row["experiment"], row["space"], row["direction"]) == wanted]
 
     def constant(self, target: str, metric: str = "mae") -> float | None:
-        """The constant predictor's value, None where it was not measured."""
+        """The constant predictor's value, None if it was not measured."""
         values = list(self.values(CONSTANT, target, metric).values())
         return float(np.mean(values)) if values else None
 
 
 def read_results(folder: Path) -> Results:
-    """Read the result files of `folder`. Raises ValueError naming file and column for one that lacks a column."""
+    """Read the result files of `folder`. Raises ValueError that names the file and column if a column is missing."""
     cohort = folder / "cohort.json"
     tables = {name: read_table(folder / f"{name}.parquet", schema) for name, schema in SCHEMAS.items()}
     rows: dict[tuple[str, str, str, float], dict[int, Row]] = defaultdict(dict)
@@ -172,7 +185,10 @@ def read_results(folder: Path) -> Results:
 
 
 def read_table(source: Path | BinaryIO, schema: pa.Schema) -> pa.Table:
-    """One result file; empty where it is not there. Raises ValueError that names a column which it lacks."""
+    """One result file with the columns of `schema`, empty if it does not exist.
+
+    Raises ValueError that names the source and its missing columns.
+    """
     if isinstance(source, Path) and not source.is_file():
         return schema.empty_table()
     table = pq.read_table(source)
@@ -183,7 +199,7 @@ def read_table(source: Path | BinaryIO, schema: pa.Schema) -> pa.Table:
 
 
 def _groups(table: pa.Table, *keys: str) -> list[tuple[tuple[Any, ...], dict[str, npt.NDArray[Any]]]]:
-    """The rows of each key, sorted by participant; the key's values first."""
+    """For each combination of `keys`: its values, and the columns of its rows sorted by participant."""
     if not table.num_rows:
         return []
     table = table.sort_by([*((key, "ascending") for key in keys), ("participant_id", "ascending")])
@@ -199,5 +215,5 @@ def _groups(table: pa.Table, *keys: str) -> list[tuple[tuple[Any, ...], dict[str
 
 
 def _rounded(label_fraction: float) -> float:
-    """Fractions as they are written, not as floating point computes them."""
+    """A fraction without floating-point noise, so that it can be part of a key."""
     return round(float(label_fraction), 9)

@@ -1,4 +1,4 @@
-"""All experiments of a preset: scheduled over worker processes, resumable, inside a time budget; then the report."""
+"""All experiments of a preset, scheduled over worker processes, resumable, within a time budget; then the report."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from accelkd.reproduction.records import (
     is_done,
     machine,
     make_task,
-    only_one,
     parents,
-    say,
+    print_progress,
+    reproduction_lock,
     summarise,
     write_run,
 )
@@ -45,17 +45,17 @@ from accelkd.training.runs import train_encoder
 
 @dataclass
 class Outcome:
-    """What became of the runs that were asked for, by their names."""
+    """The outcome of the requested runs, by their names."""
 
-    done: list[str] = field(default_factory=list)  # now or before
+    done: list[str] = field(default_factory=list)  # by this call or an earlier one
     failed: dict[str, str] = field(default_factory=dict)  # with the reason
-    left: list[str] = field(default_factory=list)  # because the time was over
+    left: list[str] = field(default_factory=list)  # not started within the time budget
     report: Path = Path()
 
 
 @dataclass(frozen=True)
 class _Work:
-    """All that a worker process needs to know."""
+    """What a worker process needs."""
 
     folder: Path  # <home>/reproduction
     nested_home: Home
@@ -85,15 +85,15 @@ def reproduce(
 ) -> Outcome:
     """Run what is missing of a preset's experiments, gather the result files and write the report.
 
-    A run whose configuration, teacher, data and code are unchanged is not repeated; one that was cut off continues.
-    After `budget_min` minutes no new run starts. A run that fails is told and recorded, and what does not need it goes
-    on. `only` names tables and figures; the files gather all that has been done. Raises ValueError for a name that is
-    none, for less than one worker, and while another reproduction runs in the home.
+    A run whose configuration, teacher, data and code are unchanged is not repeated; an interrupted one continues.
+    After `budget_min` minutes no new run starts. A run that fails is reported and recorded; only runs that need it fail
+    with it. `only` names tables and figures to run for; the result files cover all finished runs. Raises ValueError for
+    an unknown name or fewer than one worker, and BlockingIOError while another reproduction runs in the home.
     """
     wanted = {run.name for run in preset.runs(only)}
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
-    with only_one(home.root / "reproduction"):
+    with reproduction_lock(home.root / "reproduction"):
         return _reproduce(home, preset, wanted, workers, budget_min, command)
 
 
@@ -105,7 +105,9 @@ def _reproduce(
     folder, nested_home = home.root / "reproduction", cohort_home(home, preset.cohort)
     cores = os.cpu_count() or 1
     workers = workers or (1 if torch.cuda.is_available() else cores)
-    say(f"cohort of {preset.cohort.participants} × {preset.cohort.segments} segments, profile {preset.cohort.profile}")
+    print_progress(
+        f"cohort of {preset.cohort.participants} × {preset.cohort.segments} segments, profile {preset.cohort.profile}"
+    )
     versions = make_cohort(nested_home, preset.cohort, cores)
     cohort = read_cohort(nested_home, preset.cohort, versions)
     tasks = _tasks(preset, preset.runs(), versions)
@@ -133,7 +135,7 @@ def _reproduce(
 
 
 def _tasks(preset: Preset, runs: Sequence[Run], versions: Versions) -> list[Task]:
-    """The runs with their keys."""
+    """The task of each run."""
     names = frozenset(run.name for run in runs)
     tasks: dict[str, Task] = {}
     for run in runs:  # parents come first
@@ -143,36 +145,36 @@ def _tasks(preset: Preset, runs: Sequence[Run], versions: Versions) -> list[Task
 
 
 def _run_all(work: _Work, tasks: Sequence[Task], workers: int, deadline: float) -> Outcome:
-    """Hand out tasks, most important first, to worker processes that live until there is nothing left."""
+    """Distribute the tasks, most important first, over worker processes until all are done or the time has ended."""
     outcome = Outcome(done=[task.run.name for task in tasks if is_done(work.folder, task)])
     waiting = [task for task in tasks if task.run.name not in outcome.done]
     total = len(tasks)
     workers = min(workers, len(waiting)) if time.monotonic() < deadline else 0
-    say(f"{total} runs, {len(outcome.done)} of them done before; {workers} processes")
-    crew = [_hire(work) for _ in range(workers)]
+    print_progress(f"{total} runs, {len(outcome.done)} of them already done; {workers} processes")
+    pool = [_start_worker(work) for _ in range(workers)]
     try:
         while True:
-            for worker in crew:
+            for worker in pool:
                 if worker.task is None and (task := _next(waiting, outcome, deadline)) is not None:
                     waiting.remove(task)
-                    say(f"{len(outcome.done):>3} of {total} done; running {task.run.name}")
+                    print_progress(f"{len(outcome.done):>3} of {total} done; running {task.run.name}")
                     worker.task, worker.since = task, time.monotonic()
-                    with suppress(OSError):  # it has died: told when its answer is awaited
+                    with suppress(OSError):  # it has died: noticed when its answer is read
                         worker.connection.send(task)
-            busy = [worker for worker in crew if worker.task is not None]
+            busy = [worker for worker in pool if worker.task is not None]
             if not busy:
                 break
             for ready in wait([worker.connection for worker in busy]):
                 worker = next(worker for worker in busy if worker.connection is ready)
-                _collect(work, worker, outcome, crew)
+                _collect(work, worker, outcome, pool)
     finally:
-        for worker in crew:
+        for worker in pool:
             worker.connection.close()
             worker.process.terminate()
             worker.process.join()
     outcome.left = [task.run.name for task in waiting]
     if outcome.left:
-        say(f"time is over: {len(outcome.left)} runs left; the same command goes on with them")
+        print_progress(f"the time has ended: {len(outcome.left)} runs left; the same command continues with them")
     return outcome
 
 
@@ -183,25 +185,28 @@ def _next(waiting: list[Task], outcome: Outcome, deadline: float) -> Task | None
         if broken:
             waiting.remove(task)
             outcome.failed[task.run.name] = f"needs {broken[0]}, which failed"
-            say(f"FAILED {task.run.name}: {outcome.failed[task.run.name]}")
+            print_progress(f"FAILED {task.run.name}: {outcome.failed[task.run.name]}")
     if time.monotonic() >= deadline:
         return None
     return next((task for task in waiting if set(task.needs.values()) <= set(outcome.done)), None)
 
 
-def _hire(work: _Work) -> _Worker:
+def _start_worker(work: _Work) -> _Worker:
     context = get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(work, theirs), daemon=True)
+    process = context.Process(target=_run_worker, args=(work, theirs), daemon=True)
     with default_threads(work.threads):
         process.start()
-    theirs.close()  # so that a dead worker is seen as the end of the stream
+    theirs.close()  # so that the death of the worker ends the stream
     return _Worker(process, ours)
 
 
 @contextmanager
 def default_threads(threads: int) -> Iterator[None]:
-    """NumPy's linear algebra reads its number of threads when it is loaded, in the process to be started."""
+    """Set the number of threads of NumPy's linear algebra in processes that the block starts.
+
+    It is read from the environment when the library is loaded.
+    """
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, str(threads)))
@@ -215,8 +220,8 @@ def default_threads(threads: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _collect(work: _Work, worker: _Worker, outcome: Outcome, crew: list[_Worker]) -> None:
-    """Take a worker's answer; a worker that died is replaced, and its task has failed."""
+def _collect(work: _Work, worker: _Worker, outcome: Outcome, pool: list[_Worker]) -> None:
+    """Receive a worker's answer; if the worker died, its task has failed and a new worker replaces it."""
     task = worker.task
     assert task is not None  # only busy workers are listened to
     name = task.run.name
@@ -225,22 +230,22 @@ def _collect(work: _Work, worker: _Worker, outcome: Outcome, crew: list[_Worker]
     except (EOFError, OSError):
         worker.process.join()
         error, summary = f"its process died with exit code {worker.process.exitcode}", ""
-        crew[crew.index(worker)] = _hire(work)
+        pool[pool.index(worker)] = _start_worker(work)
     worker.task = None
     took = f"{time.monotonic() - worker.since:.0f} s"
     log = error_log(work.folder, name)
     if error is None:
         outcome.done.append(name)
         log.unlink(missing_ok=True)
-        say(f"done {name} in {took}: {summary}")
+        print_progress(f"done {name} in {took}: {summary}")
         return
     write_text(log, error + "\n")
     outcome.failed[name] = error.strip().splitlines()[-1]
-    say(f"FAILED {name} after {took}: {outcome.failed[name]} (more in {log})")
+    print_progress(f"FAILED {name} after {took}: {outcome.failed[name]} (more in {log})")
 
 
-def _work(work: _Work, connection: Connection) -> None:
-    """A worker process: execute tasks until there are no more, or nobody who sends them."""
+def _run_worker(work: _Work, connection: Connection) -> None:
+    """The main loop of a worker process: execute tasks until the connection is closed."""
     torch.set_num_threads(work.threads)
     cohort = read_cohort(work.nested_home, work.plan, work.versions)
     while True:
@@ -255,7 +260,7 @@ def _work(work: _Work, connection: Connection) -> None:
 
 
 def _execute(work: _Work, task: Task, cohort: Cohort) -> str:
-    """Train and evaluate one run, and say in a few words how it went."""
+    """Train and evaluate one run; returns a summary in one line."""
     run = task.run
     started = time.monotonic()
     teacher = run.experiment.teacher

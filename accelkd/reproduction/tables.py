@@ -1,8 +1,9 @@
 """The paper's result tables with our numbers beside its own, from the result files alone.
 
-A cell of ours is the mean over the seeds ± their standard deviation, one number where there is one seed, `not run`
-where the experiment has no result at all, `no result` where it has none of this kind (a target that nobody has, a label
-fraction that the preset leaves out), and `undefined` where the measure does not exist (a correlation with a constant).
+A cell of ours is the mean over the seeds ± their standard deviation, or the value alone of a single seed. Without a
+value it says why: `not run` if the experiment has no result at all, `not reached` if the time ended before it,
+`no result` if it has none of this kind (a target that nobody has, a label fraction that the preset leaves out), and
+`undefined` if the measure does not exist (a correlation with a constant).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from accelkd.reproduction.paper import LOW_FRACTION, NAMES, NUMBERS, SEGMENT_TAR
 from accelkd.reproduction.results import CONSTANT, Results, Row
 
 NOT_RUN = "not run"
-NOT_REACHED = "not reached"  # in the time that was given
+NOT_REACHED = "not reached"  # within the time budget
 NO_RESULT = "no result"
 ABSENT = "–"  # the paper prints no number
 UNITS = {
@@ -30,6 +31,12 @@ UNITS = {
     "age": "age (years)",
     "bmi": "BMI",
 }
+_SEGMENT_HEADER = (
+    "encoder",
+    *(text for target in SEGMENT_TARGETS for text in (f"{UNITS[target]} paper", "ours")),
+    "N test",
+    "seeds",
+)
 _METRICS = {"mae": "MAE", "rmse": "RMSE", "pearson_r": "Pearson's R"}
 
 
@@ -52,7 +59,7 @@ def all_tables(results: Results) -> tuple[ResultTable, ...]:
 def cell(
     results: Results, experiment: str, target: str, metric: str = "mae", label_fraction: float = 1.0, digits: int = 2
 ) -> str:
-    """Our number: mean ± standard deviation over the seeds."""
+    """Our number: mean ± standard deviation over the seeds, or the reason why there is none."""
     values = list(results.values(experiment, target, metric, label_fraction).values())
     if not values and experiment == CONSTANT and metric == "auc":
         return f"{0.5:.{digits}f}"
@@ -64,7 +71,7 @@ def cell(
 
 
 def absence(results: Results, experiment: str) -> str:
-    """What stands where an experiment has no result: the time was over before it, or nobody asked for it."""
+    """The text for an experiment without any result: NOT_REACHED if the time ended before it, else NOT_RUN."""
     runs: list[str] = results.cohort.get("runs_left") or []
     left = {SUPERVISED if run.startswith("supervised-") else run.rpartition("-")[0] for run in runs}
     return NOT_REACHED if experiment in left else NOT_RUN
@@ -109,16 +116,13 @@ def ablation(
     number: int, title: str, experiments: Sequence[str], notes: tuple[str, ...], results: Results
 ) -> ResultTable:
     """MAE of HR, SDNN and RMSSD with all labels for each experiment."""
-    header = ["encoder"]
-    for target in SEGMENT_TARGETS:
-        header += [f"{UNITS[target]} paper", "ours"]
     rows = []
     for experiment in (*experiments, CONSTANT):
         row = [_name(experiment)]
         for target in SEGMENT_TARGETS:
             row += [_printed(number, experiment, target), cell(results, experiment, target)]
         rows.append((*row, _test_n(results, experiment, SEGMENT_TARGETS), _seeds(results, experiment, "hr_bpm")))
-    return ResultTable(number, title, (*header, "N test", "seeds"), tuple(rows), notes)
+    return ResultTable(number, title, _SEGMENT_HEADER, tuple(rows), notes)
 
 
 def probes(number: int, target: str, results: Results) -> ResultTable:
@@ -130,22 +134,26 @@ def probes(number: int, target: str, results: Results) -> ResultTable:
     for experiment in (*NAMES, CONSTANT):
         row = [_name(experiment)]
         for metric in _METRICS:
-            theirs = [_printed(number, experiment, target, metric, fraction) for fraction in (1.0, LOW_FRACTION)]
-            ours = [cell(results, experiment, target, metric, fraction) for fraction in (1.0, LOW_FRACTION)]
-            if experiment == CONSTANT:
-                row += [ABSENT, ours[0]]
-            else:
-                row += [f"{theirs[0]} ({theirs[1]})", f"{ours[0]} ({ours[1]})"]
-        labels = [results.row(experiment, target, "mae", fraction) for fraction in (1.0, LOW_FRACTION)]
-        shown = [f"{found['train_n']:,}" if found else ABSENT for found in labels]
-        row.append(shown[0] if experiment == CONSTANT else f"{shown[0]} ({shown[1]})")
+            row += _with_few_labels(number, results, experiment, target, metric)
+        measured = [results.row(experiment, target, "mae", fraction) for fraction in (1.0, LOW_FRACTION)]
+        labels = [f"{probe['train_n']:,}" if probe else ABSENT for probe in measured]
+        row.append(labels[0] if experiment == CONSTANT else f"{labels[0]} ({labels[1]})")
         rows.append((*row, _test_n(results, experiment, [target]), _seeds(results, experiment, target)))
     title = f"{UNITS[target]} from frozen embeddings: 100 % (0.1 %) of the labels"
     return ResultTable(number, title, (*header, "N labels", "N test", "seeds"), tuple(rows))
 
 
+def _with_few_labels(number: int, results: Results, experiment: str, target: str, metric: str = "mae") -> list[str]:
+    """The paper's cell and ours with all labels, and with 0.1 % of them in brackets; of the constant, ours with all."""
+    if experiment == CONSTANT:
+        return [ABSENT, cell(results, experiment, target, metric)]
+    theirs = [_printed(number, experiment, target, metric, fraction) for fraction in (1.0, LOW_FRACTION)]
+    ours = [cell(results, experiment, target, metric, fraction) for fraction in (1.0, LOW_FRACTION)]
+    return [f"{theirs[0]} ({theirs[1]})", f"{ours[0]} ({ours[1]})"]
+
+
 def demographics(results: Results) -> ResultTable:
-    """Table 2."""
+    """Table 2: errors of age and BMI, area under the curve of sex."""
     targets = {"age": "mae", "bmi": "mae", "sex": "auc"}
     rows = []
     for experiment in ("accel-kd-mae", "accel-kd-cl", "accel-mae", "accel-cl", "ppg-mae", "ppg-cl", CONSTANT):
@@ -161,29 +169,25 @@ def demographics(results: Results) -> ResultTable:
 
 
 def retrieval(number: int, direction: str, title: str, results: Results) -> ResultTable:
-    """Table 1 or 8: each space on its own row, the paper's beside the space that it measures."""
+    """Table 1 or 8: a row for each space, the paper's number beside the space that it measures."""
     printed = {row.experiment: row for row in paper.RETRIEVAL if row.table == number}
     kinds = [("accel-kd-mae", "raw"), ("accel-kd-mae", "projected"), ("accel-mae", "procrustes")]
     kinds += sorted({(row["experiment"], row["space"]) for row in results.retrieval} - set(kinds))
     rows, ours = [], []
     for experiment, space in kinds:
         theirs = printed.get(experiment) if space in ("raw", "procrustes") else None
-        found = [
-            row
-            for row in results.retrieval
-            if (row["experiment"], row["space"], row["direction"]) == (experiment, space, direction)
-        ]
-        ours += found
+        by_seed = results.retrieval_rows(experiment, space, direction)
+        ours += by_seed
         rows.append(
             (
                 _name(experiment),
                 {"raw": "encoder's own", "projected": "projection heads", "procrustes": "Procrustes"}.get(space, space),
                 f"{theirs.top1_percent:.2f} ({theirs.top1_percent_sd:.2f})" if theirs else ABSENT,
-                _over_pools(found, "top1_percent") or absence(results, experiment),
+                _over_pools(by_seed, "top1_percent") or absence(results, experiment),
                 f"{theirs.mean_rank:.2f} ({theirs.mean_rank_sd:.2f})" if theirs else ABSENT,
-                _over_pools(found, "mean_rank") or absence(results, experiment),
-                f"{np.mean([row['segments'] for row in found]):,.0f}" if found else ABSENT,
-                str(len(found) or ABSENT),
+                _over_pools(by_seed, "mean_rank") or absence(results, experiment),
+                f"{np.mean([row['segments'] for row in by_seed]):,.0f}" if by_seed else ABSENT,
+                str(len(by_seed) or ABSENT),
             )
         )
     nothing = absence(results, "accel-kd-mae")
@@ -208,7 +212,7 @@ def _over_pools(rows: Sequence[Row], name: str) -> str:
 
 
 def cohort(results: Results) -> ResultTable:
-    """Table 6."""
+    """Table 6: sizes of the cohort."""
     known = results.cohort
     sides = [known.get(side) or {} for side in ("train", "test")]
 
@@ -237,12 +241,12 @@ def sizes(results: Results) -> ResultTable:
     labels = dict(zip(paper.SIZES, ("XS", "S", "M", "L", "XL"), strict=True))
     for experiment in (*paper.SIZES, "accel-mae", "accel-cl", CONSTANT):
         size = paper.SIZES.get(experiment)
-        found = parameters.get(experiment)
+        count = parameters.get(experiment)
         rows.append(
             (
                 f"{labels[experiment]} (`{experiment}`)" if experiment in labels else _name(experiment),
                 parameters_text(size.parameters) if size else ABSENT,
-                parameters_text(found) if found else ABSENT if experiment == CONSTANT else absence(results, experiment),
+                parameters_text(count) if count else ABSENT if experiment == CONSTANT else absence(results, experiment),
                 *(cell(results, experiment, target) for target in SEGMENT_TARGETS),
                 _test_n(results, experiment, SEGMENT_TARGETS),
                 _seeds(results, experiment, "hr_bpm"),
@@ -312,23 +316,14 @@ def _yes(results: Results, target: str) -> str:
 
 
 def transformer_cl(results: Results) -> ResultTable:
-    """Table 13."""
+    """Table 13: contrastive learning with both architectures."""
     names = ("accel-cl", "ppg-cl", "accel-kd-cl")
-    header = ["encoder"]
-    for target in SEGMENT_TARGETS:
-        header += [f"{UNITS[target]} paper", "ours"]
     rows = []
     twins = (f"{name}-transformer" for name in names)
     for experiment in (*names, *twins, "accel-kd-mae-efficientnet", "accel-kd-mae-stem", "accel-kd-mae", CONSTANT):
         row = [_name(experiment)]
         for target in SEGMENT_TARGETS:
-            theirs = [_printed(13, experiment, target, "mae", fraction) for fraction in (1.0, LOW_FRACTION)]
-            ours = [cell(results, experiment, target, "mae", fraction) for fraction in (1.0, LOW_FRACTION)]
-            row += (
-                [ABSENT, ours[0]]
-                if experiment == CONSTANT
-                else [f"{theirs[0]} ({theirs[1]})", f"{ours[0]} ({ours[1]})"]
-            )
+            row += _with_few_labels(13, results, experiment, target)
         rows.append((*row, _test_n(results, experiment, SEGMENT_TARGETS), _seeds(results, experiment, "hr_bpm")))
     title = "Contrastive learning with EfficientNets and with Transformers: MAE with 100 % (0.1 %) of the labels"
     note = (
@@ -336,7 +331,7 @@ def transformer_cl(results: Results) -> ResultTable:
         "architectures: `accel-kd-mae-efficientnet` has that of `accel-cl` and `accel-kd-cl`. `accel-kd-mae-stem` is "
         "our own too: the Transformer behind three convolutions."
     )
-    return ResultTable(13, title, (*header, "N test", "seeds"), tuple(rows), (note,))
+    return ResultTable(13, title, _SEGMENT_HEADER, tuple(rows), (note,))
 
 
 _SIMULTANEOUS = tuple(

@@ -1,8 +1,8 @@
-"""Experiments for a given time on one device: lengths follow from measured speeds, and what is reached is written down.
+"""Experiments within a time budget on one device: training lengths follow from measured speeds.
 
-One process trains, on the GPU where there is one; the others probe what it has trained. Each stage gets its share of
-the time that is left, so a slow one costs itself and not those after it. Seeds and ablations are trained for as long as
-the first experiment of their stage. The same command goes on where it was cut off.
+One process trains, on the GPU if there is one; the others probe what it has trained. Each stage gets its share of the
+remaining time, so that a slow one shortens itself and not those after it. Seeds and ablations are trained for as many
+steps as the first experiment of their stage. The same command continues an interrupted one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from accelkd.reproduction.evaluators import (
     evaluators,
     submit,
     write_results,
-    write_results_apart,
+    write_results_in_worker,
 )
 from accelkd.reproduction.experiments import Preset, Run, Stage, TimePlan
 from accelkd.reproduction.packed import MAX_FILE_BYTES, MERGE_COMMAND, pack, read_facts
@@ -49,9 +49,9 @@ from accelkd.reproduction.records import (
     is_done,
     machine,
     make_task,
-    only_one,
     parents,
-    say,
+    print_progress,
+    reproduction_lock,
 )
 from accelkd.reproduction.report import DOCUMENT, write_reproduction
 from accelkd.reproduction.run import Outcome
@@ -62,17 +62,17 @@ from accelkd.training.supervised import SupervisedConfig
 from accelkd.training.throughput import measure_ceilings
 
 PLAN = "timed.json"
-_MIN_STEPS = 10  # of a training that is worth its start
-_OVERRUN, _STARTUP_S = 1.5, 30  # times its share, and for compilation: after these a training is cut off
+_MIN_STEPS = 10  # a shorter training is not worth its start
+_OVERRUN, _STARTUP_S = 1.5, 30  # a training is stopped after this factor of its share, and so much for compilation
 
 
 class DeviceLostError(RuntimeError):
-    """The GPU does no more work for this process; a new one may go on."""
+    """The GPU no longer works for this process; a new process may continue."""
 
 
 @dataclass
 class _Plan:
-    """What was decided and measured, kept between calls so that a run that was cut off goes on as it began."""
+    """Decisions and measurements, kept between calls so that an interrupted run continues with the same length."""
 
     path: Path
     steps: dict[Stage, int] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class _Plan:
 
 @dataclass(frozen=True)
 class _Trained:
-    """A run whose encoder is there."""
+    """A run whose encoder has been trained."""
 
     task: Task
     checkpoint: Path
@@ -98,7 +98,7 @@ class _Trained:
 
 @dataclass
 class _Call:
-    """One call at work."""
+    """The state of one call."""
 
     folder: Path  # <home>/reproduction
     out: Path
@@ -109,7 +109,7 @@ class _Call:
     embedded: Cohort
     resident: ResidentSignals | None
     plan: _Plan
-    earlier: Mapping[str, Path | None]  # runs that an earlier call has done, with the checkpoint where it came along
+    earlier: Mapping[str, Path | None]  # runs that an earlier call finished, with the checkpoint if it came along
     clock: Clock
     pool: ProcessPoolExecutor
     cohort_key: CohortKey
@@ -118,7 +118,7 @@ class _Call:
     trained: dict[str, _Trained] = field(default_factory=dict)
     evaluations: dict[str, Future[str]] = field(default_factory=dict)
     packing: Future[None] | None = None
-    overhead_s: dict[Stage, float] = field(default_factory=dict)  # of the last run of a stage, beside its training
+    overhead_s: dict[Stage, float] = field(default_factory=dict)  # of the last run of a stage, besides training
 
 
 def reproduce_in_time(
@@ -132,17 +132,18 @@ def reproduce_in_time(
     command: str = "accelkd reproduce",
     began: float | None = None,
 ) -> Outcome:
-    """Train and evaluate in `budget_min` minutes as much of a preset as they allow, and write it to the folder `out`.
+    """Train and evaluate as much of a preset as `budget_min` minutes allow, and write the results to the folder `out`.
 
-    The time counts from `began` (`time.monotonic()`), else from now. `out` gets at most eight files: a report, the
-    results, and the weights of the encoders that are kept. `weights` are the `out` of earlier calls: their runs are not
-    repeated, and their encoders teach. `seeds` replace the preset's. A run that fails is told and recorded, and what
-    does not need it goes on. Raises ValueError for a preset without a time plan, weights of another cohort, or a home
-    in which another reproduction runs; and DeviceLostError where the GPU failed for good, once what was reached
-    is written.
+    The time counts from `began` (`time.monotonic()`), by default from the call. `out` gets at most eight files: the
+    report, the results, and the weights of the encoders that the time plan keeps. `weights` are the `out` of earlier
+    calls: their runs are not repeated, and their encoders serve as teachers. `seeds` replace the preset's. A run that
+    fails is reported and recorded; only runs that need it fail with it.
+
+    Raises ValueError for a preset without a time plan or weights of another cohort, BlockingIOError while another
+    reproduction runs in the home, and DeviceLostError, after writing the results so far, if the GPU stopped working.
     """
     if preset.time_plan is None:
-        raise ValueError(f"preset {preset.name} has lengths of its own, and no plan for a given time")
+        raise ValueError(f"preset {preset.name} has lengths of its own, and no time plan")
     clock = Clock.start(budget_min, time.monotonic() if began is None else began)
     time_plan, preset = preset.time_plan, replace(preset, seeds=tuple(seeds) or preset.seeds)
     facts: dict[str, Any] = {
@@ -159,16 +160,16 @@ def reproduce_in_time(
         "stages": [],
     }
     folder = home.root / "reproduction"
-    with only_one(folder):
+    with reproduction_lock(folder):
         out.mkdir(parents=True, exist_ok=True)
-        outcome, lost = _work(folder, home, preset, time_plan, out, weights, facts, clock)
+        outcome, lost = _train_and_evaluate(folder, home, preset, time_plan, out, weights, facts, clock)
         outcome.report = _report(folder, out, clock.finish_until)
     if lost is not None:
         raise lost
     return outcome
 
 
-def _work(
+def _train_and_evaluate(
     folder: Path,
     home: Home,
     preset: Preset,
@@ -178,28 +179,28 @@ def _work(
     facts: dict[str, Any],
     clock: Clock,
 ) -> tuple[Outcome, DeviceLostError | None]:
-    """Make the cohort, train until the time is over, and leave the result files."""
+    """Make the cohort, train until the time for it ends, and write the result files; returns a lost device's error."""
     began = time.monotonic()
     ceilings = measure_ceilings()
     facts |= {"ceilings": asdict(ceilings)}
-    say(f"{facts['machine']}, torch {torch.__version__}: {ceilings}")
+    print_progress(f"{facts['machine']}, torch {torch.__version__}: {ceilings}")
     nested_home, plan, cores = cohort_home(home, preset.cohort), preset.cohort, os.cpu_count() or 1
-    say(f"cohort of {plan.participants:,} × {plan.segments} segments, profile {plan.profile}")
+    print_progress(f"cohort of {plan.participants:,} × {plan.segments} segments, profile {plan.profile}")
     try:
         versions = make_cohort(nested_home, plan, cores, stop_at=clock.train_until)
     except TimeoutError as error:
-        say(str(error))
+        print_progress(str(error))
         outcome = Outcome(left=[run.name for run in preset.timed_runs()])
         write_json(folder / COHORT, facts | _state(outcome) | {"time_was_over": str(error)})
         pack(folder, out)
         return outcome, None
     cohort = read_cohort(nested_home, plan, versions)
     facts |= describe(cohort)
-    say(f"{len(cohort.store):,} segments after {time.monotonic() - began:.0f} s")
+    print_progress(f"{len(cohort.store):,} segments after {time.monotonic() - began:.0f} s")
     lengths = _Plan.load(folder / PLAN)
     earlier: dict[str, Path | None] = {}
-    for one in weights:
-        for name, checkpoint in _earlier(one, nested_home, facts, lengths).items():
+    for source in weights:
+        for name, checkpoint in _earlier(source, nested_home, facts, lengths).items():
             earlier[name] = earlier.get(name) or checkpoint
     lost: DeviceLostError | None = None
     key = (nested_home, plan, versions, preset.embedded_segments)
@@ -231,51 +232,59 @@ def _work(
 
 
 def _earlier(weights: Path, nested_home: Home, facts: Mapping[str, Any], lengths: _Plan) -> dict[str, Path | None]:
-    """What an earlier call has done; its lengths hold here too. Raises ValueError where its cohort is another."""
+    """The runs that an earlier call finished, with imported checkpoints; its training lengths are adopted.
+
+    Raises ValueError if its preset or cohort differs.
+    """
     before = read_facts(weights)
     for name in ("preset", "data_version", "split_version"):
         if before.get(name) != facts[name]:
             raise ValueError(f"{weights}: {name} is {before.get(name)}, here it is {facts[name]}")
     if before["code_version"] != facts["code_version"]:
-        say(f"{weights} was trained by other code: {before['code_version']}, here it is {facts['code_version']}")
+        print_progress(
+            f"{weights} was trained by other code: {before['code_version']}, here it is {facts['code_version']}"
+        )
     lengths.steps = {**before.get("steps", {}), **lengths.steps}
     earlier: dict[str, Path | None] = dict.fromkeys(before["runs_done"])
     for file in sorted(weights.glob("*.safetensors")):
         earlier[file.stem] = import_weights(file, nested_home.root / "checkpoints" / file.stem.rpartition("-")[0])
     known = ", ".join(name for name, checkpoint in earlier.items() if checkpoint is not None)
-    say(f"{weights}: {len(earlier)} runs are done there; weights of {known or 'none'}")
+    print_progress(f"{weights}: {len(earlier)} runs are done there; weights of {known or 'none'}")
     return earlier
 
 
 def _resident(cohort: Cohort) -> ResidentSignals | None:
-    """The cohort in the memory of the GPU, or None, said aloud, where it does not fit or there is none."""
+    """The cohort in GPU memory; None without a GPU, or, reported, if it does not fit."""
     if not torch.cuda.is_available():
         return None
     started = time.monotonic()
     try:
         resident = ResidentSignals(cohort.store, torch.device("cuda"))
     except (DeviceMemoryError, torch.OutOfMemoryError) as error:
-        say(f"FAILED to hold the cohort in the memory of the GPU, batches are read from the disk: {error}")
+        print_progress(f"FAILED to hold the cohort in the memory of the GPU, batches are read from the disk: {error}")
         return None
     torch.cuda.synchronize()
-    say(f"cohort in the memory of the GPU after {time.monotonic() - started:.0f} s")
+    print_progress(f"cohort in the memory of the GPU after {time.monotonic() - started:.0f} s")
     return resident
 
 
 def _run_all(call: _Call) -> None:
-    """Train in the order of the plan, as long as there is time."""
+    """Train in the order of the time plan until the time for training ends."""
     runs = {run.name: run for run in call.preset.timed_runs()}
     todo = [run for run in runs.values() if run.name not in call.earlier]
     for run in todo:
-        if run.name not in call.trained:  # else as a parent of one before
+        if run.name not in call.trained:  # else it was trained as a parent
             _attempt(call, run, runs, todo)
         _collect(call)
     if call.outcome.left:
-        say(f"time is over: {len(call.outcome.left)} of {len(todo)} runs left")
+        print_progress(f"the time has ended: {len(call.outcome.left)} of {len(todo)} runs left")
 
 
 def _attempt(call: _Call, run: Run, runs: Mapping[str, Run], todo: Sequence[Run]) -> None:
-    """Train one run, and its parents before it; tell where there is no time for it or it fails."""
+    """Train one run, after its parents; record it as left if there is no time for it, and as failed if it fails.
+
+    Raises DeviceLostError if the GPU stopped working.
+    """
     outcome = call.outcome
     needs: dict[str, _Trained] = {}
     for experiment, name in parents(run, call.preset, frozenset(runs)).items():
@@ -312,7 +321,7 @@ def _attempt(call: _Call, run: Run, runs: Mapping[str, Run], todo: Sequence[Run]
 
 
 def _planned(call: _Call, run: Run, needs: Mapping[str, _Trained], todo: Sequence[Run]) -> tuple[Task, float] | None:
-    """The run with its length, and the seconds that it may train; None where there is no time for it."""
+    """The run with its training length, and the seconds that it may take; None if there is no time for it."""
     stage, batch_size = run.experiment.stage, run.config.optimisation.batch_size
     steps = call.plan.steps.get(stage)
     if steps is not None:
@@ -325,11 +334,11 @@ def _planned(call: _Call, run: Run, needs: Mapping[str, _Trained], todo: Sequenc
         return (task, seconds) if seconds + _overhead_s(call, stage) <= call.clock.training_left_s else None
     if call.clock.training_left_s <= 0:
         return None
-    if stage not in call.plan.speed:  # what measuring takes, compilation above all, is shared by all that come
+    if stage not in call.plan.speed:  # measuring, above all compilation, takes time from all later stages
         call.plan.speed[stage] = _speed(call, run, needs)
     speed, overhead_s = call.plan.speed[stage], _overhead_s(call, stage)
     seconds = call.clock.training_left_s * _share(call, run, todo) - overhead_s
-    # What comes earlier is more important: a share that is too small is made up at the cost of what comes later
+    # Earlier stages are more important: a share that is too small is extended at the cost of later stages
     seconds = max(seconds, _MIN_STEPS * batch_size / speed)
     if seconds + overhead_s > call.clock.training_left_s:
         return None
@@ -339,37 +348,37 @@ def _planned(call: _Call, run: Run, needs: Mapping[str, _Trained], todo: Sequenc
 
 
 def _overhead_s(call: _Call, stage: Stage) -> float:
-    """What a run takes beside its training; before the first of a stage, as if encoding were as slow as training."""
+    """Seconds of a run besides training; before a stage's first run, as if encoding were as slow as training."""
     return call.overhead_s.get(stage, len(call.embedded.rows) / call.plan.speed[stage] + 0.5)
 
 
 def _share(call: _Call, run: Run, todo: Sequence[Run]) -> float:
-    """The share of the time left that a run may take: its weight among those of the first round that are to come."""
+    """The share of the remaining time that a run may take: its weight relative to the first seed's remaining runs."""
     weights = call.time_plan.weights
-    over = {*call.trained, *call.outcome.failed, *call.outcome.left, run.name}
-    to_come = [
+    finished = {*call.trained, *call.outcome.failed, *call.outcome.left, run.name}
+    remaining = [
         other
         for other in todo
-        if other.name not in over
+        if other.name not in finished
         and other.experiment.name in call.time_plan.first
         and other.seed == call.preset.seeds[0]
     ]
     weight = weights[run.experiment.stage]
-    return weight / (weight + sum(weights[other.experiment.stage] for other in to_come))
+    return weight / (weight + sum(weights[other.experiment.stage] for other in remaining))
 
 
 def _task(call: _Call, run: Run, steps: int, needs: Mapping[str, _Trained]) -> Task:
-    """The run trained for so many steps; its schedule keeps its shape."""
+    """The run with so many training steps; its learning-rate schedule keeps its shape."""
     optimisation = run.experiment.config.optimisation.with_steps(steps)
     rows = max(1, min(optimisation.log_every, steps // 10))
     optimisation = replace(optimisation, log_every=rows, save_every=max(rows, steps // 4))
     config = replace(run.experiment.config, optimisation=optimisation)
     longer = Run(replace(run.experiment, config=config), run.seed)
-    return make_task(longer, {name: one.task for name, one in needs.items()}, call.preset, call.cohort.versions)
+    return make_task(longer, {name: parent.task for name, parent in needs.items()}, call.preset, call.cohort.versions)
 
 
 def _execute(call: _Call, task: Task, seconds: float, needs: Mapping[str, _Trained]) -> None:
-    """Train and encode one run, and have it evaluated."""
+    """Train and encode one run, and submit its evaluation to the pool."""
     run, began = task.run, time.monotonic()
     if is_done(call.folder, task):
         call.trained[run.name] = _Trained(
@@ -377,7 +386,7 @@ def _execute(call: _Call, task: Task, seconds: float, needs: Mapping[str, _Train
         )
         call.outcome.done.append(run.name)
         return
-    say(f"training {run.name}: {run.config.optimisation.steps:,} steps, about {seconds:.0f} s")
+    print_progress(f"training {run.name}: {run.config.optimisation.steps:,} steps, about {seconds:.0f} s")
     stop_at = min(
         call.clock.train_until - _overhead_s(call, run.experiment.stage), began + _OVERRUN * seconds + _STARTUP_S
     )
@@ -402,7 +411,7 @@ def _execute(call: _Call, task: Task, seconds: float, needs: Mapping[str, _Train
     )
     call.overhead_s[run.experiment.stage] = time.monotonic() - trained
     notes = f" ({metrics['notes']})" if metrics["notes"] else ""
-    say(
+    print_progress(
         f"trained {run.name}: {metrics['steps']:,} steps in {timing.training_s:.0f} s, "
         f"{metrics['segments_per_s']:,.0f} segments/s, loss {metrics['loss']:.3f}{notes}"
     )
@@ -424,7 +433,7 @@ def _train(call: _Call, run: Run, needs: Mapping[str, _Trained], stop_at: float)
 
 
 def _speed(call: _Call, run: Run, needs: Mapping[str, _Trained]) -> float:
-    """Segments per second."""
+    """Measured training speed in segments per second."""
     measured = measure_speed(
         call.cohort.store,
         _rows(call, run),
@@ -437,7 +446,7 @@ def _speed(call: _Call, run: Run, needs: Mapping[str, _Trained]) -> float:
 
 
 def _rows(call: _Call, run: Run) -> npt.NDArray[np.intp]:
-    """Pre-training sees everything; a supervised encoder what probes of the same label fraction see."""
+    """Rows of the store to train on: all of the training side, or for a supervised encoder those that probes use."""
     return training_rows(run, call.embedded if isinstance(run.config, SupervisedConfig) else call.cohort)
 
 
@@ -446,22 +455,22 @@ def _teacher(run: Run, needs: Mapping[str, _Trained]) -> Path | None:
 
 
 def _encode(call: _Call, run: Run, checkpoint: Path, needs: Mapping[str, _Trained]) -> Encoded:
-    partners = {name: one.embeddings for name, one in needs.items()}
+    partners = {name: parent.embeddings for name, parent in needs.items()}
     return encode(run, call.embedded, checkpoint, partners, call.preset.pools, resident=call.resident)
 
 
 def _keep(call: _Call, run: Run, checkpoint: Path) -> None:
-    """Write the weights of an encoder that is to be brought back."""
+    """Export the weights of an encoder that the time plan keeps, if they are not too large."""
     if run.experiment.name in call.time_plan.kept and run.seed == call.preset.seeds[0]:
         target = call.out / f"{run.name}.safetensors"
         export_weights(checkpoint, target)
         if target.stat().st_size > MAX_FILE_BYTES:
-            say(f"the weights of {run.name} take more than {MAX_FILE_BYTES:,} bytes and are left out")
+            print_progress(f"the weights of {run.name} take more than {MAX_FILE_BYTES:,} bytes and are left out")
             target.unlink()
 
 
 def _device_is_lost() -> bool:
-    """Whether the GPU reports an error that stays: an illegal access, a failed assertion in a kernel."""
+    """Whether the GPU reports a sticky error: an illegal access, a failed assertion in a kernel."""
     if not torch.cuda.is_available():
         return False
     try:
@@ -472,23 +481,23 @@ def _device_is_lost() -> bool:
 
 
 def _failed(call: _Call, name: str, reason: str) -> None:
-    """Tell and record that a run failed."""
+    """Report and record that a run failed."""
     log = error_log(call.folder, name)
     write_text(log, reason.strip() + "\n")
     call.outcome.failed[name] = reason.strip().splitlines()[-1]
-    say(f"FAILED {name}: {call.outcome.failed[name]} (more in {log})")
+    print_progress(f"FAILED {name}: {call.outcome.failed[name]} (more in {log})")
 
 
 def _collect(call: _Call) -> None:
-    """Take the evaluations that are ready; bring the result files up to date where there is anything new."""
+    """Record the evaluations that have finished, and update the result files if there are new results."""
     for name, future in list(call.evaluations.items()):
         if not future.done():
             continue
         del call.evaluations[name]
         try:
-            say(f"evaluated {name}: {future.result()}")
+            print_progress(f"evaluated {name}: {future.result()}")
         except BrokenExecutor as error:
-            say(f"the evaluation of {name} died and is left for the next call: {error}")
+            print_progress(f"the evaluation of {name} died and is left for the next call: {error}")
             call.outcome.left.append(name)
         except Exception as error:
             _failed(call, name, "".join(traceback.format_exception(error)))
@@ -497,18 +506,18 @@ def _collect(call: _Call) -> None:
             error_log(call.folder, name).unlink(missing_ok=True)
             if call.packing is None or call.packing.done():
                 arguments = (call.folder, call.out, call.preset, call.cohort_key, _runs(call), _facts(call))
-                call.packing = submit(call.pool, write_results_apart, *arguments)
+                call.packing = submit(call.pool, write_results_in_worker, *arguments)
 
 
 def _await_evaluations(call: _Call) -> None:
-    """Wait for what is being evaluated and written while the time for it lasts; the rest is left."""
+    """Wait for evaluations until the time for them ends; unfinished ones are left for the next call."""
     _collect(call)
     while call.evaluations and time.monotonic() < call.clock.evaluate_until:
         time.sleep(0.05)
         _collect(call)
     call.outcome.left += list(call.evaluations)
     call.evaluations.clear()
-    if call.packing is not None and not call.packing.cancel():  # else two would write the same files
+    if call.packing is not None and not call.packing.cancel():  # else two processes would write the same files
         wait([call.packing], timeout=max(0.0, call.clock.finish_until - time.monotonic()))
 
 
@@ -517,8 +526,8 @@ def _facts(call: _Call) -> dict[str, Any]:
 
 
 def _runs(call: _Call) -> list[Run]:
-    """The runs that are done, in the order of the plan."""
-    runs = {name: one.task.run for name, one in call.trained.items()}
+    """The finished runs in the order of the time plan."""
+    runs = {name: trained.task.run for name, trained in call.trained.items()}
     return [runs[run.name] for run in call.preset.timed_runs() if run.name in call.outcome.done]
 
 
@@ -531,12 +540,12 @@ def _state(outcome: Outcome) -> dict[str, Any]:
 
 
 def _report(folder: Path, out: Path, finish_until: float) -> Path:
-    """Write the report and copy it to `out`; where the time is over before, `out` gets a note of how to make it."""
+    """Write the report and copy it to `out`; if the time ends before, `out` gets a note that says how to make it."""
     document = out / DOCUMENT
     try:
         with time_limit(max(1.0, finish_until - time.monotonic())):
             shutil.copyfile(write_reproduction(folder, figures=False), document)
     except TimeoutError:
-        say("time is over before the report was written")
-        write_text(document, f"The time was over before this report was written: `{MERGE_COMMAND}` makes it.\n")
+        print_progress("the time ended before the report was written")
+        write_text(document, f"The time ended before this report was written: `{MERGE_COMMAND}` makes it.\n")
     return document

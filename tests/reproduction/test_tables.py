@@ -77,6 +77,16 @@ def test_several_seeds_show_their_mean_and_standard_deviation(tmp_path: Path) ->
     assert row[-3:] == ("4,000 (4)", "300", "3")
 
 
+def test_experiments_of_a_target_come_sorted_so_that_sums_over_them_are_the_same_each_time(tmp_path: Path) -> None:
+    planted = Planted()
+    planted.constants()
+    names = [f"kd-lambda-{number}" for number in range(20)]
+    planted.errors(dict.fromkeys(reversed(names), (1.0, 2.0, 3.0)))
+    results = read_results(planted.write(tmp_path))
+    assert results.experiments_by_target["hr_bpm"] == tuple(sorted(names))
+    assert results.experiments_by_target["age"] == ()
+
+
 def test_a_missing_file_reads_as_nothing_run(tmp_path: Path) -> None:
     assert cell(read_results(tmp_path), "ppg-mae", "hr_bpm") == NOT_RUN
 
