@@ -38,13 +38,13 @@ def reproduction(config: Reproduction, home: dg.ResourceParam[Home]) -> dg.Mater
     Independent of the recordings that have arrived. Long: launch it by hand with the preset that you want; nothing else
     does. Experiments that failed or were left for lack of time are named; the next launch goes on with them.
     """
-    from accelkd.reproduction.experiments import preset
+    from accelkd.reproduction.experiments import experiment_preset
     from accelkd.reproduction.run import reproduce
     from accelkd.warehouse.reproduction import load_reproduction
 
     outcome = reproduce(
         home,
-        preset(config.preset),
+        experiment_preset(config.preset),
         only=config.only,
         workers=config.workers,
         budget_min=config.budget_min,
@@ -59,7 +59,7 @@ def reproduction(config: Reproduction, home: dg.ResourceParam[Home]) -> dg.Mater
         "dagster/uri": str(outcome.report),
         "preset": config.preset,
         "runs_done": len(outcome.done),
-        "runs_left": len(outcome.left),
+        "runs_left": len(outcome.remaining),
         "claims": markdown_table(claims),
         **{name: figure(path.read_bytes(), name.replace("_", " ")) for name, path in pictures.items()},
     }

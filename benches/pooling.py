@@ -19,7 +19,7 @@ from accelkd.home.layout import Home
 from accelkd.models.transformer import Encoder
 from accelkd.recordings.labels import LABELS
 from accelkd.reproduction.cohort import Cohort, Versions, cohort_home, read_cohort
-from accelkd.reproduction.experiments import preset
+from accelkd.reproduction.experiments import experiment_preset
 from accelkd.training.checkpoint import load_encoder
 
 BATCH = 64
@@ -40,7 +40,7 @@ def statistics(encoder: Encoder, cohort: Cohort) -> npt.NDArray[np.float32]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", default="small", help="of the reproduction that lies in the home")
-    chosen = preset(parser.parse_args().preset)
+    chosen = experiment_preset(parser.parse_args().preset)
     home = Home.from_environment()
     nested_home = cohort_home(home, chosen.cohort)
     cohort = read_cohort(nested_home, chosen.cohort, Versions("", ""))  # nothing is written that would carry them

@@ -23,7 +23,7 @@ import duckdb
 
 import accelkd
 import rust_dsp
-from accelkd.cli import main
+from accelkd.cli import COMMANDS, main
 from accelkd.home.settings import Settings
 from accelkd.recordings.devices import DEVICES, Device
 from accelkd.training.presets import PRESETS
@@ -89,11 +89,8 @@ def _code(value: object) -> str:
 
 def command_line() -> str:
     """The command's help, and that of each of its subcommands."""
-    overview = _help()
-    commands = re.findall(r"^    ([a-z][\w-]*)(?: |$)", overview, re.MULTILINE)
-    if not commands:
-        raise ValueError(f"no commands in the help of accelkd:\n{overview}")
-    parts = [f"```text\n{overview}```", *(f"## {name}\n\n```text\n{_help(name)}```" for name in commands)]
+    names = [command.__name__.replace("_", "-") for commands in COMMANDS.values() for command in commands]
+    parts = [f"```text\n{_help()}```", *(f"## {name}\n\n```text\n{_help(name)}```" for name in names)]
     return "\n\n".join(parts)
 
 

@@ -87,7 +87,7 @@ def reproduce(
     began = time.monotonic()  # before torch is loaded
     if (preset is None) == (not merge):
         raise ValueError("reproduce takes either --preset or --merge")
-    from accelkd.reproduction.experiments import preset as preset_of
+    from accelkd.reproduction.experiments import experiment_preset
     from accelkd.reproduction.packed import merge as merge_results
     from accelkd.reproduction.run import reproduce as reproduce_all
     from accelkd.reproduction.timed import DeviceLostError, reproduce_in_time
@@ -99,7 +99,7 @@ def reproduce(
             raise ValueError("--merge needs --out, the folder of the common report")
         print(merge_results(merge, out))
         return 0
-    chosen = preset_of(preset)
+    chosen = experiment_preset(preset)
     if chosen.time_plan is None:
         if out or weights or seeds:
             raise ValueError(
@@ -116,5 +116,7 @@ def reproduce(
         except DeviceLostError as error:
             print(f"accelkd: {error}", file=sys.stderr)
             return _DEVICE_LOST
-    print(f"{len(outcome.done)} runs done, {len(outcome.failed)} failed, {len(outcome.left)} left: {outcome.report}")
+    print(
+        f"{len(outcome.done)} runs done, {len(outcome.failed)} failed, {len(outcome.remaining)} left: {outcome.report}"
+    )
     return 1 if outcome.failed else 0

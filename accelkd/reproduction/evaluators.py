@@ -20,7 +20,7 @@ from accelkd.home.isolated import end_pool, end_with_parent
 from accelkd.home.layout import Home
 from accelkd.reproduction.cohort import Cohort, CohortPlan, Versions, read_cohort
 from accelkd.reproduction.evaluate import Encoded, evaluate
-from accelkd.reproduction.experiments import Preset, Run
+from accelkd.reproduction.experiments import ExperimentPreset, Run
 from accelkd.reproduction.packed import pack
 from accelkd.reproduction.records import COHORT, Task, Timing, gather, summarise, write_run
 from accelkd.reproduction.run import default_threads
@@ -91,14 +91,14 @@ def evaluate_run(
 
 
 def write_results_in_worker(
-    folder: Path, out: Path, preset: Preset, key: CohortKey, runs: Sequence[Run], facts: Mapping[str, Any]
+    folder: Path, out: Path, preset: ExperimentPreset, key: CohortKey, runs: Sequence[Run], facts: Mapping[str, Any]
 ) -> None:
     """`write_results` in a process of the pool, with the cohort that it has read."""
     write_results(folder, out, preset, embedded_cohort(key), runs, facts)
 
 
 def write_results(
-    folder: Path, out: Path, preset: Preset, cohort: Cohort, runs: Sequence[Run], facts: Mapping[str, Any]
+    folder: Path, out: Path, preset: ExperimentPreset, cohort: Cohort, runs: Sequence[Run], facts: Mapping[str, Any]
 ) -> None:
     """Write the result files in `folder`, and the same packed in `out`."""
     gather(folder, preset, cohort, runs)

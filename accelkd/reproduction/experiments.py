@@ -89,7 +89,7 @@ class TimePlan:
 
 
 @dataclass(frozen=True)
-class Preset:
+class ExperimentPreset:
     """A cohort, and the experiments on it: most important first, but each after those that it needs."""
 
     name: str
@@ -291,7 +291,7 @@ def _experiments(scale: _Scale) -> dict[str, Experiment]:
     return {experiment.name: experiment for experiment in experiments}
 
 
-def preset(name: str) -> Preset:
+def experiment_preset(name: str) -> ExperimentPreset:
     """The preset of that name. Raises ValueError that lists the known names for an unknown one."""
     if name not in PRESETS:
         raise ValueError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
@@ -312,11 +312,11 @@ def _preset(
     names: Sequence[str] | None = None,
     embedded_segments: int | None = None,
     time_plan: TimePlan | None = None,
-) -> Preset:
+) -> ExperimentPreset:
     """A preset of all experiments, or of those that are named."""
     experiments = _experiments(scale)
     chosen = {experiment: experiments[experiment] for experiment in (experiments if names is None else names)}
-    return Preset(name, cohort, chosen, seeds, scale.label_fractions, pools, embedded_segments, time_plan)
+    return ExperimentPreset(name, cohort, chosen, seeds, scale.label_fractions, pools, embedded_segments, time_plan)
 
 
 _SMOKE = _Length(steps=4, batch_size=8, learning_rate=1e-3)

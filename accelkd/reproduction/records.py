@@ -24,7 +24,7 @@ from accelkd.home.layout import Home
 from accelkd.home.locks import file_lock
 from accelkd.reproduction.cohort import Cohort, Versions
 from accelkd.reproduction.evaluate import Encoded, constant_rows
-from accelkd.reproduction.experiments import Preset, Run, as_data
+from accelkd.reproduction.experiments import ExperimentPreset, Run, as_data
 from accelkd.reproduction.results import SCHEMAS
 from accelkd.training.checkpoint import training_version
 
@@ -66,7 +66,7 @@ class Timing:
     evaluation_s: float
 
 
-def make_task(run: Run, needs: Mapping[str, Task], preset: Preset, versions: Versions) -> Task:
+def make_task(run: Run, needs: Mapping[str, Task], preset: ExperimentPreset, versions: Versions) -> Task:
     """The task of a run; `needs` are the tasks of its parents by the names of their experiments."""
     key = sha256_json(
         [
@@ -82,7 +82,7 @@ def make_task(run: Run, needs: Mapping[str, Task], preset: Preset, versions: Ver
     return Task(run, key, {experiment: task.run.name for experiment, task in needs.items()})
 
 
-def parents(run: Run, preset: Preset, names: frozenset[str]) -> dict[str, str]:
+def parents(run: Run, preset: ExperimentPreset, names: frozenset[str]) -> dict[str, str]:
     """The run of each needed experiment, by the experiment's name: of the run's own seed, else of the first."""
     needed = {}
     for experiment in run.experiment.needs:
@@ -159,7 +159,7 @@ def summarise(tables: Mapping[str, pa.Table], label_fraction: float) -> str:
     return ", ".join([f"loss {loss:.3f}", *errors])
 
 
-def gather(folder: Path, preset: Preset, cohort: Cohort, runs: Sequence[Run]) -> None:
+def gather(folder: Path, preset: ExperimentPreset, cohort: Cohort, runs: Sequence[Run]) -> None:
     """Concatenate the runs' tables into the result files in `folder`, with the constant predictor's results."""
     for name, schema in SCHEMAS.items():
         parts = [

@@ -21,7 +21,7 @@ from accelkd.home.files import write_json, write_text
 from accelkd.home.layout import Home
 from accelkd.reproduction.cohort import Cohort, CohortPlan, Versions, cohort_home, describe, make_cohort, read_cohort
 from accelkd.reproduction.evaluate import encode, evaluate, training_rows
-from accelkd.reproduction.experiments import Preset, Run
+from accelkd.reproduction.experiments import ExperimentPreset, Run
 from accelkd.reproduction.records import (
     COHORT,
     Task,
@@ -44,12 +44,12 @@ from accelkd.training.runs import train_encoder
 
 
 @dataclass
-class Outcome:
+class ReproductionOutcome:
     """The outcome of the requested runs, by their names."""
 
     done: list[str] = field(default_factory=list)  # by this call or an earlier one
     failed: dict[str, str] = field(default_factory=dict)  # with the reason
-    left: list[str] = field(default_factory=list)  # not started within the time budget
+    remaining: list[str] = field(default_factory=list)  # not started within the time budget
     report: Path = Path()
 
 
@@ -76,13 +76,13 @@ class _Worker:
 
 def reproduce(
     home: Home,
-    preset: Preset,
+    preset: ExperimentPreset,
     *,
     only: Iterable[str] = (),
     workers: int | None = None,
     budget_min: float | None = None,
     command: str = "accelkd reproduce",
-) -> Outcome:
+) -> ReproductionOutcome:
     """Run what is missing of a preset's experiments, gather the result files and write the report.
 
     A run whose configuration, teacher, data and code are unchanged is not repeated; an interrupted one continues.
@@ -98,8 +98,8 @@ def reproduce(
 
 
 def _reproduce(
-    home: Home, preset: Preset, wanted: set[str], workers: int | None, budget_min: float | None, command: str
-) -> Outcome:
+    home: Home, preset: ExperimentPreset, wanted: set[str], workers: int | None, budget_min: float | None, command: str
+) -> ReproductionOutcome:
     deadline = math.inf if budget_min is None else time.monotonic() + 60 * budget_min
     started = datetime.now(UTC)
     folder, nested_home = home.root / "reproduction", cohort_home(home, preset.cohort)
@@ -126,7 +126,7 @@ def _reproduce(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "runs_done": len(outcome.done),
         "runs_failed": outcome.failed,
-        "runs_left": outcome.left,
+        "runs_left": outcome.remaining,
     }
     gather(folder, preset, cohort, [task.run for task in tasks if is_done(folder, task)])
     write_json(folder / COHORT, facts)
@@ -134,7 +134,7 @@ def _reproduce(
     return outcome
 
 
-def _tasks(preset: Preset, runs: Sequence[Run], versions: Versions) -> list[Task]:
+def _tasks(preset: ExperimentPreset, runs: Sequence[Run], versions: Versions) -> list[Task]:
     """The task of each run."""
     names = frozenset(run.name for run in runs)
     tasks: dict[str, Task] = {}
@@ -144,9 +144,9 @@ def _tasks(preset: Preset, runs: Sequence[Run], versions: Versions) -> list[Task
     return list(tasks.values())
 
 
-def _run_all(work: _Work, tasks: Sequence[Task], workers: int, deadline: float) -> Outcome:
+def _run_all(work: _Work, tasks: Sequence[Task], workers: int, deadline: float) -> ReproductionOutcome:
     """Distribute the tasks, most important first, over worker processes until all are done or the time has ended."""
-    outcome = Outcome(done=[task.run.name for task in tasks if is_done(work.folder, task)])
+    outcome = ReproductionOutcome(done=[task.run.name for task in tasks if is_done(work.folder, task)])
     waiting = [task for task in tasks if task.run.name not in outcome.done]
     total = len(tasks)
     workers = min(workers, len(waiting)) if time.monotonic() < deadline else 0
@@ -172,13 +172,13 @@ def _run_all(work: _Work, tasks: Sequence[Task], workers: int, deadline: float) 
             worker.connection.close()
             worker.process.terminate()
             worker.process.join()
-    outcome.left = [task.run.name for task in waiting]
-    if outcome.left:
-        print_progress(f"the time has ended: {len(outcome.left)} runs left; the same command continues with them")
+    outcome.remaining = [task.run.name for task in waiting]
+    if outcome.remaining:
+        print_progress(f"the time has ended: {len(outcome.remaining)} runs left; the same command continues with them")
     return outcome
 
 
-def _next(waiting: list[Task], outcome: Outcome, deadline: float) -> Task | None:
+def _next(waiting: list[Task], outcome: ReproductionOutcome, deadline: float) -> Task | None:
     """The first task whose parents are done; tasks whose parent failed fail with it."""
     for task in list(waiting):
         broken = [name for name in task.needs.values() if name in outcome.failed]
@@ -220,7 +220,7 @@ def default_threads(threads: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _collect(work: _Work, worker: _Worker, outcome: Outcome, pool: list[_Worker]) -> None:
+def _collect(work: _Work, worker: _Worker, outcome: ReproductionOutcome, pool: list[_Worker]) -> None:
     """Receive a worker's answer; if the worker died, its task has failed and a new worker replaces it."""
     task = worker.task
     assert task is not None  # only busy workers are listened to

@@ -18,13 +18,13 @@ from accelkd.recordings.labels import LABELS
 from accelkd.recordings.survey import TARGETS
 from accelkd.reproduction.cohort import Cohort
 from accelkd.reproduction.evaluate import constant_rows, encode, evaluate, training_rows
-from accelkd.reproduction.experiments import Run, preset
+from accelkd.reproduction.experiments import Run, experiment_preset
 from accelkd.training.checkpoint import load_encoder, load_regressor
 from accelkd.training.runs import train_encoder
 from accelkd.training.signals import ResidentSignals
 
 FRACTIONS = (0.1, 1.0)
-SMOKE = preset("smoke").experiments
+SMOKE = experiment_preset("smoke").experiments
 Evaluated = tuple[dict[str, pa.Table], npt.NDArray[np.float32], Path]
 
 

@@ -8,7 +8,15 @@ import pytest
 
 from accelkd.models.encoders import build_encoder
 from accelkd.models.transformer import SIZES, Encoder, TransformerShape
-from accelkd.reproduction.experiments import AUGMENTATIONS, MAIN, PRESETS, Preset, as_data, preset, shown_in
+from accelkd.reproduction.experiments import (
+    AUGMENTATIONS,
+    MAIN,
+    PRESETS,
+    ExperimentPreset,
+    as_data,
+    experiment_preset,
+    shown_in,
+)
 from accelkd.training.distillation import DistillationConfig
 from accelkd.training.masked_autoencoding import MaskedAutoencoder, MaskedAutoencodingConfig
 from accelkd.training.supervised import SupervisedConfig
@@ -26,11 +34,11 @@ kd-size-xs kd-size-s kd-size-m kd-size-l
 EXPERIMENTS = _NAMES.split()
 
 every_preset = pytest.mark.parametrize("chosen", PRESETS.values(), ids=list(PRESETS))
-whole_preset = pytest.mark.parametrize("chosen", [preset(name) for name in ("smoke", "small", "gpu")])
+whole_preset = pytest.mark.parametrize("chosen", [experiment_preset(name) for name in ("smoke", "small", "gpu")])
 
 
 @whole_preset
-def test_every_experiment_is_in_every_whole_preset(chosen: Preset) -> None:
+def test_every_experiment_is_in_every_whole_preset(chosen: ExperimentPreset) -> None:
     supervised = [
         f"supervised-{target}-{fraction:g}"
         for target in ("hr_bpm", "sdnn_ms", "rmssd_ms")
@@ -41,7 +49,7 @@ def test_every_experiment_is_in_every_whole_preset(chosen: Preset) -> None:
 
 
 @every_preset
-def test_experiments_need_only_what_comes_before_them(chosen: Preset) -> None:
+def test_experiments_need_only_what_comes_before_them(chosen: ExperimentPreset) -> None:
     before: set[str] = set()
     for name, experiment in chosen.experiments.items():
         assert set(experiment.needs) <= before
@@ -51,7 +59,7 @@ def test_experiments_need_only_what_comes_before_them(chosen: Preset) -> None:
 
 
 @every_preset
-def test_every_encoder_can_be_built_and_fits_its_teacher(chosen: Preset) -> None:
+def test_every_encoder_can_be_built_and_fits_its_teacher(chosen: ExperimentPreset) -> None:
     for experiment in chosen.experiments.values():
         config = experiment.config
         encoder = build_encoder(4 if config.modality == "ppg" else 3, config.encoder)
@@ -64,7 +72,7 @@ def test_every_encoder_can_be_built_and_fits_its_teacher(chosen: Preset) -> None
 
 
 @whole_preset
-def test_ablations_differ_from_the_main_student_in_one_thing(chosen: Preset) -> None:
+def test_ablations_differ_from_the_main_student_in_one_thing(chosen: ExperimentPreset) -> None:
     main = asdict(chosen.experiments["accel-kd-mae"].config)
 
     def different(name: str) -> set[str]:
@@ -89,7 +97,7 @@ def test_ablations_differ_from_the_main_student_in_one_thing(chosen: Preset) -> 
 
 
 @whole_preset
-def test_sizes_shrink_from_xl_to_xs(chosen: Preset) -> None:
+def test_sizes_shrink_from_xl_to_xs(chosen: ExperimentPreset) -> None:
     names = ["accel-kd-mae", "kd-size-l", "kd-size-m", "kd-size-s", "kd-size-xs"]
     parameters = [
         sum(p.numel() for p in build_encoder(3, chosen.experiments[name].config.encoder).parameters()) for name in names
@@ -99,7 +107,7 @@ def test_sizes_shrink_from_xl_to_xs(chosen: Preset) -> None:
 
 
 def test_the_gpu_preset_has_the_papers_sizes() -> None:
-    experiments = preset("gpu").experiments
+    experiments = experiment_preset("gpu").experiments
     assert experiments["accel-kd-mae"].config.encoder == SIZES["XL"]
     assert [experiments[f"kd-size-{size}"].config.encoder for size in ("l", "m", "s", "xs")] == [
         SIZES[size] for size in ("L", "M", "S", "XS")
@@ -110,7 +118,7 @@ def test_the_gpu_preset_has_the_papers_sizes() -> None:
 
 
 def test_longer_trains_what_small_trains_for_three_times_as_many_steps() -> None:
-    small, longer = preset("small").experiments, preset("longer").experiments
+    small, longer = experiment_preset("small").experiments, experiment_preset("longer").experiments
     for name, experiment in longer.items():
         before, after = small[name].config, experiment.config
         assert after.optimisation.steps == 3 * before.optimisation.steps
@@ -119,7 +127,7 @@ def test_longer_trains_what_small_trains_for_three_times_as_many_steps() -> None
 
 
 def test_more_seeds_come_last_and_only_for_the_main_comparison() -> None:
-    chosen = preset("small")
+    chosen = experiment_preset("small")
     runs = chosen.runs()
     first, more = runs[: len(chosen.experiments)], runs[len(chosen.experiments) :]
     assert {run.seed for run in first} == {chosen.seeds[0]}
@@ -129,7 +137,7 @@ def test_more_seeds_come_last_and_only_for_the_main_comparison() -> None:
 
 
 def test_one_table_runs_only_what_it_needs() -> None:
-    chosen = preset("smoke")
+    chosen = experiment_preset("smoke")
     assert {run.experiment.name for run in chosen.runs(["table-18"])} == {
         "ppg-mae",
         "accel-kd-mae",
@@ -142,17 +150,17 @@ def test_one_table_runs_only_what_it_needs() -> None:
 
 
 def test_every_experiment_is_shown_somewhere() -> None:
-    chosen = preset("small")
+    chosen = experiment_preset("small")
     shown = shown_in(chosen.experiments)
     assert {name for names in shown.values() for name in names} == set(chosen.experiments)
 
 
 def test_unknown_presets_are_named() -> None:
     with pytest.raises(ValueError, match="smoke, small, longer, gpu"):
-        preset("huge")
+        experiment_preset("huge")
 
 
 def test_configurations_of_different_methods_differ_as_data() -> None:
-    experiments = preset("smoke").experiments
+    experiments = experiment_preset("smoke").experiments
     kinds = {name: as_data(experiments[name].config)["kind"] for name in ("ppg-mae", "ppg-cl", "accel-kd-mae")}
     assert len(set(kinds.values())) == 3

@@ -16,9 +16,9 @@ import pytest
 
 from accelkd.cli import main
 from accelkd.home.layout import Home
-from accelkd.reproduction.experiments import Preset, preset
+from accelkd.reproduction.experiments import ExperimentPreset, experiment_preset
 from accelkd.reproduction.results import SCHEMAS
-from accelkd.reproduction.run import Outcome, reproduce
+from accelkd.reproduction.run import ReproductionOutcome, reproduce
 from accelkd.warehouse.staging import staging
 from assets.reproduction import reproduction
 from tests.support.reproduction import few_experiments
@@ -26,14 +26,14 @@ from tests.support.reproduction import few_experiments
 FIGURES = {"figure-2-label-efficiency.png", "figure-3-maps.png", "figure-4-compression.png", "loss-curves.png"}
 
 
-def with_experiment(chosen: Preset, name: str, **changed: Any) -> Preset:
+def with_experiment(chosen: ExperimentPreset, name: str, **changed: Any) -> ExperimentPreset:
     """The preset with one experiment's optimisation changed."""
     experiment = chosen.experiments[name]
     config = replace(experiment.config, optimisation=replace(experiment.config.optimisation, **changed))
     return replace(chosen, experiments={**chosen.experiments, name: replace(experiment, config=config)})
 
 
-def run(home: Home, chosen: Preset, budget_min: float | None = None) -> Outcome:
+def run(home: Home, chosen: ExperimentPreset, budget_min: float | None = None) -> ReproductionOutcome:
     return reproduce(home, chosen, workers=1, budget_min=budget_min)
 
 
@@ -52,7 +52,7 @@ def test_unchanged_runs_are_skipped_and_a_changed_one_takes_its_student_along(fr
     assert made(fresh) == first
 
     changed = with_experiment(chosen, "ppg-mae", steps=5)
-    assert set(run(fresh, changed, budget_min=0).left) == {"ppg-mae-0", "accel-kd-mae-0"}
+    assert set(run(fresh, changed, budget_min=0).remaining) == {"ppg-mae-0", "accel-kd-mae-0"}
     assert pq.read_table(_file(fresh, "models")).column("experiment").to_pylist() == ["ppg-mae-1-channel"]
     run(fresh, changed)
     second = made(fresh)
@@ -84,10 +84,10 @@ def test_a_failing_run_is_reported_and_stops_only_what_needs_it(
 def test_when_the_time_is_over_the_rest_is_left_for_the_next_time(fresh: Home) -> None:
     chosen = few_experiments("smoke", ["ppg-mae", "ppg-mae-1-channel"])
     outcome = run(fresh, chosen, budget_min=0)
-    assert (outcome.done, outcome.left) == ([], ["ppg-mae-0", "ppg-mae-1-channel-0"])
+    assert (outcome.done, outcome.remaining) == ([], ["ppg-mae-0", "ppg-mae-1-channel-0"])
     assert outcome.report.exists()
     outcome = run(fresh, chosen)
-    assert (set(outcome.done), outcome.left) == ({"ppg-mae-0", "ppg-mae-1-channel-0"}, [])
+    assert (set(outcome.done), outcome.remaining) == ({"ppg-mae-0", "ppg-mae-1-channel-0"}, [])
 
 
 def test_one_table_adds_to_what_is_there(fresh: Home) -> None:
@@ -140,8 +140,8 @@ def test_the_command_reproduces_every_table_and_figure(smoke: tuple[Home, str]) 
         assert table.schema.names == schema.names
         assert table.num_rows, name
     experiments = set(pq.read_table(folder / "results.parquet").column("experiment").to_pylist())
-    supervised = {name for name in preset("smoke").experiments if name.startswith("supervised-")}
-    assert experiments == set(preset("smoke").experiments) - supervised | {"accel-supervised", "constant"}
+    supervised = {name for name in experiment_preset("smoke").experiments if name.startswith("supervised-")}
+    assert experiments == set(experiment_preset("smoke").experiments) - supervised | {"accel-supervised", "constant"}
     facts = json.loads((folder / "cohort.json").read_text(encoding="utf-8"))
     assert facts["command"] == "accelkd reproduce --preset smoke --workers 1"
     text = (folder / "REPRODUCTION.md").read_text(encoding="utf-8")

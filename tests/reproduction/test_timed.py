@@ -14,7 +14,7 @@ from accelkd.cli import main
 from accelkd.home.layout import Home
 from accelkd.reproduction import timed
 from accelkd.reproduction.clock import Clock, time_limit
-from accelkd.reproduction.experiments import MAIN, Run, preset
+from accelkd.reproduction.experiments import MAIN, Run, experiment_preset
 from accelkd.reproduction.packed import merge, read_facts
 from accelkd.reproduction.timed import reproduce_in_time
 from accelkd.training.runs import Speed
@@ -87,7 +87,7 @@ def test_what_is_important_is_not_left_for_what_comes_later(
 
 
 def test_the_order_is_that_of_the_plan() -> None:
-    chosen = preset("gpu")
+    chosen = experiment_preset("gpu")
     assert chosen.time_plan is not None
     order = [run.name for run in chosen.timed_runs()]
     assert order[:3] == ["ppg-mae-0", "accel-kd-mae-0", "accel-mae-0"]
@@ -99,7 +99,7 @@ def test_the_order_is_that_of_the_plan() -> None:
 
 
 def test_a_schedule_keeps_its_shape_at_any_length() -> None:
-    run_ = Run(preset("gpu").experiments["accel-kd-mae"], 0)
+    run_ = Run(experiment_preset("gpu").experiments["accel-kd-mae"], 0)
     before = run_.config.optimisation
     for steps in (333, 20_000):
         after = before.with_steps(steps)

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from accelkd.home.layout import Home
 from accelkd.reproduction import timed
 from accelkd.reproduction.packed import MAX_FILE_BYTES, merge, read_facts
-from accelkd.reproduction.run import Outcome
+from accelkd.reproduction.run import ReproductionOutcome
 from accelkd.reproduction.timed import DeviceLostError
 from accelkd.training.runs import train_encoder
 from tests.support.homes import copy_home
@@ -43,7 +43,7 @@ class Call:
 
     home: Home
     out: Path
-    outcome: Outcome
+    outcome: ReproductionOutcome
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_an_evaluation_that_dies_is_left_and_made_up_for(
         patch.setattr(timed, "evaluate_run", die_evaluating)
         outcome = reproduce_in_an_hour(fresh, chosen, tmp_path / "out")
     assert outcome.failed == {}
-    assert "ppg-mae-0" in outcome.left
+    assert "ppg-mae-0" in outcome.remaining
     before = _checkpoints(fresh)
     outcome = reproduce_in_an_hour(fresh, chosen, tmp_path / "out")
     assert run_names(outcome) == ({f"{name}-0" for name in THREE}, set(), set())

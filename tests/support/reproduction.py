@@ -15,8 +15,8 @@ from accelkd.home.layout import Home
 from accelkd.reproduction import timed
 from accelkd.reproduction.cohort import CohortPlan
 from accelkd.reproduction.evaluators import evaluate_run
-from accelkd.reproduction.experiments import Preset, preset
-from accelkd.reproduction.run import Outcome
+from accelkd.reproduction.experiments import ExperimentPreset, experiment_preset
+from accelkd.reproduction.run import ReproductionOutcome
 from accelkd.reproduction.timed import reproduce_in_time
 from accelkd.training.runs import Speed
 
@@ -25,9 +25,9 @@ THREE = ("ppg-mae", "accel-kd-mae", "accel-mae")
 HOUR = 60.0
 
 
-def few_experiments(name: str, experiments: Sequence[str], seeds: Sequence[int] = (0,)) -> Preset:
+def few_experiments(name: str, experiments: Sequence[str], seeds: Sequence[int] = (0,)) -> ExperimentPreset:
     """A few experiments of a preset, on the small cohort."""
-    whole = preset(name)
+    whole = experiment_preset(name)
     return replace(
         whole,
         cohort=PLAN,
@@ -36,20 +36,20 @@ def few_experiments(name: str, experiments: Sequence[str], seeds: Sequence[int] 
     )
 
 
-def miniature(*more: str, first: Sequence[str] = THREE, seeds: Sequence[int] = (0,)) -> Preset:
+def miniature(*more: str, first: Sequence[str] = THREE, seeds: Sequence[int] = (0,)) -> ExperimentPreset:
     """A few experiments of the GPU's miniature; `first` are in its first stage."""
     few = few_experiments("gpu-miniature", (*first, *more), seeds)
     assert few.time_plan is not None
     return replace(few, time_plan=replace(few.time_plan, first=tuple(first)))
 
 
-def reproduce_in_an_hour(home: Home, chosen: Preset, out: Path, **options: Any) -> Outcome:
+def reproduce_in_an_hour(home: Home, chosen: ExperimentPreset, out: Path, **options: Any) -> ReproductionOutcome:
     return reproduce_in_time(home, chosen, HOUR, out, **options)
 
 
-def run_names(outcome: Outcome) -> tuple[set[str], set[str], set[str]]:
+def run_names(outcome: ReproductionOutcome) -> tuple[set[str], set[str], set[str]]:
     """Names of the runs that are done, failed and left."""
-    return set(outcome.done), set(outcome.failed), set(outcome.left)
+    return set(outcome.done), set(outcome.failed), set(outcome.remaining)
 
 
 def as_if_slow(*_: object, **__: object) -> Speed:
@@ -57,7 +57,7 @@ def as_if_slow(*_: object, **__: object) -> Speed:
     return Speed(0.5, 1.0, None, ())
 
 
-def reproduce_as_if_slow(home: Home, chosen: Preset, out: Path) -> None:
+def reproduce_as_if_slow(home: Home, chosen: ExperimentPreset, out: Path) -> None:
     """What a process does that is to be killed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timed, "measure_speed", as_if_slow)
