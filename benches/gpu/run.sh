@@ -26,16 +26,17 @@ fi
 SCRATCH=$SCRATCH/accelkd-gpu
 export TORCHINDUCTOR_CACHE_DIR=$SCRATCH/compiled PYTHONUNBUFFERED=1
 
-if ! "$PYTHON" -c 'from rust_dsp import Plan' 2>/dev/null; then  # the sources' folder alone has none
-  wheels=(benches/gpu/wheels/rust_dsp-*.whl)
+# `import rust_dsp` alone finds the folder of its sources
+if ! "$PYTHON" -c 'import annotated_types, cyclopts; from rust_dsp import Plan' 2>/dev/null; then
+  wheels=(benches/gpu/wheels/*.whl)
   if [ ! -f "${wheels[0]}" ]; then
-    echo "there is no wheel of rust_dsp: run benches/gpu/pack.sh first, and let benches/gpu/wheels travel" >&2
+    echo "there are no wheels: run benches/gpu/pack.sh first, and let benches/gpu/wheels travel" >&2
     exit 2
   fi
   rm -rf "$SCRATCH/site"
-  "$PYTHON" -m pip install --quiet --no-index --no-deps --target "$SCRATCH/site" "${wheels[0]}"
+  "$PYTHON" -m pip install --quiet --no-index --no-deps --target "$SCRATCH/site" "${wheels[@]}"
 fi
-export PYTHONPATH=$PWD:$SCRATCH/site
+export PYTHONPATH=$PWD:$SCRATCH/site${PYTHONPATH:+:$PYTHONPATH}
 
 case $mode in
   smoke) preset=gpu-miniature budget=${BUDGET_MIN:-0.6} ;;
