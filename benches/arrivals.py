@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
@@ -30,6 +29,7 @@ from accelkd.segments.segment import segment_batch
 from accelkd.warehouse.load import load_batch
 from assets.partitions import arrival_batches
 from orchestration.catch_up import QUIET
+from orchestration.dagster_internals import DATA_VERSION_TAG
 from orchestration.definitions import build_defs
 from orchestration.sensors import arrivals
 

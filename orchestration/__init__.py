@@ -1,1 +1,5 @@
-"""Definitions, resources, partitions, sensors, jobs and checks for Dagster."""
+"""Dagster over `assets`: definitions, jobs, schedules, sensors, conditions, the launcher and the headless catch-up.
+
+Belongs here: when an asset is materialized, and in which process. Does not belong here: the assets themselves (assets),
+and anything that a script without Dagster could want (accelkd).
+"""

@@ -1,4 +1,8 @@
-"""Conditions: what Dagster materializes by itself when something upstream has really changed."""
+"""Conditions: what Dagster materializes by itself when something upstream has really changed.
+
+Belongs here: which groups follow a change, and when. Does not belong here: what is missing or stale whatever the
+reason (freshness), and what runs on a schedule or on request (jobs, sensors).
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ REFRESH = (
     & ~dg.AutomationCondition.in_progress()
 ).with_label("inputs changed")
 
-# Embeddings of a batch: its segments changed, or another pair of encoders is in use. All batches that are due at the
+# Embeddings of a batch: its segments changed, or other encoders were promoted. All batches that are requested at the
 # same time become one backfill.
 FOLLOW = (
     _CHANGED.since_last_handled()
@@ -39,5 +43,5 @@ follow_changes = dg.AutomationConditionSensorDefinition(
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=30,
     run_tags={"dagster/max_runtime": str(12 * HOUR_S)},
-    description="Embeds by a newly promoted pair; refreshes split, reports and published file when inputs changed.",
+    description="Embeds by newly promoted encoders; refreshes split, reports and published file when inputs changed.",
 )

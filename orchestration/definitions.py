@@ -1,4 +1,7 @@
-"""Everything that Dagster loads. Tests build their own with another home and other settings."""
+"""Everything that Dagster loads, put together over one home. Tests build their own over another.
+
+Belongs here: which assets, checks, jobs, sensors, schedules and resources there are. Does not belong here: any of them.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from accelkd.home.locks import shared_lock
 from accelkd.home.settings import Settings
 from assets import checks, cohort, embeddings, encoders, recordings, reports, reproduction, segments, warehouse
 from orchestration.automation import CONDITIONS, follow_changes
-from orchestration.jobs import jobs, schedules
+from orchestration.jobs import catch_up, per_batch, report, retrain, rollback, schedules
 from orchestration.sensors import sensors
 
 STAGES = [recordings, segments, cohort, encoders, embeddings, warehouse, reports, reproduction]
@@ -30,7 +33,7 @@ def build_defs(home: Home) -> dg.Definitions:
         return spec.replace_attributes(code_version=f"{spec.code_version}+{sha256_json(used)[:8]}") if used else spec
 
     @dg.resource
-    def of_run(context: dg.InitResourceContext) -> Iterator[Home]:
+    def home_of_run(context: dg.InitResourceContext) -> Iterator[Home]:
         if context.run is None:  # a sensor's tick
             yield home
             return
@@ -41,10 +44,10 @@ def build_defs(home: Home) -> dg.Definitions:
     return dg.Definitions(
         assets=dg.map_asset_specs(versioned, stages),
         asset_checks=dg.load_asset_checks_from_modules([checks]),
-        jobs=jobs,
+        jobs=[per_batch, retrain, report, catch_up, rollback],
         sensors=[*sensors, follow_changes],
         schedules=schedules,
-        resources={"home": of_run, "settings": settings},
+        resources={"home": home_of_run, "settings": settings},
         executor=dg.in_process_executor,  # a process per step would import torch again each time
     )
 

@@ -1,4 +1,7 @@
-"""`make demo`: simulate a cohort, run the whole pipeline on it, print what came out."""
+"""`make demo`: simulate a cohort, run the whole pipeline on it, print what came out.
+
+Belongs here: the cohort of the demo and what is printed. Does not belong here: anything that a real home needs too.
+"""
 
 from __future__ import annotations
 

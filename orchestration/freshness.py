@@ -1,29 +1,33 @@
-"""What is missing or stale: the one judgement that the headless runner and the nightly backfill share."""
+"""What is missing or stale: the one judgement that the headless catch-up and the nightly backfill share.
+
+Belongs here: whether an asset or a partition has to be materialized again. Does not belong here: materializing it
+(catch_up, jobs), and what follows a change by itself (automation).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
-from dagster._core.definitions.data_version import (
-    SKIP_PARTITION_DATA_VERSION_DEPENDENCY_THRESHOLD,
-    CachingStaleStatusResolver,
-    StaleStatus,
-    extract_data_provenance_from_entry,
-    extract_data_version_from_entry,
-)
-from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.loader import LoadingContextForTest
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS
 from accelkd.registry.history import can_replace_damaged, candidate_is_damaged
+from orchestration.dagster_internals import (
+    UNTRACKED_PARTITIONS,
+    AssetGraph,
+    CachingStaleStatusResolver,
+    CheckStatus,
+    StaleStatus,
+    data_version,
+    input_storage_ids,
+    last_check_executions,
+    last_planned,
+    stale_status_resolver,
+)
 
-Step = tuple[dg.AssetKey, str | None]  # an asset, and its partition if it has partitions
+Target = tuple[dg.AssetKey, str | None]  # an asset, and its partition if it has partitions
 TRAINING = frozenset(spec.name for spec in ENCODERS)  # has a schedule of its own
 
 
@@ -33,17 +37,17 @@ class Freshness:
 
     home: Home
     instance: dg.DagsterInstance
-    graph: BaseAssetGraph[Any]
+    graph: AssetGraph
 
-    def due(self, batches: list[str], *, retrain: bool) -> Iterator[Step]:
+    def stale_or_missing(self, batches: list[str], *, retrain: bool) -> Iterator[Target]:
         """Everything to materialize, upstream first; with `retrain` off, encoders that are whole stay as they are."""
-        resolver = CachingStaleStatusResolver(self.instance, self.graph, LoadingContextForTest(self.instance))
+        resolver = stale_status_resolver(self.instance, self.graph)
         for key in self.graph.toposorted_asset_keys:
             for partition in batches if self.graph.get(key).is_partitioned else [None]:
-                if self.is_due(key, partition, retrain=retrain, resolver=resolver):
+                if self.is_stale_or_missing(key, partition, retrain=retrain, resolver=resolver):
                     yield key, partition
 
-    def is_due(
+    def is_stale_or_missing(
         self,
         key: dg.AssetKey,
         partition: str | None,
@@ -52,17 +56,13 @@ class Freshness:
         resolver: CachingStaleStatusResolver | None = None,
     ) -> bool:
         """Whether an asset is missing, damaged or stale, or failed; what else happened in its run does not matter."""
-        # Dagster's own notion of stale (code version or upstream data version changed), as its UI shows it; it has no
-        # public door yet.
         if self.graph.get(key).tags.get("cadence") == "manual":
             return False
-        resolver = resolver or CachingStaleStatusResolver(
-            self.instance, self.graph, LoadingContextForTest(self.instance)
-        )
+        resolver = resolver or stale_status_resolver(self.instance, self.graph)
         status = resolver.get_status(key, partition)
         if status is StaleStatus.MISSING:
             return True
-        stale = status is StaleStatus.STALE or (partition is None and self._read_something_else(key))
+        stale = status is StaleStatus.STALE or (partition is None and self._inputs_changed(key))
         name = key.to_user_string()
         if name in TRAINING:
             damaged = {encoder for encoder in TRAINING if candidate_is_damaged(self.home, encoder)}
@@ -74,32 +74,31 @@ class Freshness:
             return True
         return stale or self._failed(key, partition)
 
-    def _read_something_else(self, key: dg.AssetKey) -> bool:
+    def _inputs_changed(self, key: dg.AssetKey) -> bool:
         """Whether a partition that an asset without partitions read has changed since.
 
         Dagster does not look where there are a hundred partitions or more.
         """
-        latest = self.instance.get_latest_data_version_record(key)
-        provenance = extract_data_provenance_from_entry(latest.event_log_entry) if latest else None
-        if provenance is None:
+        latest = self._latest(dg.AssetRecordsFilter(key))
+        inputs = input_storage_ids(latest) if latest else None
+        if inputs is None:
             return False
         for parent in self.graph.get(key).parent_keys:
             if not self.graph.get(parent).is_partitioned:
                 continue
-            count = len(self.instance.get_materialized_partitions(parent))
-            if count < SKIP_PARTITION_DATA_VERSION_DEPENDENCY_THRESHOLD:
+            if len(self.instance.get_materialized_partitions(parent)) < UNTRACKED_PARTITIONS:
                 continue
-            read = provenance.input_storage_ids.get(parent) or 0
-            news = dg.AssetRecordsFilter(parent, after_storage_id=read)
+            read_until = inputs.get(parent) or 0
+            news = dg.AssetRecordsFilter(parent, after_storage_id=read_until)
             cursor: str | None = None
             while True:
                 page = self.instance.fetch_materializations(news, limit=1000, cursor=cursor)
                 for record in page.records:
-                    before = self.instance.get_latest_data_version_record(
-                        parent, partition_key=record.partition_key, before_cursor=read + 1
+                    partitions = None if record.partition_key is None else [record.partition_key]
+                    before = self._latest(
+                        dg.AssetRecordsFilter(parent, asset_partitions=partitions, before_storage_id=read_until + 1)
                     )
-                    was = extract_data_version_from_entry(before.event_log_entry) if before else None
-                    if was != extract_data_version_from_entry(record.event_log_entry):
+                    if (data_version(before) if before else None) != data_version(record):
                         return True
                 if not page.has_more:
                     break
@@ -108,20 +107,21 @@ class Freshness:
 
     def _failed(self, key: dg.AssetKey, partition: str | None) -> bool:
         """Whether the last run that was to make it failed before that, or a blocking check of what was made."""
-        storage = self.instance.event_log_storage
-        made = self.instance.fetch_materializations(
-            dg.AssetRecordsFilter(key, asset_partitions=None if partition is None else [partition]), limit=1
-        ).records
-        planned = storage.get_latest_planned_materialization_info(key, partition)
-        if planned and not (made and made[0].storage_id > planned.storage_id) and self._run_failed(planned.run_id):
+        partitions = None if partition is None else [partition]
+        latest = self._latest(dg.AssetRecordsFilter(key, asset_partitions=partitions))
+        planned = last_planned(self.instance, key, partition)
+        if planned and not (latest and latest.storage_id > planned.storage_id) and self._run_failed(planned.run_id):
             return True
-        blocking = [one for one in self.graph.get_check_keys_for_assets({key}) if self.graph.get(one).blocking]
-        latest = storage.get_latest_asset_check_execution_by_key(blocking, PartitionKeyFilter(key=partition))
+        checks = [check for check in self.graph.get_check_keys_for_assets({key}) if self.graph.get(check).blocking]
         return any(
-            record.status is AssetCheckExecutionRecordStatus.FAILED
-            or (record.status is AssetCheckExecutionRecordStatus.PLANNED and self._run_failed(record.run_id))
-            for record in latest.values()
+            execution.status is CheckStatus.FAILED
+            or (execution.status is CheckStatus.PLANNED and self._run_failed(execution.run_id))
+            for execution in last_check_executions(self.instance, checks, partition)
         )
+
+    def _latest(self, materializations: dg.AssetRecordsFilter) -> dg.EventLogRecord | None:
+        records = self.instance.fetch_materializations(materializations, limit=1).records
+        return records[0] if records else None
 
     def _run_failed(self, run_id: str) -> bool:
         run = self.instance.get_run_by_id(run_id)

@@ -1,17 +1,10 @@
-"""Named jobs: what a person or a schedule launches as one thing."""
+"""Named jobs, and their schedules: what a person or a clock launches as one thing.
 
-import time
-from typing import Any
+Belongs here: jobs, the ops of those that are no assets, schedules. Does not belong here: what starts a run because
+something happened (sensors, automation), and deciding what is stale (freshness).
+"""
 
 import dagster as dg
-from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
-from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
-from dagster._core.definitions.events import AssetKeyPartitionKey
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
-from dagster._core.storage.tags import PARTITION_NAME_TAG
-from dagster._core.utils import make_new_backfill_id
 from pydantic import Field
 
 from accelkd.home.layout import Home
@@ -20,10 +13,17 @@ from accelkd.recordings.arrivals import refused_unchanged
 from accelkd.registry.history import promoted_models
 from assets.partitions import arrival_batches
 from orchestration.automation import HOUR_S
+from orchestration.dagster_internals import PARTITION_TAG, AssetGraph, request_backfill, requested_backfills
 from orchestration.freshness import Freshness
 from orchestration.promotions import report_promotions
 
 NIGHTLY = "accelkd/nightly"  # tag of the backfills
+RUNNING = [
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+    dg.DagsterRunStatus.SUSPENDED,
+]
 WITHOUT_ENCODERS = ("recordings", "segments", "cohort")  # groups that need none
 
 per_batch = dg.define_asset_job(
@@ -35,7 +35,7 @@ per_batch = dg.define_asset_job(
 retrain = dg.define_asset_job(
     "retrain",
     selection=dg.AssetSelection.groups("encoders"),
-    description="Train a teacher and its student; put them into use if they are no worse on held-out participants.",
+    description="Train a teacher and its student; promote them if they are no worse on held-out participants.",
     tags={"dagster/max_runtime": str(14 * 24 * HOUR_S)},
 )
 report = dg.define_asset_job(
@@ -46,47 +46,44 @@ report = dg.define_asset_job(
 )
 
 
-def request_catch_up(home: Home, instance: dg.DagsterInstance, graph: BaseAssetGraph[Any]) -> tuple[str, int] | None:
+def request_catch_up(home: Home, instance: dg.DagsterInstance, graph: AssetGraph) -> tuple[str, int] | None:
     """Request one backfill of everything missing or stale but trainings: its id and size, or None if all is fresh.
 
     Batches that a run works on, and those that were refused and have not changed, are left alone. Returns an earlier
-    backfill of this kind, with size 0, while it is still at work.
+    backfill of this kind, with size 0, while it is still running.
     """
-    for earlier in instance.get_backfills(BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED])):
+    for earlier in requested_backfills(instance):
         if NIGHTLY in earlier.tags:
             return earlier.backfill_id, 0
     report_promotions(home, instance)
-    running = instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES))
-    elsewhere = {run.tags.get(PARTITION_NAME_TAG) for run in running} | refused_unchanged(home)
+    running = {run.tags.get(PARTITION_TAG) for run in instance.get_runs(dg.RunsFilter(statuses=RUNNING))}
+    left_alone = running | refused_unchanged(home)
     known = instance.get_dynamic_partitions(str(arrival_batches.name))
-    due = set(Freshness(home, instance, graph).due([name for name in known if name not in elsewhere], retrain=False))
+    batches = [batch_id for batch_id in known if batch_id not in left_alone]
+    targets = set(Freshness(home, instance, graph).stale_or_missing(batches, retrain=False))
     if not promoted_models(home):  # what needs encoders waits for the first training
-        due = {(key, partition) for key, partition in due if graph.get(key).group_name in WITHOUT_ENCODERS}
-    if not due:
+        targets = {target for target in targets if graph.get(target[0]).group_name in WITHOUT_ENCODERS}
+    if not targets:
         return None
-    subset = AssetGraphSubset.from_asset_partition_set({AssetKeyPartitionKey(*one) for one in due}, graph)
-    backfill = PartitionBackfill.from_asset_graph_subset(
-        backfill_id=make_new_backfill_id(),
-        backfill_timestamp=time.time(),
-        tags={NIGHTLY: "true", "dagster/max_runtime": str(12 * HOUR_S)},
-        dynamic_partitions_store=instance,
-        asset_graph_subset=subset,
+    backfill_id = request_backfill(
+        instance,
+        graph,
+        targets,
         title="Catch up",
-        description=f"{len(due)} missing or stale",
-        run_config=None,
+        description=f"{len(targets)} missing or stale",
+        tags={NIGHTLY: "true", "dagster/max_runtime": str(12 * HOUR_S)},
     )
-    instance.add_backfill(backfill)
-    return backfill.backfill_id, len(due)
+    return backfill_id, len(targets)
 
 
-@dg.op
-def request_backfill(context: dg.OpExecutionContext, home: dg.ResourceParam[Home]) -> None:
-    """Request the backfill and tell of it."""
+@dg.op(name="request_backfill")
+def request_catch_up_backfill(context: dg.OpExecutionContext, home: dg.ResourceParam[Home]) -> None:
+    """Request the backfill and log its size."""
     requested = request_catch_up(home, context.instance, context.repository_def.asset_graph)
     if requested is None:
         context.log.info("everything is fresh")
     elif not requested[1]:
-        context.log.info(f"backfill {requested[0]} is still at work")
+        context.log.info(f"backfill {requested[0]} is still running")
     else:
         context.log.info(f"backfill {requested[0]}: {requested[1]} missing or stale")
 
@@ -95,7 +92,7 @@ def request_backfill(context: dg.OpExecutionContext, home: dg.ResourceParam[Home
     description="One backfill of everything missing or stale: late batches, failed partitions, new code or encoders."
 )
 def catch_up() -> None:
-    request_backfill()
+    request_catch_up_backfill()
 
 
 class Rollback(dg.Config):
@@ -106,18 +103,16 @@ class Rollback(dg.Config):
 
 @dg.op(pool="duckdb_writer")
 def roll_back_encoders(context: dg.OpExecutionContext, config: Rollback, home: dg.ResourceParam[Home]) -> None:
-    """Put the pair of encoders that was in use before back into use, tables and published file included."""
+    """Promote the previous encoders again, tables and published file included."""
     decision = roll_back(home, config.reason)
-    context.log.info(f"in use again: {', '.join(f'{name} {model_id}' for name, model_id in decision.models.items())}")
+    context.log.info(f"promoted again: {', '.join(f'{name} {model_id}' for name, model_id in decision.models.items())}")
     report_promotions(home, context.instance)
 
 
-@dg.job(description="Go back to the encoders that were in use before the present ones, at once.")
+@dg.job(description="Promote the previous encoders again, at once.")
 def rollback() -> None:
     roll_back_encoders()
 
-
-jobs: list[dg.JobDefinition | UnresolvedAssetJobDefinition] = [per_batch, retrain, report, catch_up, rollback]
 
 nightly = dg.ScheduleDefinition(
     name="nightly_catch_up",

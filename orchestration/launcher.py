@@ -1,16 +1,16 @@
-"""A run launcher that notices when a run's process is gone, whoever killed it."""
+"""The run launcher that dagster.yaml names: it notices when a run's process is gone, whoever killed it.
+
+Belongs here: how runs are started and watched. Does not belong here: what they do, and when (jobs, sensors).
+"""
 
 from __future__ import annotations
 
-from dagster import DagsterRun
-from dagster._core.errors import DagsterUserCodeUnreachableError
-from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
-from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
-from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
-from dagster_shared.serdes import deserialize_value
+import dagster as dg
+
+from orchestration.dagster_internals import CheckRunHealthResult, WorkerStatus, runs_in_code_server
 
 
-class CheckingRunLauncher(DefaultRunLauncher):
+class CheckingRunLauncher(dg.DefaultRunLauncher):
     """Dagster's default launcher, with the health check that its run monitoring asks for.
 
     Without it a run whose machine went down stays started for ever, and with it the writer that waits for its slot.
@@ -20,18 +20,14 @@ class CheckingRunLauncher(DefaultRunLauncher):
     def supports_check_run_worker_health(self) -> bool:
         return True
 
-    def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Ask the code server that started the run whether it still knows it."""
-        client = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]  # Dagster's, untyped
-        if client is None:
-            return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "no code server is on record for this run")
+    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
+        """Ask the code server that started the run whether it still runs its process."""
         try:
-            answer = deserialize_value(
-                client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id), timeout=10),
-                CanCancelExecutionResult,
-            )
-        except DagsterUserCodeUnreachableError:
+            running = runs_in_code_server(self, run.run_id)
+        except LookupError:
+            return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "no code server is on record for this run")
+        except ConnectionError:
             return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "the code server that started this run is gone")
-        if answer.can_cancel:
+        if running:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "the code server no longer runs this run's process")

@@ -1,21 +1,23 @@
-"""What was promoted or rolled back outside of a run is told to Dagster: embeddings and reports follow."""
+"""What was promoted or rolled back outside of a run is reported to Dagster: embeddings and reports follow.
+
+Belongs here: the event that says which encoders are promoted. Does not belong here: promoting (accelkd.operations).
+"""
 
 from __future__ import annotations
 
 import dagster as dg
-from dagster._core.definitions.data_version import DATA_VERSION_TAG, extract_data_version_from_entry
 
 from accelkd.home.layout import Home
 from accelkd.registry.history import history, promoted_models
 from assets.encoders import promoted_encoders, promoted_version
+from orchestration.dagster_internals import DATA_VERSION_TAG, data_version
 
 
 def unreported_promotion(home: Home, instance: dg.DagsterInstance) -> dg.AssetMaterialization | None:
-    """The event that says which pair is in use, where the last one says something else."""
+    """The event that says which encoders are promoted, where the last one says something else."""
     models = promoted_models(home)
-    record = instance.get_latest_data_version_record(promoted_encoders.key)
-    told = extract_data_version_from_entry(record.event_log_entry) if record else None
-    if not models or (told is not None and told.value == promoted_version(models)):
+    records = instance.fetch_materializations(promoted_encoders.key, limit=1).records
+    if not models or (records and data_version(records[0]) == promoted_version(models)):
         return None
     last = history(home)[-1]
     return dg.AssetMaterialization(

@@ -1,4 +1,8 @@
-"""Sensors: what arrives, what was promoted elsewhere, and when enough is new to train again."""
+"""Sensors: what arrives, what was promoted elsewhere, and when enough is new to train again.
+
+Belongs here: what starts a run, or reports an event, because something happened outside of Dagster. Does not belong
+here: following changes inside of Dagster (automation), and judging batches (accelkd.operations).
+"""
 
 import hashlib
 import json
@@ -33,46 +37,47 @@ _SETTLED_NS = 2_000_000_000  # a folder's time is trusted to show the next chang
 def arrivals(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) -> dg.SensorResult | dg.SkipReason:
     """Registers every batch that has arrived in the landing zone and requests its assets.
 
-    Batches that cannot be used are told, with the reason, in the tick and in the check `landing_zone` of
+    Batches that cannot be used are reported, with the reason, in the tick and in the check `landing_zone` of
     `raw_recordings`; they are tried again once their files change. While nothing changes, a tick costs one look at the
     landing zone.
     """
-    before = json.loads(context.cursor) if context.cursor else {}
+    last_tick = json.loads(context.cursor) if context.cursor else {}
     changed_ns = home.landing.stat().st_mtime_ns if home.landing.is_dir() else 0
-    if before.get("changed_ns") == changed_ns and not before.get("open") and not refused(home):
+    if last_tick.get("changed_ns") == changed_ns and not last_tick.get("open") and not refused(home):
         return dg.SkipReason("nothing has changed in the landing zone")
     known = set(context.instance.get_dynamic_partitions(str(arrival_batches.name)))
-    found = pending_arrivals(home, known)
-    arrived = [one for one in found if one.arrived and not one.problem]
-    verdict = check_result(landing_zone(found))
-    why = hashlib.sha256(str([(one.batch_id, one.problem) for one in found if one.problem]).encode()).hexdigest()
+    pending = pending_arrivals(home, known)
+    usable = [arrival for arrival in pending if arrival.arrived and not arrival.problem]
+    unusable = [arrival for arrival in pending if arrival.problem]
+    problems = str([(arrival.batch_id, arrival.problem) for arrival in unusable])
+    problems_sha256 = hashlib.sha256(problems.encode()).hexdigest()
     settled = time.time_ns() - changed_ns > _SETTLED_NS
     cursor = {
         "changed_ns": changed_ns if settled else 0,
-        "open": len(arrived) > BATCHES_A_TICK or any(not one.arrived for one in found),
-        "told": why,
+        "open": len(usable) > BATCHES_A_TICK or any(not arrival.arrived for arrival in pending),
+        "problems": problems_sha256,
     }
-    now = arrived[:BATCHES_A_TICK]
-    new = [one.batch_id for one in now if one.batch_id not in known]
+    now = usable[:BATCHES_A_TICK]
+    new = [arrival.batch_id for arrival in now if arrival.batch_id not in known]
     replaced = sorted(known & superseded(home).keys())
-    for one in found:
-        if one.problem:
-            context.log.warning(f"batch {one.batch_id} cannot be used: {one.problem}")
+    for arrival in unusable:
+        context.log.warning(f"batch {arrival.batch_id} cannot be used: {arrival.problem}")
     encode = bool(promoted_models(home))
+    verdict = check_result(landing_zone(pending))
     return dg.SensorResult(
-        run_requests=[_request(one, encode=encode) for one in now],
-        skip_reason=None if now else _nothing_arrived(found),
+        run_requests=[_request(arrival, encode=encode) for arrival in now],
+        skip_reason=None if now else _nothing_arrived(pending),
         dynamic_partitions_requests=[
             *([arrival_batches.build_add_request(new)] if new else []),
             *([arrival_batches.build_delete_request(replaced)] if replaced else []),
         ],
-        asset_events=[_evaluation(verdict)] if why != before.get("told") else [],
+        asset_events=[_evaluation(verdict)] if problems_sha256 != last_tick.get("problems") else [],
         cursor=json.dumps(cursor),
     )
 
 
 def _request(arrival: Arrival, *, encode: bool) -> dg.RunRequest:
-    """The run of one batch; before the first encoders are in use, without embeddings."""
+    """The run of one batch; before the first encoders are promoted, without embeddings."""
     assets = [raw_recordings, segments, segment_tables]
     assets += embeddings_assets if encode else []
     return dg.RunRequest(
@@ -82,12 +87,12 @@ def _request(arrival: Arrival, *, encode: bool) -> dg.RunRequest:
     )
 
 
-def _nothing_arrived(found: list[Arrival]) -> str:
-    problems = [f"{one.batch_id}: {one.problem}" for one in found if one.problem]
-    arriving = [one.batch_id for one in found if not one.arrived and not one.problem]
-    told = [f"cannot be used: {'; '.join(problems)}"] if problems else []
-    told += [f"still arriving: {', '.join(arriving)}"] if arriving else []
-    return ". ".join(told) or "no new batch in the landing zone"
+def _nothing_arrived(pending: list[Arrival]) -> str:
+    problems = [f"{arrival.batch_id}: {arrival.problem}" for arrival in pending if arrival.problem]
+    arriving = [arrival.batch_id for arrival in pending if not arrival.arrived and not arrival.problem]
+    reasons = [f"cannot be used: {'; '.join(problems)}"] if problems else []
+    reasons += [f"still arriving: {', '.join(arriving)}"] if arriving else []
+    return ". ".join(reasons) or "no new batch in the landing zone"
 
 
 def _evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
@@ -107,21 +112,23 @@ def _evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
 )
 def retraining(home: dg.ResourceParam[Home]) -> dg.RunRequest | dg.SkipReason:
     """Requests a training once enough participants are new in the split (setting `retrain_after_participants`)."""
-    asked = Settings.load(home).retrain_after_participants
-    if not asked:
+    threshold = Settings.load(home).retrain_after_participants
+    if not threshold:
         return dg.SkipReason("retrain_after_participants is 0: training waits for its weekly schedule")
-    people = read_split(home.split).num_rows if home.split.exists() else 0
-    new = people - participants_when_trained(home)
-    if new < asked:
-        return dg.SkipReason(f"{new} participants are new since the last training; {asked} are asked for")
-    return dg.RunRequest(run_key=f"{people} participants")
+    participants = read_split(home.split).num_rows if home.split.exists() else 0
+    new = participants - participants_when_trained(home)
+    if new < threshold:
+        return dg.SkipReason(f"{new} participants are new since the last training; {threshold} are asked for")
+    return dg.RunRequest(run_key=f"{participants} participants")
 
 
 @dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
 def promotions(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) -> dg.SensorResult | dg.SkipReason:
-    """Tells Dagster of encoders that were promoted or rolled back on the command line."""
+    """Reports to Dagster which encoders were promoted or rolled back on the command line."""
     event = unreported_promotion(home, context.instance)
-    return dg.SensorResult(asset_events=[event]) if event else dg.SkipReason("Dagster knows which encoders are in use")
+    return (
+        dg.SensorResult(asset_events=[event]) if event else dg.SkipReason("Dagster knows which encoders are promoted")
+    )
 
 
 sensors = [arrivals, retraining, promotions]

@@ -59,6 +59,18 @@ def test_arrows_point_one_way(package: str) -> None:
     assert not {path: names for path, names in offenders.items() if names}
 
 
+def test_one_module_alone_imports_what_is_private_in_dagster() -> None:
+    private = re.compile(r"dagster[\w.]*\._|dagster_shared\b")
+    modules = (REPOSITORY / folder for folder in ("accelkd", "assets", "orchestration", "tests", "benches"))
+    importing = {
+        path.relative_to(REPOSITORY).as_posix()
+        for folder in modules
+        for path in folder.rglob("*.py")
+        if any(private.match(name) for name in _imported(path))
+    }
+    assert importing == {"orchestration/dagster_internals.py"}
+
+
 def test_tests_share_through_their_support_alone() -> None:
     """No test module or conftest is imported, not by the programs that tests start in other processes either."""
     imported = re.compile(r"^\s*(?:from|import) (tests\.[\w.]+)", re.MULTILINE)

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.data_version import DATA_VERSION_TAG, extract_data_version_from_entry
-from dagster._core.execution.backfill import PartitionBackfill
 
 from accelkd.home.layout import Home
 from accelkd.recordings.arrivals import refuse
@@ -20,6 +18,7 @@ from accelkd.warehouse.staging import staging
 from assets.encoders import Training
 from assets.partitions import arrival_batches
 from orchestration.catch_up import catch_up as materialize_missing
+from orchestration.dagster_internals import DATA_VERSION_TAG, PartitionBackfill, data_version
 from orchestration.definitions import build_defs
 from orchestration.freshness import Freshness
 from orchestration.jobs import request_catch_up
@@ -58,6 +57,12 @@ def partitions_of(backfill: PartitionBackfill | None) -> dict[str, set[str]]:
         key.to_user_string(): set(partitions.get_partition_keys())
         for key, partitions in subset.partitions_subsets_by_asset_key.items()
     }
+
+
+def names_to_materialize(home: Home, instance: dg.DagsterInstance) -> set[str]:
+    """Assets without partitions that are stale or missing."""
+    freshness = Freshness(home, instance, build_defs(home).resolve_asset_graph())
+    return {key.to_user_string() for key, _ in freshness.stale_or_missing([], retrain=False)}
 
 
 def test_the_nightly_catch_up_does_nothing_when_all_is_fresh(home: Home, instance: dg.DagsterInstance) -> None:
@@ -130,10 +135,9 @@ def test_with_new_data_a_damaged_teacher_is_trained_again_with_its_student(
     split = dg.AssetMaterialization("participant_split", tags={DATA_VERSION_TAG: "another"})
     instance.report_runless_asset_event(split)
     encoders = {"ppg_teacher", "accel_student"}
-    graph = build_defs(home).resolve_asset_graph()
-    assert not encoders & {key.to_user_string() for key, _ in Freshness(home, instance, graph).due([], retrain=False)}
+    assert not encoders & names_to_materialize(home, instance)
     flip(promoted_checkpoint(home, "ppg_teacher") / WEIGHTS)
-    assert encoders <= {key.to_user_string() for key, _ in Freshness(home, instance, graph).due([], retrain=False)}
+    assert encoders <= names_to_materialize(home, instance)
 
 
 def land_late(home: Home, instance: dg.DagsterInstance) -> None:
@@ -205,9 +209,8 @@ def test_reports_follow_what_changed_and_only_that(home: Home, instance: dg.Dags
     state = dg.evaluate_automation_conditions(defs, instance)
     assert state.total_requested == 0
     key = dg.AssetKey("accel_student_embeddings")
-    record = instance.get_latest_data_version_record(key, partition_key="sim-a")
-    assert record is not None
-    same = extract_data_version_from_entry(record.event_log_entry)
+    materializations = dg.AssetRecordsFilter(key, asset_partitions=["sim-a"])
+    same = data_version(instance.fetch_materializations(materializations, limit=1).records[0])
     assert same is not None
 
     def materialize(version: str) -> dg.EvaluateAutomationConditionsResult:
@@ -215,7 +218,7 @@ def test_reports_follow_what_changed_and_only_that(home: Home, instance: dg.Dags
         instance.report_runless_asset_event(event)
         return dg.evaluate_automation_conditions(defs, instance, cursor=state.cursor)
 
-    state = materialize(same.value)  # made again, the same
+    state = materialize(same)  # made again, the same
     assert state.total_requested == 0
     state = materialize("another")
     assert requests(state) == {"accel_student_probes", "retrieval", "written_report", "published_warehouse"}

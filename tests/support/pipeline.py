@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 
 from accelkd.home.layout import Home
-from orchestration.catch_up import Outcome, catch_up
+from orchestration.catch_up import CatchUpOutcome, catch_up
 from orchestration.definitions import build_defs
 from tests.support.homes import new_home, simulate
 
@@ -18,7 +18,7 @@ from tests.support.homes import new_home, simulate
 @dataclass(frozen=True)
 class Pipeline:
     home: Home
-    outcome: Outcome  # of its only catch-up
+    outcome: CatchUpOutcome  # of its only catch-up
 
 
 def run_pipeline(root: Path) -> Pipeline:

@@ -1,0 +1,175 @@
+"""What is used of Dagster beyond its public API, and for what: where the public API has no equivalent.
+
+Belongs here: every import from a private module of Dagster, wrapped in what the other modules need of it. Does not
+belong here: anything that the public API can do, and any decision about what to run.
+
+- staleness as the UI shows it: `stale_status_resolver`, `UNTRACKED_PARTITIONS`, `data_version`, `input_storage_ids`
+- data versions of events that no run reports: `DATA_VERSION_TAG`
+- why the last attempt at an asset came to nothing: `last_planned`, `last_check_executions`
+- what a killed process left behind: `fail_run`
+- a backfill of chosen partitions of many assets: `request_backfill`, `requested_backfills`, `PARTITION_TAG`
+- the health of a run's process: `runs_in_code_server`, `CheckRunHealthResult`, `WorkerStatus`
+- the type of `Definitions.resolve_asset_graph`: `AssetGraph`
+
+A new release of Dagster may change any of it. tests/orchestration/test_dagster_internals.py says what was checked
+against which release.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import dagster as dg
+from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+from dagster._core.definitions.data_version import (
+    DATA_VERSION_TAG,
+    CachingStaleStatusResolver,
+    StaleStatus,
+    extract_data_provenance_from_entry,
+    extract_data_version_from_entry,
+)
+from dagster._core.definitions.data_version import (
+    SKIP_PARTITION_DATA_VERSION_DEPENDENCY_THRESHOLD as UNTRACKED_PARTITIONS,
+)
+from dagster._core.definitions.events import AssetKeyPartitionKey
+from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
+from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
+from dagster._core.loader import LoadingContext
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as CheckStatus
+from dagster._core.storage.event_log.base import PlannedMaterializationInfo
+from dagster._core.storage.tags import PARTITION_NAME_TAG as PARTITION_TAG
+from dagster._core.utils import make_new_backfill_id
+from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
+
+__all__ = [
+    "DATA_VERSION_TAG",
+    "PARTITION_TAG",
+    "UNTRACKED_PARTITIONS",
+    "AssetGraph",
+    "CachingStaleStatusResolver",
+    "CheckRunHealthResult",
+    "CheckStatus",
+    "PartitionBackfill",
+    "StaleStatus",
+    "WorkerStatus",
+    "data_version",
+    "fail_run",
+    "input_storage_ids",
+    "last_check_executions",
+    "last_planned",
+    "request_backfill",
+    "requested_backfills",
+    "runs_in_code_server",
+    "stale_status_resolver",
+]
+
+AssetGraph: TypeAlias = BaseAssetGraph[Any]
+
+
+class _Loading(LoadingContext):
+    """What Dagster's loaders remember, for one resolver."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self._instance = instance
+        self._loaders: dict[type, Any] = {}
+
+    @property
+    def instance(self) -> dg.DagsterInstance:
+        return self._instance
+
+    @property
+    def loaders(self) -> dict[type, Any]:
+        return self._loaders
+
+
+def stale_status_resolver(instance: dg.DagsterInstance, graph: AssetGraph) -> CachingStaleStatusResolver:
+    """Dagster's own notion of stale: the code version, or the data version of an input, has changed.
+
+    It remembers one state of the instance. Inputs with `UNTRACKED_PARTITIONS` partitions or more are left out.
+    """
+    return CachingStaleStatusResolver(instance, graph, _Loading(instance))
+
+
+def data_version(record: dg.EventLogRecord) -> str | None:
+    """The data version that a materialization has reported."""
+    version = extract_data_version_from_entry(record.event_log_entry)
+    return version.value if version else None
+
+
+def input_storage_ids(record: dg.EventLogRecord) -> Mapping[dg.AssetKey, int | None] | None:
+    """Storage ids of the events that a materialization took its inputs from; None for one reported without a run."""
+    provenance = extract_data_provenance_from_entry(record.event_log_entry)
+    return provenance.input_storage_ids if provenance else None
+
+
+def last_planned(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None
+) -> PlannedMaterializationInfo | None:
+    """Storage id and run of the event that planned the last attempt to materialize an asset."""
+    return instance.event_log_storage.get_latest_planned_materialization_info(key, partition)
+
+
+def last_check_executions(
+    instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey], partition: str | None
+) -> Collection[AssetCheckExecutionRecord]:
+    """The last execution of each of these checks that was ever planned, with its `CheckStatus` and run."""
+    storage = instance.event_log_storage
+    return storage.get_latest_asset_check_execution_by_key(checks, PartitionKeyFilter(key=partition)).values()
+
+
+def fail_run(instance: dg.DagsterInstance, run: dg.DagsterRun, reason: str) -> None:
+    """Report that a run has failed, and free its places in the pools: Dagster would wait for them for ever."""
+    instance.report_run_failed(run, reason)
+    instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+def requested_backfills(instance: dg.DagsterInstance) -> Sequence[PartitionBackfill]:
+    """Backfills that have not ended, the newest first."""
+    return instance.get_backfills(BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED]))
+
+
+def request_backfill(
+    instance: dg.DagsterInstance,
+    graph: AssetGraph,
+    targets: Iterable[tuple[dg.AssetKey, str | None]],
+    *,
+    title: str,
+    description: str,
+    tags: Mapping[str, str],
+) -> str:
+    """Request one backfill of these assets and partitions, which the daemon carries out; returns its id."""
+    backfill_id: str = make_new_backfill_id()
+    subset = AssetGraphSubset.from_asset_partition_set({AssetKeyPartitionKey(*target) for target in targets}, graph)
+    backfill = PartitionBackfill.from_asset_graph_subset(
+        backfill_id=backfill_id,
+        backfill_timestamp=time.time(),
+        tags=tags,
+        dynamic_partitions_store=instance,
+        asset_graph_subset=subset,
+        title=title,
+        description=description,
+        run_config=None,
+    )
+    instance.add_backfill(backfill)
+    return backfill_id
+
+
+def runs_in_code_server(launcher: dg.DefaultRunLauncher, run_id: str) -> bool:
+    """Whether the code server that started a run still runs its process.
+
+    Raises LookupError where no code server is on record for the run, ConnectionError where it does not answer.
+    """
+    client = launcher._get_grpc_client_for_termination(run_id)  # type: ignore[no-untyped-call]  # Dagster's, untyped
+    if client is None:
+        raise LookupError(run_id)
+    try:
+        answer = client.can_cancel_execution(CanCancelExecutionRequest(run_id=run_id), timeout=10)
+    except DagsterUserCodeUnreachableError as error:
+        raise ConnectionError(run_id) from error
+    return dg.deserialize_value(answer, CanCancelExecutionResult).can_cancel
