@@ -161,6 +161,7 @@ def simulate(**options: str) -> str:
         ("train --device tpu", '"tpu" for --device. Must be auto, cpu or cuda'),
         ("reproduce", "either --preset or --merge"),
         ("reproduce --preset smoke --merge a b --out c", "either --preset or --merge"),
+        ("reproduce --merge a b", "--merge needs --out"),
         ("reproduce --preset smoke --workers 0", '"0" for --workers. Must be >= 1'),
         ("reproduce --preset smoke --budget-min 0", '"0.0" for --budget-min. Must be > 0'),
         ("reproduce --preset smoke --only", "--only requires at least 1"),

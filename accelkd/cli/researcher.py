@@ -87,18 +87,19 @@ def reproduce(
     began = time.monotonic()  # before torch is loaded
     if (preset is None) == (not merge):
         raise ValueError("reproduce takes either --preset or --merge")
+    if preset is None:
+        if out is None:
+            raise ValueError("--merge needs --out, the folder of the common report")
+        from accelkd.reproduction.packed import merge as merge_results
+
+        print(merge_results(merge, out))
+        return 0
     from accelkd.reproduction.experiments import experiment_preset
-    from accelkd.reproduction.packed import merge as merge_results
     from accelkd.reproduction.run import reproduce as reproduce_all
     from accelkd.reproduction.timed import DeviceLostError, reproduce_in_time
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave in order: worker processes end too
     command = shlex.join(["accelkd", *command_line])
-    if preset is None:
-        if out is None:
-            raise ValueError("--merge needs --out, the folder of the common report")
-        print(merge_results(merge, out))
-        return 0
     chosen = experiment_preset(preset)
     if chosen.time_plan is None:
         if out or weights or seeds:
