@@ -59,7 +59,7 @@ def reproduction(config: Reproduction, home: dg.ResourceParam[Home]) -> dg.Mater
         "dagster/uri": str(outcome.report),
         "preset": config.preset,
         "runs_done": len(outcome.done),
-        "runs_left": len(outcome.left),
+        "runs_left": len(outcome.remaining),
         "claims": markdown_table(claims),
         **{name: figure(path.read_bytes(), name.replace("_", " ")) for name, path in pictures.items()},
     }

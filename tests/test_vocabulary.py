@@ -21,8 +21,6 @@ ROOT_FILES = ("Makefile", "README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 TO_BE_CLEANED = (
     "accelkd/cli.py",
     "accelkd/recordings/schema.py",
-    "accelkd/recordings/survey.py",
-    "accelkd/reports/",
     "accelkd/reproduction/",
     "accelkd/warehouse/",
     "assets/",

@@ -116,5 +116,7 @@ def reproduce(
         except DeviceLostError as error:
             print(f"accelkd: {error}", file=sys.stderr)
             return _DEVICE_LOST
-    print(f"{len(outcome.done)} runs done, {len(outcome.failed)} failed, {len(outcome.left)} left: {outcome.report}")
+    print(
+        f"{len(outcome.done)} runs done, {len(outcome.failed)} failed, {len(outcome.remaining)} left: {outcome.report}"
+    )
     return 1 if outcome.failed else 0

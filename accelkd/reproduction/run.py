@@ -49,7 +49,7 @@ class Outcome:
 
     done: list[str] = field(default_factory=list)  # by this call or an earlier one
     failed: dict[str, str] = field(default_factory=dict)  # with the reason
-    left: list[str] = field(default_factory=list)  # not started within the time budget
+    remaining: list[str] = field(default_factory=list)  # not started within the time budget
     report: Path = Path()
 
 
@@ -126,7 +126,7 @@ def _reproduce(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "runs_done": len(outcome.done),
         "runs_failed": outcome.failed,
-        "runs_left": outcome.left,
+        "runs_left": outcome.remaining,
     }
     gather(folder, preset, cohort, [task.run for task in tasks if is_done(folder, task)])
     write_json(folder / COHORT, facts)
@@ -172,9 +172,9 @@ def _run_all(work: _Work, tasks: Sequence[Task], workers: int, deadline: float) 
             worker.connection.close()
             worker.process.terminate()
             worker.process.join()
-    outcome.left = [task.run.name for task in waiting]
-    if outcome.left:
-        print_progress(f"the time has ended: {len(outcome.left)} runs left; the same command continues with them")
+    outcome.remaining = [task.run.name for task in waiting]
+    if outcome.remaining:
+        print_progress(f"the time has ended: {len(outcome.remaining)} runs left; the same command continues with them")
     return outcome
 
 

@@ -190,7 +190,7 @@ def _train_and_evaluate(
         versions = make_cohort(nested_home, plan, cores, stop_at=clock.train_until)
     except TimeoutError as error:
         print_progress(str(error))
-        outcome = Outcome(left=[run.name for run in preset.timed_runs()])
+        outcome = Outcome(remaining=[run.name for run in preset.timed_runs()])
         write_json(folder / COHORT, facts | _state(outcome) | {"time_was_over": str(error)})
         pack(folder, out)
         return outcome, None
@@ -276,8 +276,8 @@ def _run_all(call: _Call) -> None:
         if run.name not in call.trained:  # else it was trained as a parent
             _attempt(call, run, runs, todo)
         _collect(call)
-    if call.outcome.left:
-        print_progress(f"the time has ended: {len(call.outcome.left)} of {len(todo)} runs left")
+    if call.outcome.remaining:
+        print_progress(f"the time has ended: {len(call.outcome.remaining)} of {len(todo)} runs left")
 
 
 def _attempt(call: _Call, run: Run, runs: Mapping[str, Run], todo: Sequence[Run]) -> None:
@@ -288,13 +288,13 @@ def _attempt(call: _Call, run: Run, runs: Mapping[str, Run], todo: Sequence[Run]
     outcome = call.outcome
     needs: dict[str, _Trained] = {}
     for experiment, name in parents(run, call.preset, frozenset(runs)).items():
-        if name not in call.trained and name not in outcome.failed and name not in outcome.left:
+        if name not in call.trained and name not in outcome.failed and name not in outcome.remaining:
             _attempt(call, runs[name], runs, todo)
         if name in outcome.failed:
             _failed(call, run.name, f"needs {name}, which failed")
             return
         if name not in call.trained:
-            outcome.left.append(run.name)
+            outcome.remaining.append(run.name)
             return
         needs[experiment] = call.trained[name]
     this = f"{run.name} by {call.facts['code_version']}"
@@ -309,7 +309,7 @@ def _attempt(call: _Call, run: Run, runs: Mapping[str, Run], todo: Sequence[Run]
             return
         planned = _planned(call, run, needs, todo)
         if planned is None:
-            outcome.left.append(run.name)
+            outcome.remaining.append(run.name)
         else:
             _execute(call, *planned, needs)
     except Exception as error:
@@ -355,7 +355,7 @@ def _overhead_s(call: _Call, stage: Stage) -> float:
 def _share(call: _Call, run: Run, todo: Sequence[Run]) -> float:
     """The share of the remaining time that a run may take: its weight relative to the first seed's remaining runs."""
     weights = call.time_plan.weights
-    finished = {*call.trained, *call.outcome.failed, *call.outcome.left, run.name}
+    finished = {*call.trained, *call.outcome.failed, *call.outcome.remaining, run.name}
     remaining = [
         other
         for other in todo
@@ -498,7 +498,7 @@ def _collect(call: _Call) -> None:
             print_progress(f"evaluated {name}: {future.result()}")
         except BrokenExecutor as error:
             print_progress(f"the evaluation of {name} died and is left for the next call: {error}")
-            call.outcome.left.append(name)
+            call.outcome.remaining.append(name)
         except Exception as error:
             _failed(call, name, "".join(traceback.format_exception(error)))
         else:
@@ -515,7 +515,7 @@ def _await_evaluations(call: _Call) -> None:
     while call.evaluations and time.monotonic() < call.clock.evaluate_until:
         time.sleep(0.05)
         _collect(call)
-    call.outcome.left += list(call.evaluations)
+    call.outcome.remaining += list(call.evaluations)
     call.evaluations.clear()
     if call.packing is not None and not call.packing.cancel():  # else two processes would write the same files
         wait([call.packing], timeout=max(0.0, call.clock.finish_until - time.monotonic()))
@@ -535,7 +535,7 @@ def _state(outcome: Outcome) -> dict[str, Any]:
     return {
         "runs_done": list(outcome.done),
         "runs_failed": dict(outcome.failed),
-        "runs_left": list(dict.fromkeys(outcome.left)),
+        "runs_left": list(dict.fromkeys(outcome.remaining)),
     }
 
 

@@ -52,7 +52,7 @@ def test_unchanged_runs_are_skipped_and_a_changed_one_takes_its_student_along(fr
     assert made(fresh) == first
 
     changed = with_experiment(chosen, "ppg-mae", steps=5)
-    assert set(run(fresh, changed, budget_min=0).left) == {"ppg-mae-0", "accel-kd-mae-0"}
+    assert set(run(fresh, changed, budget_min=0).remaining) == {"ppg-mae-0", "accel-kd-mae-0"}
     assert pq.read_table(_file(fresh, "models")).column("experiment").to_pylist() == ["ppg-mae-1-channel"]
     run(fresh, changed)
     second = made(fresh)
@@ -84,10 +84,10 @@ def test_a_failing_run_is_reported_and_stops_only_what_needs_it(
 def test_when_the_time_is_over_the_rest_is_left_for_the_next_time(fresh: Home) -> None:
     chosen = few_experiments("smoke", ["ppg-mae", "ppg-mae-1-channel"])
     outcome = run(fresh, chosen, budget_min=0)
-    assert (outcome.done, outcome.left) == ([], ["ppg-mae-0", "ppg-mae-1-channel-0"])
+    assert (outcome.done, outcome.remaining) == ([], ["ppg-mae-0", "ppg-mae-1-channel-0"])
     assert outcome.report.exists()
     outcome = run(fresh, chosen)
-    assert (set(outcome.done), outcome.left) == ({"ppg-mae-0", "ppg-mae-1-channel-0"}, [])
+    assert (set(outcome.done), outcome.remaining) == ({"ppg-mae-0", "ppg-mae-1-channel-0"}, [])
 
 
 def test_one_table_adds_to_what_is_there(fresh: Home) -> None:

@@ -140,7 +140,7 @@ def test_an_evaluation_that_dies_is_left_and_made_up_for(
         patch.setattr(timed, "evaluate_run", die_evaluating)
         outcome = reproduce_in_an_hour(fresh, chosen, tmp_path / "out")
     assert outcome.failed == {}
-    assert "ppg-mae-0" in outcome.left
+    assert "ppg-mae-0" in outcome.remaining
     before = _checkpoints(fresh)
     outcome = reproduce_in_an_hour(fresh, chosen, tmp_path / "out")
     assert run_names(outcome) == ({f"{name}-0" for name in THREE}, set(), set())

@@ -49,7 +49,7 @@ def reproduce_in_an_hour(home: Home, chosen: Preset, out: Path, **options: Any) 
 
 def run_names(outcome: Outcome) -> tuple[set[str], set[str], set[str]]:
     """Names of the runs that are done, failed and left."""
-    return set(outcome.done), set(outcome.failed), set(outcome.left)
+    return set(outcome.done), set(outcome.failed), set(outcome.remaining)
 
 
 def as_if_slow(*_: object, **__: object) -> Speed:
