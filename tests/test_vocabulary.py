@@ -21,7 +21,6 @@ ROOT_FILES = ("Makefile", "README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 TO_BE_CLEANED = (
     "accelkd/cli.py",
     "accelkd/recordings/schema.py",
-    "accelkd/reproduction/",
     "accelkd/warehouse/",
     "assets/",
     "docs/_generate.py",

@@ -343,7 +343,7 @@ def _rerun(results: Results) -> str:
     command = results.cohort.get("command") or f"accelkd reproduce --preset {results.cohort.get('preset') or 'small'}"
     return (
         f"## Run it again\n\n```bash\n{command}\n```\n\n"
-        "Experiments that are done are not run again; what is missing is. This document is written anew from the "
+        "Experiments that are done are not run again; what is missing is. This document is written again from the "
         f"result files each time; `{INVESTIGATION}` beside it is kept and read in under *Reading*. `claims.parquet` "
         "holds the claims with their comparisons:\n\n"
         "```sql\nSELECT claim_id, verdict, paper, ours FROM 'claims.parquet';\n"
