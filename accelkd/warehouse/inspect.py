@@ -174,4 +174,4 @@ def published_tables(path: Path) -> tuple[Table, ...]:
 def table_contents(path: Path) -> dict[str, tuple[int, int | None]]:
     """Rows of every published table of a DuckDB file, and the sum of the rows' hashes."""
     with duckdb.connect(str(path), read_only=True) as connection:
-        return contents(connection, besides=UNPUBLISHED_SUFFIXES)
+        return contents(connection, without_suffixes=UNPUBLISHED_SUFFIXES)

@@ -16,7 +16,7 @@ from accelkd.warehouse.embeddings import UNPUBLISHED_SUFFIXES
 from accelkd.warehouse.staging import READABLE_BY_OLDER, contents, staging, staging_lock, tables
 
 RUNS = "provenance.runs"  # which run wrote what, and when: differs when the same is made again
-WASTE = 0.2  # of the file in free blocks, above which it is rewritten
+MAX_FREE_SHARE = 0.2  # of the file's blocks, above which it is rewritten
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def publish(home: Home) -> PublishedInfo:
                 if table.endswith(UNPUBLISHED_SUFFIXES):
                     connection.execute(f"DROP TABLE {table}")
             connection.execute("FORCE CHECKPOINT")
-            wasteful = _free_share(connection) > WASTE
+            wasteful = _free_share(connection) > MAX_FREE_SHARE
         if wasteful:
             compact(part)
         with duckdb.connect(str(part)) as connection:

@@ -1,4 +1,4 @@
-"""The staging file: one writer at a time, one transaction per visit."""
+"""The staging file: one writer and one transaction at a time."""
 
 from __future__ import annotations
 
@@ -69,15 +69,17 @@ def tables(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     return dict(rows)
 
 
-def contents(connection: duckdb.DuckDBPyConnection, besides: tuple[str, ...] = ()) -> dict[str, tuple[int, int | None]]:
+def contents(
+    connection: duckdb.DuckDBPyConnection, without_suffixes: tuple[str, ...] = ()
+) -> dict[str, tuple[int, int | None]]:
     """Number of rows of every table, and the sum of their hashes, which is the same in any order of the rows.
 
-    Tables whose names end with one of `besides` are left out.
+    Tables whose names end with one of `without_suffixes` are left out.
     """
     return {
         table: connection.execute(f"SELECT count(*), sum(hash(t)) FROM {table} t").fetchall()[0]
         for table in sorted(tables(connection))
-        if not table.endswith(besides)
+        if not table.endswith(without_suffixes)
     }
 
 
