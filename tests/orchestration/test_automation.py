@@ -145,7 +145,7 @@ def land_late(home: Home, instance: dg.DagsterInstance) -> None:
     instance.add_dynamic_partitions(NAME, ["late"])
 
 
-def test_a_damaged_staging_file_is_made_anew_after_a_catch_up_that_failed(
+def test_a_damaged_staging_file_is_rebuilt_after_a_catch_up_that_failed(
     home: Home, instance: dg.DagsterInstance, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = table_contents(home.published)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import save_file
 from torch.nn.parallel import DistributedDataParallel
@@ -43,28 +45,12 @@ LONG = replace(
 
 
 def train(
-    store: SegmentStore,
-    config: EncoderConfig,
-    out: Path,
-    *,
-    name: str = "encoder",
-    teacher: Path | None = None,
-    rows: np.ndarray | None = None,
-    data_version: str = "data-1",
-    split_version: str = "split-1",
+    store: SegmentStore, config: EncoderConfig, out: Path, *, rows: npt.NDArray[np.intp] | None = None, **options: Any
 ) -> Path:
-    """A checkpoint of the given rows, else of the whole store, trained on the processor."""
-    return train_encoder(
-        store,
-        np.arange(len(store)) if rows is None else rows,
-        config,
-        out,
-        name=name,
-        data_version=data_version,
-        split_version=split_version,
-        teacher=teacher,
-        device="cpu",
-    )
+    """A checkpoint of the given rows, else of the whole store, trained on the processor; options of `train_encoder`."""
+    defaults: dict[str, Any] = {"name": "encoder", "data_version": "data-1", "split_version": "split-1"}
+    rows = np.arange(len(store)) if rows is None else rows
+    return train_encoder(store, rows, config, out, device="cpu", **{**defaults, **options})
 
 
 def train_all(store: SegmentStore, out: Path) -> dict[str, Path]:

@@ -30,7 +30,7 @@ from accelkd.training.checkpoint import (
 )
 from accelkd.training.method import EncoderConfig
 from accelkd.training.presets import PRESETS
-from accelkd.training.runs import measure_speed, train_encoder
+from accelkd.training.runs import measure_speed
 from accelkd.training.signals import ResidentSignals
 from tests.support import REPOSITORY
 from tests.support.training import LONG, train
@@ -226,27 +226,16 @@ def test_measuring_the_speed_leaves_nothing_behind(store: SegmentStore, rows: np
     assert (speed.mfu, speed.notes) == (None, ())
 
 
-def test_a_copy_on_the_device_trains_to_the_same_bytes(store: SegmentStore, rows: np.ndarray, tmp_path: Path) -> None:
+def test_a_copy_on_the_device_trains_to_the_same_bytes(store: SegmentStore, tmp_path: Path) -> None:
     resident = ResidentSignals(store, torch.device("cpu"))
-    folders = [
-        train_encoder(
-            store,
-            rows,
-            SMOKE.teacher,
-            tmp_path / name,
-            name="ppg_teacher",
-            data_version="data-1",
-            split_version="split-1",
-            device="cpu",
-            resident=where,
-        )
-        for name, where in (("mapped", None), ("copied", resident))
-    ]
-    first, second = (folder / "model.safetensors" for folder in folders)
-    assert first.read_bytes() == second.read_bytes()
+    mapped, copied = (
+        teacher(store, tmp_path / name, resident=signals) / "model.safetensors"
+        for name, signals in (("mapped", None), ("copied", resident))
+    )
+    assert mapped.read_bytes() == copied.read_bytes()
 
 
-def test_a_cohort_that_does_not_fit_is_read_from_the_disk_aloud(
+def test_a_cohort_that_does_not_fit_is_read_from_the_disk_with_a_warning(
     store: SegmentStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(signals, "free_bytes", lambda _: 1_000)

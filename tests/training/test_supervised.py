@@ -12,12 +12,11 @@ import torch
 from accelkd.models.transformer import TransformerShape
 from accelkd.segments.store import SegmentStore
 from accelkd.training.checkpoint import load_encoder, load_regressor, read_config, read_metrics
-from accelkd.training.method import EncoderConfig
 from accelkd.training.optimisation import Optimisation
 from accelkd.training.presets import PRESETS
-from accelkd.training.runs import train_encoder
 from accelkd.training.supervised import SupervisedConfig
 from tests.support.segments import pulse_trains, segment_store
+from tests.support.training import train
 
 SHAPE = TransformerShape(width=16, layers=1, heads=2, mlp=32)
 OPTIMISATION = Optimisation(
@@ -38,17 +37,12 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> SegmentStore:
     )
 
 
-def trained(store: SegmentStore, rows: np.ndarray, config: EncoderConfig, out: Path) -> Path:
-    return train_encoder(
-        store, rows, config, out, name="supervised", data_version="data-1", split_version="split-1", device="cpu"
-    )
-
-
 def test_it_learns_its_target_and_predicts_in_its_unit(labelled: SegmentStore, tmp_path: Path) -> None:
     """The heart rate of a pulse train; segments of participants that training never saw."""
     people = np.asarray(labelled.metadata.column("participant_id").to_pylist())
     test = np.isin(people, ["p6", "p7"])
-    folder = trained(labelled, np.flatnonzero(~test), SupervisedConfig("ppg", SHAPE, "hr_bpm", OPTIMISATION), tmp_path)
+    config = SupervisedConfig("ppg", SHAPE, "hr_bpm", OPTIMISATION)
+    folder = train(labelled, config, tmp_path, rows=np.flatnonzero(~test))
     truth = labelled.metadata.column("hr_bpm").to_numpy()
     regressor = load_regressor(folder)
     assert not regressor.training
@@ -64,12 +58,11 @@ def test_it_learns_its_target_and_predicts_in_its_unit(labelled: SegmentStore, t
 
 
 def test_the_weights_with_the_least_held_out_error_are_kept(labelled: SegmentStore, tmp_path: Path) -> None:
-    rows = np.arange(len(labelled))
     unlearnable = Optimisation(
         steps=200, batch_size=8, learning_rate=0.5, warmup_steps=1, decay_steps=1e9, log_every=2, precision="fp32"
     )
     config = SupervisedConfig("ppg", SHAPE, "hr_bpm", unlearnable, patience=3)
-    folder = trained(labelled, rows, config, tmp_path)
+    folder = train(labelled, config, tmp_path)
     errors = pq.read_table(folder / "training.parquet")["validation_error"].to_pylist()
     assert len(errors) < 100  # it stopped early
     assert len(errors) - 1 - max(i for i, error in enumerate(errors) if error == min(errors)) == 3
@@ -78,12 +71,12 @@ def test_the_weights_with_the_least_held_out_error_are_kept(labelled: SegmentSto
 
 def test_what_cannot_be_trained_is_named(labelled: SegmentStore, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least two training participants"):
-        trained(labelled, np.arange(3), SupervisedConfig("ppg", SHAPE, "hr_bpm", OPTIMISATION), tmp_path)
+        train(labelled, SupervisedConfig("ppg", SHAPE, "hr_bpm", OPTIMISATION), tmp_path, rows=np.arange(3))
     with pytest.raises(ValueError, match="8 of 64 segments have no sdnn_ms"):
-        trained(labelled, np.arange(64), SupervisedConfig("ppg", SHAPE, "sdnn_ms", OPTIMISATION), tmp_path)
+        train(labelled, SupervisedConfig("ppg", SHAPE, "sdnn_ms", OPTIMISATION), tmp_path)
 
 
 def test_only_supervised_checkpoints_predict(labelled: SegmentStore, tmp_path: Path) -> None:
-    folder = trained(labelled, np.arange(64), PRESETS["smoke"].teacher, tmp_path)
+    folder = train(labelled, PRESETS["smoke"].teacher, tmp_path)
     with pytest.raises(ValueError, match="masked_autoencoding: it predicts no target"):
         load_regressor(folder)
