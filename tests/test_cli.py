@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from accelkd.cli import COMMANDS, main
@@ -14,6 +15,7 @@ from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import extend_split
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
+from accelkd.operations.checks import CHECKS
 from accelkd.recordings.batches import read_manifest
 from accelkd.recordings.simulator import simulate_batch
 from accelkd.registry.history import promoted_models
@@ -217,3 +219,37 @@ def test_bad_identifiers_end_with_one_clear_line(home: Path, batch: str, capsys:
 def test_summary_without_a_warehouse_says_so(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["summary"]) == 2
     assert str(home) in capsys.readouterr().err
+
+
+def test_check_prints_what_was_measured_and_what_cannot_be_yet(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    opened = Home(home)
+    simulate_batch(opened.landing, "b1", participants=4, segments=5, seed=1, profile="easy", processes=1)
+    assert main(["check", "b1"]) == 2
+    assert "b1 was not segmented" in capsys.readouterr().err
+    segment_batch(opened, "b1")
+    assert main(["check", "b1"]) == 0
+    lines = {line[9:].split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert lines["segments: windows_add_up"].startswith("passed")
+    assert "seen = 20, segments = " in lines["segments: windows_add_up"]
+    assert lines["segment_tables: tables_hold_the_batch"].startswith("not yet")
+    assert lines["accel_student_embeddings: every_segment_is_embedded"].startswith("not yet")
+    expected = {f"{check.asset}: {check.name}" for check in CHECKS if check.per_batch}
+    assert lines.keys() == expected  # as in the UI
+    quarantine = pq.read_table(opened.quarantine("b1"))
+    more = {**quarantine.schema.metadata, b"seen": b"99"}
+    pq.write_table(quarantine.replace_schema_metadata(more), opened.quarantine("b1"))
+    assert main(["check", "b1"]) == 1
+    assert "FAILED   segments: windows_add_up" in capsys.readouterr().out
+
+
+def test_repair_names_what_it_has_repaired(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    opened = Home(home)
+    simulate_batch(opened.landing, "b1", participants=1, segments=2, seed=1, profile="easy", processes=1)
+    segment_batch(opened, "b1")
+    before = opened.segments("b1").read_bytes()
+    opened.segments("b1").write_bytes(before[:-1])
+    assert main(["repair"]) == 0
+    assert "re-segmented batch b1: " in capsys.readouterr().out
+    assert opened.segments("b1").read_bytes() == before
+    assert main(["repair"]) == 0
+    assert capsys.readouterr().out == "0 batches repaired\n"

@@ -90,8 +90,10 @@ class LoadedRows:
 
 
 def loaded_batch(home: Home, batch_id: str) -> LoadedRows:
-    """Count what the warehouse holds of one batch."""
+    """Count what the warehouse holds of one batch. Raises LookupError if it was not loaded."""
     with staging(home) as connection:
+        if not connection.execute("SELECT 1 FROM batches WHERE batch_id = ?", [batch_id]).fetchall():
+            raise LookupError(f"batch {batch_id} is not in the warehouse: materialize `segment_tables` first")
         ((rows, segments, unknown),) = connection.execute(
             "SELECT count(*), count(DISTINCT segment_id), count(DISTINCT participant_id) FILTER (NOT EXISTS "
             "(FROM demographics d WHERE d.participant_id = s.participant_id AND d.batch_id = s.batch_id)) "
