@@ -131,7 +131,7 @@ def test_a_clock_divides_the_time_and_an_alarm_rings() -> None:
         (["--preset", "smoke", "--seeds", "1"], "smoke has its own length"),
         (["--merge", "x"], "--merge needs --out"),
         (["--merge", "nothing", "--out", "x"], "nothing holds no cohort.json"),
-        (["--preset", "gpu-miniature", "--budget-min", "-1", "--out", "x"], "more than 0 minutes"),
+        (["--preset", "gpu-miniature", "--budget-min", "-1", "--out", "x"], "--budget-min. Must be > 0"),
     ],
 )
 def test_the_command_says_what_it_needs(
