@@ -8,7 +8,8 @@ make --quiet setup
 rm -rf benches/gpu/wheels
 .venv/bin/uv build --quiet --wheel --out-dir benches/gpu/wheels rust_dsp
 rm -f benches/gpu/wheels/.gitignore
-.venv/bin/python -m pip download --quiet --disable-pip-version-check --dest benches/gpu/wheels \
+# `uv` cannot download alone, and an environment that it made has no pip
+.venv/bin/uv tool run --quiet pip download --quiet --disable-pip-version-check --dest benches/gpu/wheels \
   --python-version 3.12 --only-binary :all: --constraint constraints.txt annotated-types cyclopts
 echo "These travel, beside the tracked files of the repository ($(git ls-files -z | xargs -0 du --total --bytes | tail -1 | numfmt --field 1 --to iec | cut -f 1)):"
 du --bytes benches/gpu/wheels/*.whl | numfmt --field 1 --to iec
