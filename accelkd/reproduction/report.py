@@ -40,7 +40,7 @@ _SHORT: Mapping[str | None, str] = {
     None: ABSENT,
 }
 _FACTS = {  # of cohort.json, in this order; all others follow
-    "preset": "ExperimentPreset",
+    "preset": "Preset",
     "profile": "Profile of the simulation",
     "train": "Training",
     "test": "Test",

@@ -115,7 +115,7 @@ def test_failed_claims_ask_for_a_reading_until_there_is_one(folder: Path, docume
 def test_a_folder_without_results_says_that_nothing_was_run(tmp_path: Path) -> None:
     document = write_reproduction(tmp_path).read_text(encoding="utf-8")
     assert f"hold 0, do not hold 0, not decidable {len(CLAIMS)}" in document
-    assert "| ExperimentPreset | not recorded |" in document
+    assert "| Preset | not recorded |" in document
     assert "There are no results to draw." in document
 
 
