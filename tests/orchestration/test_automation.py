@@ -21,8 +21,8 @@ from orchestration.catch_up import catch_up as materialize_missing
 from orchestration.dagster_internals import DATA_VERSION_TAG, PartitionBackfill, data_version
 from orchestration.definitions import build_defs
 from orchestration.freshness import Freshness
-from orchestration.jobs import request_catch_up
-from orchestration.promotions import report_promotions
+from orchestration.jobs import request_missing
+from orchestration.outside import report_outside
 from tests.support.damage import flip, flip_all
 from tests.support.homes import copy_home, land, simulate
 from tests.support.pipeline import Pipeline, materialize_batch, opened_instance
@@ -43,7 +43,7 @@ def instance(home: Home) -> Iterator[dg.DagsterInstance]:
 
 
 def catch_up(home: Home, instance: dg.DagsterInstance) -> PartitionBackfill | None:
-    requested = request_catch_up(home, instance, build_defs(home).resolve_asset_graph())
+    requested = request_missing(home, instance, build_defs(home).resolve_asset_graph())
     return instance.get_backfill(requested[0]) if requested else None
 
 
@@ -102,7 +102,7 @@ def test_a_rollback_makes_embeddings_stale(home: Home, instance: dg.DagsterInsta
     }
     reported = instance.get_latest_materialization_event(dg.AssetKey("promoted_encoders"))
     assert reported is not None
-    report_promotions(home, instance)  # there is nothing new to report
+    report_outside(home, instance)  # there is nothing new to report
     assert instance.get_latest_materialization_event(dg.AssetKey("promoted_encoders")) == reported
 
 
@@ -114,7 +114,7 @@ def test_a_damaged_promoted_checkpoint_is_trained_again_and_nothing_else(
     before = weights.read_bytes()
     damage(weights)
     assert partitions_of(catch_up(home, instance)) == {"ppg_teacher": set()}
-    assert materialize_missing(home, instance, retrain=False).materialized == [("ppg_teacher", None)]
+    assert materialize_missing(home, instance, encoders="keep").materialized == [("ppg_teacher", None)]
     assert weights.read_bytes() == before
     assert materialize_missing(home, instance).materialized == []
 
@@ -124,7 +124,7 @@ def test_a_damaged_promoted_pair_gives_way_to_the_one_that_was_trained_last(
 ) -> None:
     decide(home, "promoted", {**promoted_models(home), "accel_student": "lost"}, "test")
     assert "promoted_encoders" in partitions_of(catch_up(home, instance))
-    assert ("promoted_encoders", None) in materialize_missing(home, instance, retrain=False).materialized
+    assert ("promoted_encoders", None) in materialize_missing(home, instance, encoders="keep").materialized
     assert promoted_checkpoint(home, "accel_student").name != "lost"
     assert materialize_missing(home, instance).materialized == []
 
@@ -152,8 +152,8 @@ def test_a_damaged_staging_file_is_rebuilt_after_a_catch_up_that_failed(
     flip_all(home.staging)
     assert materialize_missing(home, instance).materialized == []  # nothing needs the file
     simulate(home, "late", 40, participants=2)
-    assert [batch for _, batch in materialize_missing(home, instance, retrain=False).failed] == ["late"]
-    assert not materialize_missing(home, instance, retrain=False).failed
+    assert [batch for _, batch in materialize_missing(home, instance, encoders="keep").failed] == ["late"]
+    assert not materialize_missing(home, instance, encoders="keep").failed
     assert "staging.duckdb is damaged or gone" in capsys.readouterr().out
     after = table_contents(home.published)
     assert after["batches"][0] == before["batches"][0] + 1
