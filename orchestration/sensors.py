@@ -63,9 +63,9 @@ def arrivals(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) 
     }
     new = [arrival.batch_id for arrival in now if arrival.batch_id not in known]
     replaced = sorted(known & superseded(home).keys())
-    for arrival in unusable:
+    news = problems_sha256 != last_tick.get("problems")
+    for arrival in unusable if news else []:
         context.log.warning(f"batch {arrival.batch_id} cannot be used: {arrival.problem}")
-    verdict = check_result(landing_zone(pending))
     return dg.SensorResult(
         run_requests=[_request(now)] if now else [],
         skip_reason=None if now else _nothing_to_do(pending),
@@ -73,7 +73,7 @@ def arrivals(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) 
             *([arrival_batches.build_add_request(new)] if new else []),
             *([arrival_batches.build_delete_request(replaced)] if replaced else []),
         ],
-        asset_events=[_evaluation(verdict)] if problems_sha256 != last_tick.get("problems") else [],
+        asset_events=[_evaluation(check_result(landing_zone(pending)))] if news else [],
         cursor=json.dumps(cursor),
     )
 
