@@ -52,7 +52,7 @@ class CatchUpOutcome:
 
     materialized: list[Step] = field(default_factory=list)
     failed: list[Step] = field(default_factory=list)
-    skipped: list[Step] = field(default_factory=list)  # because something upstream failed
+    skipped: list[Step] = field(default_factory=list)  # because something upstream failed, now or before
 
 
 def catch_up(
@@ -104,6 +104,7 @@ class _CatchUp:
     arrived: frozenset[str]
     tags: dict[str, str]
     outcome: CatchUpOutcome = field(default_factory=CatchUpOutcome)
+    left_alone: set[Step] = field(default_factory=set)  # because it failed before
 
     def __post_init__(self) -> None:
         defs = build_defs(self.home)
@@ -145,7 +146,10 @@ class _CatchUp:
         freshness = Freshness(self.home, self.instance, self.graph)
         if not freshness.is_stale_or_missing(key, partition, retrain=self.encoders == "train"):
             return False
-        return self.retry_failed or partition in self.arrived or not freshness.has_failed(key, partition)
+        if self.retry_failed or partition in self.arrived or not freshness.has_failed(key, partition):
+            return True
+        self.left_alone.add((key.to_user_string(), partition))
+        return False
 
     def _is_below(self, key: dg.AssetKey, stale: Collection[dg.AssetKey]) -> bool:
         return key in stale or (
@@ -154,10 +158,9 @@ class _CatchUp:
         )
 
     def _is_blocked(self, key: dg.AssetKey, partition: str | None, stale: Collection[dg.AssetKey]) -> bool:
-        """Whether something upstream has failed or was skipped, also through an asset of the same run."""
-        broken = {
-            asset for asset, batch_id in self.outcome.failed + self.outcome.skipped if batch_id in (None, partition)
-        }
+        """Whether something upstream failed, was skipped or left alone, also through an asset of the same run."""
+        steps = [*self.outcome.failed, *self.outcome.skipped, *self.left_alone]
+        broken = {asset for asset, batch_id in steps if batch_id in (None, partition)}
         parents = self.graph.get(key).parent_keys
         return any(
             parent.to_user_string() in broken or (parent in stale and self._is_blocked(parent, partition, stale))

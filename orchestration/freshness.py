@@ -1,7 +1,7 @@
 """What is missing or stale: the one judgement that the headless catch-up and the nightly backfill share.
 
 Belongs here: whether an asset or a partition has to be materialized again. Does not belong here: materializing it
-(catch_up, jobs), and what follows a change by itself (automation).
+(catch_up, jobs), and when (sensors, jobs).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Named jobs, and their schedules: what a person or a clock launches as one thing.
 
 Belongs here: jobs, the ops of those that are no assets, schedules. Does not belong here: what starts a run because
-something happened (sensors, automation), and deciding what is stale (freshness).
+something happened (sensors), and deciding what is stale (freshness).
 """
 
 import dagster as dg
