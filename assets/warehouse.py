@@ -56,18 +56,22 @@ def segment_tables(context: dg.AssetExecutionContext, home: dg.ResourceParam[Hom
     pool="duckdb_writer",
     code_version="1",
 )
-def published_warehouse(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
+def published_warehouse(context: dg.AssetExecutionContext, home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     """The DuckDB file that analysts open read-only: a copy of the staging file, put in place by one rename.
 
-    A connection that is open keeps what it sees; the next one sees the new. Nobody ever waits.
+    A connection that is open keeps what it sees; the next one sees the new. Nobody ever waits. A batch that an encoder
+    has not embedded yet is held back, whole.
     """
     published = publish(home)
+    for batch_id, reason in published.held_back.items():
+        context.log.warning(f"batch {batch_id} is held back: {reason}")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(published.content_version),
         metadata={
             "dagster/uri": str(published.path),
             "dagster/row_count": sum(published.rows.values()),
             "size_mb": published.bytes / 1e6,
+            "held_back": ", ".join(published.held_back) or "none",
             "rows_by_table": counts_table(published.rows, "table"),
             **copied_tables(published_tables(home.published)),
         },

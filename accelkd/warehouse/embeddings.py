@@ -205,6 +205,21 @@ def _missing(connection: duckdb.DuckDBPyConnection, encoder: str, model_id: str,
     return int(missing)
 
 
+def incomplete_batches(connection: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
+    """Batches with a segment that an encoder can take and that its table lacks: the encoders, by batch."""
+    incomplete: dict[str, list[str]] = {}
+    for encoder, model_id in loaded_models(connection).items():
+        rows = connection.execute(
+            "SELECT DISTINCT batch_id FROM segments, models WHERE encoder = ? AND model_id = ? "
+            "AND (modality = 'accel' OR channels = len(ppg_status)) "
+            f"AND NOT EXISTS (FROM embeddings.{encoder} e WHERE e.segment_id = segments.segment_id) ORDER BY 1",
+            [encoder, model_id],
+        ).fetchall()
+        for (batch_id,) in rows:
+            incomplete.setdefault(batch_id, []).append(encoder)
+    return incomplete
+
+
 def encoder_table(name: str) -> str:
     """The name, if it can be a table's: it goes into SQL as it is, and `__` is kept for suffixes."""
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or len(name) > 60:

@@ -12,7 +12,8 @@ import duckdb
 from accelkd.home.files import atomic_path, sha256_json
 from accelkd.home.layout import Home
 from accelkd.recordings.arrivals import superseded
-from accelkd.warehouse.embeddings import UNPUBLISHED_SUFFIXES
+from accelkd.warehouse.embeddings import UNPUBLISHED_SUFFIXES, incomplete_batches
+from accelkd.warehouse.schema import BATCH_TABLES
 from accelkd.warehouse.staging import READABLE_BY_OLDER, contents, staging, staging_lock, tables
 
 RUNS = "provenance.runs"  # which run wrote what, and when: differs when the same is made again
@@ -27,13 +28,15 @@ class PublishedInfo:
     bytes: int
     rows: Mapping[str, int]  # of each table, by its name with its schema
     content_version: str  # hash of all rows but those of RUNS, whatever their order: equal for equal content
+    held_back: Mapping[str, str]  # batches that are loaded and not published, with the reason
 
 
 def publish(home: Home) -> PublishedInfo:
     """Copy the staging file to the published one: checkpoint, copy, rename.
 
     Connections that are open on the published file keep what they see; the next ones see the new. Tables that a new
-    model has not filled yet, and those that it replaced, are left out. Copying bytes is thirty times as fast as writing
+    model has not filled yet, and those that it replaced, are left out; so are batches that an encoder has not embedded
+    yet, whole: what is published is of one pair of encoders. Copying bytes is thirty times as fast as writing
     rows, so only a copy that a swapped-out table has left mostly empty is rewritten, without its free blocks.
 
     Raises RuntimeError if batches that are published would be gone, because the staging file was lost.
@@ -49,6 +52,7 @@ def publish(home: Home) -> PublishedInfo:
             for table in tables(connection):
                 if table.endswith(UNPUBLISHED_SUFFIXES):
                     connection.execute(f"DROP TABLE {table}")
+            held_back = _hold_back(connection)
             connection.execute("FORCE CHECKPOINT")
             wasteful = _free_share(connection) > MAX_FREE_SHARE
         if wasteful:
@@ -60,7 +64,17 @@ def publish(home: Home) -> PublishedInfo:
         home.published.stat().st_size,
         {table: rows for table, (rows, _) in published.items()},
         sha256_json({table: [rows, total] for table, (rows, total) in published.items() if table != RUNS}),
+        held_back,
     )
+
+
+def _hold_back(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """Delete the batches that are not embedded by every encoder; returns the reason for each."""
+    incomplete = incomplete_batches(connection)
+    embeddings = [table for table in tables(connection) if table.startswith("embeddings.")]
+    for table in [*(table.name for table in BATCH_TABLES), *embeddings] if incomplete else []:
+        connection.execute(f"DELETE FROM {table} WHERE list_contains(?, batch_id)", [list(incomplete)])
+    return {batch_id: f"not embedded by {' and '.join(encoders)} yet" for batch_id, encoders in incomplete.items()}
 
 
 def _refuse_loss(home: Home, connection: duckdb.DuckDBPyConnection) -> None:

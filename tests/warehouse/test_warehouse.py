@@ -360,6 +360,23 @@ def test_a_published_file_has_no_holes_and_lost_nothing_by_that(home: Home) -> N
         assert connection.execute("SELECT count(*) FROM duckdb_constraints()").fetchall()[0][0] > 10
 
 
+def test_a_batch_that_an_encoder_has_not_embedded_is_held_back_whole(home: Home) -> None:
+    for batch_id in ("b1", "b2"):
+        load_batch(home, batch_id)
+    teacher, student = with_model(home), with_model(home, encoder="accel_student")
+    for batch_id in ("b1", "b2"):
+        embed(home, teacher, batch_id)
+    embed(home, student, "b1", encoder="accel_student")
+    held_back = publish(home)
+    assert held_back.held_back == {"b2": "not embedded by accel_student yet"}
+    for table in ("batches", "demographics", "segments", "embeddings.ppg_teacher", "embeddings.accel_student"):
+        assert query(home, f"SELECT DISTINCT batch_id FROM {table}") == [("b1",)]
+    embed(home, student, "b2", encoder="accel_student")
+    whole = publish(home)
+    assert whole.held_back == {}
+    assert whole.rows["segments"] == 15
+
+
 CATALOG = """
 SELECT schema_name, table_name, comment FROM duckdb_tables()
 UNION ALL SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal
