@@ -120,7 +120,7 @@ def test_an_interval_that_reaches_from_a_coin_to_perfection_decides_nothing() ->
     ],
 )
 def test_an_error_of_few_people_is_not_decidable_either(train: int, test: int, reason: str | None) -> None:
-    def known(number: int, age: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def known(number: int, age: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         return np.where(np.arange(len(age)) < number, age, np.nan)
 
     train_side, test_side = people("train", 30), people("test", 20)

@@ -90,8 +90,8 @@ def test_one_person_never_wins(probed: tuple[Home, dict[str, ProbeReport]]) -> N
     rare = results[RARE]
     assert (rare.test_yes, rare.auc, rare.auc_high, rare.status) == (1, None, 1, "not_decidable")
     assert rare.auc_low is not None
-    assert results[COMMON].auc_low is not None
-    assert rare.auc_low < 0.3 < 0.5 < results[COMMON].auc_low
+    assert rare.auc_low < 0.3
+    assert (results[COMMON].auc_low or 0) > 0.5
     stored = rows(
         home,
         "SELECT target, status, not_decidable FROM participant_probe_results WHERE encoder = 'ppg_teacher' "
