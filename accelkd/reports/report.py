@@ -65,6 +65,7 @@ class ProbeReport:
     encoder: str
     model_id: str
     split_version: str
+    batches_version: str  # of the batches that it covers (accelkd.warehouse.report_state)
     results: tuple[ProbeResult, ...]  # of segments
     participants: tuple[ParticipantProbeResult, ...]
     effective_rank: float  # of the test segments' embeddings
@@ -77,6 +78,7 @@ class RetrievalReport:
 
     models: Mapping[str, str]  # model id of each encoder
     split_version: str
+    batches_versions: tuple[str, ...]  # of the batches that it covers, by student
     results: Mapping[tuple[str, str, str], RetrievalResult]
     figure: Path
 
@@ -87,6 +89,7 @@ class MapReport:
 
     participants: int
     segments: int
+    made_of: ReportInputs
     figure: Path
 
 
@@ -145,7 +148,9 @@ def probe_encoder(home: Home, encoder: str) -> ProbeReport:
         version = sha256_json(list(rows.values()))
         record(connection, _artifact(home, "probe", f"{encoder}/{data.model_id}", version, figure, made_of), inputs)
     rank = effective_rank(test.matrix)
-    return ProbeReport(encoder, data.model_id, made_of.split_version, results, participants, rank, figure)
+    return ProbeReport(
+        encoder, data.model_id, made_of.split_version, made_of.batches_version, results, participants, rank, figure
+    )
 
 
 def _segment_predictions(probe: Probe, test: Embeddings) -> pa.Table:
@@ -267,7 +272,8 @@ def retrieve_pairs(home: Home) -> RetrievalReport:
             name = f"{student}/{models[student]}"
             artifact = _artifact(home, "retrieval", name, sha256_json(own), figure, made_of[student])
             record(connection, artifact, inputs[student])
-    return RetrievalReport(models, split.version, results, figure)
+    batches_versions = tuple(inputs_of.batches_version for inputs_of in made_of.values())
+    return RetrievalReport(models, split.version, batches_versions, results, figure)
 
 
 def map_embeddings(home: Home) -> MapReport:
@@ -292,7 +298,7 @@ def map_embeddings(home: Home) -> MapReport:
     name = f"{encoders[-1]}/{embedded[-1].model_id}"
     with staging(home) as connection:
         record(connection, _artifact(home, "map", name, sha256_file(figure), figure, made_of), inputs)
-    return MapReport(len(most), len(rows), figure)
+    return MapReport(len(most), len(rows), made_of, figure)
 
 
 def write_report(home: Home) -> Path:
@@ -312,7 +318,7 @@ def write_report(home: Home) -> Path:
             _probe_section(connection, models),
             _participant_section(connection, models),
             _retrieval_section(connection, models),
-            _origin_section(connection, models, split.version),
+            _origin_section(connection, made_of),
         ]
         path = home.reports / "report.md"
         write_text(path, "# Report\n\n" + "\n".join(sections))
@@ -552,15 +558,16 @@ def _retrieval_section(connection: duckdb.DuckDBPyConnection, models: Mapping[st
     )
 
 
-def _origin_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str], split_version: str) -> str:
+def _origin_section(connection: duckdb.DuckDBPyConnection, made_of: ReportInputs) -> str:
     batches = [batch_id for (batch_id,) in connection.execute("SELECT batch_id FROM batches ORDER BY 1").fetchall()]
     return "\n".join(
         [
             "## Made from",
             "",
-            *(f"- {encoder_name(encoder)} `{model_id}`" for encoder, model_id in models.items()),
-            f"- split `{split_version}`",
+            *(f"- {encoder_name(encoder)} `{model_id}`" for encoder, model_id in made_of.models.items()),
+            f"- split `{made_of.split_version}`",
             f"- arrival batches {', '.join(f'`{batch_id}`' for batch_id in batches)}",
+            f"- their contents, as far as they are embedded and split: `{made_of.batches_version}`",
             "- `FROM lineage_of('report:report')` in the warehouse leads on to every raw file.",
             "",
         ]

@@ -45,12 +45,13 @@ class ReportState:
     """What is wrong with the reports as a whole."""
 
     missing: tuple[str, ...]  # reports that have not been made of the promoted models
-    mixed: tuple[str, ...]  # reasons why reports that were made do not belong together
+    mixed: tuple[str, ...]  # reasons why reports that were made do not belong together: making them again helps
+    uncovered: tuple[str, ...]  # loaded batches that no report can cover yet: not embedded whole, or without a side
 
     @property
     def is_current(self) -> bool:
-        """Whether every report has been made of the loaded split, the promoted models and the loaded batches."""
-        return not self.missing and not self.mixed
+        """Whether every report has been made of the loaded split, the promoted models and all loaded batches."""
+        return not (self.missing or self.mixed or self.uncovered)
 
 
 def report_inputs(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> ReportInputs:
@@ -66,8 +67,7 @@ def report_inputs(connection: duckdb.DuckDBPyConnection, models: Mapping[str, st
 def report_state(home: Home) -> ReportState:
     """Whether probes, retrieval, map and written report are of the loaded split, promoted models and loaded batches.
 
-    A batch that is loaded and not embedded yet, or whose participants are on no side, is not covered by any report.
-    Where no model is promoted, there is no report to miss.
+    Reports are compared with what they would be made of now. Where no model is promoted, there is no report to miss.
     """
     with staging(home) as connection:
         return state_of_reports(connection, promoted_models(home))
@@ -79,7 +79,7 @@ def state_of_reports(
     """`report_state` in a transaction; without the written report unless `written`."""
     promoted = {spec.name: models[spec.name] for spec in ENCODERS if spec.name in models}
     if not promoted:
-        return ReportState((), ())
+        return ReportState((), (), ())
     expected = {f"probe:{encoder}/{model_id}": {encoder: model_id} for encoder, model_id in promoted.items()}
     for spec, teacher in students():
         if spec.name in promoted and teacher in promoted:
@@ -96,15 +96,24 @@ def state_of_reports(
             {"reports": list(expected)},
         ).fetchall()
     )
-    loaded = {encoder: _loaded(connection, encoder, model_id) for encoder, model_id in promoted.items()}
+    covered = {encoder: _covered(connection, encoder, model_id) for encoder, model_id in promoted.items()}
     mixed = []
     for name, of in expected.items():
         if name in made:
-            now = ReportInputs(_split_version(connection), of, _version({encoder: loaded[encoder] for encoder in of}))
+            now = ReportInputs(_split_version(connection), of, _version({encoder: covered[encoder] for encoder in of}))
             mixed += [f"{name}: {reason}" for reason in _differences(json.loads(made[name] or "null"), now)]
     mixed += _stale_inputs(connection, list(expected))
-    mixed += _mixed_rows(connection, promoted, loaded)
-    return ReportState(tuple(name for name in expected if name not in made), tuple(dict.fromkeys(mixed)))
+    mixed += _mixed_rows(connection, promoted, covered)
+    uncovered = {
+        batch_id
+        for encoder, model_id in promoted.items()
+        for batch_id in _loaded(connection, encoder, model_id).keys() - covered[encoder].keys()
+    }
+    return ReportState(
+        tuple(name for name in expected if name not in made),
+        tuple(dict.fromkeys(mixed)),
+        tuple(sorted(uncovered)),
+    )
 
 
 def _differences(recorded: Mapping[str, object] | None, now: ReportInputs) -> list[str]:
@@ -116,7 +125,7 @@ def _differences(recorded: Mapping[str, object] | None, now: ReportInputs) -> li
     if recorded["models"] != dict(now.models):
         reasons.append(f"of {_named(recorded['models'])}, promoted are {_named(now.models)}")
     if recorded["batches_version"] != now.batches_version:
-        reasons.append("of other batches than those that are loaded")
+        reasons.append("of other batches than there are now")
     return reasons
 
 
@@ -134,7 +143,7 @@ def _stale_inputs(connection: duckdb.DuckDBPyConnection, reports: list[str]) -> 
 def _mixed_rows(
     connection: duckdb.DuckDBPyConnection,
     promoted: Mapping[str, str],
-    loaded: Mapping[str, Mapping[str, str]],
+    covered: Mapping[str, Mapping[str, str]],
 ) -> list[str]:
     """Tables of results with rows of the promoted models that are of another split or of other batches."""
     own = "SELECT DISTINCT '{0}', encoder, encoder, split_version, batches_version FROM {0} WHERE model_id IN $models"
@@ -148,8 +157,8 @@ def _mixed_rows(
     for table, first, second, split, batches_version in rows:
         if split != split_version:
             reasons.append(f"{table}: rows of split {split}, loaded is {split_version}")
-        if batches_version != _version({encoder: loaded[encoder] for encoder in {first, second} & loaded.keys()}):
-            reasons.append(f"{table}: rows of other batches than those that are loaded")
+        if batches_version != _version({encoder: covered[encoder] for encoder in {first, second} & covered.keys()}):
+            reasons.append(f"{table}: rows of other batches than there are now")
     others = connection.execute(
         "SELECT DISTINCT encoder, model_id FROM probe_predictions "
         "WHERE encoder IN $encoders AND model_id NOT IN $models ORDER BY ALL",
