@@ -7,7 +7,7 @@ import dagster as dg
 from accelkd.home.files import sha256_file, sha256_json
 from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS
-from accelkd.warehouse.schema import PARTICIPANT_PROBE_RESULTS, PROBE_RESULTS, RETRIEVAL_RESULTS
+from accelkd.warehouse.schema import PARTICIPANT_PROBE_RESULTS, PROBE_PREDICTIONS, PROBE_RESULTS, RETRIEVAL_RESULTS
 from assets.cohort import participant_split
 from assets.metadata import figure, markdown_table, tags, warehouse_tables
 
@@ -23,13 +23,13 @@ def _probes(encoder: str) -> dg.AssetsDefinition:
         ),
         group_name="reports",
         owners=["team:research"],
-        tags=tags("summaries", "each-report"),
+        tags=tags("participant-level", "each-report"),
         metadata={
             "dagster/table_name": "probe_results",
-            **warehouse_tables([PROBE_RESULTS, PARTICIPANT_PROBE_RESULTS], [encoder]),
+            **warehouse_tables([PROBE_RESULTS, PARTICIPANT_PROBE_RESULTS, PROBE_PREDICTIONS], [encoder]),
         },
         pool="duckdb_writer",
-        code_version="2",
+        code_version="3",
     )
     def probes(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
         from accelkd.reports.report import probe_encoder
@@ -38,7 +38,9 @@ def _probes(encoder: str) -> dg.AssetsDefinition:
         rows = [asdict(result) for result in report.results]
         people = [asdict(result) for result in report.participants]
         return dg.MaterializeResult(
-            data_version=dg.DataVersion(sha256_json([report.model_id, report.split_version, rows, people])),
+            data_version=dg.DataVersion(
+                sha256_json([report.model_id, report.split_version, report.batches_version, rows, people])
+            ),
             metadata={
                 "dagster/row_count": len(rows),
                 "model_id": report.model_id,
@@ -70,7 +72,7 @@ probe_assets = [_probes(spec.name) for spec in ENCODERS]
         **warehouse_tables([RETRIEVAL_RESULTS]),
     },
     pool="duckdb_writer",
-    code_version="1",
+    code_version="2",
 )
 def retrieval(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     """How often a segment's acceleration finds its own PPG among all candidates, and the reverse (paper, table 1).
@@ -85,7 +87,9 @@ def retrieval(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
         for (query, key, space), result in report.results.items()
     ]
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(sha256_json([*report.models.values(), report.split_version, rows])),
+        data_version=dg.DataVersion(
+            sha256_json([*report.models.values(), report.split_version, *report.batches_versions, rows])
+        ),
         metadata={
             "dagster/row_count": len(rows),
             **{f"{encoder}_model_id": model_id for encoder, model_id in report.models.items()},
@@ -108,7 +112,7 @@ def retrieval(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     owners=["team:research"],
     tags=tags("summaries", "each-report"),
     pool="duckdb_writer",
-    code_version="1",
+    code_version="2",
 )
 def embedding_map(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     """t-SNE maps of the same held-out segments by every encoder, coloured by participant (paper, figure 3)."""
@@ -116,7 +120,7 @@ def embedding_map(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
 
     report = map_embeddings(home)
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(sha256_file(report.figure)),
+        data_version=dg.DataVersion(sha256_json([report.made_of.configuration, sha256_file(report.figure)])),
         metadata={
             "participants": report.participants,
             "segments": report.segments,
@@ -133,7 +137,7 @@ def embedding_map(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     owners=["team:research"],
     tags=tags("summaries", "each-report"),
     pool="duckdb_writer",
-    code_version="2",
+    code_version="3",
 )
 def written_report(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     """`reports/report.md`: the cohort, the training, the probes and the retrieval, and what they were made from."""

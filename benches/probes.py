@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from accelkd.evaluation.calibration import probabilities
 from accelkd.evaluation.participant_probes import TARGET_LABELS, mean_embeddings, probe_participants
 from accelkd.evaluation.probes import LABEL_FRACTIONS, LabelledEmbeddings, probe_segments
 from accelkd.evaluation.procrustes import fit_alignment
@@ -51,11 +52,17 @@ def main() -> None:
             asked = np.isfinite(test_people.targets[target])
             compare_aucs(test_people.targets[target][asked] == 1, *scores[:, asked])
 
+    def calibrate() -> None:
+        for probe in probed:
+            probabilities(probe, train_people)
+
+    probed = [probe for probe in probe_participants(train_people, test_people).values() if probe.result.unit is None]
     work: dict[str, Callable[[], object]] = {
         f"{len(LABELS) * len(LABEL_FRACTIONS)} probes of segments, each on its own fraction": lambda: probe_segments(
             train, test, fractions=LABEL_FRACTIONS
         ),
         f"{len(TARGET_LABELS)} probes of participants": lambda: probe_participants(train_people, test_people),
+        f"{len(yes_or_no)} curves from scores to probabilities": calibrate,
         f"{len(yes_or_no)} comparisons of two encoders, {BOOTSTRAPS} bootstraps": compare,
         f"retrieval, one direction, {POOLS} pools": lambda: retrieve(
             test.matrix, test.matrix, test.participants.tolist()
