@@ -6,12 +6,10 @@ import errno
 import hashlib
 import io
 import json
-import os
 import re
 import reprlib
-import stat
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from accelkd.home.files import DamagedFileError, flush, scratch_folder, write_json
+from accelkd.home.files import DamagedFileError, flush, open_below, scratch_folder, write_json
 from accelkd.home.identifiers import IDENTIFIER, check_identifier
 from accelkd.recordings.schema import BATCH_TABLES, SCHEMA_VERSION
 from accelkd.recordings.withdrawn import Withdrawn
@@ -31,9 +29,10 @@ _FILE_NAME = {"recordings": r"recordings/part-[0-9]{5}\.parquet"} | {
     table: rf"{table}\.parquet" for table in BATCH_TABLES if table != "recordings"
 }
 _OTHER_TYPES = {  # by the error of opening it: what is there instead of a regular file
-    errno.ELOOP: "a symbolic link is not followed",
-    errno.ENOTDIR: "it lies behind a symbolic link, which is not followed, or behind what is no folder",
-    errno.ENXIO: "not a regular file",
+    errno.EINVAL: ("file_name", "not a path below the batch"),
+    errno.ELOOP: ("file_type", "a symbolic link is not followed"),
+    errno.ENOTDIR: ("file_type", "it lies behind a symbolic link, which is not followed, or behind what is no folder"),
+    errno.ENXIO: ("file_type", "not a regular file"),
 }
 _short = reprlib.Repr()  # of what a manifest holds, for messages
 _short.maxstring = 100
@@ -199,30 +198,15 @@ def open_batch_file(folder: Path, name: str) -> io.BufferedReader:
     the batch; a pipe is not waited for. Raises FileNotFoundError if there is none, BatchFileError that says what is
     there instead of a regular file, or why it cannot be read.
     """
-    parts = name.split("/")
-    if not all(parts) or {".", ".."} & set(parts) or "\0" in name:
-        raise BatchFileError(folder.name, name, "file_name", "not a path below the batch")
-    folder_flags, file_flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-    with ExitStack() as folders:
-        try:
-            parent = os.open(folder, folder_flags)
-            folders.callback(os.close, parent)
-            for part in parts[:-1]:
-                parent = os.open(part, folder_flags, dir_fd=parent)
-                folders.callback(os.close, parent)
-            descriptor = os.open(parts[-1], file_flags, dir_fd=parent)
-        except FileNotFoundError:
+    try:
+        return open_below(folder.parent, f"{folder.name}/{name}")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno in _SHORTAGES:
             raise
-        except OSError as error:
-            if error.errno in _SHORTAGES:
-                raise
-            rule = "file_type" if error.errno in _OTHER_TYPES else "unreadable"
-            detail = _OTHER_TYPES.get(error.errno or 0, f"cannot be read: {error.strerror}")
-            raise BatchFileError(folder.name, name, rule, detail) from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise BatchFileError(folder.name, name, "file_type", "not a regular file")
-    return os.fdopen(descriptor, "rb")
+        rule, detail = _OTHER_TYPES.get(error.errno or 0, ("unreadable", f"cannot be read: {error.strerror}"))
+        raise BatchFileError(folder.name, name, rule, detail) from None
 
 
 def read_small_table(folder: Path, table: str) -> pa.Table:
