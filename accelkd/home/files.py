@@ -42,14 +42,23 @@ def scratch_folder(target: Path) -> Iterator[Path]:
 
 
 def sweep(root: Path) -> list[Path]:
-    """Remove the scratch folders that killed processes left below `root`; returns their paths."""
-    removed = []
-    for scratch in sorted(root.rglob(f".*{_SCRATCH}")):
-        # Missing: its writer has just finished, or it was in a folder that is removed already
-        with suppress(BlockingIOError, FileNotFoundError), folder_lock(scratch, busy="it is being written"):
-            shutil.rmtree(scratch, ignore_errors=True)
-            removed.append(scratch)
-    return removed
+    """Remove the scratch folders that killed processes left below `root`; returns their paths. No link is followed."""
+    removed, folders = [], [root]
+    while folders:  # not by recursion: what is delivered may be nested as deeply as the file system allows
+        with suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                path = Path(entry.path)
+                if not entry.is_dir(follow_symlinks=False):
+                    continue
+                if not (entry.name.startswith(".") and entry.name.endswith(_SCRATCH)):
+                    folders.append(path)
+                    continue
+                # Missing: its writer has just finished
+                expected = suppress(BlockingIOError, FileNotFoundError, RecursionError)
+                with expected, folder_lock(path, busy="it is being written"):
+                    shutil.rmtree(path, ignore_errors=True)
+                    removed.append(path)
+    return sorted(removed)
 
 
 @contextmanager

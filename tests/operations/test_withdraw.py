@@ -484,11 +484,12 @@ def test_an_analyst_s_open_connection_is_no_hindrance(home: Home) -> None:
         process.communicate(b"\n")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_a_folder_that_cannot_be_read_is_reported(home: Home) -> None:
     locked = home.landing / "locked"
     locked.mkdir()
     locked.chmod(0)
+    if os.access(locked, os.R_OK):
+        pytest.skip("this user reads everything")
     try:
         assert withdraw(home, PARTICIPANT).not_searched.keys() == {"landing/locked", "landing/locked/manifest.json"}
     finally:
