@@ -172,14 +172,16 @@ def rebuild_warehouse(*, home: OpenedHome) -> int:
 
 
 def withdraw(
-    participant: Annotated[str | None, Parameter(help="default: finish a withdrawal that was interrupted")] = None,
+    participant: Annotated[str | None, Parameter(help="default: finish what is unfinished")] = None,
     /,
     *,
     home: OpenedHome,
 ) -> int:
     """Remove a participant from every file, and search for remnants."""
+    from accelkd.operations.withdraw import finish_withdrawals
     from accelkd.operations.withdraw import withdraw as withdraw_participant
 
-    withdrawal = withdraw_participant(home, participant)
-    print(withdrawal)
-    return 1 if withdrawal.remaining else 0
+    withdrawals = finish_withdrawals(home) if participant is None else [withdraw_participant(home, participant)]
+    for withdrawal in withdrawals:
+        print(withdrawal)
+    return 0 if all(withdrawal.finished for withdrawal in withdrawals) else 1

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from accelkd.home.locks import folder_lock
 
 _SCRATCH = ".scratch"  # suffix of a folder that is being written
 _CHECKSUM_SUFFIX = ".sha256"
+_NO_LINK, _NO_WAITING, _BINARY = (getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
 
 
 class DamagedFileError(ValueError):
@@ -38,14 +42,23 @@ def scratch_folder(target: Path) -> Iterator[Path]:
 
 
 def sweep(root: Path) -> list[Path]:
-    """Remove the scratch folders that killed processes left below `root`; returns their paths."""
-    removed = []
-    for scratch in sorted(root.rglob(f".*{_SCRATCH}")):
-        # Missing: its writer has just finished, or it was in a folder that is removed already
-        with suppress(BlockingIOError, FileNotFoundError), folder_lock(scratch, busy="it is being written"):
-            shutil.rmtree(scratch, ignore_errors=True)
-            removed.append(scratch)
-    return removed
+    """Remove the scratch folders that killed processes left below `root`; returns their paths. No link is followed."""
+    removed, folders = [], [root]
+    while folders:  # not by recursion: what is delivered may be nested as deeply as the file system allows
+        with suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                path = Path(entry.path)
+                if not entry.is_dir(follow_symlinks=False):
+                    continue
+                if not (entry.name.startswith(".") and entry.name.endswith(_SCRATCH)):
+                    folders.append(path)
+                    continue
+                # Missing: its writer has just finished
+                expected = suppress(BlockingIOError, FileNotFoundError, RecursionError)
+                with expected, folder_lock(path, busy="it is being written"):
+                    shutil.rmtree(path, ignore_errors=True)
+                    removed.append(path)
+    return sorted(removed)
 
 
 @contextmanager
@@ -82,6 +95,56 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def open_below(root: Path, name: str) -> io.BufferedReader:
+    """Open a regular file for reading by its name relative to `root`, following no link below it, waiting for no pipe.
+
+    Raises OSError, with ELOOP or ENOTDIR where a link is on the way, ENXIO for what is no regular file, and EINVAL for
+    a name that is no path below `root`.
+    """
+    with _parent_below(root, name) as (parent, path):
+        descriptor = os.open(path, os.O_RDONLY | _NO_LINK | _NO_WAITING | _BINARY, dir_fd=parent)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.ENXIO, "not a regular file", name)
+    return os.fdopen(descriptor, "rb")
+
+
+def replace_below(root: Path, name: str, content: bytes) -> None:
+    """Replace a file atomically by its name relative to `root`, following no link below it. Raises as `open_below`."""
+    with _parent_below(root, name) as (parent, path), scratch_folder(root / name.split("/")[0]) as scratch:
+        part = scratch / "part"
+        with part.open("xb") as file:
+            file.write(content)
+        flush(part)
+        os.replace(part, path, dst_dir_fd=parent)
+        if parent is not None:
+            os.fsync(parent)
+
+
+@contextmanager
+def _parent_below(root: Path, name: str) -> Iterator[tuple[int | None, str | Path]]:
+    """The open folder of a file below `root`, and the file's name in it; on Windows None and the file's path.
+
+    Each folder on the way is opened from the one before it, so no link can be put in its place meanwhile.
+    """
+    *folders, last = name.split("/")
+    if {"", ".", ".."} & {*folders, last} or "\0" in name:
+        raise OSError(errno.EINVAL, "not a path below the folder", name)
+    if os.open not in os.supports_dir_fd:
+        paths = [root.joinpath(*folders[:depth]) for depth in range(1, len(folders) + 1)]
+        if any(path.is_symlink() for path in (*paths, root / name)):
+            raise OSError(errno.ELOOP, "a symbolic link", name)
+        yield None, root / name
+        return
+    with ExitStack() as opened:
+        parent = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+        opened.callback(os.close, parent)
+        for folder in folders:
+            parent = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | _NO_LINK, dir_fd=parent)
+            opened.callback(os.close, parent)
+        yield parent, last
+
+
 def write_text(target: Path, text: str) -> None:
     """Replace `target` by `text` (UTF-8) atomically."""
     with atomic_path(target) as part:
@@ -90,7 +153,12 @@ def write_text(target: Path, text: str) -> None:
 
 def write_json(target: Path, value: Any) -> None:
     """Replace `target` by `value` as indented JSON with sorted keys: equal values give equal bytes."""
-    write_text(target, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    write_text(target, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """What `write_json` writes."""
+    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
 def sha256_file(path: Path) -> str:

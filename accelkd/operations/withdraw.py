@@ -1,14 +1,19 @@
 """Withdrawal: everything of one participant is removed from the home; a search over every file proves it.
 
-An interrupted withdrawal is finished by asking for it again: until the end a journal, `withdrawal.json`, keeps what to
-look for. It is the only file that names the participant, and it goes last.
+A withdrawal goes on past what it cannot read, and says what that is. Until nothing is left of the participant and every
+file was searched, it is unfinished: the journal, `withdrawal.json`, keeps what to look for, and asking again finishes
+it. The journal is the only file that names the participant, and it goes last.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
+import logging
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -16,25 +21,46 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from accelkd.cohort.split import read_split, write_split
-from accelkd.home.files import DamagedFileError, atomic_path, sha256_file, sweep, write_json
-from accelkd.home.identifiers import check_identifier
+from accelkd.home.files import (
+    DamagedFileError,
+    atomic_path,
+    json_text,
+    replace_below,
+    sweep,
+    write_checksum,
+)
+from accelkd.home.identifiers import IDENTIFIER, check_identifier
 from accelkd.home.layout import Home
 from accelkd.home.locks import exclusive_lock
 from accelkd.home.settings import Settings
-from accelkd.operations.remnants import find_remnants
-from accelkd.recordings.batches import MANIFEST, BatchFile, encode_rows, read_manifest
+from accelkd.operations.remnants import find_remnants, first_line, quoted
+from accelkd.recordings.batches import (
+    MANIFEST,
+    BatchFile,
+    BatchFileError,
+    encode_rows,
+    open_batch_file,
+    read_manifest,
+)
+from accelkd.recordings.schema import BATCH_TABLES
 from accelkd.recordings.withdrawn import enrol
 from accelkd.registry.trained_on import forget_trained_on
-from accelkd.segments.segment import segment_batch
-from accelkd.segments.store import Modality, SegmentStore
+from accelkd.segments.segment import segment_batch, verify_segments
+from accelkd.segments.store import Modality, SegmentStore, write_segments
 from accelkd.warehouse.publish import compact
 from accelkd.warehouse.staging import staging_lock
 
 _RUN_SAMPLES = 32  # of a signal, looked for as bytes: long enough not to occur by chance
+_KEEPS_ROWS = quoted(
+    "provenance", "model_participants"
+)  # a checkpoint holds what it learned: the name goes, the row stays
+_CHANGED = "it is not the file that the manifest lists, so it may be damaged"
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -42,13 +68,19 @@ class Withdrawal:
     """What was removed, so far; the journal's content."""
 
     participant_id: str
-    batches: dict[str, list[str]] = field(default_factory=dict)  # batches that describe them, with their recordings
+    batches: dict[str, list[str]] = field(default_factory=dict)  # batches that hold them, with their recordings
     segment_ids: list[str] = field(default_factory=list)
     signals: list[str] = field(default_factory=list)  # runs of their samples, as hex
     rewritten: dict[str, str] = field(default_factory=dict)  # SHA-256 of each rewritten landed file, by its path
     checkpoints: list[str] = field(default_factory=list)  # trained on them, as encoder/model id
     reports: list[str] = field(default_factory=list)  # removed because they named them
-    remaining: list[str] = field(default_factory=list)  # traces that were withdrawal after all
+    remaining: list[str] = field(default_factory=list)  # remnants that are there after all
+    not_searched: dict[str, str] = field(default_factory=dict)  # files of the home that may hold them, with the reason
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing remains, as far as every file was searched."""
+        return not self.remaining and not self.not_searched
 
     def __str__(self) -> str:
         recordings = sum(len(names) for names in self.batches.values())
@@ -57,111 +89,219 @@ class Withdrawal:
             *(f"trained on them: checkpoint {name}" for name in self.checkpoints),
             *(f"named them, removed: {name}" for name in self.reports),
             *(f"STILL THERE: {where}" for where in self.remaining),
+            *(f"NOT SEARCHED: {path}: {reason}" for path, reason in sorted(self.not_searched.items())),
         ]
-        return "\n".join(lines)
+        if not self.finished:
+            lines.append("unfinished: mend or remove these files, then finish it by `accelkd withdraw` without a name")
+        return "\n".join("".join(char if char.isprintable() else ascii(char)[1:-1] for char in line) for line in lines)
 
 
-def withdraw(home: Home, participant_id: str | None = None) -> Withdrawal:
-    """Remove a participant from landing zone, segments, quarantine, split, warehouse and reports; search for traces.
+def withdraw(home: Home, participant_id: str) -> Withdrawal:
+    """Remove a participant from landing zone, segments, quarantine, split, warehouse and reports; search for remnants.
 
-    Without a name, finishes the withdrawal that was interrupted. It is refused while a run is in progress, which would
-    write back what it has read; runs that start meanwhile wait. The landed batches are rewritten without their rows,
-    so everything derived from them is stale afterwards and the next catch-up re-materializes it.
-    Checkpoints stay and are listed. If something of them is `remaining`, the withdrawal counts as interrupted.
+    It is refused while a run is in progress, which would write back what it has read; runs that start meanwhile wait.
+    The landed batches are rewritten without their rows, so everything derived from them is stale afterwards and the
+    next catch-up re-materializes it. Checkpoints stay and are listed.
 
-    Raises ValueError for a bad name, for none where nothing was interrupted, and while another one's withdrawal is
-    unfinished, BlockingIOError while a run is in progress, DamagedFileError for a batch whose files are not those that
-    it lists.
+    What cannot be read stops nothing: it is `not_searched`, as is a landed file that is not the one that its manifest
+    lists, which is left as it is. With something `remaining` or not searched the withdrawal is unfinished, and asking
+    again finishes it. It does not hinder that of another participant.
+
+    Raises ValueError for a bad name, BlockingIOError while a run is in progress, DamagedFileError if the journal
+    cannot be read.
     """
-    if participant_id is not None:
-        check_identifier("participant_id", participant_id)  # before the lock's file is made
+    check_identifier("participant_id", participant_id)  # before the lock's file is made
     with exclusive_lock(home):
-        journal = home.root / "withdrawal.json"
-        if journal.exists():
-            withdrawal = Withdrawal(**json.loads(journal.read_text(encoding="utf-8")))
-            if participant_id not in (None, withdrawal.participant_id):
-                raise ValueError("another withdrawal was interrupted: finish it by `accelkd withdraw` without a name")
-        elif participant_id is None:
+        journal = _Journal(home)
+        return _withdraw(home, journal, journal.unfinished.setdefault(participant_id, Withdrawal(participant_id)))
+
+
+def finish_withdrawals(home: Home) -> list[Withdrawal]:
+    """Go on with every unfinished withdrawal. Raises ValueError if there is none, and as `withdraw`."""
+    with exclusive_lock(home):
+        journal = _Journal(home)
+        if not journal.unfinished:
             raise ValueError("no withdrawal was interrupted: name a participant")
-        else:
-            withdrawal = _locate(home, participant_id)
-            _save_journal(journal, withdrawal)
-        _remove(home, withdrawal, journal)
+        return [_withdraw(home, journal, withdrawal) for withdrawal in list(journal.unfinished.values())]
+
+
+def unfinished_withdrawals(home: Home) -> list[str]:
+    """Participants whose withdrawal is unfinished. Raises DamagedFileError if the journal cannot be read."""
+    return list(_Journal(home).unfinished)
+
+
+class _Journal:
+    """The unfinished withdrawals of a home, in a file that its owner alone reads."""
+
+    def __init__(self, home: Home) -> None:
+        self.path = home.root / "withdrawal.json"
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else []
+            entries = [content] if isinstance(content, dict) else content  # earlier versions had one
+            self.unfinished = {entry["participant_id"]: Withdrawal(**entry) for entry in entries}
+        except (ValueError, TypeError, KeyError) as error:
+            raise DamagedFileError(
+                f"{self.path} cannot be read: {error!r}; remove it, then withdraw again whom it was about"
+            ) from None
+
+    def save(self) -> None:
+        if not self.unfinished:
+            self.path.unlink(missing_ok=True)
+            return
+        with atomic_path(self.path) as part:
+            part.touch(0o600)
+            entries = [asdict(withdrawal) for withdrawal in self.unfinished.values()]
+            part.write_text(json.dumps(entries, indent=2), encoding="utf-8")
+
+    def wrote(self, name: str, sha256: str) -> bool:
+        """Whether a landed file is as a withdrawal left it that was interrupted before it wrote the manifest."""
+        return any(withdrawal.rewritten.get(name) == sha256 for withdrawal in self.unfinished.values())
+
+
+def _withdraw(home: Home, journal: _Journal, withdrawal: Withdrawal) -> Withdrawal:
+    """Locate what there is of the participant, also what could not be read the last time; remove it; search."""
+    _locate(home, withdrawal)
+    withdrawal.not_searched.clear()
+    journal.save()
+    _remove(home, journal, withdrawal)
+    names = {
+        withdrawal.participant_id,
+        *withdrawal.segment_ids,
+        *chain.from_iterable(withdrawal.batches.values()),
+    }
+    signals = [bytes.fromhex(run) for run in withdrawal.signals]
+    for name in find_remnants(home.reports, names, signals).places if home.reports.is_dir() else ():
+        with _reported(withdrawal, f"reports/{name}"):
+            (home.reports / name).unlink()
+            withdrawal.reports.append(f"reports/{name}")
+    _report_changed_files(home, withdrawal)
+    remnants = find_remnants(home.root, names, signals, exclude=[journal.path])
+    withdrawal.remaining = remnants.lines
+    withdrawal.not_searched = remnants.not_searched | withdrawal.not_searched
+    if withdrawal.finished:
+        del journal.unfinished[withdrawal.participant_id]
+    journal.save()
     return withdrawal
 
 
-def _remove(home: Home, withdrawal: Withdrawal, journal: Path) -> None:
-    """Every step of a withdrawal: each does nothing where it has been done before."""
+@contextmanager
+def _reported(withdrawal: Withdrawal, path: str) -> Iterator[None]:
+    """Whatever fails inside is reported for a path of the home, and the withdrawal goes on."""
+    try:
+        yield
+    except Exception as error:
+        withdrawal.not_searched[path] = first_line(error)
+
+
+def _remove(home: Home, journal: _Journal, withdrawal: Withdrawal) -> None:
+    """Every step of a withdrawal: each does nothing where it has been done before, and none waits for another."""
     participant_id = withdrawal.participant_id
-    enrol(home.landing, participant_id)
-    sweep(home.root)
-    settings = Settings.load(home)
+    with _reported(withdrawal, "landing/.withdrawn.json"):
+        enrol(home.landing, participant_id)
+    with _reported(withdrawal, "."):
+        sweep(home.root)
     for batch_id in withdrawal.batches:
-        _rewrite_batch(home, batch_id, withdrawal, journal)
-        if home.segments(batch_id).exists() or home.quarantine(batch_id).exists():
-            segment_batch(home, batch_id, gate=settings.motion_gate, hop_s=settings.hop_s)
-        home.examples(batch_id).unlink(missing_ok=True)
-    if home.split.exists():
-        ledger = read_split(home.split)
-        write_split(home.split, ledger.filter(pc.not_equal(ledger.column("participant_id"), participant_id)))
-    listed = ("/".join(checkpoint) for checkpoint in forget_trained_on(home, participant_id))
-    withdrawal.checkpoints = sorted({*withdrawal.checkpoints, *listed})
-    _save_journal(journal, withdrawal)
+        with _reported(withdrawal, f"landing/{batch_id}/{MANIFEST}"):
+            _rewrite_batch(home, batch_id, journal, withdrawal)
+        if IDENTIFIER.fullmatch(batch_id):
+            with _reported(withdrawal, f"segments/{batch_id}.arrow"):
+                _rewrite_segments(home, batch_id, participant_id)
+            home.examples(batch_id).unlink(missing_ok=True)
+    with _reported(withdrawal, home.relative(home.split)):
+        if home.split.exists():
+            ledger = read_split(home.split)
+            write_split(home.split, ledger.filter(pc.invert(_own(ledger, participant_id))))
+    for path in sorted((home.root / "cohort" / "trained_on").glob("*/[!.]*.parquet")):
+        encoder, model_id = path.parent.name, path.stem
+        with _reported(withdrawal, home.relative(path)):
+            if forget_trained_on(home, encoder, model_id, participant_id):
+                withdrawal.checkpoints = sorted({*withdrawal.checkpoints, f"{encoder}/{model_id}"})
+                journal.save()
     with staging_lock(home):
         for file in (home.staging, home.published):
-            if file.exists():
-                _remove_rows(home, file, withdrawal)
-    recording_ids = chain.from_iterable(withdrawal.batches.values())
-    names = {participant_id, *withdrawal.segment_ids, *recording_ids}
-    signals = [bytes.fromhex(run) for run in withdrawal.signals]
-    for named in {line.split(":")[0] for line in find_remnants(home.reports, names, signals)}:
-        (home.reports / named).unlink()
-        withdrawal.reports.append(f"reports/{named}")
-    withdrawal.remaining = find_remnants(home.root, names, signals, exclude=[journal])
-    _save_journal(journal, withdrawal)
-    if not withdrawal.remaining:
-        journal.unlink()
+            with _reported(withdrawal, home.relative(file)):
+                if file.exists():
+                    _remove_rows(home, file, withdrawal)
 
 
-def _save_journal(journal: Path, withdrawal: Withdrawal) -> None:
-    with atomic_path(journal) as part:
-        part.touch(0o600)
-        part.write_text(json.dumps(asdict(withdrawal), indent=2), encoding="utf-8")
+def _landed_folders(home: Home) -> list[Path]:
+    """Every folder of the landing zone, whatever its name and its state; no link."""
+    if not home.landing.is_dir():
+        return []
+    return sorted(path for path in home.landing.iterdir() if path.is_dir() and not path.is_symlink())
 
 
-def _locate(home: Home, participant_id: str) -> Withdrawal:
-    """Where the participant is, and what their data look like."""
-    withdrawal = Withdrawal(participant_id)
-    for manifest_path in sorted(home.landing.glob(f"[!.]*/{MANIFEST}")):
-        folder, recordings, named = manifest_path.parent, [], False
-        for entry in read_manifest(folder).files:
-            with pq.ParquetFile(folder / entry.path) as file:
-                if "participant_id" not in file.schema_arrow.names:
-                    continue
-                for group in range(file.num_row_groups):
-                    rows = file.read_row_group(group, columns=["participant_id"]).column(0)
-                    own = pc.fill_null(pc.equal(rows, participant_id), False)
-                    if not pc.any(own).as_py():
-                        continue
-                    named = True
-                    if entry.table == "recordings":
-                        signals = file.read_row_group(group, columns=["recording_id", "ppg", "accel"]).filter(own)
-                        recordings += signals.column("recording_id").to_pylist()
-                        for name in ("ppg", "accel"):
-                            withdrawal.signals += [
-                                _run(stream.values.flatten().to_numpy()) for stream in signals.column(name)
-                            ]
-        if named:
-            withdrawal.batches[folder.name] = recordings
-            if home.segments(folder.name).exists():
-                store = SegmentStore([home.segments(folder.name)])
-                rows = np.flatnonzero(np.asarray(store.metadata.column("participant_id").to_pylist()) == participant_id)
-                withdrawal.segment_ids += store.metadata.column("segment_id").take(rows).to_pylist()
-                modalities: tuple[Modality, ...] = ("ppg", "accel")
+def _locate(home: Home, withdrawal: Withdrawal) -> None:
+    """Add where the participant is, and what their data look like.
+
+    What cannot be read is passed over: the search at the end reports it, unless it is whole by then.
+    """
+    participant_id = withdrawal.participant_id
+    recordings = {batch_id: set(names) for batch_id, names in withdrawal.batches.items()}
+    segment_ids, signals = set(withdrawal.segment_ids), set(withdrawal.signals)
+    for folder in _landed_folders(home):
+        for entry in _listed(folder):
+            with _passed_over(), open_batch_file(folder, entry.path) as source, pq.ParquetFile(source) as file:
+                for rows in _own_rows(file, participant_id):
+                    named = recordings.setdefault(folder.name, set())
+                    if "recording_id" in rows.column_names:
+                        named |= set(rows.column("recording_id").to_pylist())
+                    for name in {"ppg", "accel"} & set(rows.column_names):
+                        signals |= {
+                            _run(stream.values.flatten().to_numpy()) for stream in rows.column(name) if stream.is_valid
+                        }
+    for path in sorted((home.root / "quarantine").glob("[!.]*.parquet")):
+        with _passed_over(), pq.ParquetFile(path) as file:
+            for rows in _own_rows(file, participant_id):
+                names = rows.column("recording_id").drop_null().to_pylist()
+                recordings.setdefault(path.stem, set()).update(names)
+    modalities: tuple[Modality, ...] = ("ppg", "accel")
+    for path in sorted((home.root / "segments").glob("[!.]*.arrow")):
+        with _passed_over():
+            store = SegmentStore([path])
+            numbers = np.flatnonzero(_own(store.metadata, participant_id).to_numpy(zero_copy_only=False))
+            if len(numbers):
+                rows = store.metadata.take(numbers)
+                recordings.setdefault(path.stem, set()).update(rows.column("recording_id").to_pylist())
+                segment_ids |= set(rows.column("segment_id").to_pylist())
                 for modality in modalities:
-                    withdrawal.signals += [_run(signal.reshape(-1)) for signal in store.signals(modality, rows)]
-    withdrawal.signals = sorted({run for run in withdrawal.signals if run})
-    return withdrawal
+                    signals |= {_run(signal.reshape(-1)) for signal in store.signals(modality, numbers)}
+    withdrawal.batches = {batch_id: sorted(names) for batch_id, names in sorted(recordings.items())}
+    withdrawal.segment_ids = sorted(segment_ids)
+    withdrawal.signals = sorted(signals - {""})
+
+
+@contextmanager
+def _passed_over() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        logger.info("passed over: %s", type(error).__name__)
+
+
+def _listed(folder: Path) -> tuple[BatchFile, ...]:
+    """The files of a landed batch; none while it is arriving, or if its manifest cannot be read."""
+    try:
+        return read_manifest(folder).files
+    except (FileNotFoundError, BatchFileError):
+        return ()
+
+
+def _own(table: pa.Table, participant_id: str) -> pa.ChunkedArray:
+    """Which rows of a table are the participant's."""
+    return pc.fill_null(pc.equal(table.column("participant_id"), participant_id), False)
+
+
+def _own_rows(file: pq.ParquetFile, participant_id: str) -> Iterator[pa.Table]:
+    """The participant's rows of each row group that has any: who, which recording, its streams."""
+    present = set(file.schema_arrow.names)
+    if "participant_id" not in present:
+        return
+    columns = [name for name in ("participant_id", "recording_id", "ppg", "accel") if name in present]
+    for group in range(file.num_row_groups):
+        own = _own(file.read_row_group(group, columns=columns[:1]), participant_id)
+        if pc.any(own).as_py():
+            yield file.read_row_group(group, columns=columns).filter(own)
 
 
 def _run(values: npt.NDArray[np.floating]) -> str:
@@ -173,45 +313,130 @@ def _run(values: npt.NDArray[np.floating]) -> str:
     return ""
 
 
-def _rewrite_batch(home: Home, batch_id: str, withdrawal: Withdrawal, journal: Path) -> None:
-    """Rewrite the files of a landed batch without the participant, the manifest last; it is refused until then."""
-    folder = home.batch(batch_id)
-    manifest = read_manifest(folder)
-    files: list[BatchFile] = []
+def _rewrite_batch(home: Home, batch_id: str, journal: _Journal, withdrawal: Withdrawal) -> None:
+    """Rewrite the files of a landed batch without the participant, the manifest last; it is refused until then.
+
+    A file that is not the one that the manifest lists stays as it is: its new hash would vouch for it.
+    """
+    folder = home.landing / batch_id
+    try:
+        manifest = read_manifest(folder)
+    except FileNotFoundError:
+        return
+    files = []
     for entry in manifest.files:
-        path, name = folder / entry.path, f"{batch_id}/{entry.path}"
-        sha256 = sha256_file(path)
-        if sha256 not in (entry.sha256, withdrawal.rewritten.get(name)):
-            raise DamagedFileError(f"batch {batch_id}: {entry.path}: sha256: not the file that the manifest lists")
-        table = pq.read_table(path)
-        if "participant_id" in table.column_names:
-            own = pc.fill_null(pc.equal(table.column("participant_id"), withdrawal.participant_id), False)
-            if pc.any(own).as_py():
-                encoded = encode_rows(entry.table, table.filter(pc.invert(own)))
-                sha256 = withdrawal.rewritten[name] = encoded.sha256
-                _save_journal(journal, withdrawal)  # so that a file without its manifest is known as ours
-                with atomic_path(path) as part:
-                    part.write_bytes(encoded.content)
-                table = table.filter(pc.invert(own))
-        files.append(replace(entry, rows=table.num_rows, sha256=sha256))
+        files.append(entry)
+        with _reported(withdrawal, f"landing/{batch_id}/{entry.path}"):
+            files[-1] = _rewrite_file(home, folder, entry, journal, withdrawal)
     if tuple(files) != manifest.files:
-        write_json(folder / MANIFEST, asdict(replace(manifest, files=tuple(files))))
+        content = json_text(asdict(replace(manifest, files=tuple(files)))).encode()
+        replace_below(home.landing, f"{batch_id}/{MANIFEST}", content)
+
+
+def _rewrite_file(home: Home, folder: Path, entry: BatchFile, journal: _Journal, withdrawal: Withdrawal) -> BatchFile:
+    """Rewrite one file of a landed batch if it holds the participant; returns it as it is now."""
+    name = f"{folder.name}/{entry.path}"
+    with open_batch_file(folder, entry.path) as file:
+        content = file.read()
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 != entry.sha256 and not journal.wrote(name, sha256):
+        raise BatchFileError(folder.name, entry.path, "sha256", _CHANGED)
+    table = pq.read_table(pa.BufferReader(content))
+    if "participant_id" in table.column_names and pc.any(own := _own(table, withdrawal.participant_id)).as_py():
+        table = table.filter(pc.invert(own))
+        content = _encode(entry.table, table)
+        sha256 = withdrawal.rewritten[name] = hashlib.sha256(content).hexdigest()
+        journal.save()  # so that a file without its manifest is known as ours
+        replace_below(home.landing, name, content)
+    return replace(entry, rows=table.num_rows, sha256=sha256)
+
+
+def _encode(name: str, table: pa.Table) -> bytes:
+    """A landed file's bytes; those of a batch that is refused for its columns keep them."""
+    if table.schema.equals(BATCH_TABLES[name].arrow()):
+        return encode_rows(name, table).content
+    content = io.BytesIO()
+    pq.write_table(table, content, compression="zstd")
+    return content.getvalue()
+
+
+def _report_changed_files(home: Home, withdrawal: Withdrawal) -> None:
+    """Report landed files, whoever they are of, that are not as they were listed: damage may hide a name."""
+    for folder in _landed_folders(home):
+        try:
+            manifest = read_manifest(folder)
+        except FileNotFoundError:
+            continue
+        except BatchFileError as error:
+            withdrawal.not_searched.setdefault(f"landing/{folder.name}/{MANIFEST}", first_line(error))
+            continue
+        for entry in manifest.files:
+            with _reported(withdrawal, f"landing/{folder.name}/{entry.path}"):
+                if (sha256 := _sha256(folder, entry.path)) is not None and sha256 != entry.sha256:
+                    raise BatchFileError(folder.name, entry.path, "sha256", _CHANGED)
+
+
+def _sha256(folder: Path, name: str) -> str | None:
+    """Hash of a landed file; None if there is none."""
+    try:
+        with open_batch_file(folder, name) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
+
+
+def _rewrite_segments(home: Home, batch_id: str, participant_id: str) -> None:
+    """Segment a batch again without the participant; where it cannot be read, take them out of what was made of it."""
+    if not (home.segments(batch_id).exists() or home.quarantine(batch_id).exists()):
+        return
+    settings = Settings.load(home)
+    try:
+        segment_batch(home, batch_id, gate=settings.motion_gate, hop_s=settings.hop_s)
+    except Exception as error:
+        logger.warning("batch %s cannot be segmented again: %s", batch_id, first_line(error))
+        _filter_segments(home, batch_id, participant_id)
+
+
+def _filter_segments(home: Home, batch_id: str, participant_id: str) -> None:
+    """Take a participant out of the segment store and the quarantine of a batch."""
+    store, quarantine = home.segments(batch_id), home.quarantine(batch_id)
+    verify_segments(home, batch_id)
+    channels = SegmentStore([store]).ppg_channels
+    with pa.memory_map(str(store)) as source:
+        reader = pa.ipc.open_file(source)
+        batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
+        kept = (batch.filter(pc.invert(_own(batch, participant_id))) for batch in batches)
+        segments = write_segments(store, channels, kept)
+    rows = pq.read_table(quarantine)
+    rows = rows.filter(pc.invert(_own(rows, participant_id)))
+    seen = {b"seen": str(segments + rows.num_rows).encode()}
+    with atomic_path(quarantine) as part:
+        pq.write_table(rows.replace_schema_metadata((rows.schema.metadata or {}) | seen), part, compression="zstd")
+    write_checksum(quarantine)
 
 
 def _remove_rows(home: Home, file: Path, withdrawal: Withdrawal) -> None:
     """Replace a DuckDB file by one without the participant's rows, and without the blocks that held them."""
-    with duckdb.connect(str(file)) as connection:  # what a killed writer left in the log beside it goes into the file
-        connection.execute("FORCE CHECKPOINT")
+    if file.is_symlink():
+        raise DamagedFileError("a link is not followed")
+    if file.with_name(f"{file.name}.wal").exists():  # what a killed writer left goes into the file
+        with duckdb.connect(str(file)) as connection:
+            connection.execute("FORCE CHECKPOINT")
+    recording_ids = sorted({*chain.from_iterable(withdrawal.batches.values())})
     with atomic_path(file) as part:
         shutil.copyfile(file, part)
         with duckdb.connect(str(part)) as connection:
             connection.begin()
-            for table in _tables_of_people(connection):
-                if table == "provenance.model_participants":
-                    statement = f"UPDATE {table} SET participant_id = NULL WHERE participant_id = ?"
-                else:
-                    statement = f"DELETE FROM {table} WHERE participant_id = ?"
-                connection.execute(statement, [withdrawal.participant_id])
+            for table, columns in _tables(connection).items():
+                if "participant_id" in columns:
+                    statement = (
+                        f"UPDATE {table} SET participant_id = NULL" if table == _KEEPS_ROWS else f"DELETE FROM {table}"
+                    )
+                    connection.execute(f"{statement} WHERE participant_id = ?", [withdrawal.participant_id])
+                    continue
+                for column, names in (("recording_id", recording_ids), ("segment_id", withdrawal.segment_ids)):
+                    if column in columns and names:
+                        connection.execute(f"DELETE FROM {table} WHERE {column} IN (SELECT unnest(?))", [names])
             for batch_id in withdrawal.batches:
                 _count_again(home, connection, batch_id)
             connection.commit()
@@ -219,28 +444,35 @@ def _remove_rows(home: Home, file: Path, withdrawal: Withdrawal) -> None:
         compact(part)
 
 
-def _tables_of_people(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
-    for schema, table in connection.execute(
-        "SELECT schema_name, table_name FROM duckdb_columns() JOIN duckdb_tables() "
-        "USING (database_name, schema_name, table_name) WHERE column_name = 'participant_id' ORDER BY ALL"
-    ).fetchall():
-        yield f"{schema}.{table}"
+def _tables(connection: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
+    """Every table, quoted, with its columns: also those that other versions have."""
+    rows = connection.execute(
+        "SELECT schema_name, table_name, list(column_name) FROM duckdb_columns() JOIN duckdb_tables() "
+        "USING (database_name, schema_name, table_name) GROUP BY ALL ORDER BY ALL"
+    ).fetchall()
+    return {quoted(schema, table): columns for schema, table, columns in rows}
 
 
 def _count_again(home: Home, connection: duckdb.DuckDBPyConnection, batch_id: str) -> None:
-    """The counts of a batch that was loaded, as they are without the participant."""
+    """The counts of a batch that was loaded, as they are without the participant; as they were where it is damaged."""
     if not connection.execute("SELECT 1 FROM batches WHERE batch_id = ?", [batch_id]).fetchall():
         return
-    manifest = read_manifest(home.batch(batch_id))
-    connection.register("lost", pq.read_table(home.quarantine(batch_id)))
-    connection.execute("DELETE FROM quarantine WHERE batch_id = ? AND unit <> 'answer'", [batch_id])
-    connection.execute(
-        "INSERT INTO quarantine BY NAME SELECT batch_id, unit, reason, count(*) AS number, "
-        "count(DISTINCT participant_id) AS participants FROM lost GROUP BY ALL ORDER BY ALL"
-    )
-    connection.execute(
-        "UPDATE batches SET recordings = ?, participants = ?, quarantined = (SELECT count(*) FROM lost), "
-        "segments = (SELECT count(*) FROM segments WHERE segments.batch_id = batches.batch_id) WHERE batch_id = ?",
-        [manifest.rows("recordings"), manifest.rows("participants"), batch_id],
-    )
-    connection.unregister("lost")
+    with _passed_over():
+        connection.register("lost", pq.read_table(home.quarantine(batch_id)))
+        connection.execute("DELETE FROM quarantine WHERE batch_id = ? AND unit <> 'answer'", [batch_id])
+        connection.execute(
+            "INSERT INTO quarantine BY NAME SELECT batch_id, unit, reason, count(*) AS number, "
+            "count(DISTINCT participant_id) AS participants FROM lost GROUP BY ALL ORDER BY ALL"
+        )
+        connection.execute(
+            "UPDATE batches SET quarantined = (SELECT count(*) FROM lost), "
+            "segments = (SELECT count(*) FROM segments WHERE segments.batch_id = batches.batch_id) WHERE batch_id = ?",
+            [batch_id],
+        )
+        connection.unregister("lost")
+    with _passed_over():
+        manifest = read_manifest(home.batch(batch_id))
+        connection.execute(
+            "UPDATE batches SET recordings = ?, participants = ? WHERE batch_id = ?",
+            [manifest.rows("recordings"), manifest.rows("participants"), batch_id],
+        )

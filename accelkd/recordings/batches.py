@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+import re
+import reprlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from accelkd.home.files import DamagedFileError, flush, scratch_folder, write_json
-from accelkd.home.identifiers import check_identifier
+from accelkd.home.files import DamagedFileError, flush, open_below, scratch_folder, write_json
+from accelkd.home.identifiers import IDENTIFIER, check_identifier
 from accelkd.recordings.schema import BATCH_TABLES, SCHEMA_VERSION
 from accelkd.recordings.withdrawn import Withdrawn
 
 MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 32 << 20  # 100,000 parts, all that their names can number, take 20 MB
+# Every name that a file of a batch may have, by its table: relative, so none leads out of the batch
+_FILE_NAME = {"recordings": r"recordings/part-[0-9]{5}\.parquet"} | {
+    table: rf"{table}\.parquet" for table in BATCH_TABLES if table != "recordings"
+}
+_OTHER_TYPES = {  # by the error of opening it: what is there instead of a regular file
+    errno.EINVAL: ("file_name", "not a path below the batch"),
+    errno.ELOOP: ("file_type", "a symbolic link is not followed"),
+    errno.ENOTDIR: ("file_type", "it lies behind a symbolic link, which is not followed, or behind what is no folder"),
+    errno.ENXIO: ("file_type", "not a regular file"),
+}
+_short = reprlib.Repr()  # of what a manifest holds, for messages
+_short.maxstring = 100
+_SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # of this process or machine, no fault of the file
+
+
+class BatchFileError(DamagedFileError):
+    """A file of a batch that breaks a rule: `batch b1: manifest.json: nested too deeply`."""
+
+    def __init__(self, batch_id: str, file: str, rule: str, detail: str) -> None:
+        super().__init__(f"batch {batch_id}: {file}: {detail}")
+        self.rule = rule
+        self.detail = detail
 
 
 @dataclass(frozen=True)
@@ -164,30 +191,126 @@ def writing_batch(landing: Path, batch_id: str, *, source: str, replaces: str | 
             )
 
 
+def open_batch_file(folder: Path, name: str) -> io.BufferedReader:
+    """Open a file of a batch for reading by its name relative to the batch's `folder`.
+
+    No link is followed, neither as the file nor as a folder on the way nor as `folder` itself, so what is read lies in
+    the batch; a pipe is not waited for. Raises FileNotFoundError if there is none, BatchFileError that says what is
+    there instead of a regular file, or why it cannot be read.
+    """
+    try:
+        return open_below(folder.parent, f"{folder.name}/{name}")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno in _SHORTAGES:
+            raise
+        rule, detail = _OTHER_TYPES.get(error.errno or 0, ("unreadable", f"cannot be read: {error.strerror}"))
+        raise BatchFileError(folder.name, name, rule, detail) from None
+
+
 def read_small_table(folder: Path, table: str) -> pa.Table:
     """A table of an arrived batch other than its recordings, which are streamed (accelkd.recordings.validate).
 
-    Raises DamagedFileError that names the file if its hash is not the one that the manifest lists.
+    Raises FileNotFoundError if there is none, BatchFileError that names the file if it is not the one whose hash the
+    manifest lists.
     """
-    path = folder / f"{table}.parquet"
-    content = path.read_bytes()
+    name = f"{table}.parquet"
+    with open_batch_file(folder, name) as file:
+        content = file.read()
     listed = {file.path: file.sha256 for file in read_manifest(folder).files}
-    if hashlib.sha256(content).hexdigest() != listed.get(path.name):
-        raise DamagedFileError(
-            f"batch {folder.name}: {path.name}: sha256: the file is not the one that the manifest lists"
-        )
+    if hashlib.sha256(content).hexdigest() != listed.get(name):
+        raise BatchFileError(folder.name, name, "sha256", "sha256: the file is not the one that the manifest lists")
     return pq.read_table(pa.BufferReader(content))
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of an arrived batch.
+    """The manifest of an arrived batch. Every field has its type, every listed path is one that a batch may have.
 
-    Raises FileNotFoundError while the batch is still arriving, DamagedFileError if the manifest is not JSON.
+    Raises FileNotFoundError while the batch is still arriving, BatchFileError with the rule that the manifest breaks.
     """
-    try:
-        raw = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DamagedFileError(f"batch {folder.name}: {MANIFEST} cannot be read: {error}") from None
-    raw["devices"] = tuple(raw["devices"])
-    raw["files"] = tuple(BatchFile(**file) for file in raw["files"])
-    return Manifest(**raw)
+    with open_batch_file(folder, MANIFEST) as file:
+        try:
+            raw = _parse_json(file.read(MAX_MANIFEST_BYTES + 1))
+            version = raw.get("schema_version") if isinstance(raw, dict) else None
+            if type(version) is not int or version == SCHEMA_VERSION:  # another version may have other fields
+                manifest = _parse_manifest(raw)
+        except (ValueError, RecursionError, OSError) as error:
+            detail = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+            raise BatchFileError(folder.name, MANIFEST, "manifest", f"cannot be read: {detail}") from None
+    if version != SCHEMA_VERSION:
+        detail = f"its schema version is {version}, expected {SCHEMA_VERSION}"
+        raise BatchFileError(folder.name, MANIFEST, "schema_version", detail)
+    for rule, detail in _manifest_errors(manifest):
+        raise BatchFileError(folder.name, MANIFEST, rule, detail)
+    return manifest
+
+
+def _parse_json(content: bytes) -> Any:
+    """JSON without repeated keys. Raises ValueError, or RecursionError if it is nested too deeply."""
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise ValueError(f"it has more than {MAX_MANIFEST_BYTES:,} bytes")
+
+    def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(keys := dict(pairs)) < len(pairs):
+            raise ValueError(f"a key is repeated in {_short.repr([key for key, _ in pairs])}")
+        return keys
+
+    return json.loads(content.decode("utf-8"), object_pairs_hook=without_repeats)
+
+
+def _parse_manifest(raw: Any) -> Manifest:
+    """The manifest from its JSON. Raises ValueError for an unknown or a missing key, or a value of another type."""
+    values = _fields(raw, Manifest, "the manifest")
+    files = tuple(BatchFile(**_fields(file, BatchFile, f"files[{n}]")) for n, file in enumerate(values["files"]))
+    return Manifest(**{**values, "devices": tuple(values["devices"]), "files": files})
+
+
+def _fields(raw: Any, record: type[Manifest] | type[BatchFile], where: str) -> dict[str, Any]:
+    """The fields of one JSON object, by name, as `record` has them."""
+    if not isinstance(raw, dict):
+        raise ValueError(f"{where} is {_short.repr(raw)}, expected an object")
+    names = {field.name for field in fields(record)}
+    for problem, keys in (("unknown", raw.keys() - names), ("missing", names - raw.keys())):
+        if keys:
+            raise ValueError(f"{where}: {problem} {_short.repr(sorted(keys))}")
+    for name, value in raw.items():
+        expected, is_valid = _FIELD_TYPES[name]
+        if not is_valid(value):
+            raise ValueError(f"{where}: {name} is {_short.repr(value)}, expected {expected}")
+    return raw
+
+
+def _manifest_errors(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """(rule, detail) of each value that cannot be used as a name or as a path."""
+    for rule, name, value in (
+        ("batch_id", "batch_id", manifest.batch_id),
+        ("identifier", "replaces", manifest.replaces),
+    ):
+        if value is not None and not IDENTIFIER.fullmatch(value):
+            yield rule, f"{name} {_short.repr(value)} is not an identifier"
+    for file in manifest.files:
+        if not re.fullmatch(_FILE_NAME.get(file.table, "(?!)"), file.path):
+            yield "file_name", f"{_short.repr(file.path)} is no file of a table {_short.repr(file.table)}"
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a JSON value is text that UTF-8 can hold, so without a lone surrogate."""
+    return isinstance(value, str) and value.encode("utf-8", "replace").decode("utf-8") == value
+
+
+_FIELD_TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "schema_version": ("an integer", lambda value: type(value) is int),
+    "batch_id": ("a text", _is_text),
+    "source": ("a text", _is_text),
+    "devices": ("a list of texts", lambda value: isinstance(value, list) and all(map(_is_text, value))),
+    "replaces": ("a text or null", lambda value: value is None or _is_text(value)),
+    "files": ("a list", lambda value: isinstance(value, list)),
+    "path": ("a text", _is_text),
+    "table": ("a text", _is_text),
+    "rows": ("an integer from 0 to 2^63 - 1", lambda value: type(value) is int and 0 <= value < 1 << 63),
+    "sha256": (
+        "64 lower-case hex digits",
+        lambda value: isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None,
+    ),
+}

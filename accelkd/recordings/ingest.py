@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -16,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from accelkd.home.files import DamagedFileError
 from accelkd.home.identifiers import check_identifier
 from accelkd.home.progress import progress
-from accelkd.recordings.batches import MANIFEST, read_manifest, writing_batch
+from accelkd.recordings.batches import MANIFEST, open_batch_file, read_manifest, writing_batch
 from accelkd.recordings.deliveries import MAX_PARTICIPANTS, batch_ids
 from accelkd.recordings.devices import DEVICES
 from accelkd.recordings.readers import Reader, Recording, Session, Unreadable
@@ -26,6 +28,7 @@ from accelkd.recordings.schema import RECORDING, REJECTED
 from accelkd.recordings.validate import recording_errors
 from accelkd.recordings.withdrawn import Withdrawn
 
+logger = logging.getLogger(__name__)
 _HASH_DIGITS = 12
 _COMPANION_PREFIXES = ("README", "LICENSE", "CITATION")  # files about a delivery, in any format
 
@@ -222,14 +225,22 @@ def _row(device: str, participant_id: str, recording: Recording) -> pa.RecordBat
 
 
 def _landed(landing: Path, exclude: set[str | None]) -> dict[str, str]:
-    """Ingested recordings of all batches but `exclude`, by the hash of their samples: recording and batch."""
+    """Ingested recordings of all batches but `exclude`, by the hash of their samples: recording and batch.
+
+    A batch that cannot be read stops nothing: it is logged, and loading compares recordings once more.
+    """
     landed: dict[str, str] = {}
     for manifest_path in sorted(landing.glob(f"*/{MANIFEST}")):
-        manifest = read_manifest(manifest_path.parent)
-        if manifest.batch_id in exclude or manifest.source not in DEVICES:
-            continue
-        for file in manifest.files:
-            if file.table == "recordings":
-                ids = pq.read_table(manifest_path.parent / file.path, columns=["recording_id"])["recording_id"]
-                landed |= {name[-_HASH_DIGITS:]: f"{name} of batch {manifest.batch_id}" for name in ids.to_pylist()}
+        folder = manifest_path.parent
+        try:
+            manifest = read_manifest(folder)
+            if manifest.batch_id in exclude or manifest.source not in DEVICES:
+                continue
+            for entry in manifest.files:
+                if entry.table == "recordings":
+                    with open_batch_file(folder, entry.path) as file:
+                        ids = pq.read_table(file, columns=["recording_id"])["recording_id"].to_pylist()
+                    landed |= {name[-_HASH_DIGITS:]: f"{name} of batch {manifest.batch_id}" for name in ids}
+        except (DamagedFileError, FileNotFoundError, pa.ArrowException) as error:
+            logger.warning("recordings that batch %s holds may land again: %s", folder.name, error)
     return landed

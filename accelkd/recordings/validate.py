@@ -6,10 +6,11 @@ nothing of the batch may be used. Recordings are checked one by one: an invalid 
 
 from __future__ import annotations
 
-import re
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -17,22 +18,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from accelkd.home.files import sha256_file
 from accelkd.home.identifiers import check_identifier
 from accelkd.recordings.arrivals import fingerprint
-from accelkd.recordings.batches import MANIFEST, Manifest, read_manifest
+from accelkd.recordings.batches import MANIFEST, BatchFileError, Manifest, open_batch_file, read_manifest
 from accelkd.recordings.devices import DEVICES, Device
 from accelkd.recordings.labels import LABELS
-from accelkd.recordings.schema import BATCH_TABLES, SCHEMA_VERSION
+from accelkd.recordings.schema import BATCH_TABLES
 from accelkd.recordings.withdrawn import Withdrawn
 
 RATES_HZ = (20.0, 2048.0)  # what rust_dsp resamples
 # Median norm of the acceleration, exclusive: gravity, or running; m/s², mg, raw counts and a factor of two fall outside
 ACCEL_NORM_G = (0.5, 2.0)
 REFERENCE_SOURCES = ("ecg", "device", "simulation")
-_FILE_NAME = {"recordings": r"recordings/part-\d{5}\.parquet"} | {
-    table: rf"{table}\.parquet" for table in BATCH_TABLES if table != "recordings"
-}
 _REFERENCES = (  # instants, and the values at these instants
     ("reference_beat_s", None),
     ("reference_hr_s", "reference_hr_bpm"),
@@ -88,7 +85,8 @@ def iter_recordings(folder: Path) -> Iterator[tuple[pa.RecordBatch, list[Violati
     At most one row group is in memory. Raises BatchError before the first row if the batch breaks a fatal rule,
     and at the latest after the last one if its files changed after their hashes were checked.
     """
-    folder = folder.resolve()  # the folder is named after the batch
+    if not folder.is_symlink():  # which is not followed
+        folder = folder.resolve()  # the folder is named after the batch
     fingerprint_before = fingerprint(folder)
     manifest, participants = _check_batch(folder)
     seen: set[str] = set()
@@ -96,7 +94,12 @@ def iter_recordings(folder: Path) -> Iterator[tuple[pa.RecordBatch, list[Violati
         if entry.table != "recordings":
             continue
         first = 0
-        with pq.ParquetFile(folder / entry.path) as file:
+        try:
+            source = open_batch_file(folder, entry.path)
+            parquet = pq.ParquetFile(source)
+        except (FileNotFoundError, BatchFileError, pa.ArrowException) as error:
+            raise _changed(folder, entry.path, str(error)) from None
+        with source, parquet as file:
             for group in range(file.num_row_groups):
                 try:
                     table = file.read_row_group(group)
@@ -127,42 +130,37 @@ def _check_batch(folder: Path) -> tuple[Manifest, set[str]]:
 
     try:
         manifest = read_manifest(folder)
-        if not all(isinstance(name, str) for entry in manifest.files for name in (entry.path, entry.table)):
-            raise TypeError("a file's path or table is not a string")
     except FileNotFoundError:
         fatal(MANIFEST, "manifest", "missing: the batch has not arrived")
         raise BatchError(folder, violations) from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        fatal(MANIFEST, "manifest", f"cannot be read: {error!r}")
+    except BatchFileError as error:
+        fatal(MANIFEST, error.rule, error.detail)
         raise BatchError(folder, violations) from None
-    if manifest.schema_version != SCHEMA_VERSION:
-        fatal(MANIFEST, "schema_version", f"expected {SCHEMA_VERSION}, found {manifest.schema_version!r}")
-    if manifest.batch_id != folder.name or _identifier_error("batch_id", manifest.batch_id):
+    if manifest.batch_id != folder.name:
         fatal(MANIFEST, "batch_id", f"{manifest.batch_id!r} is not the name of the folder, {folder.name!r}")
-    if manifest.replaces is not None and _identifier_error("replaces", manifest.replaces):
-        fatal(MANIFEST, "identifier", _identifier_error("replaces", manifest.replaces) or "")
 
     listed = [entry.path for entry in manifest.files]
     for path in sorted({path for path in listed if listed.count(path) > 1}):
         fatal(MANIFEST, "listed_twice", path)
-    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    present = {
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()
+    }
     for path in sorted(present - set(listed) - {MANIFEST}):
         fatal(path, "unlisted", "the manifest does not list this file")
     tables: dict[str, pa.Table] = {}
     for entry in manifest.files:
-        if not re.fullmatch(_FILE_NAME.get(entry.table, "(?!)"), entry.path):
-            fatal(MANIFEST, "file_name", f"{entry.path!r} is no file of a table {entry.table!r}")
-        elif entry.path not in present:
+        try:
+            with open_batch_file(folder, entry.path) as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256:
+                    tables[entry.path] = _open_table(file, entry.table, entry.rows)
+                else:
+                    fatal(entry.path, "sha256", "the file is not the one that the manifest lists")
+        except FileNotFoundError:
             fatal(entry.path, "missing", "the manifest lists this file")
-        elif sha256_file(folder / entry.path) != entry.sha256:
-            fatal(entry.path, "sha256", "the file is not the one that the manifest lists")
-        else:
-            try:
-                table = _open_table(folder / entry.path, entry.table, entry.rows)
-            except (pa.ArrowException, OSError, ValueError) as error:
-                fatal(entry.path, "schema", str(error))
-            else:
-                tables[entry.path] = table
+        except BatchFileError as error:
+            fatal(entry.path, error.rule, error.detail)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            fatal(entry.path, "schema", str(error))
     for table in ("recordings", "participants"):
         if not any(entry.table == table for entry in manifest.files):
             fatal(MANIFEST, "missing", f"no file of table {table!r}")
@@ -194,9 +192,9 @@ def _check_batch(folder: Path) -> tuple[Manifest, set[str]]:
     return manifest, participants
 
 
-def _open_table(path: Path, table: str, rows: int) -> pa.Table:
+def _open_table(source: BinaryIO, table: str, rows: int) -> pa.Table:
     """Check the schema, the nulls and the row count of one file; read it, unless it holds signals."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(source) as file:
         expected, schema = BATCH_TABLES[table].arrow(), file.schema_arrow
         if not schema.equals(expected):
             differing = sorted(

@@ -13,10 +13,11 @@ import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 
-from accelkd.home.files import write_json
+from accelkd.home.files import DamagedFileError, open_below, write_json
 
 _REGISTER = ".withdrawn.json"  # in the landing zone; hidden, so that it is not taken for a batch
 _KEY = ".withdrawn.key"
+_KEY_BYTES = 32
 
 
 def enrol(landing: Path, participant_id: str) -> bool:
@@ -27,7 +28,7 @@ def enrol(landing: Path, participant_id: str) -> bool:
     if not (landing / _KEY).exists():
         descriptor = os.open(landing / _KEY, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(32))
+            file.write(secrets.token_bytes(_KEY_BYTES))
             os.fsync(file.fileno())
     register = _read(landing)
     register.append({"who": _hash(landing, participant_id), "on": datetime.now(UTC).date().isoformat()})
@@ -50,10 +51,36 @@ class Withdrawn:
 
 
 def _read(landing: Path) -> list[dict[str, str]]:
-    path = landing / _REGISTER
-    register: list[dict[str, str]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    """The entries of the register. Raises DamagedFileError: without it withdrawn participants would be used again."""
+    try:
+        with open_below(landing, _REGISTER) as file:
+            register: list[dict[str, str]] = json.loads(file.read())
+        if not all({"who", "on"} == entry.keys() and all(map(_is_text, entry.values())) for entry in register):
+            raise ValueError("not a list of entries")
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise _damaged(landing / _REGISTER, error) from None
     return register
 
 
 def _hash(landing: Path, participant_id: str) -> str:
-    return hmac.digest((landing / _KEY).read_bytes(), participant_id.encode(), "sha256").hex()
+    try:
+        with open_below(landing, _KEY) as file:
+            key = file.read()
+        if len(key) != _KEY_BYTES:
+            raise ValueError(f"it has {len(key)} bytes, not {_KEY_BYTES}")
+    except (OSError, ValueError) as error:
+        raise _damaged(landing / _KEY, error) from None
+    return hmac.digest(key, participant_id.encode(), "sha256").hex()
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _damaged(path: Path, error: Exception) -> DamagedFileError:
+    return DamagedFileError(
+        f"the register of withdrawn participants cannot be read: {path.name}: {error}; restore {_REGISTER} and {_KEY} "
+        "from a backup: without them whoever withdrew would be used again"
+    )

@@ -81,22 +81,19 @@ def read_trained_on(home: Home, encoder: str, model_id: str) -> tuple[pa.Table, 
     return table.replace_schema_metadata(None), tuple(json.loads(table.schema.metadata[_BATCHES]))
 
 
-def forget_trained_on(home: Home, participant_id: str) -> list[tuple[str, str]]:
-    """Blank a withdrawn participant in all lists; returns the checkpoints that list them, as (encoder, model id).
+def forget_trained_on(home: Home, encoder: str, model_id: str, participant_id: str) -> bool:
+    """Blank a withdrawn participant in the list of one checkpoint; returns whether it listed them.
 
-    Their rows stay, without a name: the checkpoint still holds what it learned. A student whose teacher learned from
-    them is not among those returned unless it did too.
+    Their row stays, without a name: the checkpoint still holds what it learned. A student whose teacher learned from
+    them does not list them unless it did too.
     """
-    listed = []
-    for path in sorted((home.root / "cohort" / "trained_on").glob("*/*.parquet")):
-        encoder, model_id = path.parent.name, path.stem
-        table, batch_ids = read_trained_on(home, encoder, model_id)
-        column = table.column("participant_id")
-        own = pc.fill_null(pc.equal(column, participant_id), False)
-        if pc.any(own).as_py():
-            blanked = pc.if_else(own, pa.scalar(None, pa.string()), column)
-            _write(home, encoder, model_id, table.set_column(0, TRAINED_ON.arrow().field(0), blanked), batch_ids)
-            listed.append((encoder, model_id))
+    table, batch_ids = read_trained_on(home, encoder, model_id)
+    column = table.column("participant_id")
+    own = pc.fill_null(pc.equal(column, participant_id), False)
+    listed: bool = pc.any(own).as_py() or False
+    if listed:
+        blanked = pc.if_else(own, pa.scalar(None, pa.string()), column)
+        _write(home, encoder, model_id, table.set_column(0, TRAINED_ON.arrow().field(0), blanked), batch_ids)
     return listed
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from accelkd.home.layout import Home
+from accelkd.recordings.batches import open_batch_file, read_manifest
 from accelkd.segments.schema import DURATION_S
 from accelkd.segments.store import SegmentStore
 
@@ -46,8 +47,11 @@ def example_segments(home: Home, batch_id: str, count: int = 4) -> list[Example]
 def _recordings(home: Home, batch_id: str, wanted: set[str]) -> dict[str, pa.RecordBatch]:
     """The wanted recordings by their identifiers, one row each; reads only the row groups that hold them."""
     recordings = {}
-    for path in sorted((home.batch(batch_id) / "recordings").glob("*.parquet")):
-        with pq.ParquetFile(path) as file:
+    folder = home.batch(batch_id)
+    for entry in read_manifest(folder).files:
+        if entry.table != "recordings":
+            continue
+        with open_batch_file(folder, entry.path) as source, pq.ParquetFile(source) as file:
             for group in range(file.num_row_groups):
                 ids = file.read_row_group(group, columns=["recording_id"]).column("recording_id").to_pylist()
                 if wanted & set(ids):

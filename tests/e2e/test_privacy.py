@@ -27,7 +27,8 @@ def test_dagster_stores_and_prints_nobody(
     people = [*read_split(home.split).column("participant_id").to_pylist(), "sim3-000050"]
     recordings = [f"{person}-{number:04d}" for person in people for number in range(4)]
     assert len(people) > 20
-    assert find_remnants(home.root / "dagster", {*people, *recordings}, []) == []
+    remnants = find_remnants(home.root / "dagster", {*people, *recordings}, [])
+    assert (remnants.places, remnants.not_searched) == ({}, {})
     printed = capfd.readouterr()
     for text in (printed.out, printed.err, caplog.text):
         assert [person for person in people if person in text] == []

@@ -85,6 +85,16 @@ def test_the_same_samples_do_not_land_twice(delivery: Path, tmp_path: Path) -> N
     assert not (tmp_path / "landing/b2").exists()
 
 
+def test_a_damaged_batch_stops_no_other_delivery(
+    delivery: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for batch_id, content in {"damaged": "[1]", "deep": "[" * 100_000}.items():
+        (tmp_path / "landing" / batch_id).mkdir(parents=True)
+        (tmp_path / "landing" / batch_id / "manifest.json").write_text(content)
+    assert ingest("bami", delivery, tmp_path / "landing", "b1").read == 2
+    assert ["damaged" in caplog.messages[0], "deep" in caplog.messages[1]] == [True, True]
+
+
 def test_a_correction_may_bring_the_same_samples_again(delivery: Path, tmp_path: Path) -> None:
     ingest("bami", delivery, tmp_path / "landing", "b1")
     (delivery / "Subject_2.mat").unlink()

@@ -420,8 +420,8 @@ def test_who_is_inside_a_checkpoint_stays_true_after_a_withdrawal(home: Home) ->
     assert inside(home, student) == [("p1", 4), ("p3", 9), ("p4", 6)]
     assert inside(home, teacher) == [("p1", 4), ("p3", 9)]
 
-    assert forget_trained_on(home, "p3") == [("ppg_teacher", teacher)]
-    assert forget_trained_on(home, "p3") == []
+    assert forget_trained_on(home, "ppg_teacher", teacher, "p3")
+    assert not forget_trained_on(home, "ppg_teacher", teacher, "p3")
     for encoder, model_id in models:
         load_model(home, encoder, model_id, ["b1", "b2"])
     assert inside(home, student) == [("p1", 4), ("p4", 6), (None, 9)]
