@@ -26,6 +26,7 @@ from accelkd.home.layout import Home
 from accelkd.home.locks import exclusive_lock
 from accelkd.home.settings import Settings
 from accelkd.operations.remnants import find_remnants
+from accelkd.recordings.arrivals import remove_superseded
 from accelkd.recordings.batches import MANIFEST, BatchFile, encode_rows, read_manifest
 from accelkd.recordings.withdrawn import enrol
 from accelkd.registry.trained_on import forget_trained_on
@@ -95,6 +96,7 @@ def _remove(home: Home, withdrawal: Withdrawal, journal: Path) -> None:
     participant_id = withdrawal.participant_id
     enrol(home.landing, participant_id)
     sweep(home.root)
+    remove_superseded(home)
     settings = Settings.load(home)
     for batch_id in withdrawal.batches:
         _rewrite_batch(home, batch_id, withdrawal, journal)
