@@ -146,8 +146,7 @@ def test_a_refused_batch_leaves_nothing_behind_that_could_count(home: Home) -> N
     land(home, "b3", ["p4", "p5"])
     load_batch(home, "b3")
     split_participants(home)
-    land(home, "b3", ["p4", "p5"], prefix="b3")  # segmented again: now the recording of p3 in it has segments
-    home.batch("b3").rename(home.root / "away")
+    home.batch("b3").rename(home.root / "away")  # then segmented again: a recording that is in b2 has segments now
     land(home, "b3", ["p3", "p5"], prefix="b2")
     with pytest.raises(RefusedBatchError, match="1 of its recordings are also in batch b2"):
         load_batch(home, "b3")
