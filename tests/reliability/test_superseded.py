@@ -26,7 +26,7 @@ from accelkd.segments import segment
 from accelkd.segments.store import SegmentStore, write_segments
 from orchestration.catch_up import CatchUpOutcome, catch_up
 from orchestration.definitions import build_defs
-from orchestration.jobs import request_catch_up
+from orchestration.jobs import request_missing
 from tests.support import REPOSITORY
 from tests.support.homes import land, new_home, simulate
 from tests.support.paused import LOADING
@@ -133,7 +133,7 @@ def test_what_is_superseded_or_refused_is_not_missing_the_next_night(raced: Race
     assert refused_unchanged(raced.home) == {SELF}
     with opened_instance(raced.home) as instance:
         assert ORIGINAL not in instance.get_dynamic_partitions("arrival_batch")
-        requested = request_catch_up(raced.home, instance, build_defs(raced.home).resolve_asset_graph())
+        requested = request_missing(raced.home, instance, build_defs(raced.home).resolve_asset_graph())
         assert requested is not None
         backfill = instance.get_backfill(requested[0])
         assert backfill is not None
