@@ -5,7 +5,7 @@ import dagster as dg
 from accelkd.cohort.split import LEDGER, read_split, strata_table
 from accelkd.home.layout import Home
 from accelkd.operations.split import split_participants
-from assets.metadata import figure, markdown_table, tags, warehouse_tables
+from assets.metadata import counts_table, figure, markdown_table, tags, warehouse_tables
 from assets.settings import SPLIT_SETTINGS
 from assets.warehouse import segment_tables
 
@@ -26,11 +26,14 @@ from assets.warehouse import segment_tables
 def participant_split(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     """The split ledger: participants, never segments, 80/20, stratified by sex × age band × device.
 
-    Extends the ledger by the participants that have segments and are not in it yet; nobody who is in it moves.
+    Extends the ledger by the participants that have segments in a loaded batch and are not in it yet; nobody who is in
+    it moves. Whoever came only with a batch that was superseded or refused leaves, unless a checkpoint was trained on
+    them.
     """
     from accelkd.reports.figures import split_figure
 
-    summary = split_participants(home)
+    extended = split_participants(home)
+    summary = extended.summary
     ledger = read_split(home.split)
     strata = strata_table(ledger).rename_columns(["device", "sex", "age", "side", "participants"])
     return dg.MaterializeResult(
@@ -39,6 +42,8 @@ def participant_split(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None
             "dagster/row_count": summary.participants,
             "dagster/uri": str(home.split),
             "added": summary.added,
+            "removed": counts_table(extended.removed, "batch"),
+            "batches_not_loaded": ", ".join(extended.not_loaded) or "none",
             "train": summary.train,
             "test": summary.test,
             "test_share": summary.test / max(summary.participants, 1),

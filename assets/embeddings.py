@@ -10,7 +10,7 @@ from accelkd.models.specs import ENCODERS, EncoderSpec
 from accelkd.warehouse.schema import embeddings_table
 from assets.encoders import promoted_encoders
 from assets.metadata import tags, warehouse_tables
-from assets.partitions import arrival_batches
+from assets.partitions import arrival_batches, current_batch
 from assets.warehouse import segment_tables
 
 
@@ -39,10 +39,11 @@ def _embeddings(spec: EncoderSpec) -> dg.AssetsDefinition:
     def embeddings(context: dg.AssetExecutionContext, home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
         from accelkd.operations.embed import embed_batch
 
-        if "torch" in sys.modules:
-            done = embed_batch(home, spec.name, context.partition_key)
-        else:  # PyTorch would stay in the memory of this run, which is one of many, until its end
-            done = run_in_subprocess(embed_batch, home, spec.name, context.partition_key)
+        with current_batch(home, context.partition_key):
+            if "torch" in sys.modules:
+                done = embed_batch(home, spec.name, context.partition_key)
+            else:  # PyTorch would stay in the memory of this run, which is one of many, until its end
+                done = run_in_subprocess(embed_batch, home, spec.name, context.partition_key)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(done.content_version),
             metadata={

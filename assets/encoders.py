@@ -85,6 +85,7 @@ def _encoder(spec: EncoderSpec) -> dg.AssetsDefinition:
                 "dagster/uri": str(folder),
                 "training_batches": ", ".join(selected.batch_ids),
                 "batches_left_out": ", ".join(selected.left_out) or "none",
+                "batches_not_loaded": ", ".join(selected.not_loaded) or "none",
                 "data_version": selected.data_version,
                 "split_version": selected.split_version,
                 **{name: value for name, value in read_metrics(folder).items() if isinstance(value, int | float | str)},

@@ -9,7 +9,7 @@ from accelkd.segments.schema import SEGMENT, segment_schema
 from accelkd.segments.segment import segment_batch
 from accelkd.segments.store import SegmentStore
 from assets.metadata import counts_table, figure, file_table, tags
-from assets.partitions import arrival_batches
+from assets.partitions import arrival_batches, current_batch
 from assets.recordings import raw_recordings
 from assets.settings import SEGMENT_SETTINGS
 
@@ -37,8 +37,11 @@ def segments(
     from accelkd.reports.figures import labels_figure
 
     batch_id = context.partition_key
-    counts = segment_batch(home, batch_id, gate=settings.motion_gate, hop_s=settings.hop_s)
-    store = SegmentStore([home.segments(batch_id)])
+    with current_batch(home, batch_id):
+        counts = segment_batch(home, batch_id, gate=settings.motion_gate, hop_s=settings.hop_s)
+        store = SegmentStore([home.segments(batch_id)])
+        examples = draw_examples(home, batch_id)
+        version = sha256_file(home.segments(batch_id))
     metadata: dict[str, dg.MetadataValue | str | int | float] = {
         "dagster/row_count": counts.segments,
         "dagster/uri": str(home.segments(batch_id)),
@@ -55,9 +58,9 @@ def segments(
         **file_table(SEGMENT, segment_schema(max(store.ppg_channels, 1))),
         **{f"{label}_median": median for label, median in counts.label_medians.items()},
     }
-    if examples := draw_examples(home, batch_id):
+    if examples:
         metadata["examples_file"] = dg.MetadataValue.path(examples.path)
         if examples.simulated:
             metadata["examples"] = figure(examples.path.read_bytes(), "a few segments, raw and processed")
         metadata["label_distributions"] = figure(labels_figure(store.metadata), "labels and motion")
-    return dg.MaterializeResult(data_version=dg.DataVersion(sha256_file(home.segments(batch_id))), metadata=metadata)
+    return dg.MaterializeResult(data_version=dg.DataVersion(version), metadata=metadata)

@@ -11,7 +11,7 @@ from accelkd.warehouse.load import load_batch, segments_artifact
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.schema import BATCH_TABLES, TABLES
 from assets.metadata import copied_tables, counts_table, tags, warehouse_tables
-from assets.partitions import arrival_batches
+from assets.partitions import arrival_batches, current_batch
 from assets.segments import segments
 
 
@@ -31,17 +31,20 @@ def segment_tables(context: dg.AssetExecutionContext, home: dg.ResourceParam[Hom
 
     Who the participants are comes from the batch's own `participants.parquet`, everything else from its recordings.
     """
-    loaded = repairing(home, partial(load_batch, home, context.partition_key))
-    if loaded.replaced:
-        context.instance.delete_dynamic_partition(str(arrival_batches.name), loaded.replaced)
+    batch_id = context.partition_key
+    with current_batch(home, batch_id):
+        loaded = repairing(home, partial(load_batch, home, batch_id), [batch_id])
+        version = segments_artifact(home, batch_id).version
+    for replaced in loaded.replaced:
+        context.instance.delete_dynamic_partition(str(arrival_batches.name), replaced)
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(segments_artifact(home, context.partition_key).version),
+        data_version=dg.DataVersion(version),
         metadata={
             "dagster/row_count": loaded.segments,
             "dagster/uri": str(home.staging),
             "participants": loaded.participants,
             "quarantined": loaded.quarantined,
-            "replaced": loaded.replaced or "none",
+            "replaced": ", ".join(loaded.replaced) or "none",
         },
     )
 

@@ -22,6 +22,7 @@ from accelkd.registry.history import promoted_models
 from accelkd.segments.segment import segment_batch
 from accelkd.training.checkpoint import load_encoder
 from accelkd.warehouse.inspect import loaded_batches
+from accelkd.warehouse.load import load_batch
 
 
 @pytest.fixture
@@ -93,6 +94,7 @@ def test_train_and_promote_are_one_chain(home: Path, capsys: pytest.CaptureFixtu
         opened.landing, "b2", participants=4, segments=5, seed=1, profile="easy", processes=1, first_participant=4
     )
     segment_batch(opened, "b2")
+    load_batch(opened, "b2")  # where there is a warehouse, what it holds is trained on
     extend_split(opened.split, segmented_participants(opened, ["b1", "b2"]), seed=0, test_fraction=0.2)
     assert main(["train", "--preset", "smoke", "--device", "cpu"]) == 0
     second = [line.split("/")[-1] for line in capsys.readouterr().out.splitlines()]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from accelkd.cohort.loaded import usable_batches
 from accelkd.home.layout import Home
-from accelkd.recordings.arrivals import arrived_batches
 from accelkd.segments.segment import verify_segments
 from accelkd.segments.store import SegmentStore
 
@@ -28,9 +28,12 @@ class OpenHome:
 
     @property
     def batches(self) -> tuple[str, ...]:
-        """Ids of the arrival batches that have segments, sorted, without those that a correction superseded."""
+        """Ids of the arrival batches that the warehouse has loaded, sorted, without those that a correction superseded.
+
+        In a home that never had a warehouse: of all that have segments.
+        """
         home = Home(self.root)
-        return tuple(batch_id for batch_id in arrived_batches(home) if home.segments(batch_id).exists())
+        return tuple(batch_id for batch_id in usable_batches(home) if home.segments(batch_id).exists())
 
     def segments(self, batch_id: str | None = None) -> SegmentStore:
         """Segments of one batch, or of all `batches`: `metadata`, an Arrow table, and `signals(modality, rows)`.

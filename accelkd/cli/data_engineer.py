@@ -123,12 +123,15 @@ def _written(value: object) -> str:
 
 def repair(*, home: OpenedHome) -> int:
     """Verify the segments of every batch, and re-segment what is damaged or lost."""
+    from accelkd.cohort.loaded import unused_batches
     from accelkd.operations.repair import repair as repair_segments
 
     with shared_lock(home):
         repaired = repair_segments(home)
     for batch in repaired:
         print(f"re-segmented batch {batch.batch_id}: {batch.reason}")
+    for batch_id in unused_batches(home):
+        print(f"batch {batch_id} is segmented and not loaded: nothing is trained on it")
     print(f"{len(repaired)} batches repaired")
     return 0
 

@@ -1,7 +1,8 @@
 """The split ledger: which participant is in training and which in test (section 4.1 of the paper: 80/20, stratified).
 
-Participants are split, never segments. The ledger only grows: an assigned participant never moves, so an encoder
-trained today stays unseen by tomorrow's test participants' past and future recordings.
+Participants are split, never segments. An assigned participant never moves, so an encoder trained today stays unseen
+by tomorrow's test participants' past and future recordings. Only those leave who withdraw, and those whose batch does
+not count any more and whom no checkpoint was trained on (accelkd.operations.split).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -100,7 +101,14 @@ def age_band(age_years: float | None) -> str:
     return AGE_BANDS[bisect_right(AGE_EDGES_YEARS, age_years)]
 
 
-def extend_split(ledger: Path, participants: pa.Table, *, seed: int = 0, test_fraction: float = 0.2) -> SplitSummary:
+def extend_split(
+    ledger: Path,
+    participants: pa.Table,
+    *,
+    seed: int = 0,
+    test_fraction: float = 0.2,
+    trained_on: Collection[str] = (),
+) -> SplitSummary:
     """Assign every participant who is not in `ledger` yet, and replace the file if any was added.
 
     `participants` has participant_id, sex, age_years, device_id and batch_id; a participant of several batches is taken
@@ -108,7 +116,7 @@ def extend_split(ledger: Path, participants: pa.Table, *, seed: int = 0, test_fr
     of seed and identifier, so neither the order of rows nor the grouping of batches into calls matters as long as
     batches come in order of their identifiers. Each is placed so that the number of test participants stays within one
     of its share, first of the stratum (device × sex × age band), then of the device, then of the whole cohort: strata
-    of one participant each still add up to the right share.
+    of one participant each still add up to the right share. Whomever a checkpoint was `trained_on` goes to training.
 
     Raises SplitError if the ledger was created with another seed or fraction or is damaged, ValueError for a fraction
     outside (0, 1).
@@ -133,7 +141,8 @@ def extend_split(ledger: Path, participants: pa.Table, *, seed: int = 0, test_fr
     arrivals = _first_rows(participants, known)
     arrivals.sort(key=lambda row: (row["batch_id"], _hash(seed, row["participant_id"])))
     for row in arrivals:
-        row["split"] = _place(row, totals, tests, test_fraction)
+        was_trained_on = row["participant_id"] in trained_on
+        row["split"] = "train" if was_trained_on else _place(row, totals, tests, test_fraction)
         _count(row, totals, tests)
     rows += arrivals
 

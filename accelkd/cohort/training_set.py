@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from accelkd.cohort.loaded import unused_batches, usable_batches
 from accelkd.cohort.split import participants_on, read_split, split_version
 from accelkd.home.files import sha256_json
 from accelkd.home.layout import Home
@@ -30,23 +31,18 @@ class TrainingSet:
     rows: npt.NDArray[np.intp]  # of the training participants
     batch_ids: tuple[str, ...]
     left_out: tuple[str, ...]  # batches with another number of PPG channels than most segments have
+    not_loaded: tuple[str, ...]  # segmented batches that the warehouse does not hold
     data_version: str
     split_version: str
 
 
-def processed_batches(home: Home) -> list[str]:
-    """Segmented batches, including those without a single segment."""
-    stores, quarantines = (home.root / "segments").glob("[!.]*.arrow"), (home.root / "quarantine").glob("[!.]*.parquet")
-    return sorted({path.stem for path in [*stores, *quarantines]})
-
-
 def segmented_batches(home: Home) -> dict[str, int]:
-    """Batches with at least one segment, and their number of PPG channels.
+    """Usable batches (accelkd.cohort.loaded) with at least one segment, and their number of PPG channels.
 
     Raises DamagedFileError for a store that is missing or cannot be opened.
     """
     channels = {}
-    for batch_id in processed_batches(home):
+    for batch_id in usable_batches(home):
         try:
             schema, empty = _open(home.segments(batch_id))
         except (OSError, pa.ArrowException):
@@ -65,14 +61,17 @@ def _open(store: Path) -> tuple[pa.Schema, bool]:
 
 
 def training_set(home: Home) -> TrainingSet:
-    """All segments of training participants, over the batches with the most common number of PPG channels.
+    """All segments of training participants, over the usable batches with the most common number of PPG channels.
 
     Every store is verified against its checksum. Raises FileNotFoundError if there is no split or no segment yet,
     DamagedFileError for a store that is damaged or missing.
     """
     channels = segmented_batches(home)
     if not channels:
-        raise FileNotFoundError(f"no segments in {home.root}: materialize `segments` of at least one batch first")
+        waiting = f" ({', '.join(unused_batches(home))}: segmented, not loaded)" if unused_batches(home) else ""
+        raise FileNotFoundError(
+            f"no segments in {home.root}{waiting}: materialize `segments` and `segment_tables` of one batch first"
+        )
     if not home.split.exists():
         raise FileNotFoundError(f"no split ledger in {home.root}: materialize `participant_split` first")
     per_count = Counter[int]()
@@ -91,6 +90,7 @@ def training_set(home: Home) -> TrainingSet:
         rows=np.flatnonzero(in_training.to_numpy(zero_copy_only=False)),
         batch_ids=batch_ids,
         left_out=tuple(sorted(set(channels) - set(batch_ids))),
+        not_loaded=tuple(unused_batches(home)),
         data_version=sha256_json(hashes)[:16],
         split_version=split_version(read_split(home.split)),
     )

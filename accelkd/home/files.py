@@ -184,10 +184,20 @@ def verify_checksum(path: Path) -> str:
     return actual
 
 
-def remove_with_checksum(path: Path) -> None:
-    """Remove a file and its checksum, if they exist."""
-    for entry in (path, path.with_name(path.name + _CHECKSUM_SUFFIX)):
+def remove_with_checksum(path: Path) -> bool:
+    """Remove a file and its checksum; returns whether one of them was there."""
+    existing = [entry for entry in (path, path.with_name(path.name + _CHECKSUM_SUFFIX)) if entry.exists()]
+    for entry in existing:
         entry.unlink(missing_ok=True)
+    return bool(existing)
+
+
+def move_with_checksum(path: Path, target: Path) -> None:
+    """Replace `target` and its checksum by the finished file at `path` and its checksum, on the same disk."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for suffix in ("", _CHECKSUM_SUFFIX):
+        path.with_name(path.name + suffix).replace(target.with_name(target.name + suffix))
+    _flush(target.parent)
 
 
 def is_intact(path: Path) -> bool:

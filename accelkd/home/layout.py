@@ -61,6 +61,11 @@ class Home:
         return folder / f"{check_identifier('model_id', model_id)}.parquet"
 
     @property
+    def loaded(self) -> Path:
+        """Names of the batches that the warehouse has loaded (accelkd.cohort.loaded): training needs no DuckDB."""
+        return self.root / "cohort" / "loaded.json"
+
+    @property
     def staging(self) -> Path:
         """The DuckDB file that the pipeline writes, one writer at a time."""
         return self.root / "warehouse" / "staging.duckdb"

@@ -57,5 +57,12 @@ def exclusive_lock(home: Home) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def batches_lock(home: Home) -> Iterator[None]:
+    """Held for a moment, while the files of a batch are put in place, and while superseded batches lose theirs."""
+    with file_lock(home.root / ".batches.lock"):
+        yield
+
+
 def _lock_file(home: Home) -> Path:
     return home.root / ".home.lock"

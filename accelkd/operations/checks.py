@@ -23,6 +23,8 @@ from accelkd.operations.repair import readable_batches
 from accelkd.operations.segment_quality import label_quality, schema_differences, signals_not_finite
 from accelkd.operations.training_loss import loss_change
 from accelkd.recordings.arrivals import Arrival
+from accelkd.registry.history import promoted_models
+from accelkd.registry.trained_on import superseded_training_batches
 from accelkd.segments.segment import recount
 from accelkd.warehouse.embeddings import embedding_table
 from accelkd.warehouse.inspect import coverage, heart_rate_errors, loaded_batch, retrieval_ranks, table_contents
@@ -177,6 +179,16 @@ def split_is_balanced(home: Home) -> Verdict:
     )
 
 
+def trained_on_current_batches(home: Home) -> Verdict:
+    """No active encoder was trained on a batch that a correction has replaced since."""
+    outdated = superseded_training_batches(home, promoted_models(home))
+    return Verdict(
+        not outdated,
+        {"superseded_batches": len(outdated)},
+        table=[{"batch": batch_id, "replaced_by": replaced_by} for batch_id, replaced_by in outdated.items()],
+    )
+
+
 def loss_fell(home: Home, encoder: str) -> Verdict:
     """The training loss ended below where it began, and a student's below chance."""
     loss = loss_change(home, encoder)
@@ -259,6 +271,7 @@ CHECKS = (
     Check("segment_tables", tables_hold_the_batch, per_batch=True, blocking=True),
     Check("participant_split", split_is_disjoint, blocking=True),
     Check("participant_split", split_is_balanced),
+    Check("participant_split", trained_on_current_batches),
     *(
         check
         for name in (spec.name for spec in ENCODERS)

@@ -8,6 +8,7 @@ from functools import partial
 
 from accelkd.home.layout import Home
 from accelkd.operations.repair import repairing
+from accelkd.recordings.arrivals import check_not_superseded
 from accelkd.registry.history import promoted_checkpoint, promoted_models
 from accelkd.segments.segment import verify_segments
 from accelkd.segments.store import SegmentStore
@@ -30,13 +31,14 @@ def embed_batch(home: Home, encoder: str, batch_id: str, device: str = "auto") -
 
     A PPG encoder passes over a batch whose devices have another number of PPG channels. Damaged segments are repaired
     first. Raises FileNotFoundError if no such encoder is promoted, LookupError if its model or the batch was not loaded
-    into the warehouse.
+    into the warehouse, SupersededError for a batch that a correction has replaced.
     """
     from accelkd.evaluation.extract import embed  # imports torch: what an embedding was, is known without
     from accelkd.training.checkpoint import load_encoder
 
+    check_not_superseded(home, batch_id)
     module, info = load_encoder(promoted_checkpoint(home, encoder))
-    repairing(home, partial(verify_segments, home, batch_id))
+    repairing(home, partial(verify_segments, home, batch_id), [batch_id])
     store = SegmentStore([home.segments(batch_id)])
     if not len(store):
         return EmbeddedBatch(info.model_id, 0, info.width, "the batch has no segments", info.model_id)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from accelkd.cohort.split import SplitError, participants_on
 from accelkd.home.layout import Home
 from accelkd.models.specs import students
 from accelkd.operations.repair import repairing
@@ -20,6 +21,7 @@ from accelkd.registry.history import (
     promoted_are_damaged,
     promoted_models,
 )
+from accelkd.registry.trained_on import read_trained_on, superseded_training_batches
 from accelkd.warehouse.embeddings import not_embedded, swap_in
 from accelkd.warehouse.inspect import is_loaded
 from accelkd.warehouse.load import load_decisions
@@ -64,7 +66,9 @@ def evaluate_candidate(home: Home, *, force: str | None = None) -> PromotionOutc
     What was decided stays decided, so that a rollback is not undone by the next run; `force`, a reason, overrides that
     and every criterion. With a damaged promoted checkpoint nothing can be compared: candidates, also rejected ones,
     then pass as the first ones do. Tables follow: new embeddings are made beside the old ones and swapped in when
-    complete. Raises FileNotFoundError without candidates, ValueError if a student learned from another teacher.
+    complete. The reason names the batches that were superseded since the candidates were trained on them. Raises
+    FileNotFoundError without candidates, ValueError if a student learned from another teacher, SplitError if somebody
+    whom they were trained on is a test participant.
     """
     from accelkd.operations.compare import compare  # imports torch
 
@@ -76,6 +80,7 @@ def evaluate_candidate(home: Home, *, force: str | None = None) -> PromotionOutc
         load_decisions(home)  # a rebuilt warehouse learns of it too
         return PromotionOutcome(promoted, known)
     comparable = {} if damaged else promoted
+    _check_held_out(home, candidate)
     criteria = repairing(home, partial(compare, home, candidate, comparable))
     missed = [criterion for criterion in criteria if not criterion.passed]
     if force:
@@ -89,6 +94,8 @@ def evaluate_candidate(home: Home, *, force: str | None = None) -> PromotionOutc
     else:
         why = "the promoted encoders are damaged" if promoted else "the first encoders"
         reason = f"{why}: finite and not collapsed"
+    if outdated := superseded_training_batches(home, candidate):
+        reason += f"; trained on {', '.join(outdated)}, superseded since"
     rows: list[dict[str, Any]] = [{**asdict(criterion), "passed": criterion.passed} for criterion in criteria]
     rows = [{name: value if value == value else None for name, value in row.items()} for row in rows]  # NaN is no JSON
     decision = decide(home, "rejected" if missed and not force else "promoted", candidate, reason, rows)
@@ -133,6 +140,17 @@ def _check_teachers(home: Home, candidate: Models) -> None:
             raise ValueError(
                 f"{student.name} {model_id} learned from teacher {learned_from}, not from {candidate[teacher]}: "
                 "train the student again"
+            )
+
+
+def _check_held_out(home: Home, candidate: Models) -> None:
+    """Whoever left the split while a training went on, and came again, may be on the other side now."""
+    for encoder, model_id in candidate.items():
+        trained_on, _ = read_trained_on(home, encoder, model_id)
+        both = participants_on(home.split, "test") & set(trained_on.column("participant_id").to_pylist())
+        if both:
+            raise SplitError(
+                f"{encoder} {model_id} was trained on {len(both)} participants who are in test now: train it again"
             )
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import duckdb
 
+from accelkd.cohort.loaded import usable_batches, write_loaded
+from accelkd.home.files import DamagedFileError
 from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS
 from accelkd.operations.embed import embed_batch
 from accelkd.operations.repair import repairing
+from accelkd.recordings.arrivals import SupersededError
 from accelkd.registry.history import promoted_models
 from accelkd.registry.trained_on import read_trained_on
 from accelkd.reports.report import map_embeddings, probe_encoder, retrieve_pairs, write_report
 from accelkd.training.checkpoint import read_config
-from accelkd.warehouse.load import load_batch, load_decisions, load_model, load_split
+from accelkd.warehouse.load import load_batch, load_decisions, load_model, load_split, settle_batches
 from accelkd.warehouse.publish import PublishedInfo, publish
 from accelkd.warehouse.staging import staging, staging_lock
 
@@ -37,10 +41,15 @@ class _RebuildingHome(Home):
     def staging(self) -> Path:
         return self.root / "warehouse" / "rebuilding.duckdb"
 
+    @property
+    def loaded(self) -> Path:
+        return self.root / "warehouse" / "rebuilding.json"
+
 
 def rebuild_warehouse(home: Home) -> PublishedInfo:
-    """Load every batch, the split and every checkpoint again, embed, evaluate and publish.
+    """Load every batch that was loaded, the split and every checkpoint again, embed, evaluate and publish.
 
+    If it is not known which batches were loaded, every segmented one that is neither superseded nor refused is.
     Results of models that are no longer promoted, and the history of runs, are taken from the old staging file as far
     as it can be read. Writers wait; until all is done the old file and the published one stay in place. Raises whatever
     a loader raises for a file of the home that is missing or damaged, and then changes nothing.
@@ -50,12 +59,13 @@ def rebuild_warehouse(home: Home) -> PublishedInfo:
         beside.staging,
         beside.staging.with_name(f"{beside.staging.name}.wal"),
         beside.staging.with_suffix(".lock"),
+        beside.loaded,
     ]
     with staging_lock(home):
         try:
             for path in leftovers:
                 path.unlink(missing_ok=True)
-            _load(beside)
+            _load(beside, _loaded(home))
             _evaluate(beside)
             if home.staging.exists():
                 _keep_history(beside, home.staging)
@@ -66,13 +76,25 @@ def rebuild_warehouse(home: Home) -> PublishedInfo:
         finally:
             for path in leftovers:
                 path.unlink(missing_ok=True)
+    settle_batches(home)
     return publish(home)
 
 
-def _load(home: Home) -> None:
-    batch_ids = sorted(path.stem for path in (home.root / "quarantine").glob("[!.]*.parquet"))
+def _loaded(home: Home) -> list[str]:
+    """The batches that the warehouse held, as far as it is known."""
+    try:
+        return usable_batches(home)
+    except DamagedFileError as error:
+        print(f"{error}; every batch that is neither superseded nor refused is loaded")
+        home.loaded.unlink()
+        return usable_batches(home)
+
+
+def _load(home: Home, batch_ids: list[str]) -> None:
+    write_loaded(home, batch_ids)
     for batch_id in batch_ids:
-        repairing(home, partial(load_batch, home, batch_id))
+        with suppress(SupersededError):  # by a correction that was loaded before it
+            repairing(home, partial(load_batch, home, batch_id), [batch_id])
     if home.split.exists():
         load_split(home)
     listed = [(path.parent.name, path.stem) for path in (home.root / "cohort" / "trained_on").glob("*/[!.]*.parquet")]
@@ -80,7 +102,7 @@ def _load(home: Home) -> None:
         load_model(home, encoder, model_id, read_trained_on(home, encoder, model_id)[1])
     load_decisions(home)
     for encoder in _promoted(home):
-        for batch_id in batch_ids:
+        for batch_id in usable_batches(home):
             embed_batch(home, encoder, batch_id)
 
 

@@ -13,6 +13,7 @@ from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
 from accelkd.models.specs import ENCODERS, encoder_spec
 from accelkd.operations.repair import repairing
+from accelkd.recordings.arrivals import refused, superseded
 from accelkd.registry.history import candidate_checkpoint, make_candidate
 from accelkd.registry.trained_on import read_trained_on, whose_segments, write_trained_on
 
@@ -89,8 +90,9 @@ def load_candidate(home: Home, encoder: str) -> None:
 
     model_id = candidate_checkpoint(home, encoder).name
     _, batch_ids = read_trained_on(home, encoder, model_id)
-    for batch_id in sorted(set(batch_ids) - loaded_batches(home)):
-        repairing(home, partial(load_batch, home, batch_id))
+    unusable = superseded(home).keys() | refused(home).keys()  # since it was trained
+    for batch_id in sorted(set(batch_ids) - loaded_batches(home) - unusable):
+        repairing(home, partial(load_batch, home, batch_id), [batch_id])
     if loaded_split_version(home) != split_version(read_split(home.split)):
         load_split(home)
     load_model(home, encoder, model_id, batch_ids)

@@ -39,6 +39,7 @@ from accelkd.home.layout import Home
 from accelkd.home.locks import exclusive_lock
 from accelkd.home.settings import Settings
 from accelkd.operations.remnants import find_remnants, first_line, quoted
+from accelkd.recordings.arrivals import remove_superseded
 from accelkd.recordings.batches import (
     MANIFEST,
     BatchFile,
@@ -200,6 +201,7 @@ def _remove(home: Home, journal: _Journal, withdrawal: Withdrawal) -> None:
         enrol(home.landing, participant_id)
     with _reported(withdrawal, "."):
         sweep(home.root)
+        remove_superseded(home)
     for batch_id in withdrawal.batches:
         with _reported(withdrawal, f"landing/{batch_id}/{MANIFEST}"):
             _rewrite_batch(home, batch_id, journal, withdrawal)

@@ -16,6 +16,7 @@ from pathlib import Path
 from accelkd.home.files import remove_with_checksum, write_json
 from accelkd.home.identifiers import IDENTIFIER
 from accelkd.home.layout import Home
+from accelkd.home.locks import batches_lock
 from accelkd.recordings.batches import MANIFEST, read_manifest
 from accelkd.recordings.schema import SCHEMA_VERSION
 
@@ -39,6 +40,7 @@ class Refusal:
     batch_id: str
     fingerprint: str  # of the files that were refused
     reasons: Sequence[str]
+    also_in: Sequence[str] = ()  # batches that hold some of its recordings: without them it may be loaded
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,10 @@ class Supersession:
 
     batch_id: str
     replaced_by: str
+
+
+class SupersededError(ValueError):
+    """A batch that a correction replaced: nothing is made of it any more."""
 
 
 def arrived_batches(home: Home) -> list[str]:
@@ -70,9 +76,12 @@ def pending_arrivals(home: Home, known: Collection[str]) -> list[Arrival]:
     return [_inspect(home, name, refusals.get(name)) for name in names]
 
 
-def refuse(home: Home, batch_id: str, reasons: Sequence[str]) -> None:
-    """Record that a batch cannot be used as it is; it is retried once its files change."""
-    refusal = Refusal(batch_id, fingerprint(home.batch(batch_id)), list(reasons))
+def refuse(home: Home, batch_id: str, reasons: Sequence[str], also_in: Sequence[str] = ()) -> None:
+    """Record that a batch cannot be used as it is.
+
+    It is retried once its files change, or once one of the batches in which its recordings are `also_in` is superseded.
+    """
+    refusal = Refusal(batch_id, fingerprint(home.batch(batch_id)), list(reasons), list(also_in))
     write_json(_refusals(home) / f"{batch_id}.json", asdict(refusal))
 
 
@@ -92,14 +101,50 @@ def refused_unchanged(home: Home) -> set[str]:
     return {name for name, refusal in refused(home).items() if fingerprint(home.batch(name)) == refusal.fingerprint}
 
 
-def supersede(home: Home, supersession: Supersession) -> None:
-    """Record that a correction replaced a batch, and remove the files derived from it; the landed batch is kept."""
-    entries = {**superseded(home), supersession.batch_id: supersession}
-    write_json(home.root / "superseded.json", [asdict(entry) for _, entry in sorted(entries.items())])
-    remove_with_checksum(home.segments(supersession.batch_id))
-    remove_with_checksum(home.quarantine(supersession.batch_id))
-    home.examples(supersession.batch_id).unlink(missing_ok=True)
-    accept(home, supersession.batch_id)
+def supersede(home: Home, *supersessions: Supersession) -> None:
+    """Record that corrections replaced batches, and remove the files derived from those; the landed batches are kept.
+
+    Whoever is about to put files of these batches in place does it before, so that they are removed, or is refused.
+    """
+    with batches_lock(home):
+        before = superseded(home)
+        entries = {**before, **{entry.batch_id: entry for entry in supersessions}}
+        if entries != before:
+            write_json(home.root / "superseded.json", [asdict(entry) for _, entry in sorted(entries.items())])
+    remove_superseded(home)
+
+
+def remove_superseded(home: Home) -> list[str]:
+    """Remove what is still derived from superseded batches, and refusals that no longer hold; returns these batches.
+
+    A refused batch may be loaded after all if those that had its recordings are superseded.
+    """
+    with batches_lock(home):
+        obsolete = superseded(home).keys()
+        names = [name for name in obsolete if IDENTIFIER.fullmatch(name)]  # else nothing was ever made of it
+        removed = [batch_id for batch_id in names if remove_derived(home, batch_id)]
+        for refusal in refused(home).values():
+            if refusal.batch_id in obsolete or not obsolete.isdisjoint(refusal.also_in):
+                accept(home, refusal.batch_id)
+    return removed
+
+
+def remove_derived(home: Home, batch_id: str) -> bool:
+    """Remove the files derived from a batch, with their checksums; returns whether there were any."""
+    picture = home.examples(batch_id)
+    removed = [remove_with_checksum(path) for path in (home.segments(batch_id), home.quarantine(batch_id), picture)]
+    return any(removed)
+
+
+def check_not_superseded(home: Home, batch_id: str) -> None:
+    """Raise SupersededError if a correction replaced the batch."""
+    if batch_id in (replaced := superseded(home)):
+        raise SupersededError(f"batch {batch_id} was replaced by {replaced[batch_id].replaced_by}")
+
+
+def settled_arrivals(home: Home) -> set[str]:
+    """Batches that no run has to try again: refused and unchanged since, or superseded."""
+    return refused_unchanged(home) | superseded(home).keys()
 
 
 def superseded(home: Home) -> dict[str, Supersession]:

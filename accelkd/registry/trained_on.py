@@ -7,7 +7,7 @@ without its participants' pseudonyms.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ from accelkd.cohort.training_set import TrainingSet
 from accelkd.home.columns import Column, Table
 from accelkd.home.files import atomic_path
 from accelkd.home.layout import Home
+from accelkd.recordings.arrivals import superseded
 
 TRAINED_ON = Table(
     "cohort.trained_on",
@@ -79,6 +80,27 @@ def read_trained_on(home: Home, encoder: str, model_id: str) -> tuple[pa.Table, 
         raise FileNotFoundError(f"{path}: it is not recorded who {encoder} {model_id} learned from; train it again")
     table = pq.read_table(path)
     return table.replace_schema_metadata(None), tuple(json.loads(table.schema.metadata[_BATCHES]))
+
+
+def all_trained_on(home: Home) -> tuple[frozenset[str], bool]:
+    """Everybody whom a checkpoint of the home was trained on, and whether that is known of every checkpoint."""
+    folder = home.root / "cohort" / "trained_on"
+    listed = {(path.parent.name, path.stem): path for path in folder.glob("*/[!.]*.parquet")}
+    checkpoints = (path.parent for path in (home.root / "checkpoints").glob("*/[!.]*/config.json"))
+    columns = (pq.read_table(path, columns=["participant_id"]).column(0) for path in listed.values())
+    participants = {participant for column in columns for participant in pc.unique(column).to_pylist()} - {None}
+    return frozenset(participants), {(path.parent.name, path.name) for path in checkpoints} <= listed.keys()
+
+
+def superseded_training_batches(home: Home, models: Mapping[str, str]) -> dict[str, str]:
+    """Batches that checkpoints (model id by encoder) were trained on and that are superseded, with their corrections.
+
+    A checkpoint of which it is not recorded is passed over.
+    """
+    replaced = superseded(home)
+    recorded = [model for model in models.items() if home.trained_on(*model).exists()]
+    batch_ids = {batch_id for model in recorded for batch_id in read_trained_on(home, *model)[1]}
+    return {batch_id: replaced[batch_id].replaced_by for batch_id in sorted(batch_ids & replaced.keys())}
 
 
 def forget_trained_on(home: Home, encoder: str, model_id: str, participant_id: str) -> bool:

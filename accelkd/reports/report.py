@@ -38,6 +38,7 @@ from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS, encoder_spec, students
 from accelkd.recordings.labels import LABELS
 from accelkd.registry.history import promoted_models
+from accelkd.registry.trained_on import superseded_training_batches
 from accelkd.reports import markdown
 from accelkd.reports.figures import (
     encoder_name,
@@ -401,7 +402,18 @@ def _training_section(home: Home, connection: duckdb.DuckDBPyConnection, models:
         "Effective rank: how many directions the test embeddings use, of the width (docs/evaluation.md); near 1 the "
         "encoder has collapsed."
     )
-    return "\n".join(["## Encoders", "", markdown.table(header, rows), "", meaning, "", *figures, ""])
+    outdated = [
+        f"`{batch_id}` (by `{replaced_by}`)"
+        for batch_id, replaced_by in superseded_training_batches(home, models).items()
+    ]
+    warning = f"Trained on batches that are superseded since: {', '.join(outdated)}. Training again uses the others."
+    return "\n".join(
+        [
+            *("## Encoders", "", markdown.table(header, rows), "", meaning, ""),
+            *([warning, ""] if outdated else []),
+            *(*figures, ""),
+        ]
+    )
 
 
 _ERRORS = ("encoder", "target", "MAE", "95 %", "constant", "RMSE", "constant", "Pearson R", "unit", "train", "test")

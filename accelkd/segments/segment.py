@@ -19,10 +19,19 @@ import pyarrow.parquet as pq
 
 import rust_dsp
 from accelkd.home.behaviour import code_stamp
-from accelkd.home.files import DamagedFileError, atomic_path, verify_checksum, write_checksum
+from accelkd.home.files import (
+    DamagedFileError,
+    flush,
+    move_with_checksum,
+    scratch_folder,
+    verify_checksum,
+    write_checksum,
+)
 from accelkd.home.layout import Home
+from accelkd.home.locks import batches_lock
 from accelkd.home.progress import progress
 from accelkd.home.settings import MotionGate
+from accelkd.recordings.arrivals import check_not_superseded
 from accelkd.recordings.batches import Manifest, read_manifest, read_small_table
 from accelkd.recordings.devices import DEVICES, Device
 from accelkd.recordings.labels import LABELS
@@ -75,21 +84,31 @@ def segment_batch(home: Home, batch_id: str, *, gate: MotionGate = "strict", hop
     those that pass the quality gate. Both files are replaced atomically and depend only on the batch and the arguments;
     memory is that of a few hundred windows.
 
-    Raises BatchError for a batch that breaks a fatal rule, ValueError if its devices differ in their number of PPG
-    channels, RuntimeError if the counts do not add up.
+    Raises BatchError for a batch that breaks a fatal rule, SupersededError for one that a correction has replaced, also
+    meanwhile, ValueError if its devices differ in their number of PPG channels, RuntimeError if the counts do not add
+    up. No file is put in place then.
     """
+    check_not_superseded(home, batch_id)
     folder = home.batch(batch_id)
     manifest = read_manifest(folder)
     segmenter = _Segmenter(batch_id, gate, hop_s)
     channels = _ppg_channels(manifest)
-    write_segments(home.segments(batch_id), channels, segmenter.run(folder, manifest, channels))
-    quarantine = pa.Table.from_pylist(segmenter.quarantined, QUARANTINE.arrow())
-    code = f"{code_stamp('accelkd.segments')} rust_dsp@{version('rust_dsp')}"
-    settings = {"seen": str(segmenter.seen), "gate": gate, "hop_s": repr(float(hop_s)), "code": code}
-    with atomic_path(home.quarantine(batch_id)) as part:
-        pq.write_table(quarantine.replace_schema_metadata(settings), part, compression="zstd")
-    write_checksum(home.quarantine(batch_id))
-    return recount(home, batch_id)
+    targets = home.segments(batch_id), home.quarantine(batch_id)
+    with scratch_folder(targets[0]) as scratch, scratch_folder(targets[1]) as quarantine_scratch:
+        store, listed = scratch / targets[0].name, quarantine_scratch / targets[1].name
+        write_segments(store, channels, segmenter.run(folder, manifest, channels))
+        quarantine = pa.Table.from_pylist(segmenter.quarantined, QUARANTINE.arrow())
+        code = f"{code_stamp('accelkd.segments')} rust_dsp@{version('rust_dsp')}"
+        settings = {"seen": str(segmenter.seen), "gate": gate, "hop_s": repr(float(hop_s)), "code": code}
+        pq.write_table(quarantine.replace_schema_metadata(settings), listed, compression="zstd")
+        flush(listed)
+        write_checksum(listed)
+        counts = _count(store, listed)
+        with batches_lock(home):  # a correction that loads now waits, then removes the files again
+            check_not_superseded(home, batch_id)
+            move_with_checksum(store, targets[0])
+            move_with_checksum(listed, targets[1])
+    return counts
 
 
 def verify_segments(home: Home, batch_id: str) -> str:
@@ -107,9 +126,12 @@ def verify_segments(home: Home, batch_id: str) -> str:
 
 def recount(home: Home, batch_id: str) -> SegmentCounts:
     """Count what `segment_batch` wrote for a batch, from its files."""
-    metadata = SegmentStore([home.segments(batch_id)]).metadata
-    quarantine = pq.read_table(home.quarantine(batch_id))
+    return _count(home.segments(batch_id), home.quarantine(batch_id))
 
+
+def _count(store: Path, listed: Path) -> SegmentCounts:
+    metadata = SegmentStore([store]).metadata
+    quarantine = pq.read_table(listed)
     labels = {name: metadata.column(name).drop_null().to_numpy() for name in LABELS}
     return SegmentCounts(
         seen=int(quarantine.schema.metadata[b"seen"]),

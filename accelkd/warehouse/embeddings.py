@@ -74,6 +74,8 @@ def load_embeddings(
         }
     )
     with staging(home) as connection:
+        if not connection.execute("SELECT 1 FROM batches WHERE batch_id = ?", [batch_id]).fetchall():
+            raise LookupError(f"batch {batch_id} is not in the warehouse: load it first; a superseded one stays out")
         table = active if _model_of(connection, active) in (None, model_id) else staged
         if _model_of(connection, table) != model_id:
             connection.execute(f"DROP TABLE IF EXISTS embeddings.{table}")

@@ -12,13 +12,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from accelkd.cohort.loaded import read_loaded, usable_batches, write_loaded
 from accelkd.cohort.split import read_split, split_version
 from accelkd.home.behaviour import code_stamp
-from accelkd.home.files import sha256_file, sha256_json
+from accelkd.home.files import DamagedFileError, sha256_file, sha256_json
 from accelkd.home.layout import Home
 from accelkd.models.specs import encoder_spec
-from accelkd.recordings.arrivals import Supersession, refuse, supersede, superseded
+from accelkd.recordings.arrivals import (
+    SupersededError,
+    Supersession,
+    check_not_superseded,
+    refuse,
+    remove_derived,
+    supersede,
+    superseded,
+)
 from accelkd.recordings.batches import MANIFEST, Manifest, read_manifest, read_small_table
+from accelkd.recordings.corrections import RefusedBatchError, corrected_batches, late_corrections
 from accelkd.recordings.survey import known_answers, survey_targets
 from accelkd.registry.history import history
 from accelkd.registry.trained_on import read_trained_on
@@ -32,10 +42,6 @@ from accelkd.warehouse.staging import staging
 SURVEY = "survey.parquet"
 
 
-class DuplicateError(ValueError):
-    """A recording that another batch has brought already."""
-
-
 @dataclass(frozen=True)
 class LoadedBatch:
     """Rows of one batch that are now in the warehouse."""
@@ -43,42 +49,77 @@ class LoadedBatch:
     participants: int
     segments: int
     quarantined: int
-    replaced: str | None = None  # the batch that it corrects, which is out of everything now
+    replaced: tuple[str, ...] = ()  # the batches that it corrects, which are out of everything now
 
 
 def load_batch(home: Home, batch_id: str) -> LoadedBatch:
     """Load participants, survey targets, segments (without signals) and the quarantine counts of one batch.
 
     An answer that no question has as a choice is left out and counted in the quarantine. A batch that corrects another
-    one takes its place: in the same transaction the other's rows go, its embeddings too; then its derived files. That
-    it was there stays on record (`superseded_batches`, provenance), and what arrived of it stays in the landing zone.
-    Raises ValueError if the batch was itself replaced or says that it replaces itself, DuplicateError if a recording is
-    also in another batch: then this one is refused, and no training reads its segments.
+    one takes its place, and that of all which the other one corrects: in the same transaction their rows go, their
+    embeddings too; then their derived files. That they were there stays on record (`superseded_batches`, provenance),
+    and what arrived of them stays in the landing zone.
+
+    Raises SupersededError if the batch was itself replaced. Raises RefusedBatchError if a recording is also in another
+    batch, or if it is not clear what the batch replaces (`corrected_batches`): then it is refused, and nothing of it
+    remains in the warehouse or among the segments.
     """
     try:
-        return _load_batch(home, batch_id)
-    except DuplicateError as error:
-        refuse(home, batch_id, [str(error)])
-        for derived in (home.segments(batch_id), home.quarantine(batch_id)):
-            derived.unlink(missing_ok=True)
+        loaded = _load_batch(home, batch_id)
+    except RefusedBatchError as error:
+        with staging(home) as connection:
+            _take_out(connection, batch_id)
+        settle_batches(home, without=batch_id)
+        remove_derived(home, batch_id)
+        refuse(home, batch_id, [str(error)], error.also_in)  # at the end: whatever was interrupted is done again
         raise
+    settle_batches(home)
+    return loaded
+
+
+def settle_batches(home: Home, *, without: str | None = None) -> None:
+    """Write down which batches the warehouse holds (accelkd.cohort.loaded) and which are superseded, as its tables say.
+
+    Follows every load; what a process did not write because it was killed after its transaction, the next call writes.
+    Files that are derived from superseded batches are removed. A staging file that was lost or rebuilt learns again
+    which batches are superseded; batches are taken from the list only as superseded, or as `without`.
+    """
+    with staging(home) as connection:
+        _restore_superseded(home, connection)
+    with staging(home) as connection:  # of what is committed; nobody else writes meanwhile
+        held = {batch_id for (batch_id,) in connection.execute("SELECT batch_id FROM batches").fetchall()}
+        replaced = [Supersession(*row) for row in connection.execute("FROM superseded_batches ORDER BY 1").fetchall()]
+        try:
+            known = read_loaded(home)
+        except DamagedFileError:
+            known = None
+        loaded = held | (_published(home) if known is None else known)
+        loaded -= {entry.batch_id for entry in replaced} | {without}
+        if loaded != known:
+            write_loaded(home, loaded)
+        supersede(home, *replaced)
 
 
 def _load_batch(home: Home, batch_id: str) -> LoadedBatch:
-    if batch_id in (replaced := superseded(home)):
-        raise ValueError(f"batch {batch_id} was replaced by {replaced[batch_id].replaced_by}")
+    check_not_superseded(home, batch_id)
     verify_segments(home, batch_id)
     folder, store, quarantine = home.batch(batch_id), home.segments(batch_id), home.quarantine(batch_id)
     manifest = read_manifest(folder)
-    if manifest.replaces == batch_id:
-        raise ValueError(f"batch {batch_id} says that it replaces itself")
+    try:
+        corrected = corrected_batches(home, batch_id)
+    except RefusedBatchError:
+        if batch_id not in usable_batches(home) or read_loaded(home) is None:
+            raise
+        corrected = []  # it was loaded before the other one arrived: what it replaced is settled
     demographics = read_small_table(folder, "participants")
     with pa.memory_map(str(store)) as source:
         segments = select_columns(pa.ipc.open_file(source).read_all(), SEGMENTS.names, store)
         with staging(home) as connection:
+            _restore_superseded(home, connection)
+            _check_not_superseded(connection, batch_id)
             _delete(connection, batch_id)
-            if manifest.replaces:
-                _supersede(connection, manifest.replaces, batch_id)
+            for entry in corrected:
+                _supersede(connection, entry)
             connection.register("arriving", segments)
             _refuse_known_recordings(connection, batch_id)
             connection.execute("INSERT INTO segments BY NAME FROM arriving ORDER BY recording_id, offset_s")
@@ -109,9 +150,9 @@ def _load_batch(home: Home, batch_id: str) -> LoadedBatch:
                 ],
             )
             _record_batch(home, connection, batch_id, manifest)
-    if manifest.replaces:
-        supersede(home, Supersession(manifest.replaces, batch_id))
-    return LoadedBatch(demographics.num_rows, segments.num_rows, quarantined, manifest.replaces)
+    return LoadedBatch(
+        demographics.num_rows, segments.num_rows, quarantined, tuple(entry.batch_id for entry in corrected)
+    )
 
 
 def load_split(home: Home) -> int:
@@ -121,7 +162,7 @@ def load_split(home: Home) -> int:
         connection.execute("DELETE FROM split")
         connection.register("arriving", ledger)
         connection.execute("INSERT INTO split BY NAME FROM arriving ORDER BY participant_id")
-        known = _artifacts(connection, "tables", pc.unique(ledger.column("batch_id")).to_pylist())
+        known = _artifacts(home, connection, "tables", pc.unique(ledger.column("batch_id")).to_pylist())
         record(
             connection,
             Artifact(
@@ -173,7 +214,7 @@ def load_model(home: Home, encoder: str, model_id: str, batch_ids: Sequence[str]
                 (folder / METRICS).read_text(encoding="utf-8"),
             ],
         )
-        inputs = _artifacts(connection, "segments", batch_ids)
+        inputs = _artifacts(home, connection, "segments", batch_ids)
         inputs.append(Artifact("split", "ledger", config["split_version"], home.relative(home.split)))
         if info.teacher is not None:
             inputs.append(known_artifact(connection, "model", f"{encoder_spec(encoder).teacher}/{info.teacher}"))
@@ -250,7 +291,7 @@ def _delete(connection: duckdb.DuckDBPyConnection, batch_id: str) -> None:
         connection.execute(f"DELETE FROM {table.name} WHERE batch_id = ?", [batch_id])
 
 
-def _supersede(connection: duckdb.DuckDBPyConnection, batch_id: str, replaced_by: str) -> None:
+def _take_out(connection: duckdb.DuckDBPyConnection, batch_id: str) -> None:
     """Take a batch out of every table; its artifacts stay, since checkpoints were made from it."""
     _delete(connection, batch_id)
     tables = connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'embeddings'").fetchall()
@@ -260,24 +301,56 @@ def _supersede(connection: duckdb.DuckDBPyConnection, batch_id: str, replaced_by
         "DELETE FROM probe_predictions WHERE participant_id NOT IN (SELECT participant_id FROM demographics) "
         "OR segment_id NOT IN (SELECT segment_id FROM segments)"
     )
-    connection.execute("INSERT OR REPLACE INTO superseded_batches VALUES (?, ?)", [batch_id, replaced_by])
 
 
-def _artifacts(connection: duckdb.DuckDBPyConnection, kind: str, batch_ids: Sequence[str]) -> list[Artifact]:
-    """What is known of batches, as they are now; superseded ones that this warehouse has never held are left out."""
-    known = connection.execute("SELECT artifact_id FROM provenance.artifacts WHERE kind = ?", [kind]).fetchall()
-    replaced = connection.execute("SELECT batch_id FROM superseded_batches").fetchall()
-    absent = {batch_id for (batch_id,) in replaced} - {name.partition(":")[2] for (name,) in known}
-    return [known_artifact(connection, kind, batch_id) for batch_id in batch_ids if batch_id not in absent]
+def _supersede(connection: duckdb.DuckDBPyConnection, entry: Supersession) -> None:
+    _take_out(connection, entry.batch_id)
+    connection.execute("INSERT OR REPLACE INTO superseded_batches VALUES (?, ?)", [entry.batch_id, entry.replaced_by])
+
+
+def _restore_superseded(home: Home, connection: duckdb.DuckDBPyConnection) -> None:
+    """Supersede what the home's files say that is superseded and the tables do not."""
+    known = {batch_id for (batch_id,) in connection.execute("SELECT batch_id FROM superseded_batches").fetchall()}
+    for entry in [*superseded(home).values(), *late_corrections(home)]:
+        if entry.batch_id not in known:
+            _supersede(connection, entry)
+
+
+def _check_not_superseded(connection: duckdb.DuckDBPyConnection, batch_id: str) -> None:
+    """Its correction may have been loaded while this one waited for the staging file."""
+    rows = connection.execute("SELECT replaced_by FROM superseded_batches WHERE batch_id = ?", [batch_id]).fetchall()
+    for (replaced_by,) in rows:
+        raise SupersededError(f"batch {batch_id} was replaced by {replaced_by}")
+
+
+def _published(home: Home) -> set[str]:
+    """Batches of the published file; none where there is none. A home of an earlier version has no other list."""
+    if not home.published.exists():
+        return set()
+    try:
+        with duckdb.connect(str(home.published), read_only=True) as connection:
+            return {batch_id for (batch_id,) in connection.execute("SELECT batch_id FROM batches").fetchall()}
+    except duckdb.Error:  # it is damaged, and the next one replaces it
+        return set()
+
+
+def _artifacts(
+    home: Home, connection: duckdb.DuckDBPyConnection, kind: str, batch_ids: Sequence[str]
+) -> list[Artifact]:
+    """What is known of batches, as they are now; those that are not usable and were never held here are left out."""
+    rows = connection.execute("SELECT artifact_id FROM provenance.artifacts WHERE kind = ?", [kind]).fetchall()
+    expected = {name.partition(":")[2] for (name,) in rows} | set(usable_batches(home))
+    return [known_artifact(connection, kind, batch_id) for batch_id in batch_ids if batch_id in expected]
 
 
 def _refuse_known_recordings(connection: duckdb.DuckDBPyConnection, batch_id: str) -> None:
-    clash = connection.execute(
+    clashes = connection.execute(
         "SELECT batch_id, count(DISTINCT recording_id) FROM segments "
-        "WHERE recording_id IN (SELECT recording_id FROM arriving) GROUP BY batch_id LIMIT 1"
+        "WHERE recording_id IN (SELECT recording_id FROM arriving) GROUP BY batch_id ORDER BY batch_id"
     ).fetchall()
-    for where, number in clash:
-        raise DuplicateError(f"batch {batch_id}: {number} of its recordings are also in batch {where}")
+    if clashes:
+        places = ", ".join(f"{number} of its recordings are also in batch {other}" for other, number in clashes)
+        raise RefusedBatchError(f"batch {batch_id}: {places}", tuple(other for other, _ in clashes))
 
 
 def _file(home: Home, path: Path, sha256: str) -> Artifact:

@@ -11,7 +11,7 @@ import duckdb
 
 from accelkd.home.files import atomic_path, sha256_json
 from accelkd.home.layout import Home
-from accelkd.recordings.arrivals import superseded
+from accelkd.recordings.arrivals import refused, superseded
 from accelkd.warehouse.embeddings import UNPUBLISHED_SUFFIXES, incomplete_batches
 from accelkd.warehouse.schema import BATCH_TABLES
 from accelkd.warehouse.staging import READABLE_BY_OLDER, contents, staging, staging_lock, tables
@@ -82,7 +82,7 @@ def _refuse_loss(home: Home, connection: duckdb.DuckDBPyConnection) -> None:
         return
     with duckdb.connect(str(home.published), read_only=True) as published:
         before = _batches(published)
-    lost = before - _batches(connection) - superseded(home).keys()
+    lost = before - _batches(connection) - superseded(home).keys() - refused(home).keys()
     if lost:
         raise RuntimeError(
             f"{home.staging} lacks {len(lost)} published batches ({', '.join(sorted(lost)[:3])}): it was lost; "

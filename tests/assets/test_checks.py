@@ -17,6 +17,7 @@ from accelkd.home.settings import Settings
 from accelkd.registry.history import decide, make_candidate, promoted_models
 from accelkd.segments.schema import SEGMENT
 from accelkd.training.checkpoint import CURVE
+from accelkd.warehouse.load import load_batch
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.staging import staging
 from orchestration.definitions import build_defs
@@ -112,6 +113,11 @@ def not_a_number(home: Home) -> None:
     change_store(home, accel=pa.FixedSizeListArray.from_arrays(signals, 3 * 3840))
 
 
+def late_batch(home: Home) -> None:
+    land(home, "late", ["nobody-has-placed-me"])
+    load_batch(home, "late")
+
+
 def one_direction(home: Home) -> None:
     embed(home, np.outer(np.random.default_rng(0).standard_normal(30), np.ones(WIDTH)) + 5)
 
@@ -160,7 +166,7 @@ BROKEN: dict[str, tuple[str, Callable[[Home], None], dict[str, object]]] = {
     ),
     "split_is_disjoint": (
         "participant_split",
-        lambda home: land(home, "late", ["nobody-has-placed-me"]),
+        late_batch,
         {"on_no_side": 1},
     ),
     "split_is_balanced": (

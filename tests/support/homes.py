@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,13 @@ from torch import nn
 
 from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import extend_split
-from accelkd.home.files import write_checksum
+from accelkd.home.files import write_checksum, write_json
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
 from accelkd.models.encoders import build_encoder
 from accelkd.models.heads import ProjectionHead
 from accelkd.models.specs import ENCODERS, encoder_spec
-from accelkd.recordings.batches import writing_batch
+from accelkd.recordings.batches import MANIFEST, writing_batch
 from accelkd.recordings.schema import SURVEY
 from accelkd.recordings.simulator import simulate_batch
 from accelkd.registry.trained_on import TRAINED_ON, write_trained_on
@@ -66,10 +66,17 @@ def copy_home(home: Home, root: Path) -> Home:
 
 
 def simulate(
-    home: Home, batch_id: str, first_participant: int = 0, *, participants: int = 12, segments: int = 4, seed: int = 3
+    home: Home,
+    batch_id: str,
+    first_participant: int = 0,
+    *,
+    participants: int = 12,
+    segments: int = 4,
+    seed: int = 3,
+    replaces: str | None = None,
 ) -> None:
     """Land an easy batch of the cohort of a seed: its participants are `sim<seed>-000000` and so on."""
-    simulate_batch(
+    manifest = simulate_batch(
         home.landing,
         batch_id,
         participants=participants,
@@ -78,6 +85,8 @@ def simulate(
         profile="easy",
         first_participant=first_participant,
     )
+    if replaces is not None:
+        write_json(home.batch(batch_id) / MANIFEST, asdict(replace(manifest, replaces=replaces)))
 
 
 def land(

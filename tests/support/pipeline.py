@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +37,13 @@ def opened_instance(home: Home) -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def materialize_batch(home: Home, instance: dg.DagsterInstance, batch_id: str) -> dg.ExecuteInProcessResult:
-    """Run the job `per_batch` for one batch in this process; whether it succeeded is in the result."""
+def materialize_batch(
+    home: Home, instance: dg.DagsterInstance, batch_id: str, assets: Sequence[str] | None = None
+) -> dg.ExecuteInProcessResult:
+    """Run the job `per_batch`, or some of its assets, for one batch in this process; success is in the result."""
     instance.add_dynamic_partitions("arrival_batch", [batch_id])
     job = build_defs(home).resolve_job_def("per_batch")
-    return job.execute_in_process(instance=instance, partition_key=batch_id, raise_on_error=False)
+    selection = None if assets is None else [dg.AssetKey(name) for name in assets]
+    return job.execute_in_process(
+        instance=instance, partition_key=batch_id, asset_selection=selection, raise_on_error=False
+    )
