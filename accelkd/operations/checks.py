@@ -191,9 +191,9 @@ def every_segment_is_embedded(home: Home, encoder: str, batch_id: str) -> Verdic
 
 
 def one_model_per_table(home: Home, encoder: str, batch_id: str) -> Verdict:  # noqa: ARG001  (looks at the whole table)
-    """The embedding table holds one model, and no row without its segment."""
+    """The embedding table holds one model, projected by one student at most, and no row without its segment."""
     table = embedding_table(home, encoder)
-    return Verdict(table.models == 1 and not table.orphans, vars(table))
+    return Verdict(table.models == 1 and table.projections <= 1 and not table.orphans, vars(table))
 
 
 def embeddings_have_not_collapsed(home: Home, encoder: str, batch_id: str) -> Verdict:
