@@ -15,6 +15,7 @@ from accelkd.reports import markdown
 from accelkd.warehouse.schema import (
     BATCH_TABLES,
     PARTICIPANT_PROBE_RESULTS,
+    PROBE_PREDICTIONS,
     PROBE_RESULTS,
     embeddings_table,
     sql_type,
@@ -83,7 +84,7 @@ def _origins(encoders: Sequence[str]) -> dict[str, list[str]]:
         **{embeddings_table(encoder).name: [f"{encoder}_embeddings."] for encoder in encoders},
         **{
             table.name: [f"{encoder}_probes.{table.name}." for encoder in encoders]
-            for table in (PROBE_RESULTS, PARTICIPANT_PROBE_RESULTS)
+            for table in (PROBE_RESULTS, PARTICIPANT_PROBE_RESULTS, PROBE_PREDICTIONS)
         },
         "retrieval_results": ["retrieval."],
     }

@@ -7,7 +7,7 @@ import dagster as dg
 from accelkd.home.files import sha256_file, sha256_json
 from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS
-from accelkd.warehouse.schema import PARTICIPANT_PROBE_RESULTS, PROBE_RESULTS, RETRIEVAL_RESULTS
+from accelkd.warehouse.schema import PARTICIPANT_PROBE_RESULTS, PROBE_PREDICTIONS, PROBE_RESULTS, RETRIEVAL_RESULTS
 from assets.cohort import participant_split
 from assets.metadata import figure, markdown_table, tags, warehouse_tables
 
@@ -26,7 +26,7 @@ def _probes(encoder: str) -> dg.AssetsDefinition:
         tags=tags("summaries", "each-report"),
         metadata={
             "dagster/table_name": "probe_results",
-            **warehouse_tables([PROBE_RESULTS, PARTICIPANT_PROBE_RESULTS], [encoder]),
+            **warehouse_tables([PROBE_RESULTS, PARTICIPANT_PROBE_RESULTS, PROBE_PREDICTIONS], [encoder]),
         },
         pool="duckdb_writer",
         code_version="2",

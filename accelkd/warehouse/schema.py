@@ -521,6 +521,65 @@ PARTICIPANT_PROBE_RESULTS = Table(
 )
 
 
+PROBE_PREDICTIONS = Table(
+    "probe_predictions",
+    (
+        PROBE_RESULTS["encoder"],
+        PROBE_RESULTS["model_id"],
+        PROBE_RESULTS["split_version"],
+        Column(
+            "target",
+            _TEXT,
+            nullable=False,
+            meaning="A target of probe_results or of participant_probe_results",
+        ),
+        Column(
+            "participant_id",
+            _TEXT,
+            nullable=False,
+            sources=("split.participant_id",),
+            meaning="Pseudonym",
+        ),
+        Column(
+            "segment_id",
+            _TEXT,
+            sources=("segments.segment_id",),
+            meaning="Segment that was predicted; null where the row is about the whole participant",
+        ),
+        Column("side", _TEXT, nullable=False, sources=("split.split",), meaning="Side of the split: test"),
+        Column(
+            "segments",
+            _COUNT,
+            nullable=False,
+            sources=("embeddings.<encoder>.segment_id",),
+            meaning="Segments that the row is the mean over: 1 for a segment's own row",
+        ),
+        Column(
+            "measured",
+            pa.float32(),
+            nullable=False,
+            sources=(*_LABELS, *_TRAITS),
+            meaning="Value in the target's unit; 1 yes, 0 no (of sex: 1 male)",
+        ),
+        Column(
+            "predicted",
+            pa.float32(),
+            nullable=False,
+            sources=(*_EMBEDDING, *_LABELS, *_TRAITS, *_SPLIT),
+            meaning="Prediction in the target's unit; of yes-or-no targets the probability of yes",
+        ),
+        Column(
+            "absolute_error",
+            pa.float32(),
+            nullable=False,
+            sources=(*_EMBEDDING, *_LABELS, *_TRAITS, *_SPLIT),
+            meaning="Absolute difference of the two; in a row that is a mean over segments, the mean of theirs",
+        ),
+    ),
+    meaning="What the probes of each encoder's last probed model predict for every test participant and segment",
+)
+
+
 def _ranks(people: tuple[str, ...] = (), ranks: tuple[str, ...] = ()) -> tuple[Column, ...]:
     """What retrieval measures; `people` and `ranks` are the sources of the pools' sizes and of the ranks in them."""
     return (
@@ -769,6 +828,7 @@ TABLES = (
     DRIFT_HISTORY,
     PROBE_RESULTS,
     PARTICIPANT_PROBE_RESULTS,
+    PROBE_PREDICTIONS,
     RETRIEVAL_RESULTS,
     *REPRODUCTION_TABLES,
     ARTIFACTS,

@@ -240,5 +240,5 @@ def test_lineage_of_columns_leads_to_columns_that_are_there(home: Home) -> None:
             assert source.column_name in columns[source.asset_key], (key, source)
             assert source.asset_key in graph.get_ancestor_asset_keys(key), (key, source)
     tables = {column.partition(".")[0] for column in sources[dg.AssetKey("ppg_teacher_probes")]}
-    assert tables == {"probe_results", "participant_probe_results"}
+    assert tables == {"probe_results", "participant_probe_results", "probe_predictions"}
     assert set(SEGMENT.names) - sources[dg.AssetKey("segments")].keys() == {"batch_id"}  # the name of the partition
