@@ -23,7 +23,9 @@ from accelkd.operations.repair import readable_batches
 from accelkd.operations.segment_quality import label_quality, schema_differences, signals_not_finite
 from accelkd.operations.training_loss import loss_change
 from accelkd.recordings.arrivals import Arrival
+from accelkd.registry.history import promoted_models
 from accelkd.segments.segment import recount
+from accelkd.warehouse.check_history import CheckResult, record_check
 from accelkd.warehouse.embeddings import embedding_table
 from accelkd.warehouse.inspect import coverage, heart_rate_errors, loaded_batch, retrieval_ranks, table_contents
 from accelkd.warehouse.staging import staging_lock
@@ -68,9 +70,33 @@ class Check:
         return inspect.getdoc(self.function) or ""
 
     def measure(self, home: Home, batch_id: str | None = None) -> Verdict:
-        """The verdict on a home, or on one of its batches. Raises FileNotFoundError or LookupError without outputs."""
+        """The verdict on a home, or on one of its batches, which the warehouse's history of checks keeps.
+
+        Raises FileNotFoundError or LookupError without outputs.
+        """
         encoder = () if self.encoder is None else (self.encoder,)
-        return self.function(home, *encoder, *((batch_id,) if self.per_batch else ()))
+        batch_id = batch_id if self.per_batch else None
+        verdict = self.function(home, *encoder, *(() if batch_id is None else (batch_id,)))
+        record_verdict(
+            home, self.asset, self.name, verdict, blocking=self.blocking, batch_id=batch_id, encoder=self.encoder
+        )
+        return verdict
+
+
+def record_verdict(
+    home: Home,
+    asset: str,
+    name: str,
+    verdict: Verdict,
+    *,
+    blocking: bool = False,
+    batch_id: str | None = None,
+    encoder: str | None = None,
+) -> None:
+    """Keep a verdict in the warehouse's history of checks; what prevents that is logged, not raised."""
+    model_id = None if encoder is None else promoted_models(home).get(encoder)
+    passed, measured, drifts = verdict.passed, verdict.measured, verdict.drifts
+    record_check(home, CheckResult(asset, name, batch_id, blocking, passed, measured, drifts, encoder, model_id))
 
 
 def check_batch(home: Home, batch_id: str) -> Iterator[tuple[Check, Verdict | str]]:

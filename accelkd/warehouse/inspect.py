@@ -13,7 +13,7 @@ from accelkd.home.columns import Table
 from accelkd.home.layout import Home
 from accelkd.registry.history import promoted_checkpoint
 from accelkd.warehouse.embeddings import NEXT, UNPUBLISHED_SUFFIXES, loaded_models
-from accelkd.warehouse.schema import TABLES, embeddings_table
+from accelkd.warehouse.schema import HISTORY_TABLES, TABLES, embeddings_table
 from accelkd.warehouse.staging import contents, staging, tables
 
 
@@ -181,6 +181,10 @@ def published_tables(path: Path) -> tuple[Table, ...]:
 
 
 def table_contents(path: Path) -> dict[str, tuple[int, int | None]]:
-    """Rows of every published table of a DuckDB file, and the sum of the rows' hashes."""
+    """Rows of every published table of a DuckDB file, and the sum of the rows' hashes.
+
+    Without the history of checks, which goes on after publishing.
+    """
+    histories = tuple(table.name for table in HISTORY_TABLES)
     with duckdb.connect(str(path), read_only=True) as connection:
-        return contents(connection, without_suffixes=UNPUBLISHED_SUFFIXES)
+        return contents(connection, without_suffixes=(*UNPUBLISHED_SUFFIXES, *histories))
