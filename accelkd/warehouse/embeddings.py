@@ -157,13 +157,15 @@ def not_embedded(home: Home, models: Mapping[str, str]) -> list[tuple[str, str]]
             if held == encoder + PREVIOUS:
                 connection.execute(f"DROP TABLE IF EXISTS embeddings.{encoder}{NEXT}")
                 connection.execute(f"ALTER TABLE embeddings.{held} RENAME TO {encoder}{NEXT}")
+                held = encoder + NEXT
+            incomplete = {} if held is None else _missing(connection, encoder, model_id, held)
             for (batch_id,) in connection.execute("SELECT batch_id FROM batches ORDER BY 1").fetchall():
                 lineage = connection.execute(
                     "SELECT input_version FROM provenance.edges WHERE artifact_id = ? AND input_id = ?",
                     [f"embeddings:{encoder}/{model_id}/{batch_id}", f"segments:{batch_id}"],
                 ).fetchall()
                 now = known_artifact(connection, "segments", batch_id).version
-                if held is None or lineage != [(now,)]:
+                if held is None or lineage != [(now,)] or batch_id in incomplete:
                     todo.append((encoder, batch_id))
     return todo
 
@@ -180,7 +182,7 @@ def embedding_table(home: Home, encoder: str) -> EmbeddingTable:
             f"count(*) FILTER (NOT EXISTS (FROM segments s WHERE s.segment_id = e.segment_id)) "
             f"FROM embeddings.{table} e"
         ).fetchall()[0]
-        missing = _missing(connection, encoder, model_id, table)
+        missing = sum(_missing(connection, encoder, model_id, table).values())
     return EmbeddingTable(rows, models, missing, orphans, rows - distinct, projections)
 
 
@@ -244,15 +246,15 @@ def _exists(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
     return bool(connection.execute(query, [table]).fetchall())
 
 
-def _missing(connection: duckdb.DuckDBPyConnection, encoder: str, model_id: str, table: str) -> int:
-    """Number of segments that the model can embed and that the table lacks."""
-    ((missing,),) = connection.execute(
-        f"SELECT count(*) FROM segments, models WHERE encoder = ? AND model_id = ? "
+def _missing(connection: duckdb.DuckDBPyConnection, encoder: str, model_id: str, table: str) -> dict[str, int]:
+    """Number of segments that the model can embed and that the table lacks, of each batch that has any."""
+    counts = connection.execute(
+        f"SELECT batch_id, count(*) FROM segments, models WHERE encoder = ? AND model_id = ? "
         f"AND (modality = 'accel' OR channels = len(ppg_status)) "
-        f"AND NOT EXISTS (FROM embeddings.{table} e WHERE e.segment_id = segments.segment_id)",
+        f"AND NOT EXISTS (FROM embeddings.{table} e WHERE e.segment_id = segments.segment_id) GROUP BY batch_id",
         [encoder, model_id],
     ).fetchall()
-    return int(missing)
+    return dict(counts)
 
 
 def encoder_table(name: str) -> str:
