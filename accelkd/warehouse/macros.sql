@@ -4,7 +4,8 @@
 -- named through query_table with {catalog}, which schema.py replaces: nothing where the warehouse is the caller's
 -- database, else the name that the caller gives in `catalog`. DuckDB 1.4 knows all that is written here.
 --
--- An identifier that is not there raises an error: an empty answer would look like a result.
+-- An identifier that is not there raises an error: an empty answer would look like a result. IS (NOT) DISTINCT FROM, so
+-- that DuckDB does not answer null with nothing before it looks.
 
 -- Cosine similarity of two embeddings: SELECT cosine_similarity(a.embedding, b.embedding)
 CREATE OR REPLACE MACRO cosine_similarity(a, b) AS
@@ -26,12 +27,13 @@ SELECT
     other.segment_id,
     other.participant_id,
     array_cosine_similarity(this.embedding, other.embedding) AS similarity
-FROM query_table({catalog} || 'embeddings.' || encoder) AS this, query_table({catalog} || 'embeddings.' || encoder) AS other
-WHERE this.segment_id = segment AND other.segment_id <> segment
-  AND (
-    SELECT CASE WHEN count(*) = 0 THEN error(concat('embeddings.', encoder, ' has no segment ', segment)) ELSE true END
+FROM (
+    SELECT
+        any_value(embedding) AS embedding,
+        CASE WHEN count(*) = 0 THEN error(concat('embeddings.', encoder, ' has no segment ', segment)) ELSE true END AS known
     FROM query_table({catalog} || 'embeddings.' || encoder) WHERE segment_id = segment
-  )
+) AS this, query_table({catalog} || 'embeddings.' || encoder) AS other
+WHERE this.known AND other.segment_id IS DISTINCT FROM segment
 ORDER BY similarity DESC, other.segment_id
 LIMIT k;
 COMMENT ON MACRO TABLE similar_segments IS '(encoder, segment, k): the k most similar segments by cosine similarity';
@@ -44,24 +46,23 @@ SELECT
     other.participant_id,
     array_cosine_similarity(this.projected, other.projected) AS similarity,
     other.segment_id = segment AS own_pair
-FROM query_table({catalog} || 'embeddings.' || encoder) AS this, query_table({catalog} || 'embeddings.' || other_encoder) AS other
-WHERE this.segment_id = segment AND this.projected_by = other.projected_by
-  AND (
-    SELECT CASE
-        WHEN count(*) = 0 THEN error(concat('embeddings.', encoder, ' has no segment ', segment))
-        WHEN count(projected) = 0 THEN error(concat('embeddings.', encoder, ' has no projection of segment ', segment))
-        ELSE true
-    END
-    FROM query_table({catalog} || 'embeddings.' || encoder) WHERE segment_id = segment
-  )
-  AND (
-    SELECT CASE
-        WHEN count(*) = 0 THEN error(concat('embeddings.', other_encoder, ' has no projections in the space of embeddings.', encoder))
-        ELSE true
-    END
-    FROM query_table({catalog} || 'embeddings.' || other_encoder)
-    WHERE projected_by IN (SELECT projected_by FROM query_table({catalog} || 'embeddings.' || encoder) WHERE segment_id = segment)
-  )
+FROM (
+    SELECT
+        any_value(projected) AS projected,
+        any_value(projected_by) AS projected_by,
+        CASE
+            WHEN count(*) = 0 THEN error(concat('embeddings.', encoder, ' has no segment ', segment))
+            WHEN count(projected) = 0 THEN error(concat('embeddings.', encoder, ' has no projection of segment ', segment))
+            WHEN count(space) = 0
+            THEN error(concat('embeddings.', other_encoder, ' has no projection in the space of embeddings.', encoder))
+            ELSE true
+        END AS known
+    FROM query_table({catalog} || 'embeddings.' || encoder)
+    LEFT JOIN (SELECT DISTINCT projected_by AS space FROM query_table({catalog} || 'embeddings.' || other_encoder))
+        ON space = projected_by
+    WHERE segment_id = segment
+) AS this, query_table({catalog} || 'embeddings.' || other_encoder) AS other
+WHERE this.known AND this.projected_by IS NOT DISTINCT FROM other.projected_by
 ORDER BY similarity DESC, other.segment_id
 LIMIT k;
 COMMENT ON MACRO TABLE matching_segments IS '(encoder, segment, other_encoder, k): the k segments of another encoder, such as of the other modality, most similar by cosine similarity of the projected embeddings';
@@ -75,17 +76,17 @@ COMMENT ON MACRO TABLE participant_embedding IS '(encoder): mean embedding and n
 
 -- The k participants whose mean embeddings are most like one participant's: FROM similar_participants('ppg_teacher', 'p1', 10)
 CREATE OR REPLACE MACRO similar_participants(encoder, participant, k, catalog := NULL) AS TABLE
-WITH means AS MATERIALIZED (FROM query_table({catalog} || 'embeddings.' || encoder || '__by_participant'))
 SELECT
     other.participant_id,
     array_cosine_similarity(this.embedding, other.embedding) AS similarity,
     other.segments
-FROM means AS this, means AS other
-WHERE this.participant_id = participant AND other.participant_id <> participant
-  AND (
-    SELECT CASE WHEN count(*) = 0 THEN error(concat('embeddings.', encoder, ' has no participant ', participant)) ELSE true END
-    FROM means WHERE participant_id = participant
-  )
+FROM (
+    SELECT
+        any_value(embedding) AS embedding,
+        CASE WHEN count(*) = 0 THEN error(concat('embeddings.', encoder, ' has no participant ', participant)) ELSE true END AS known
+    FROM query_table({catalog} || 'embeddings.' || encoder || '__by_participant') WHERE participant_id = participant
+) AS this, query_table({catalog} || 'embeddings.' || encoder || '__by_participant') AS other
+WHERE this.known AND other.participant_id IS DISTINCT FROM participant
 ORDER BY similarity DESC, other.participant_id
 LIMIT k;
 COMMENT ON MACRO TABLE similar_participants IS '(encoder, participant, k): the k participants of the most similar mean embeddings';
@@ -95,7 +96,7 @@ CREATE OR REPLACE MACRO lineage_of(artifact, catalog := NULL) AS TABLE
 WITH RECURSIVE line AS (
     SELECT 0 AS depth, artifact_id, version
     FROM query_table({catalog} || 'provenance.artifacts')
-    WHERE artifact_id = artifact
+    WHERE artifact_id IS NOT DISTINCT FROM artifact
     UNION
     SELECT depth + 1, input_id, input_version
     FROM line JOIN query_table({catalog} || 'provenance.edges') AS edges USING (artifact_id)
@@ -125,7 +126,7 @@ COMMENT ON MACRO TABLE lineage_of IS '(artifact): all that it was made from, wit
 CREATE OR REPLACE MACRO participants_in(model, catalog := NULL) AS TABLE
 SELECT participant_id, through_encoder, through_model_id, batch_id, segments
 FROM query_table({catalog} || 'model_cohort')
-WHERE model_id = model
+WHERE model_id IS NOT DISTINCT FROM model
   AND (
     SELECT CASE WHEN count(*) = 0 THEN error(concat('there is no model ', model)) ELSE true END
     FROM query_table({catalog} || 'models') WHERE model_id = model
@@ -141,7 +142,7 @@ SELECT
     list(DISTINCT through_encoder ORDER BY through_encoder) AS through,
     sum(segments)::BIGINT AS segments
 FROM query_table({catalog} || 'model_cohort')
-WHERE participant_id = participant
+WHERE participant_id IS NOT DISTINCT FROM participant
   AND (
     SELECT CASE WHEN count(*) = 0 THEN error(concat('there is no participant ', participant)) ELSE true END
     FROM query_table({catalog} || 'participants') WHERE participant_id = participant
