@@ -15,7 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from accelkd.evaluation.blas import one_blas_thread
+from accelkd.evaluation.evidence import Status, auc_interval, error_interval, undecided_area, undecided_error
 from accelkd.evaluation.probes import (
+    Floats,
     LabelledEmbeddings,
     fit_ridges,
     mean_absolute_error,
@@ -23,7 +25,7 @@ from accelkd.evaluation.probes import (
     refuse_shared_participants,
     root_mean_squared_error,
 )
-from accelkd.evaluation.significance import auc, bootstrap_aucs, interval
+from accelkd.evaluation.significance import auc
 from accelkd.recordings.survey import TARGETS as HEALTH_TARGETS
 
 CONTINUOUS = {"age": "years", "bmi": "kg/m²"}
@@ -45,24 +47,33 @@ class ParticipantProbeResult:
     test_no: int | None = None
     ridge_alpha: float | None = None
     mae: float | None = None
+    mae_low: float | None = None  # 95 % interval; None for fewer than two test participants
+    mae_high: float | None = None
     rmse: float | None = None
     pearson_r: float | None = None
     constant_mae: float | None = None
     constant_rmse: float | None = None
-    auc: float | None = None
-    auc_low: float | None = None  # percentile interval over bootstraps
+    auc: float | None = None  # None where it decides nothing: among many targets the best would be one of few people
+    auc_low: float | None = None  # 95 % interval; None only where nothing could be measured
     auc_high: float | None = None
-    not_decidable: str | None = None  # why nothing could be measured
+    status: Status = "decidable"
+    not_decidable: str | None = None  # why it decides nothing
 
 
 @dataclass(frozen=True)
 class ParticipantProbe:
-    """A result with its data: the test participants that have a value; none where it is not decidable."""
+    """A result with its data: the test participants that have a value; none where nothing could be fitted."""
 
     result: ParticipantProbeResult
     participants: npt.NDArray[np.str_]
     measured: npt.NDArray[np.float64]  # 1 yes, 0 no
     predicted: npt.NDArray[np.float64]
+
+    @property
+    def area(self) -> float | None:
+        """The area under the ROC curve, of however few people; None of a number, or with one class only."""
+        known = self.result.unit is None and len(np.unique(self.measured)) == 2
+        return auc(self.measured == 1, self.predicted) if known else None
 
 
 def participant_targets(
@@ -111,9 +122,9 @@ def mean_embeddings(
 def probe_participants(train: LabelledEmbeddings, test: LabelledEmbeddings) -> dict[str, ParticipantProbe]:
     """Probes for every target, fitted on the participants of `train` and measured on those of `test`, a row each.
 
-    Targets named in CONTINUOUS are numbers, all others yes (1) or no (0). A target with one class only on a side, or
-    with fewer than two training participants or no test participant, has the reason instead of a result. Raises
-    ValueError if a participant is on both sides.
+    Targets named in CONTINUOUS are numbers, all others yes (1) or no (0). What so few people cannot decide has the
+    reason (accelkd.evaluation.evidence), and an area then has its interval alone. Raises ValueError if a participant
+    is on both sides.
     """
     refuse_shared_participants(train, test)
     return {target: _probe(target, train, test) for target in train.targets}
@@ -121,45 +132,57 @@ def probe_participants(train: LabelledEmbeddings, test: LabelledEmbeddings) -> d
 
 def _probe(target: str, train: LabelledEmbeddings, test: LabelledEmbeddings) -> ParticipantProbe:
     known, test_known = (np.isfinite(side.targets[target]) for side in (train, test))
-    y, measured = (np.asarray(side.targets[target], np.float64) for side in (train, test))
-    y, measured = y[known], measured[test_known]
-    unit = CONTINUOUS.get(target)
-    result = ParticipantProbeResult(target, unit, len(y), len(measured))
-    if unit is None:
-        train_yes, test_yes = int(y.sum()), int(measured.sum())
-        result = replace(
-            result,
-            train_yes=train_yes,
-            train_no=len(y) - train_yes,
-            test_yes=test_yes,
-            test_no=len(measured) - test_yes,
-        )
-    if reason := _not_decidable(unit is None, y, measured):
-        empty = np.array([], np.float64)
-        return ParticipantProbe(replace(result, not_decidable=reason), test.participants[:0], empty, empty)
-    ridges = fit_ridges(train.matrix[known], y[:, None], train.participants[known])
-    predicted = ridges.predict(test.matrix[test_known])[:, 0]
-    result = replace(result, ridge_alpha=float(ridges.alphas[0]))
-    if unit is None:
-        low, high = interval(bootstrap_aucs(measured == 1, predicted[None])[0])
-        result = replace(result, auc=auc(measured == 1, predicted), auc_low=low, auc_high=high)
+    y = np.asarray(train.targets[target], np.float64)[known]
+    answers = np.asarray(test.targets[target], np.float64)[test_known]
+    result = ParticipantProbeResult(target, CONTINUOUS.get(target), len(y), len(answers))
+    yes_or_no = result.unit is None
+    if len(y) > 1 and len(answers) and not (yes_or_no and y.min() == y.max()):
+        ridges = fit_ridges(train.matrix[known], y[:, None], train.participants[known])
+        predicted = ridges.predict(test.matrix[test_known])[:, 0]
+        result = replace(result, ridge_alpha=float(ridges.alphas[0]))
+        probe = ParticipantProbe(result, test.participants[test_known], answers, predicted)
     else:
+        nothing = np.array([], np.float64)
+        probe = ParticipantProbe(result, test.participants[:0], nothing, nothing)
+    finish = _finished_area if yes_or_no else _finished_error
+    return replace(probe, result=finish(probe, y, answers))
+
+
+def _finished_area(probe: ParticipantProbe, y: Floats, answers: Floats) -> ParticipantProbeResult:
+    train, test = ((int(values.sum()), int(len(values) - values.sum())) for values in (y, answers))
+    area = probe.area
+    bounds = None if area is None else auc_interval(area, *test)
+    reason = undecided_area(train, test, bounds)
+    low, high = bounds or (None, None)
+    return replace(
+        probe.result,
+        train_yes=train[0],
+        train_no=train[1],
+        test_yes=test[0],
+        test_no=test[1],
+        auc=None if reason else area,
+        auc_low=low,
+        auc_high=high,
+        status="not_decidable" if reason else "decidable",
+        not_decidable=reason,
+    )
+
+
+def _finished_error(probe: ParticipantProbe, y: Floats, answers: Floats) -> ParticipantProbeResult:
+    result, measured, predicted = probe.result, probe.measured, probe.predicted
+    bounds = None
+    if len(predicted):
+        bounds = error_interval(np.abs(measured - predicted), probe.participants)
+        low, high = bounds or (None, None)
         result = replace(
             result,
             mae=mean_absolute_error(measured, predicted),
+            mae_low=low,
+            mae_high=high,
             rmse=root_mean_squared_error(measured, predicted),
             pearson_r=pearson_r(measured, predicted),
             constant_mae=mean_absolute_error(measured, np.median(y)),
             constant_rmse=root_mean_squared_error(measured, y.mean()),
         )
-    return ParticipantProbe(result, test.participants[test_known], measured, predicted)
-
-
-def _not_decidable(yes_or_no: bool, y: npt.NDArray[np.float64], measured: npt.NDArray[np.float64]) -> str | None:
-    """Why the probe cannot be fitted or measured; None if it can."""
-    for side, values, needed in (("training", y, 2), ("test", measured, 1)):
-        if len(values) < needed:
-            return f"{len(values)} {side} participants have a value"
-        if yes_or_no and values.min() == values.max():
-            return f"all {len(values)} {side} participants are {'yes' if values[0] else 'no'}"
-    return None
+    reason = undecided_error(len(y), len(answers), bounds, result.constant_mae)
+    return replace(result, status="not_decidable" if reason else "decidable", not_decidable=reason)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from sklearn.model_selection import GroupKFold
 
 from accelkd.evaluation.blas import one_blas_thread
+from accelkd.evaluation.evidence import Status, error_interval, undecided_error
 from accelkd.recordings.labels import LABELS
 
 Floats = npt.NDArray[np.floating]
@@ -61,10 +62,14 @@ class ProbeResult:
     test_segments: int
     ridge_alpha: float
     mae: float
+    mae_low: float | None  # 95 % interval over people; None for fewer than two
+    mae_high: float | None
     rmse: float
     pearson_r: float | None  # None where predictions or targets do not vary
     constant_mae: float  # of the training targets' median, the constant with the smallest absolute error
     constant_rmse: float  # of the training targets' mean, the constant with the smallest squared error
+    status: Status
+    not_decidable: str | None  # why so few people decide nothing
 
 
 @dataclass(frozen=True)
@@ -128,19 +133,30 @@ def probe_segments(
                 labelled = np.isfinite(test.targets[name])
                 measured = np.asarray(test.targets[name][labelled], np.float64)
                 train_labels, estimated = y[kept, column], predicted[labelled, column]
+                people, test_people = (
+                    len(np.unique(side)) for side in (participants[kept], test.participants[labelled])
+                )
+                constant_mae = mean_absolute_error(measured, np.median(train_labels))
+                bounds = error_interval(np.abs(measured - estimated), test.participants[labelled])
+                reason = undecided_error(people, test_people, bounds, constant_mae)
+                low, high = bounds or (None, None)
                 result = ProbeResult(
                     target=name,
                     unit=LABELS[name].unit,
-                    train_participants=len(np.unique(participants[kept])),
+                    train_participants=people,
                     train_segments=len(kept),
-                    test_participants=len(np.unique(test.participants[labelled])),
+                    test_participants=test_people,
                     test_segments=len(measured),
                     ridge_alpha=float(ridges.alphas[column]),
                     mae=mean_absolute_error(measured, estimated),
+                    mae_low=low,
+                    mae_high=high,
                     rmse=root_mean_squared_error(measured, estimated),
                     pearson_r=pearson_r(measured, estimated),
-                    constant_mae=mean_absolute_error(measured, np.median(train_labels)),
+                    constant_mae=constant_mae,
                     constant_rmse=root_mean_squared_error(measured, train_labels.mean()),
+                    status="not_decidable" if reason else "decidable",
+                    not_decidable=reason,
                 )
                 probes[name, fraction] = Probe(result, measured, estimated)
     return {(name, fraction): probes[name, fraction] for name in train.targets for fraction in fractions}
@@ -189,6 +205,28 @@ def fit_ridges(x: Floats, y: Floats, participants: Sequence[str] | npt.NDArray[n
         intercepts=center[width:] - center[:width] @ best - mean @ unscaled,
         alphas=PENALTIES[selected] * len(x),
     )
+
+
+def held_out_predictions(x: Floats, y: Floats, folds: npt.NDArray[np.intp], alpha: float) -> npt.NDArray[np.float64]:
+    """What ridges of penalty `alpha` of `y` [samples] on `x` [samples, width] predict for the fold each is without.
+
+    `folds` has the fold of each sample. The penalty is that of `Ridges.alphas`, of all samples.
+    """
+    width = x.shape[1]
+    mean, scale = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
+    scale[scale == 0] = 1.0
+    fold_moments = {fold: _moments(x[folds == fold], y[folds == fold, None], mean, scale) for fold in np.unique(folds)}
+    total = np.sum(list(fold_moments.values()), axis=0)
+    predicted = np.empty(len(x))
+    for fold, moments in fold_moments.items():
+        rest = total - moments
+        center = rest[:-1, -1] / rest[-1, -1]
+        central = _central_moments(rest, center)
+        central[np.arange(width), np.arange(width)] += alpha / len(x) * rest[-1, -1]
+        weights = np.linalg.solve(central[:width, :width], central[:width, width])
+        rows = folds == fold
+        predicted[rows] = center[width] + ((x[rows] - mean) / scale - center[:width]) @ weights
+    return predicted
 
 
 def mean_absolute_error(measured: Floats, predicted: Floats | np.floating) -> float:

@@ -9,23 +9,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from accelkd.cohort.split import read_split
+from accelkd.evaluation.calibration import probabilities
 from accelkd.evaluation.collapse import effective_rank
 from accelkd.evaluation.extract import project
 from accelkd.evaluation.participant_probes import (
     TARGET_LABELS,
+    ParticipantProbe,
     ParticipantProbeResult,
     mean_embeddings,
     participant_targets,
     probe_participants,
 )
-from accelkd.evaluation.probes import LabelledEmbeddings, ProbeResult, probe_segments
+from accelkd.evaluation.probes import LabelledEmbeddings, Probe, ProbeResult, probe_segments
 from accelkd.evaluation.projection import tsne
 from accelkd.evaluation.retrieval import POOL_PARTICIPANTS, RetrievalResult, ranks, retrieve
 from accelkd.home.behaviour import code_stamp
@@ -33,6 +37,7 @@ from accelkd.home.files import atomic_path, sha256_file, sha256_json, write_text
 from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS, encoder_spec, students
 from accelkd.recordings.labels import LABELS
+from accelkd.registry.history import promoted_models
 from accelkd.reports import markdown
 from accelkd.reports.figures import (
     encoder_name,
@@ -45,8 +50,11 @@ from accelkd.reports.figures import (
 from accelkd.training.checkpoint import CURVE, load_heads, read_config
 from accelkd.warehouse.embeddings import Embeddings, loaded_models, read_embeddings
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
+from accelkd.warehouse.report_state import ReportInputs, report_inputs, state_of_reports
+from accelkd.warehouse.schema import PROBE_PREDICTIONS
 from accelkd.warehouse.staging import staging
 
+MAX_PREDICTED_SEGMENTS = 200_000  # of one target in probe_predictions; beyond, a row for each participant
 MAP_PARTICIPANTS, MAP_SEGMENTS = 10, 20  # section 5.1 draws 200 pairs: 20 from each of 10 participants
 
 
@@ -85,18 +93,19 @@ class MapReport:
 def probe_encoder(home: Home, encoder: str) -> ProbeReport:
     """Ridge probes of segments (heart rate, SDNN, RMSSD) and of participants (age, BMI, sex, health targets).
 
-    Fitted on training and measured on test participants; the results replace the model's rows in the warehouse. The
-    former use only segments whose labels passed the quality gate, the latter the mean over all of a participant's.
-    Raises LookupError without embeddings, and ValueError if heart rate, SDNN or RMSSD has no labels on one side.
+    Fitted on training and measured on test participants; the results replace the model's rows in the warehouse, what
+    they predict that of every model of the encoder. The former use only segments whose labels passed the quality gate,
+    the latter the mean over all of a participant's. Raises LookupError without embeddings, and ValueError if heart
+    rate, SDNN or RMSSD has no labels on one side.
     """
     with staging(home) as connection:
         data = read_embeddings(connection, encoder, test_only=False)
         train, test = (data.take(np.flatnonzero(rows)) for rows in (~data.in_test, data.in_test))
         people = [_people(connection, side) for side in (train, test)]
         batches = connection.execute("SELECT batch_id FROM batches ORDER BY 1").fetchall()
-        split = known_artifact(connection, "split", "ledger")
+        made_of = report_inputs(connection, {encoder: data.model_id})
         inputs = [
-            split,
+            known_artifact(connection, "split", "ledger"),
             *_embedding_artifacts(connection, encoder, data.model_id),
             *(known_artifact(connection, "tables", batch_id) for (batch_id,) in batches),
         ]
@@ -104,22 +113,87 @@ def probe_encoder(home: Home, encoder: str) -> ProbeReport:
         *(LabelledEmbeddings(side.matrix, side.participants, side.labels) for side in (train, test))
     )
     results = tuple(probe.result for probe in segments.values())
-    participants = tuple(probe.result for probe in probe_participants(*people).values())
+    probed = probe_participants(*people)
+    participants = tuple(probe.result for probe in probed.values())
     shown = [(probe.result, probe.measured, probe.predicted) for probe in segments.values()]
     figure = _save(home, f"probe_{encoder}.png", probe_figure(encoder, shown))
-    key = {"encoder": encoder, "model_id": data.model_id, "split_version": split.version}
+    key = {
+        "encoder": encoder,
+        "model_id": data.model_id,
+        "split_version": made_of.split_version,
+        "batches_version": made_of.batches_version,
+    }
     rows = {
         "probe_results": [{**key, **asdict(result)} for result in results],
         "participant_probe_results": [{**key, **asdict(result)} for result in participants],
     }
+    predictions = pa.concat_tables(
+        [
+            *(_segment_predictions(probe, test) for probe in segments.values()),
+            *(_participant_predictions(probe, people[0], test) for probe in probed.values()),
+        ]
+    )
+    for name, value in reversed((*key.items(), ("side", "test"))):
+        predictions = predictions.add_column(0, name, pa.repeat(value, len(predictions)))
     with staging(home) as connection:
         for table, arriving in rows.items():
             connection.execute(f"DELETE FROM {table} WHERE encoder = ? AND model_id = ?", [encoder, data.model_id])
             _insert(connection, table, arriving)
+        connection.execute("DELETE FROM probe_predictions WHERE encoder = ?", [encoder])
+        connection.register("arriving", predictions)
+        connection.execute("INSERT INTO probe_predictions BY NAME FROM arriving")
         version = sha256_json(list(rows.values()))
-        record(connection, _artifact(home, "probe", f"{encoder}/{data.model_id}", version, figure), inputs)
+        record(connection, _artifact(home, "probe", f"{encoder}/{data.model_id}", version, figure, made_of), inputs)
     rank = effective_rank(test.matrix)
-    return ProbeReport(encoder, data.model_id, split.version, results, participants, rank, figure)
+    return ProbeReport(encoder, data.model_id, made_of.split_version, results, participants, rank, figure)
+
+
+def _segment_predictions(probe: Probe, test: Embeddings) -> pa.Table:
+    """Rows of probe_predictions, ordered by segment; means by participant where there are too many segments."""
+    labelled = np.isfinite(test.labels[probe.result.target])
+    names, errors = test.participants[labelled], np.abs(probe.measured - probe.predicted)
+    if len(names) <= MAX_PREDICTED_SEGMENTS:
+        segment_ids: pa.Array = pa.array(test.segment_ids[labelled])
+        return _predictions(
+            probe.result.target, names, segment_ids, np.ones(len(names)), probe.measured, probe.predicted, errors
+        )
+    values = np.column_stack([probe.measured, probe.predicted, errors])
+    people, means = mean_embeddings(values.astype(np.float32), names)
+    counts = np.unique(names, return_counts=True)[1]
+    return _predictions(probe.result.target, people, pa.nulls(len(people), pa.string()), counts, *means.T)
+
+
+def _participant_predictions(probe: ParticipantProbe, train: LabelledEmbeddings, test: Embeddings) -> pa.Table:
+    """Rows of probe_predictions of a participants' target, with the number of segments of each mean embedding."""
+    names, counts = np.unique(test.participants, return_counts=True)
+    segments = counts[np.searchsorted(names, probe.participants)]
+    predicted = probe.predicted if probe.result.unit else probabilities(probe, train)
+    nobody = pa.nulls(len(segments), pa.string())
+    errors = np.abs(probe.measured - predicted)
+    return _predictions(probe.result.target, probe.participants, nobody, segments, probe.measured, predicted, errors)
+
+
+def _predictions(
+    target: str,
+    participants: npt.NDArray[np.str_],
+    segment_ids: pa.Array,
+    segments: npt.NDArray[np.number],
+    measured: npt.NDArray[np.floating],
+    predicted: npt.NDArray[np.floating],
+    absolute_error: npt.NDArray[np.floating],
+) -> pa.Table:
+    """Columns of probe_predictions that differ by row."""
+    schema = PROBE_PREDICTIONS.arrow()
+    columns = {
+        "target": pa.repeat(target, len(participants)),
+        "participant_id": participants.tolist(),
+        "segment_id": segment_ids,
+        "segments": segments.astype(np.int64),
+        "measured": measured.astype(np.float32),
+        "predicted": predicted.astype(np.float32),
+        "absolute_error": absolute_error.astype(np.float32),
+    }
+    return pa.table(columns, pa.schema([schema.field(name) for name in columns]))
 
 
 def retrieve_pairs(home: Home) -> RetrievalReport:
@@ -133,9 +207,20 @@ def retrieve_pairs(home: Home) -> RetrievalReport:
     curves: dict[str, npt.NDArray[np.float64]] = {}
     models: dict[str, str] = {}
     candidates = 0
-    for spec, teacher in students():
-        with staging(home) as connection:
-            taught, learned = _common(connection, (teacher, spec.name))
+    made_of: dict[str, ReportInputs] = {}
+    inputs: dict[str, list[Artifact]] = {}
+    with staging(home) as connection:  # all at once: the split may grow before the results are written
+        split = known_artifact(connection, "split", "ledger")
+        pairs = [_common(connection, (teacher, spec.name)) for spec, teacher in students()]
+        for (spec, teacher), (taught, learned) in zip(students(), pairs, strict=True):
+            made_of[spec.name] = report_inputs(connection, {teacher: taught.model_id, spec.name: learned.model_id})
+            inputs[spec.name] = [
+                split,
+                known_artifact(connection, "model", f"{spec.name}/{learned.model_id}"),
+                *_embedding_artifacts(connection, teacher, taught.model_id),
+                *_embedding_artifacts(connection, spec.name, learned.model_id),
+            ]
+    for (spec, teacher), (taught, learned) in zip(students(), pairs, strict=True):
         folder = home.checkpoint(spec.name, learned.model_id)
         own_teacher = read_config(folder)["teacher"]
         if own_teacher != taught.model_id:
@@ -155,32 +240,33 @@ def retrieve_pairs(home: Home) -> RetrievalReport:
                 results[query, key, space] = retrieve(queries, keys, participants)
                 curves[f"{_direction(query, key)}, {space}"] = ranks(queries[shown], keys[shown])
     figure = _save(home, "retrieval.png", retrieval_figure(curves, candidates))
-    with staging(home) as connection:
-        split = known_artifact(connection, "split", "ledger")
-        rows = [
+    rows = {
+        spec.name: [
             {
                 "query_encoder": query,
                 "query_model_id": models[query],
                 "key_encoder": key,
                 "key_model_id": models[key],
-                "split_version": split.version,
+                "split_version": made_of[spec.name].split_version,
+                "batches_version": made_of[spec.name].batches_version,
                 "space": space,
                 **asdict(result),
             }
             for (query, key, space), result in results.items()
+            if spec.name in (query, key)
         ]
+        for spec, _ in students()
+    }
+    with staging(home) as connection:
         connection.execute(
             "DELETE FROM retrieval_results WHERE query_model_id IN $models AND key_model_id IN $models",
             {"models": list(models.values())},
         )
-        _insert(connection, "retrieval_results", rows)
-        for spec, teacher in students():
-            name = f"{spec.name}/{models[spec.name]}"
-            own = [row for row in rows if spec.name in (row["query_encoder"], row["key_encoder"])]
-            inputs = [split, known_artifact(connection, "model", name)]
-            for encoder in (teacher, spec.name):
-                inputs += _embedding_artifacts(connection, encoder, models[encoder])
-            record(connection, _artifact(home, "retrieval", name, sha256_json(own), figure), inputs)
+        for student, own in rows.items():
+            _insert(connection, "retrieval_results", own)
+            name = f"{student}/{models[student]}"
+            artifact = _artifact(home, "retrieval", name, sha256_json(own), figure, made_of[student])
+            record(connection, artifact, inputs[student])
     return RetrievalReport(models, split.version, results, figure)
 
 
@@ -192,19 +278,20 @@ def map_embeddings(home: Home) -> MapReport:
     encoders = [spec.name for spec in ENCODERS]
     with staging(home) as connection:
         embedded = _common(connection, encoders)
+        pairs = list(zip(encoders, embedded, strict=True))
+        made_of = report_inputs(connection, {name: embeddings.model_id for name, embeddings in pairs})
+        inputs = [known_artifact(connection, "split", "ledger")]
+        for name, embeddings in pairs:
+            inputs += _embedding_artifacts(connection, name, embeddings.model_id)
     participants = embedded[0].participants
     names, counts = np.unique(participants, return_counts=True)
     most = names[np.argsort(-counts, kind="stable")[:MAP_PARTICIPANTS]]
     rows = np.concatenate([np.flatnonzero(participants == name)[:MAP_SEGMENTS] for name in most])
-    pairs = list(zip(encoders, embedded, strict=True))
     maps = {encoder_name(name): tsne(embeddings.matrix[rows]) for name, embeddings in pairs}
     figure = _save(home, "map.png", map_figure(maps, participants[rows].tolist()))
+    name = f"{encoders[-1]}/{embedded[-1].model_id}"
     with staging(home) as connection:
-        inputs = [known_artifact(connection, "split", "ledger")]
-        for name, embeddings in pairs:
-            inputs += _embedding_artifacts(connection, name, embeddings.model_id)
-        name = f"{encoders[-1]}/{embedded[-1].model_id}"
-        record(connection, _artifact(home, "map", name, sha256_file(figure), figure), inputs)
+        record(connection, _artifact(home, "map", name, sha256_file(figure), figure, made_of), inputs)
     return MapReport(len(most), len(rows), figure)
 
 
@@ -217,7 +304,9 @@ def write_report(home: Home) -> Path:
         models = loaded_models(connection)
         split = known_artifact(connection, "split", "ledger")
         _save(home, "split.png", split_figure(read_split(home.split)))
+        made_of = report_inputs(connection, models)
         sections = [
+            *_mixed_section(state_of_reports(connection, promoted_models(home), written=False).mixed),
             _cohort_section(connection, split.version),
             _training_section(home, connection, models),
             _probe_section(connection, models),
@@ -233,8 +322,17 @@ def write_report(home: Home) -> Path:
             [[f"{encoder}/{model_id}" for encoder, model_id in models.items()]],
         ).fetchall()
         inputs = [Artifact(kind, name.partition(":")[2], version) for kind, name, version in lineage]
-        record(connection, _artifact(home, "report", "report", sha256_file(path), path), [split, *inputs])
+        artifact = _artifact(home, "report", "report", sha256_file(path), path, made_of)
+        record(connection, artifact, [split, *inputs])
     return path
+
+
+def _mixed_section(reasons: Sequence[str]) -> list[str]:
+    """What the reader must know first: results that do not belong together."""
+    if not reasons:
+        return []
+    listed = "\n".join(f"- {reason}" for reason in reasons)
+    return [f"**These results do not belong together; evaluate again.**\n\n{listed}\n"]
 
 
 def _cohort_section(connection: duckdb.DuckDBPyConnection, split_version: str) -> str:
@@ -300,26 +398,44 @@ def _training_section(home: Home, connection: duckdb.DuckDBPyConnection, models:
     return "\n".join(["## Encoders", "", markdown.table(header, rows), "", meaning, "", *figures, ""])
 
 
+_ERRORS = ("encoder", "target", "MAE", "95 %", "constant", "RMSE", "constant", "Pearson R", "unit", "train", "test")
+_UNDECIDED_ERRORS = ("encoder", "target", "because", "MAE", "95 %", "constant", "unit", "train", "test")
+# Best supported first: the upper end of the interval, as a share of the constant's error; then in a fixed order
+_BY_EVIDENCE = "mae_high / nullif(constant_mae, 0) NULLS LAST, list_position($targets, target), encoder"
+_REASON = "coalesce(not_decidable, if(status IS NULL, 'evaluated by an earlier version of accelkd', NULL))"
+
+
+def _error_tables(rows: Sequence[tuple[Any, ...]], titles: Mapping[str, str]) -> list[str]:
+    """Tables of errors: what is decidable, then what is not; a row is (reason, encoder, target, ...) as in _ERRORS."""
+    named = [(reason, encoder_name(encoder), titles[target], *row) for reason, encoder, target, *row in rows]
+    decided = [row for reason, *row in named if reason is None]
+    undecided = [(*row[:2], reason, *row[2:5], *row[8:]) for reason, *row in named if reason is not None]
+    lines = [markdown.table(_ERRORS, decided), ""] if decided else []
+    if undecided:
+        count = f"Not decidable, {len(undecided)} of {len(rows)}:"
+        lines += [count, "", markdown.table(_UNDECIDED_ERRORS, undecided), ""]
+    return lines
+
+
 def _probe_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> str:
-    header = ("encoder", "target", "MAE", "constant", "RMSE", "constant", "Pearson R", "unit", "train", "test")
     rows = connection.execute(
-        "SELECT encoder, target, mae, constant_mae, rmse, constant_rmse, pearson_r, unit, "
-        "       train_segments || ' of ' || train_participants, test_segments || ' of ' || test_participants "
-        "FROM probe_results WHERE model_id IN $models "
-        "ORDER BY list_position($models, model_id), list_position($targets, target)",
+        f"SELECT {_REASON}, encoder, target, mae, format('{{:.2f}} to {{:.2f}}', mae_low, mae_high), constant_mae, "
+        "       rmse, constant_rmse, pearson_r, unit, train_segments || ' of ' || train_participants, "
+        "       test_segments || ' of ' || test_participants "
+        f"FROM probe_results WHERE model_id IN $models ORDER BY {_BY_EVIDENCE}",
         {"models": list(models.values()), "targets": list(LABELS)},
     ).fetchall()
-    encoders = dict.fromkeys(row[0] for row in rows)
+    encoders = [encoder for encoder in models if any(row[1] == encoder for row in rows)]
     return "\n".join(
         [
             "## Ridge probes",
             "",
             "Fitted on frozen embeddings of training participants, measured on test participants; `train` and `test` "
             "are segments of participants. The constant beside MAE is the median of the training labels, beside RMSE "
-            "their mean.",
+            "their mean. Best supported first: by the upper end of the error's 95 % interval over participants, as a "
+            "share of the constant's error.",
             "",
-            markdown.table(header, [(encoder_name(row[0]), LABELS[row[1]].title, *row[2:]) for row in rows]),
-            "",
+            *_error_tables(rows, {name: label.title for name, label in LABELS.items()}),
             *(f"![probes of the {encoder_name(encoder)}](probe_{encoder}.png)" for encoder in encoders),
             "",
         ]
@@ -330,48 +446,70 @@ def _participant_section(connection: duckdb.DuckDBPyConnection, models: Mapping[
     """Errors of age and BMI, areas of yes-or-no targets with a column for each encoder, and what is not decidable."""
     import polars as pl
 
-    results = connection.sql(
-        "SELECT encoder, target, mae, constant_mae, rmse, constant_rmse, pearson_r, unit, "
-        "       train_participants, test_participants, not_decidable AS reason, "
+    parameters = {"models": list(models.values()), "targets": list(TARGET_LABELS)}
+    errors = connection.execute(
+        f"SELECT {_REASON}, encoder, target, mae, format('{{:.2f}} to {{:.2f}}', mae_low, mae_high), constant_mae, "
+        "       rmse, constant_rmse, pearson_r, unit, train_participants, test_participants "
+        "FROM participant_probe_results WHERE model_id IN $models AND unit IS NOT NULL "
+        f"ORDER BY {_BY_EVIDENCE}",
+        parameters,
+    ).fetchall()
+    areas = connection.sql(
+        f"SELECT encoder, target, {_REASON} AS reason, auc_low, "
         "       format('{:.2f} ({:.2f} to {:.2f})', auc, auc_low, auc_high) AS area, "
-        "       train_yes || ' of ' || train_participants AS train_yes, "
-        "       test_yes || ' of ' || test_participants AS test_yes "
-        "FROM participant_probe_results WHERE model_id IN $models "
+        "       format('{:.2f} to {:.2f}', auc_low, auc_high) AS bounds, "
+        "       format('{} of {}', train_yes, train_participants) AS train_yes, "
+        "       format('{} of {}', test_yes, test_participants) AS test_yes "
+        "FROM participant_probe_results WHERE model_id IN $models AND unit IS NULL "
         "ORDER BY list_position($models, model_id), list_position($targets, target)",
-        params={"models": list(models.values()), "targets": list(TARGET_LABELS)},
+        params=parameters,
     ).pl()
-    encoders = [encoder_name(encoder) for encoder in models]
-    results = results.with_columns(
-        pl.col("encoder").replace(dict(zip(models, encoders, strict=True))), pl.col("target").replace(TARGET_LABELS)
+    titles = [encoder_name(encoder) for encoder in models]
+    areas = areas.with_columns(
+        pl.col("encoder").replace(dict(zip(models, titles, strict=True))), pl.col("target").replace(TARGET_LABELS)
     )
-    errors = results.filter(pl.col("reason").is_null(), pl.col("area").is_null())
-    areas = results.drop_nulls("area").pivot(
-        "encoder", on_columns=encoders, index=["target", "train_yes", "test_yes"], values="area"
+    decided = (
+        areas.filter(pl.col("reason").is_null())
+        .with_columns(pl.col("auc_low").max().over("target").alias("best_low"))
+        .sort("best_low", descending=True, maintain_order=True)
+        .pivot("encoder", on_columns=titles, index=["target", "train_yes", "test_yes"], values="area")
     )
-    reasons = results.drop_nulls("reason").group_by("target", "reason", maintain_order=True)
-    undecided = reasons.agg(pl.col("encoder").str.join(", "))
-    header = ("encoder", "target", "MAE", "constant", "RMSE", "constant", "Pearson R", "unit", "train", "test")
+    undecided = (
+        areas.drop_nulls("reason")
+        .with_columns(pl.concat_str("encoder", "bounds", separator=" ", ignore_nulls=True).alias("of"))
+        .group_by("target", "reason", "train_yes", "test_yes", maintain_order=True)
+        .agg(pl.col("of").str.join(", "))
+    )
     lines = ["## Probes of participants", ""]
-    if len(errors):
+    if errors:
         lines += [
             "The same regression on each participant's mean embedding; `train` and `test` are participants.",
             "",
-            markdown.table(header, errors.drop("reason", "area", "train_yes", "test_yes").rows()),
-            "",
+            *_error_tables(errors, TARGET_LABELS),
         ]
-    if len(areas):
+    if len(decided):
         lines += [
-            "Yes-or-no targets: area under the ROC curve, 0.5 for a coin, with the 95 % interval over bootstraps of "
-            "the test participants; where few of them say yes, it is too narrow. Yes of sex is male.",
+            "Yes-or-no targets: area under the ROC curve, 0.5 for a coin, with its 95 % interval; best supported "
+            "first, by the lower end. One interval in twenty misses the truth. Yes of sex is male.",
             "",
             markdown.table(
-                ("target", *encoders, "yes: train", "test"),
-                areas.select("target", *encoders, "train_yes", "test_yes").rows(),
+                ("target", *titles, "yes: train", "test"),
+                decided.select("target", *titles, "train_yes", "test_yes").rows(),
             ),
             "",
         ]
     if len(undecided):
-        lines += ["Not decidable:", "", markdown.table(("target", "because", "of"), undecided.rows()), ""]
+        targets = areas["target"].n_unique()
+        lines += [
+            f"Yes-or-no targets that are not decidable, {undecided['target'].n_unique()} of {targets}; with each "
+            "encoder stands the interval that the area may lie in, where there is one:",
+            "",
+            markdown.table(
+                ("target", "because", "of", "yes: train", "test"),
+                undecided.select("target", "reason", "of", "train_yes", "test_yes").rows(),
+            ),
+            "",
+        ]
     return "\n".join(lines)
 
 
@@ -471,8 +609,9 @@ def _embedding_artifacts(connection: duckdb.DuckDBPyConnection, encoder: str, mo
     return [known_artifact(connection, "embeddings", f"{encoder}/{model_id}/{batch_id}") for (batch_id,) in batches]
 
 
-def _artifact(home: Home, kind: str, name: str, version: str, path: Path) -> Artifact:
-    return Artifact(kind, name, version, home.relative(path), code_stamp("accelkd.evaluation"))
+def _artifact(home: Home, kind: str, name: str, version: str, path: Path, made_of: ReportInputs) -> Artifact:
+    code = code_stamp("accelkd.evaluation")
+    return Artifact(kind, name, version, home.relative(path), code, made_of.configuration)
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Mapping[str, object]]) -> None:

@@ -187,7 +187,9 @@ def _probe_participants(run: Run, cohort: Cohort, embeddings: npt.NDArray[np.flo
             errors = np.abs(probe.predicted - probe.measured)
             tables["errors"] += _error_rows(run, target, 1.0, probe.participants, errors)
             continue
-        tables["results"] += _metric_rows(key, auc=result.auc)
+        tables["results"] += _metric_rows(key, auc=probe.area)
+        if probe.area is None:
+            continue
         tables["scores"] += [
             {
                 "experiment": name,

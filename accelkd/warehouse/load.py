@@ -256,6 +256,10 @@ def _supersede(connection: duckdb.DuckDBPyConnection, batch_id: str, replaced_by
     tables = connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'embeddings'").fetchall()
     for (table,) in tables:  # the unpublished ones too
         connection.execute(f"DELETE FROM embeddings.{table} WHERE batch_id = ?", [batch_id])
+    connection.execute(
+        "DELETE FROM probe_predictions WHERE participant_id NOT IN (SELECT participant_id FROM demographics) "
+        "OR segment_id NOT IN (SELECT segment_id FROM segments)"
+    )
     connection.execute("INSERT OR REPLACE INTO superseded_batches VALUES (?, ?)", [batch_id, replaced_by])
 
 

@@ -395,6 +395,29 @@ def _error(name: str, meaning: str, *, nullable: bool = False, of: tuple[str, ..
     return Column(name, _VALUE, nullable=nullable, sources=(*_EMBEDDING, *of, *_SPLIT), meaning=meaning)
 
 
+def _batches_version() -> Column:
+    return Column(
+        "batches_version",
+        _TEXT,
+        sources=("embeddings.<encoder>.batch_id",),
+        meaning="Hash of the batches that it covers, as they were (accelkd.warehouse.report_state); null of earlier "
+        "versions of accelkd",
+    )
+
+
+def _status(sources: tuple[str, ...]) -> tuple[Column, Column]:
+    """Whether a result decides anything, and why not; null of results of earlier versions."""
+    return (
+        Column("status", _TEXT, sources=sources, meaning="decidable or not_decidable (docs/evaluation.md)"),
+        Column(
+            "not_decidable",
+            _TEXT,
+            sources=sources,
+            meaning="Why nothing is decided: too few people, constant, or interval too wide; null where it is",
+        ),
+    )
+
+
 PROBE_RESULTS = Table(
     "probe_results",
     (
@@ -407,6 +430,7 @@ PROBE_RESULTS = Table(
             sources=_SPLIT,
             meaning="Split that said who is in training and in test",
         ),
+        _batches_version(),
         Column("target", _TEXT, nullable=False, meaning=f"{', '.join(_FIRST_LABELS)} or {_LAST_LABEL}"),
         Column("unit", _TEXT, nullable=False, meaning="Unit of the target and its errors"),
         Column(
@@ -433,6 +457,12 @@ PROBE_RESULTS = Table(
         Column("test_segments", _COUNT, nullable=False, sources=_SPLIT, meaning="Segments that it was measured on"),
         _error("ridge_alpha", meaning="Chosen by cross-validation grouped by participant, on standardised embeddings"),
         _error("mae", meaning="Mean absolute error"),
+        _error(
+            "mae_low",
+            nullable=True,
+            meaning="Lower end of its 95 % interval over test participants; null for fewer than two",
+        ),
+        _error("mae_high", nullable=True, meaning="Upper end of it"),
         _error("rmse", meaning="Root mean squared error"),
         _error(
             "pearson_r",
@@ -441,6 +471,7 @@ PROBE_RESULTS = Table(
         ),
         _error("constant_mae", meaning="Mean absolute error of the median of the training targets"),
         _error("constant_rmse", meaning="Root mean squared error of the mean of the training targets"),
+        *_status((*_EMBEDDING, *_LABELS, *_SPLIT)),
     ),
     key=("encoder", "model_id", "target"),
     meaning="Ridge probes on frozen embeddings: fitted on training, measured on test participants",
@@ -466,6 +497,7 @@ PARTICIPANT_PROBE_RESULTS = Table(
         ),
         PROBE_RESULTS["model_id"],
         PROBE_RESULTS["split_version"],
+        _batches_version(),
         Column(
             "target",
             _TEXT,
@@ -496,6 +528,8 @@ PARTICIPANT_PROBE_RESULTS = Table(
             meaning="Chosen by cross-validation inside the training participants, on standardised embeddings",
         ),
         _participants_error("mae", meaning="Mean absolute error; null of yes-or-no targets"),
+        _participants_error("mae_low", meaning="Lower end of its 95 % interval; null for fewer than two participants"),
+        _participants_error("mae_high", meaning="Upper end of it"),
         _participants_error("rmse", meaning="Root mean squared error"),
         _participants_error(
             "pearson_r",
@@ -503,18 +537,16 @@ PARTICIPANT_PROBE_RESULTS = Table(
         ),
         _participants_error("constant_mae", meaning="Mean absolute error of the median of the training values"),
         _participants_error("constant_rmse", meaning="Root mean squared error of the mean of the training values"),
-        _participants_error("auc", meaning="Area under the ROC curve; null of age and BMI"),
+        _participants_error(
+            "auc",
+            meaning="Area under the ROC curve; null of age and BMI, and where so few people decide nothing",
+        ),
         _participants_error(
             "auc_low",
-            meaning="2.5th percentile of the area over 200 bootstraps of the test participants",
+            meaning="Lower end of its 95 % interval, also where it is too wide to decide anything; sort by this",
         ),
-        _participants_error("auc_high", meaning="97.5th percentile of it"),
-        Column(
-            "not_decidable",
-            _TEXT,
-            sources=(*_TRAITS, *_SPLIT),
-            meaning="Why nothing could be measured, such as one class only; null where it was",
-        ),
+        _participants_error("auc_high", meaning="Upper end of it"),
+        *_status((*_EMBEDDING, *_TRAITS, *_SPLIT)),
     ),
     key=("encoder", "model_id", "target"),
     meaning="Ridge probes of participants: age, BMI, sex and health targets from mean embeddings",
@@ -527,6 +559,7 @@ PROBE_PREDICTIONS = Table(
         PROBE_RESULTS["encoder"],
         PROBE_RESULTS["model_id"],
         PROBE_RESULTS["split_version"],
+        PROBE_RESULTS["batches_version"],
         Column(
             "target",
             _TEXT,
@@ -640,6 +673,7 @@ RETRIEVAL_RESULTS = Table(
             sources=_SPLIT,
             meaning="Split that said who is in test",
         ),
+        _batches_version(),
         Column(
             "space",
             _TEXT,

@@ -68,7 +68,9 @@ SELECT
     test_participants,
     test_segments,
     split_version,
-    'probe:' || encoder || '/' || model_id AS artifact_id
+    'probe:' || encoder || '/' || model_id AS artifact_id,
+    status,
+    not_decidable
 FROM probe_results
 ORDER BY target, split_version, place, encoder, model_id;
 COMMENT ON VIEW probe_leaderboard IS 'Probes of every model, best first; places compare the results on one version of the split';
@@ -85,6 +87,8 @@ COMMENT ON COLUMN probe_leaderboard.test_participants IS 'Participants that it w
 COMMENT ON COLUMN probe_leaderboard.test_segments IS 'Segments that it was measured on';
 COMMENT ON COLUMN probe_leaderboard.split_version IS 'Split that said who is in training and in test';
 COMMENT ON COLUMN probe_leaderboard.artifact_id IS 'For lineage_of: where the numbers come from';
+COMMENT ON COLUMN probe_leaderboard.status IS 'decidable or not_decidable (docs/evaluation.md)';
+COMMENT ON COLUMN probe_leaderboard.not_decidable IS 'Why nothing is decided by so few people; null where it is';
 
 CREATE OR REPLACE VIEW cohort_summary AS
 SELECT

@@ -60,7 +60,8 @@ def test_errors_and_areas_are_those_of_scikit_learn() -> None:
             assert result.auc is not None
             assert result.auc_low is not None
             assert result.auc_high is not None
-            assert 0.7 < result.auc_low < result.auc < result.auc_high < 1
+            assert 0.5 < result.auc_low < result.auc < result.auc_high < 1
+            assert (result.status, result.not_decidable) == ("decidable", None)
             assert (result.train_yes, result.train_no) == (y.sum(), (1 - y).sum())
             assert (result.test_yes, result.test_no) == (measured.sum(), (1 - measured).sum())
             assert result.mae is None
@@ -69,25 +70,69 @@ def test_errors_and_areas_are_those_of_scikit_learn() -> None:
 @pytest.mark.parametrize(
     ("train", "test", "reason"),
     [
-        ([0.0] * 30, [0.0, 1.0] * 5, "all 30 training participants are no"),
-        ([0.0, 1.0] * 15, [1.0] * 10, "all 10 test participants are yes"),
-        ([np.nan] * 30, [0.0, 1.0] * 5, "0 training participants have a value"),
-        ([np.nan] * 29 + [1.0], [0.0, 1.0] * 5, "1 training participants have a value"),
-        ([0.0, 1.0] * 15, [np.nan] * 10, "0 test participants have a value"),
+        ([0.0] * 30, [0.0, 1.0] * 10, "constant: all 30 in training are no"),
+        ([0.0, 1.0] * 15, [1.0] * 20, "constant: all 20 in test are yes"),
+        ([np.nan] * 30, [0.0, 1.0] * 10, "too few people: 0 with a value in training"),
+        ([np.nan] * 29 + [1.0], [0.0, 1.0] * 10, "constant: all 1 in training are yes"),
+        ([0.0, 1.0] * 15, [np.nan] * 20, "too few people: 0 with a value in test"),
+        ([0.0] * 21 + [1.0] * 9, [0.0, 1.0] * 10, "too few people: 9 yes in training, 10 are needed"),
+        ([0.0, 1.0] * 15, [1.0] * 11 + [0.0] * 9, "too few people: 9 no in test, 10 are needed"),
     ],
 )
-def test_what_cannot_be_measured_is_said_with_its_reason(train: list[float], test: list[float], reason: str) -> None:
-    sides = people("train", 30, liver=np.array(train)), people("test", 10, liver=np.array(test))
-    probes = probe_participants(*sides)
-    assert probes["liver"].result.not_decidable == reason
-    assert probes["liver"].result.auc is None
-    assert len(probes["liver"].participants) == 0
-    assert probes["diabetes"].result.auc is not None
+def test_what_cannot_be_decided_is_said_with_its_reason(train: list[float], test: list[float], reason: str) -> None:
+    sides = people("train", 30, liver=np.array(train)), people("test", 20, liver=np.array(test))
+    result = probe_participants(*sides)["liver"].result
+    assert (result.status, result.not_decidable) == ("not_decidable", reason)
+    assert result.auc is None
+    possible = {0.0, 1.0} <= set(train) and {0.0, 1.0} <= set(test)
+    assert (result.auc_low is not None) == possible
 
 
-def test_age_of_nobody_is_not_decidable_either() -> None:
-    probes = probe_participants(people("train", 30, age=np.full(30, np.nan)), people("test", 20))
-    assert probes["age"].result.not_decidable == "0 training participants have a value"
+def test_one_person_is_no_evidence_however_well_they_rank() -> None:
+    """The only person with yes in test has the highest score of all: an area of 1, which says next to nothing."""
+    train, test = people("train", 300), people("test", 60)
+    best = np.argmax(test.matrix @ WEIGHTS)
+    test = people("test", 60, diabetes=(np.arange(60) == best).astype(float))
+    probe = probe_participants(train, test)["diabetes"]
+    assert probe.area == 1
+    assert probe.result.auc is None
+    assert probe.result.not_decidable == "too few people: 1 yes in test, 10 are needed"
+    assert probe.result.auc_low is not None
+    assert probe.result.auc_low < 0.25
+    assert len(probe.predicted) == 60
+
+
+def test_an_interval_that_reaches_from_a_coin_to_perfection_decides_nothing() -> None:
+    train, test = people("train", 300), people("test", 20)
+    useless = np.tile([0.0, 1.0], 10)[np.argsort(np.argsort(test.matrix @ WEIGHTS))]  # every other person by score
+    result = probe_participants(train, people("test", 20, diabetes=useless))["diabetes"].result
+    assert result.not_decidable is not None
+    assert result.not_decidable.startswith("interval too wide: 0.2")
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "reason"),
+    [
+        (0, 20, "too few people: 0 with a value in training, 10 are needed"),
+        (9, 20, "too few people: 9 with a value in training, 10 are needed"),
+        (30, 1, "too few people: 1 with a value in test, 10 are needed"),
+        (30, 20, None),
+    ],
+)
+def test_an_error_of_few_people_is_not_decidable_either(train: int, test: int, reason: str | None) -> None:
+    def known(number: int, age: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.where(np.arange(len(age)) < number, age, np.nan)
+
+    train_side, test_side = people("train", 30), people("test", 20)
+    probes = probe_participants(
+        people("train", 30, age=known(train, train_side.targets["age"])),
+        people("test", 20, age=known(test, test_side.targets["age"])),
+    )
+    result = probes["age"].result
+    assert (result.status == "decidable") == (reason is None)
+    assert result.not_decidable == reason
+    assert (result.mae_low is None) == (not train or test < 2)
+    assert (result.test_participants, len(probes["age"].predicted)) == (test, test if train else 0)
 
 
 def test_leakage_is_refused() -> None:

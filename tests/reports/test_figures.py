@@ -25,7 +25,9 @@ RAW = RNG.standard_normal((4, 15360))
 RAW[1] = np.nan
 RAW[2, 40:300] = np.nan
 EXAMPLE = Example(None, RAW, 256.0, RAW[:3, :3840], 64.0, RNG.standard_normal((4, 3840)), np.zeros((3, 3840)))
-RESULT = ProbeResult("hr_bpm", "bpm", 2, 9, 1, 5, 1.0, 2.0, 3.0, None, 4.0, 5.0)
+RESULT = ProbeResult(
+    "hr_bpm", "bpm", 2, 9, 1, 5, 1.0, 2.0, None, None, 3.0, None, 4.0, 5.0, "not_decidable", "too few people"
+)
 Y = np.linspace(50, 90, 5)
 LABELS = ("hr_bpm", "sdnn_ms", "rmssd_ms", "motion_p95_g")
 LEDGER = {"sex": ["female", "unknown"], "age_band": ["30 to 39", "unknown"], "device_id": ["e4", "e4"]}
