@@ -36,7 +36,7 @@ FROM (
 WHERE this.known AND other.segment_id IS DISTINCT FROM segment
 ORDER BY similarity DESC, other.segment_id
 LIMIT k;
-COMMENT ON MACRO TABLE similar_segments IS '(encoder, segment, k): the k most similar segments by cosine similarity';
+COMMENT ON MACRO TABLE similar_segments IS '(encoder, segment, k, catalog): the k most similar segments by cosine similarity';
 
 -- The k segments of another encoder most like one segment, in the space of the projection heads:
 -- FROM matching_segments('accel_student', '0123456789abcdef', 'ppg_teacher', 10)
@@ -65,14 +65,14 @@ FROM (
 WHERE this.known AND this.projected_by IS NOT DISTINCT FROM other.projected_by
 ORDER BY similarity DESC, other.segment_id
 LIMIT k;
-COMMENT ON MACRO TABLE matching_segments IS '(encoder, segment, other_encoder, k): the k segments of another encoder, such as of the other modality, most similar by cosine similarity of the projected embeddings';
+COMMENT ON MACRO TABLE matching_segments IS '(encoder, segment, other_encoder, k, catalog): the k segments of another encoder, such as of the other modality, most similar by cosine similarity of the projected embeddings';
 
 -- Mean embedding of every participant: FROM participant_embedding('ppg_teacher')
 CREATE OR REPLACE MACRO participant_embedding(encoder, catalog := NULL) AS TABLE
 SELECT participant_id, segments, embedding
 FROM query_table({catalog} || 'embeddings.' || encoder || '__by_participant')
 ORDER BY participant_id;
-COMMENT ON MACRO TABLE participant_embedding IS '(encoder): mean embedding and number of segments of every participant';
+COMMENT ON MACRO TABLE participant_embedding IS '(encoder, catalog): mean embedding and number of segments of every participant';
 
 -- The k participants whose mean embeddings are most like one participant's: FROM similar_participants('ppg_teacher', 'p1', 10)
 CREATE OR REPLACE MACRO similar_participants(encoder, participant, k, catalog := NULL) AS TABLE
@@ -89,7 +89,7 @@ FROM (
 WHERE this.known AND other.participant_id IS DISTINCT FROM participant
 ORDER BY similarity DESC, other.participant_id
 LIMIT k;
-COMMENT ON MACRO TABLE similar_participants IS '(encoder, participant, k): the k participants of the most similar mean embeddings';
+COMMENT ON MACRO TABLE similar_participants IS '(encoder, participant, k, catalog): the k participants of the most similar mean embeddings';
 
 -- Everything that an artifact was made from, down to the raw files: FROM lineage_of('report:report')
 CREATE OR REPLACE MACRO lineage_of(artifact, catalog := NULL) AS TABLE
@@ -120,7 +120,7 @@ WHERE (
 )
 GROUP BY artifact_id, kind, path, version_used, version_now
 ORDER BY depth, artifact_id;
-COMMENT ON MACRO TABLE lineage_of IS '(artifact): all that it was made from, with the versions then and now, code, configuration and run';
+COMMENT ON MACRO TABLE lineage_of IS '(artifact, catalog): all that it was made from, with the versions then and now, code, configuration and run';
 
 -- Who is inside a checkpoint: FROM participants_in('0123456789abcdef')
 CREATE OR REPLACE MACRO participants_in(model, catalog := NULL) AS TABLE
@@ -132,7 +132,7 @@ WHERE model_id IS NOT DISTINCT FROM model
     FROM query_table({catalog} || 'models') WHERE model_id = model
   )
 ORDER BY ALL;
-COMMENT ON MACRO TABLE participants_in IS '(model): whose segments went into the checkpoint, by itself or through its teacher';
+COMMENT ON MACRO TABLE participants_in IS '(model, catalog): whose segments went into the checkpoint, by itself or through its teacher';
 
 -- Which checkpoints hold a participant: FROM checkpoints_with('p1')
 CREATE OR REPLACE MACRO checkpoints_with(participant, catalog := NULL) AS TABLE
@@ -149,4 +149,4 @@ WHERE participant_id IS NOT DISTINCT FROM participant
   )
 GROUP BY ALL
 ORDER BY ALL;
-COMMENT ON MACRO TABLE checkpoints_with IS '(participant): the checkpoints that were trained on the participant''s segments, by themselves or through their teacher';
+COMMENT ON MACRO TABLE checkpoints_with IS '(participant, catalog): the checkpoints that were trained on the participant''s segments, by themselves or through their teacher';
