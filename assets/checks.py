@@ -1,7 +1,6 @@
 """Asset checks: each reports a verdict of accelkd.operations.checks, where thresholds and measurements are.
 
-What a blocking check refuses stops what is downstream in the same run, and the conditions that embed a batch wait for
-it. The others warn.
+What a blocking check refuses stops what is downstream, in the same run and in a catch-up. The others warn.
 """
 
 import warnings

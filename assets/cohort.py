@@ -6,11 +6,12 @@ from accelkd.cohort.split import LEDGER, read_split, strata_table
 from accelkd.home.layout import Home
 from accelkd.operations.split import split_participants
 from assets.metadata import figure, markdown_table, tags, warehouse_tables
+from assets.settings import SPLIT_SETTINGS
 from assets.warehouse import segment_tables
 
 
 @dg.asset(
-    deps=[segment_tables],
+    deps=[segment_tables, SPLIT_SETTINGS],
     group_name="cohort",
     kinds={"parquet", "duckdb"},
     owners=["team:data-engineering"],
@@ -18,7 +19,6 @@ from assets.warehouse import segment_tables
     pool="duckdb_writer",
     code_version="1",
     metadata={
-        "settings": "split_seed, test_fraction",
         "dagster/table_name": "split",
         **warehouse_tables([LEDGER]),
     },

@@ -14,6 +14,7 @@ from accelkd.operations.promote import CRITERIA, evaluate_candidate
 from accelkd.registry.history import Models
 from assets.cohort import participant_split
 from assets.metadata import figure, markdown_table, tags
+from assets.settings import TRAINING_SETTINGS
 
 # torch is imported inside the functions: the code server, which only lists assets, stays small and quick without it.
 
@@ -51,14 +52,13 @@ class Promotion(dg.Config):
 def _encoder(spec: EncoderSpec) -> dg.AssetsDefinition:
     @dg.asset(
         name=spec.name,
-        deps=["segments", participant_split, *([spec.teacher] if spec.teacher else [])],
+        deps=["segments", participant_split, TRAINING_SETTINGS, *([spec.teacher] if spec.teacher else [])],
         group_name="encoders",
         kinds={"pytorch"},
         owners=["team:research"],
         tags=tags("participant-level", "each-training"),
         pool="training",
         code_version="3",
-        metadata={"settings": "preset"},
         description=_description(spec),
     )
     def encoder(config: Training, home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:

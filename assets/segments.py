@@ -11,17 +11,18 @@ from accelkd.segments.store import SegmentStore
 from assets.metadata import counts_table, figure, file_table, tags
 from assets.partitions import arrival_batches
 from assets.recordings import raw_recordings
+from assets.settings import SEGMENT_SETTINGS
 
 
 @dg.asset(
-    deps=[raw_recordings],
+    deps=[raw_recordings, SEGMENT_SETTINGS],
     partitions_def=arrival_batches,
     group_name="segments",
     kinds={"rust", "arrow"},
     owners=["team:data-engineering"],
     tags=tags("participant-level", "each-batch"),
     code_version=f"1.{SEGMENT.version}",  # with another column every batch is segmented again
-    metadata={"settings": "motion_gate, hop_s", **file_table(SEGMENT, segment_schema(1))},
+    metadata=file_table(SEGMENT, segment_schema(1)),
 )
 def segments(
     context: dg.AssetExecutionContext, home: dg.ResourceParam[Home], settings: dg.ResourceParam[Settings]

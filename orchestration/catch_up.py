@@ -1,59 +1,81 @@
-"""Bring a home up to date without a daemon: register what has arrived, materialize what is missing or stale.
+"""Bring a home up to date in this process: materialize what is missing or stale, and end with one published state.
 
-Run as `python -m orchestration.catch_up`; `make demo` uses it too. Runs happen in this process, one asset and
-one partition at a time, on the instance in DAGSTER_HOME, so the UI shows them like any other run.
+Run as `python -m orchestration.catch_up`; `make demo` and the daemon's job `catch_up` use it too. All of it happens in
+one process, stage by stage: the batches, the split, the encoders, the embeddings, then the reports and the published
+file. What arrives meanwhile waits for the next catch-up, so each one ends, and what it publishes is of one split. Its
+runs stand on the instance in DAGSTER_HOME, one for each batch and stage, so the UI shows them like any other.
 
 Belongs here: materializing in this process, in order, and what a killed catch-up left behind. Does not belong here:
-deciding what is stale (freshness), and the nightly backfill, which the daemon carries out (jobs).
+deciding what is stale (freshness), and what requests a catch-up (sensors, jobs).
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 import dagster as dg
 
 from accelkd.home.files import sweep
 from accelkd.home.layout import Home
-from accelkd.home.locks import file_lock, shared_lock
+from accelkd.home.locks import shared_lock
 from accelkd.recordings.arrivals import arrived_batches, refused, refused_unchanged
+from accelkd.registry.history import promoted_models
 from accelkd.warehouse.staging import readable
 from assets.partitions import arrival_batches
-from orchestration.dagster_internals import fail_run
+from orchestration.catch_up_lock import CATCH_UP, catch_up_lock
+from orchestration.dagster_internals import AssetGraph, fail_run
 from orchestration.definitions import build_defs
 from orchestration.freshness import Freshness
-from orchestration.promotions import report_promotions
+from orchestration.outside import report_outside
 
-CATCH_UP = {"accelkd/catch_up": "true"}  # tag of its runs
 FINISHED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 UNFINISHED = [status for status in dg.DagsterRunStatus if status not in FINISHED]
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}  # a failure is printed in one line instead
+
+# Groups of assets, in order. What of a stage is stale for one batch shares a run; of the last one, with all below it.
+STAGES = (("recordings", "segments"), ("cohort",), ("encoders",), ("embeddings",), ("reports", "warehouse"))
+WITHOUT_ENCODERS = STAGES[:2]
+
+Step = tuple[str, str | None]  # asset, and its batch if it has one
+Encoders = Literal["train", "keep", "wait"]
+_PARTITIONS = str(arrival_batches.name)
 
 
 @dataclass
 class CatchUpOutcome:
     """What a catch-up did, as (asset, partition or None)."""
 
-    materialized: list[tuple[str, str | None]] = field(default_factory=list)
-    failed: list[tuple[str, str | None]] = field(default_factory=list)
-    skipped: list[tuple[str, str | None]] = field(default_factory=list)  # because something upstream failed
+    materialized: list[Step] = field(default_factory=list)
+    failed: list[Step] = field(default_factory=list)
+    skipped: list[Step] = field(default_factory=list)  # because something upstream failed, now or before
 
 
-def catch_up(home: Home, instance: dg.DagsterInstance, *, retrain: bool = True) -> CatchUpOutcome:
+def catch_up(
+    home: Home,
+    instance: dg.DagsterInstance,
+    *,
+    encoders: Encoders = "train",
+    retry_failed: bool = True,
+    arrived: Collection[str] = (),
+    parent: str | None = None,
+) -> CatchUpOutcome:
     """Materialize everything missing or stale, upstream first; one failure never stops what does not depend on it.
 
-    With `retrain` off, encoders that exist stay as they are: an arriving batch is embedded by the promoted ones. A
-    batch that was refused is left alone until its files change. Waits for another catch-up of the same home; what one
-    that was killed left unfinished is done again. After one that failed or was killed the whole staging file is read,
-    and rebuilt if it is damaged.
+    `encoders`: `train` what is missing or stale; `keep` those that exist; or also `wait` for the first ones, with all
+    that needs encoders. With `retry_failed` off, what failed is left alone until its inputs change; batches that have
+    just `arrived` never are. A batch that was refused is left alone until its files change. `parent` is the run whose
+    part the catch-up is. Waits for another catch-up of the same home; what one that was killed left unfinished is done
+    again. After one that failed or was killed the whole staging file is read, and rebuilt if it is damaged.
     """
-    with _catch_up_lock(home):
-        _fail_orphaned_runs(instance)
+    with catch_up_lock(home):
+        for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
+            if CATCH_UP in run.tags:
+                fail_run(instance, run, "its process was killed")
         sweep(home.root)
         unfinished = home.root / ".catch_up.unfinished"  # until an end without a failure
         if home.published.exists() and not (readable(home) if unfinished.exists() else home.staging.exists()):
@@ -63,82 +85,143 @@ def catch_up(home: Home, instance: dg.DagsterInstance, *, retrain: bool = True) 
             with shared_lock(home):
                 rebuild_warehouse(home)
         unfinished.touch()
-        outcome = _catch_up(home, instance, retrain)
+        # What is killed is done again by the next catch-up, so Dagster need not
+        tags = {CATCH_UP: parent or "headless", "dagster/max_retries": "0"}
+        outcome = _CatchUp(home, instance, encoders, retry_failed, frozenset(arrived), tags).run()
         if not outcome.failed:
             unfinished.unlink()
         return outcome
 
 
-def _catch_up(home: Home, instance: dg.DagsterInstance, retrain: bool) -> CatchUpOutcome:
-    defs = build_defs(home)
-    graph = defs.resolve_asset_graph()
-    job = defs.resolve_implicit_global_asset_job_def()
-    name = str(arrival_batches.name)
-    instance.add_dynamic_partitions(name, arrived_batches(home))
-    report_promotions(home, instance)
-    refused_batches = refused_unchanged(home)
-    for batch_id in sorted(refused_batches):
-        print(f"  refused  {batch_id}: {refused(home)[batch_id].reasons[0]}", flush=True)
-    batches = [batch_id for batch_id in instance.get_dynamic_partitions(name) if batch_id not in refused_batches]
-    outcome = CatchUpOutcome()
-    for key in graph.toposorted_asset_keys:
-        asset = graph.get(key)
-        for partition in batches if asset.is_partitioned else [None]:
-            if partition is not None and not instance.has_dynamic_partition(name, partition):
-                continue  # a correction has just replaced it
-            if not Freshness(home, instance, graph).is_stale_or_missing(key, partition, retrain=retrain):
-                continue
-            step = (key.to_user_string(), partition)
-            broken = {upstream for upstream, batch_id in _broken(outcome) if batch_id in (None, partition)}
-            if {parent.to_user_string() for parent in asset.parent_keys} & broken:
-                outcome.skipped.append(step)
-                continue
-            started = time.monotonic()
-            result = job.execute_in_process(
-                instance=instance,
-                asset_selection=[key],
-                partition_key=partition,
-                run_config=QUIET,
-                tags=CATCH_UP,
-                raise_on_error=False,
-            )
-            (outcome.materialized if result.success else outcome.failed).append(step)
-            verdict = "done" if result.success else f"FAILED: {_reason(result)}"
-            print(f"  {step[0]:<26} {partition or '':<20} {time.monotonic() - started:6.1f} s  {verdict}", flush=True)
-    return outcome
+@dataclass
+class _CatchUp:
+    """One pass over all stages."""
+
+    home: Home
+    instance: dg.DagsterInstance
+    encoders: Encoders
+    retry_failed: bool
+    arrived: frozenset[str]
+    tags: dict[str, str]
+    outcome: CatchUpOutcome = field(default_factory=CatchUpOutcome)
+    left_alone: set[Step] = field(default_factory=set)  # because it failed before
+
+    def __post_init__(self) -> None:
+        defs = build_defs(self.home)
+        self.graph: AssetGraph = defs.resolve_asset_graph()
+        self.job = defs.resolve_implicit_global_asset_job_def()
+
+    def run(self) -> CatchUpOutcome:
+        self.instance.add_dynamic_partitions(_PARTITIONS, arrived_batches(self.home))
+        report_outside(self.home, self.instance)
+        refused_batches = refused_unchanged(self.home)
+        for batch_id in sorted(refused_batches):
+            print(f"  refused  {batch_id}: {refused(self.home)[batch_id].reasons[0]}", flush=True)
+        known = self.instance.get_dynamic_partitions(_PARTITIONS)
+        batches = [batch_id for batch_id in known if batch_id not in refused_batches]
+        for groups in STAGES:
+            keys = [key for key in self.graph.toposorted_asset_keys if self.graph.get(key).group_name in groups]
+            if self.encoders == "wait" and groups not in WITHOUT_ENCODERS and not promoted_models(self.home):
+                break
+            per_batch = any(self.graph.get(key).is_partitioned for key in keys)
+            for partition in batches if per_batch else [None]:
+                self._stage(keys, partition, together=groups is STAGES[-1])
+        return self.outcome
+
+    def _stage(self, keys: list[dg.AssetKey], partition: str | None, *, together: bool) -> None:
+        """Materialize what is stale of a stage, until nothing is: what was made may make more stale."""
+        tried: set[dg.AssetKey] = set()
+        while stale := [key for key in keys if key not in tried and self._is_due(key, partition)]:
+            if together:
+                stale = [key for key in keys if key not in tried and self._is_below(key, stale)]
+            blocked = [key for key in stale if self._is_blocked(key, partition, stale)]
+            self.outcome.skipped += [(key.to_user_string(), partition) for key in blocked]
+            tried.update(stale)
+            if selection := [key for key in stale if key not in blocked]:
+                self._materialize(selection, partition)
+
+    def _is_due(self, key: dg.AssetKey, partition: str | None) -> bool:
+        if partition is not None and not self.instance.has_dynamic_partition(_PARTITIONS, partition):
+            return False  # a correction has just replaced it
+        freshness = Freshness(self.home, self.instance, self.graph)
+        if not freshness.is_stale_or_missing(key, partition, retrain=self.encoders == "train"):
+            return False
+        if self.retry_failed or partition in self.arrived or not freshness.has_failed(key, partition):
+            return True
+        self.left_alone.add((key.to_user_string(), partition))
+        return False
+
+    def _is_below(self, key: dg.AssetKey, stale: Collection[dg.AssetKey]) -> bool:
+        return key in stale or (
+            self.graph.get(key).tags.get("cadence") != "manual"
+            and any(self._is_below(parent, stale) for parent in self.graph.get(key).parent_keys)
+        )
+
+    def _is_blocked(self, key: dg.AssetKey, partition: str | None, stale: Collection[dg.AssetKey]) -> bool:
+        """Whether something upstream failed, was skipped or left alone, also through an asset of the same run."""
+        steps = [*self.outcome.failed, *self.outcome.skipped, *self.left_alone]
+        broken = {asset for asset, batch_id in steps if batch_id in (None, partition)}
+        parents = self.graph.get(key).parent_keys
+        return any(
+            parent.to_user_string() in broken or (parent in stale and self._is_blocked(parent, partition, stale))
+            for parent in parents
+        )
+
+    def _materialize(self, keys: list[dg.AssetKey], partition: str | None) -> None:
+        """One run; which of its assets failed is read from its events."""
+        result = self.job.execute_in_process(
+            instance=self.instance,
+            asset_selection=keys,
+            partition_key=partition,
+            run_config=QUIET,
+            tags=self.tags,
+            raise_on_error=False,
+        )
+        reasons = self._failures(result)
+        made = {event.asset_key for event in result.all_events if event.is_step_materialization}
+        seconds = {
+            event.step_key: event.step_success_data.duration_ms / 1000
+            for event in result.all_events
+            if event.is_step_success
+        }
+        for key in keys:
+            name = key.to_user_string()
+            if key in reasons:
+                verdict = f"FAILED: {reasons[key]}"
+                self.outcome.failed.append((name, partition))
+            elif key in made:
+                verdict = "done"
+                self.outcome.materialized.append((name, partition))
+            else:
+                verdict = "skipped"
+                self.outcome.skipped.append((name, partition))
+            print(f"  {name:<26} {partition or '':<20} {seconds.get(name, 0):6.1f} s  {verdict}", flush=True)
+
+    def _failures(self, result: dg.ExecuteInProcessResult) -> dict[dg.AssetKey, str]:
+        """Why assets of a run failed: their own step, one of their checks, or what a blocking check measured."""
+        assets = {key.to_python_identifier(): key for key in self.graph.get_all_asset_keys()}
+        for check in self.graph.asset_check_keys:
+            assets[f"{check.asset_key.to_python_identifier()}_{check.name}"] = check.asset_key
+        reasons: dict[dg.AssetKey, str] = {}
+        for event in result.all_events:
+            if event.is_step_failure:
+                error = event.step_failure_data.error
+                cause = error.cause if error and error.cause else error
+                reasons.setdefault(assets[str(event.step_key)], cause.message.strip() if cause else "unknown")
+        for evaluation in result.get_asset_check_evaluations():
+            blocking = self.graph.get(evaluation.asset_check_key).blocking
+            if blocking and not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR:
+                reasons[evaluation.asset_key] = f"the blocking check {evaluation.check_name} failed"
+        return reasons
 
 
 @contextmanager
 def opened_instance(home: Home) -> Iterator[dg.DagsterInstance]:
     """The instance in DAGSTER_HOME. Who opens it first makes its tables, which two at the same moment cannot."""
-    with _catch_up_lock(home):
+    with catch_up_lock(home):
         instance = dg.DagsterInstance.get()
     with instance:
         yield instance
-
-
-def _catch_up_lock(home: Home) -> AbstractContextManager[None]:
-    return file_lock(home.root / ".catch_up.lock")
-
-
-def _fail_orphaned_runs(instance: dg.DagsterInstance) -> None:
-    """Fail the runs of a catch-up that was killed, so that they are done again."""
-    for run in instance.get_runs(dg.RunsFilter(tags=CATCH_UP, statuses=UNFINISHED)):
-        fail_run(instance, run, "its process was killed")
-
-
-def _broken(outcome: CatchUpOutcome) -> Iterator[tuple[str, str | None]]:
-    yield from outcome.failed
-    yield from outcome.skipped
-
-
-def _reason(result: dg.ExecuteInProcessResult) -> str:
-    for event in result.all_events:
-        if event.is_step_failure:
-            error = event.step_failure_data.error
-            cause = error.cause if error and error.cause else error
-            return cause.message.strip() if cause else "unknown"
-    return "a blocking check failed"
 
 
 def main() -> int:
@@ -147,7 +230,7 @@ def main() -> int:
     arguments = parser.parse_args()
     home = Home.from_environment()
     with opened_instance(home) as instance:
-        outcome = catch_up(home, instance, retrain=not arguments.keep_encoders)
+        outcome = catch_up(home, instance, encoders="keep" if arguments.keep_encoders else "train")
     print(
         f"{len(outcome.materialized)} materialized, {len(outcome.failed)} failed, "
         f"{len(outcome.skipped)} skipped because something upstream failed"

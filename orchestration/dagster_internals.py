@@ -9,7 +9,7 @@ belong here: anything that the public API can do, and any decision about what to
 - what a killed process left behind: `fail_run`
 - a backfill of chosen partitions of many assets: `request_backfill`, `requested_backfills`, `PARTITION_TAG`
 - the health of a run's process: `runs_in_code_server`, `CheckRunHealthResult`, `WorkerStatus`
-- the type of `Definitions.resolve_asset_graph`: `AssetGraph`
+- the types of `Definitions.resolve_asset_graph` and of a job of assets: `AssetGraph`, `UnresolvedAssetJobDefinition`
 
 A new release of Dagster may change any of it. tests/orchestration/test_dagster_internals.py says what was checked
 against which release.
@@ -35,6 +35,7 @@ from dagster._core.definitions.data_version import (
     SKIP_PARTITION_DATA_VERSION_DEPENDENCY_THRESHOLD as UNTRACKED_PARTITIONS,
 )
 from dagster._core.definitions.events import AssetKeyPartitionKey
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
@@ -57,6 +58,7 @@ __all__ = [
     "CheckStatus",
     "PartitionBackfill",
     "StaleStatus",
+    "UnresolvedAssetJobDefinition",
     "WorkerStatus",
     "data_version",
     "fail_run",

@@ -5,32 +5,29 @@ Belongs here: which assets, checks, jobs, sensors, schedules and resources there
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import dagster as dg
 
-from accelkd.home.files import sha256_json
 from accelkd.home.layout import Home
 from accelkd.home.locks import shared_lock
 from accelkd.home.settings import Settings
 from assets import checks, cohort, embeddings, encoders, recordings, reports, reproduction, segments, warehouse
-from orchestration.automation import CONDITIONS, follow_changes
-from orchestration.jobs import catch_up, per_batch, report, retrain, rollback, schedules
+from assets.settings import settings_assets
+from orchestration.jobs import jobs, schedules
+from orchestration.outside import report_settings
 from orchestration.sensors import sensors
+
+# Dagster gives it when it resolves the job of a sensor, whether the sensor has owners or not
+warnings.filterwarnings("ignore", message="Parameter `owners` of initializer", category=dg.BetaWarning)
 
 STAGES = [recordings, segments, cohort, encoders, embeddings, warehouse, reports, reproduction]
 
 
 def build_defs(home: Home) -> dg.Definitions:
-    """Definitions over one home. A changed setting shows as a new code version of the assets that it touches."""
-    settings = Settings.load(home)
-
-    def versioned(spec: dg.AssetSpec) -> dg.AssetSpec:
-        spec = spec.replace_attributes(automation_condition=CONDITIONS.get(str(spec.group_name)))
-        names = str(spec.metadata.get("settings", "")).split(", ")
-        used = {name: value for name, value in asdict(settings).items() if name in names}
-        return spec.replace_attributes(code_version=f"{spec.code_version}+{sha256_json(used)[:8]}") if used else spec
+    """Definitions over one home. Runs read its settings when they start: a change needs no reload."""
 
     @dg.resource
     def home_of_run(context: dg.InitResourceContext) -> Iterator[Home]:
@@ -38,16 +35,22 @@ def build_defs(home: Home) -> dg.Definitions:
             yield home
             return
         with shared_lock(home):
+            if context.instance is not None:
+                report_settings(home, context.instance)  # so that what this run makes is known to be made with them
             yield replace(home, run_id=context.run.run_id)
+
+    @dg.resource
+    def settings_of_run(_context: dg.InitResourceContext) -> Settings:
+        return Settings.load(home)
 
     stages = [asset for asset in dg.load_assets_from_modules(STAGES) if isinstance(asset, dg.AssetsDefinition)]
     return dg.Definitions(
-        assets=dg.map_asset_specs(versioned, stages),
+        assets=[*settings_assets, *stages],
         asset_checks=dg.load_asset_checks_from_modules([checks]),
-        jobs=[per_batch, retrain, report, catch_up, rollback],
-        sensors=[*sensors, follow_changes],
+        jobs=jobs,
+        sensors=sensors,
         schedules=schedules,
-        resources={"home": home_of_run, "settings": settings},
+        resources={"home": home_of_run, "settings": settings_of_run},
         executor=dg.in_process_executor,  # a process per step would import torch again each time
     )
 

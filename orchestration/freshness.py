@@ -1,7 +1,7 @@
 """What is missing or stale: the one judgement that the headless catch-up and the nightly backfill share.
 
 Belongs here: whether an asset or a partition has to be materialized again. Does not belong here: materializing it
-(catch_up, jobs), and what follows a change by itself (automation).
+(catch_up, jobs), and when (sensors, jobs).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Freshness:
         resolver: CachingStaleStatusResolver | None = None,
     ) -> bool:
         """Whether an asset is missing, damaged or stale, or failed; what else happened in its run does not matter."""
-        if self.graph.get(key).tags.get("cadence") == "manual":
+        if self.graph.get(key).tags.get("cadence") == "manual" or not self.graph.get(key).is_materializable:
             return False
         resolver = resolver or stale_status_resolver(self.instance, self.graph)
         status = resolver.get_status(key, partition)
@@ -73,6 +73,27 @@ class Freshness:
         if name == "promoted_encoders" and can_replace_damaged(self.home):
             return True
         return stale or self._failed(key, partition)
+
+    def has_failed(self, key: dg.AssetKey, partition: str | None) -> bool:
+        """Whether a step or a blocking check failed at the last attempt, and no input was made since.
+
+        A run that was killed has not failed: nothing says that it would fail again.
+        """
+        planned = last_planned(self.instance, key, partition)
+        if not planned or not self._failed(key, partition):
+            return False
+        failures = self.instance.get_records_for_run(planned.run_id, of_type=dg.DagsterEventType.STEP_FAILURE, limit=1)
+        if not failures.records:
+            return False
+        for parent in self.graph.get(key).parent_keys:
+            partitions = [partition] if partition and self.graph.get(parent).is_partitioned else None
+            news = dg.AssetRecordsFilter(parent, asset_partitions=partitions, after_storage_id=planned.storage_id)
+            observed = self.graph.get(parent).is_observable
+            fetch = self.instance.fetch_observations if observed else self.instance.fetch_materializations
+            # What the same run made, it made before it failed
+            if any(record.run_id != planned.run_id for record in fetch(news, limit=10).records):
+                return False
+        return True
 
     def _inputs_changed(self, key: dg.AssetKey) -> bool:
         """Whether a partition that an asset without partitions read has changed since.

@@ -1,7 +1,7 @@
 """Named jobs, and their schedules: what a person or a clock launches as one thing.
 
 Belongs here: jobs, the ops of those that are no assets, schedules. Does not belong here: what starts a run because
-something happened (sensors, automation), and deciding what is stale (freshness).
+something happened (sensors), and deciding what is stale (freshness).
 """
 
 import dagster as dg
@@ -12,11 +12,17 @@ from accelkd.operations.promote import roll_back
 from accelkd.recordings.arrivals import refused_unchanged
 from accelkd.registry.history import promoted_models
 from assets.partitions import arrival_batches
-from orchestration.automation import HOUR_S
-from orchestration.dagster_internals import PARTITION_TAG, AssetGraph, request_backfill, requested_backfills
+from orchestration.dagster_internals import (
+    PARTITION_TAG,
+    AssetGraph,
+    UnresolvedAssetJobDefinition,
+    request_backfill,
+    requested_backfills,
+)
 from orchestration.freshness import Freshness
-from orchestration.promotions import report_promotions
+from orchestration.outside import report_outside
 
+HOUR_S = 3600
 NIGHTLY = "accelkd/nightly"  # tag of the backfills
 RUNNING = [
     dg.DagsterRunStatus.STARTING,
@@ -24,6 +30,7 @@ RUNNING = [
     dg.DagsterRunStatus.CANCELING,
     dg.DagsterRunStatus.SUSPENDED,
 ]
+Job = dg.JobDefinition | UnresolvedAssetJobDefinition
 WITHOUT_ENCODERS = ("recordings", "segments", "cohort")  # groups that need none
 
 per_batch = dg.define_asset_job(
@@ -46,7 +53,7 @@ report = dg.define_asset_job(
 )
 
 
-def request_catch_up(home: Home, instance: dg.DagsterInstance, graph: AssetGraph) -> tuple[str, int] | None:
+def request_missing(home: Home, instance: dg.DagsterInstance, graph: AssetGraph) -> tuple[str, int] | None:
     """Request one backfill of everything missing or stale but trainings: its id and size, or None if all is fresh.
 
     Batches that a run works on, and those that were refused and have not changed, are left alone. Returns an earlier
@@ -55,7 +62,7 @@ def request_catch_up(home: Home, instance: dg.DagsterInstance, graph: AssetGraph
     for earlier in requested_backfills(instance):
         if NIGHTLY in earlier.tags:
             return earlier.backfill_id, 0
-    report_promotions(home, instance)
+    report_outside(home, instance)
     running = {run.tags.get(PARTITION_TAG) for run in instance.get_runs(dg.RunsFilter(statuses=RUNNING))}
     left_alone = running | refused_unchanged(home)
     known = instance.get_dynamic_partitions(str(arrival_batches.name))
@@ -77,9 +84,9 @@ def request_catch_up(home: Home, instance: dg.DagsterInstance, graph: AssetGraph
 
 
 @dg.op(name="request_backfill")
-def request_catch_up_backfill(context: dg.OpExecutionContext, home: dg.ResourceParam[Home]) -> None:
+def request_backfill_of_missing(context: dg.OpExecutionContext, home: dg.ResourceParam[Home]) -> None:
     """Request the backfill and log its size."""
-    requested = request_catch_up(home, context.instance, context.repository_def.asset_graph)
+    requested = request_missing(home, context.instance, context.repository_def.asset_graph)
     if requested is None:
         context.log.info("everything is fresh")
     elif not requested[1]:
@@ -91,8 +98,47 @@ def request_catch_up_backfill(context: dg.OpExecutionContext, home: dg.ResourceP
 @dg.job(
     description="One backfill of everything missing or stale: late batches, failed partitions, new code or encoders."
 )
+def backfill() -> None:
+    request_backfill_of_missing()
+
+
+class CatchUp(dg.Config):
+    """What is tried though it failed before."""
+
+    arrived: list[str] = Field([], description="Batches that have just arrived or were sent again.")
+    retry_failed: bool = Field(False, description="Everything else that failed, too.")
+
+
+@dg.op
+def materialize_missing(context: dg.OpExecutionContext, config: CatchUp, home: dg.ResourceParam[Home]) -> None:
+    """Materialize everything missing or stale but trainings, then publish: in this process, batch after batch.
+
+    What each batch came to stands in runs of its own, which carry this run's id in their tag `accelkd/catch_up`. A
+    batch that fails is reported by its own run; it stops nothing else, and this run succeeds.
+    """
+    from orchestration.catch_up import catch_up as bring_up_to_date  # which needs the definitions, this job among them
+
+    outcome = bring_up_to_date(
+        home,
+        context.instance,
+        encoders="wait",
+        retry_failed=config.retry_failed,
+        arrived=config.arrived,
+        parent=context.run_id,
+    )
+    failed = [f"{asset} {batch_id or ''}".strip() for asset, batch_id in outcome.failed]
+    context.log.info(f"{len(outcome.materialized)} materialized, {len(failed)} failed")
+    if failed:
+        context.log.warning(f"failed, each in a run of its own: {', '.join(failed)}")
+
+
+@dg.job(
+    description="Everything missing or stale in one process, which ends with one published state: what arrived, what "
+    "newly promoted encoders have not embedded, reports, published file. Trains nothing.",
+    tags={"dagster/max_runtime": str(12 * HOUR_S)},
+)
 def catch_up() -> None:
-    request_catch_up_backfill()
+    materialize_missing()
 
 
 class Rollback(dg.Config):
@@ -106,7 +152,7 @@ def roll_back_encoders(context: dg.OpExecutionContext, config: Rollback, home: d
     """Promote the previous encoders again, tables and published file included."""
     decision = roll_back(home, config.reason)
     context.log.info(f"promoted again: {', '.join(f'{name} {model_id}' for name, model_id in decision.models.items())}")
-    report_promotions(home, context.instance)
+    report_outside(home, context.instance)
 
 
 @dg.job(description="Promote the previous encoders again, at once.")
@@ -115,8 +161,8 @@ def rollback() -> None:
 
 
 nightly = dg.ScheduleDefinition(
-    name="nightly_catch_up",
-    job=catch_up,
+    name="nightly_backfill",
+    job=backfill,
     cron_schedule="0 2 * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Backfills what is missing or stale; does nothing when everything is fresh.",
@@ -128,4 +174,5 @@ weekly = dg.ScheduleDefinition(
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Trains a candidate on what has arrived; the same training again costs nothing.",
 )
+jobs: list[Job] = [per_batch, retrain, report, catch_up, backfill, rollback]
 schedules = [nightly, weekly]

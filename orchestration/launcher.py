@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dagster as dg
 
+from accelkd.home.layout import Home
+from orchestration.catch_up_lock import CATCH_UP, catch_up_lock
 from orchestration.dagster_internals import CheckRunHealthResult, WorkerStatus, runs_in_code_server
 
 
@@ -21,7 +23,16 @@ class CheckingRunLauncher(dg.DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Ask the code server that started the run whether it still runs its process."""
+        """Ask the code server that started the run whether it still runs its process.
+
+        The runs of a catch-up have no process of their own: they run as long as it holds its lock.
+        """
+        if CATCH_UP in run.tags:
+            try:
+                with catch_up_lock(Home.from_environment(), busy="a catch-up is running"):
+                    return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "the catch-up that it was part of is gone")
+            except BlockingIOError:
+                return CheckRunHealthResult(WorkerStatus.RUNNING)
         try:
             running = runs_in_code_server(self, run.run_id)
         except LookupError:

@@ -1,12 +1,13 @@
-"""Sensors: what arrives, what was promoted elsewhere, and when enough is new to train again.
+"""Sensors: what arrives, what else has changed, and when enough is new to train again.
 
-Belongs here: what starts a run, or reports an event, because something happened outside of Dagster. Does not belong
-here: following changes inside of Dagster (automation), and judging batches (accelkd.operations).
+Belongs here: what requests a run, or reports an event, because something happened. Does not belong here: deciding what
+is stale (freshness), and judging batches (accelkd.operations).
 """
 
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 
 import dagster as dg
 
@@ -15,28 +16,30 @@ from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
 from accelkd.operations.checks import landing_zone
 from accelkd.recordings.arrivals import Arrival, pending_arrivals, refused, superseded
-from accelkd.registry.history import participants_when_trained, promoted_models
+from accelkd.registry.history import participants_when_trained
 from assets.checks import check_result
-from assets.embeddings import embeddings_assets
 from assets.partitions import arrival_batches
 from assets.recordings import raw_recordings
-from assets.segments import segments
-from assets.warehouse import segment_tables
-from orchestration.jobs import per_batch, retrain
-from orchestration.promotions import unreported_promotion
+from orchestration.catch_up_lock import CATCH_UP
+from orchestration.dagster_internals import AssetGraph
+from orchestration.jobs import catch_up, retrain
+from orchestration.outside import unreported
 
-BATCHES_A_TICK = 50  # more are taken up by the next ticks: a tick is cut off after a minute
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 _SETTLED_NS = 2_000_000_000  # a folder's time is trusted to show the next change only after a while
 
 
-@dg.sensor(
-    job=per_batch,
-    minimum_interval_seconds=30,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-)
+@dg.sensor(job=catch_up, minimum_interval_seconds=5, default_status=dg.DefaultSensorStatus.RUNNING)
 def arrivals(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) -> dg.SensorResult | dg.SkipReason:
-    """Registers every batch that has arrived in the landing zone and requests its assets.
+    """Registers every batch that has arrived in the landing zone and requests one catch-up for all of them.
 
+    What arrives while a catch-up runs waits for its end: so each one publishes, however steadily batches arrive.
     Batches that cannot be used are reported, with the reason, in the tick and in the check `landing_zone` of
     `raw_recordings`; they are tried again once their files change. While nothing changes, a tick costs one look at the
     landing zone.
@@ -52,46 +55,52 @@ def arrivals(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) 
     problems = str([(arrival.batch_id, arrival.problem) for arrival in unusable])
     problems_sha256 = hashlib.sha256(problems.encode()).hexdigest()
     settled = time.time_ns() - changed_ns > _SETTLED_NS
+    now = [] if _catching_up(context.instance) else usable
     cursor = {
         "changed_ns": changed_ns if settled else 0,
-        "open": len(usable) > BATCHES_A_TICK or any(not arrival.arrived for arrival in pending),
+        "open": len(usable) > len(now) or any(not arrival.arrived for arrival in pending),
         "problems": problems_sha256,
     }
-    now = usable[:BATCHES_A_TICK]
     new = [arrival.batch_id for arrival in now if arrival.batch_id not in known]
     replaced = sorted(known & superseded(home).keys())
-    for arrival in unusable:
+    news = problems_sha256 != last_tick.get("problems")
+    for arrival in unusable if news else []:
         context.log.warning(f"batch {arrival.batch_id} cannot be used: {arrival.problem}")
-    encode = bool(promoted_models(home))
-    verdict = check_result(landing_zone(pending))
     return dg.SensorResult(
-        run_requests=[_request(arrival, encode=encode) for arrival in now],
-        skip_reason=None if now else _nothing_arrived(pending),
+        run_requests=[_request(now)] if now else [],
+        skip_reason=None if now else _nothing_to_do(pending),
         dynamic_partitions_requests=[
             *([arrival_batches.build_add_request(new)] if new else []),
             *([arrival_batches.build_delete_request(replaced)] if replaced else []),
         ],
-        asset_events=[_evaluation(verdict)] if problems_sha256 != last_tick.get("problems") else [],
+        asset_events=[_evaluation(check_result(landing_zone(pending)))] if news else [],
         cursor=json.dumps(cursor),
     )
 
 
-def _request(arrival: Arrival, *, encode: bool) -> dg.RunRequest:
-    """The run of one batch; before the first encoders are promoted, without embeddings."""
-    assets = [raw_recordings, segments, segment_tables]
-    assets += embeddings_assets if encode else []
+def _catching_up(instance: dg.DagsterInstance) -> bool:
+    """Whether a catch-up runs or waits for its turn."""
+    return bool(instance.get_runs(dg.RunsFilter(job_name=catch_up.name, statuses=UNFINISHED), limit=1))
+
+
+def _request(arrived: list[Arrival]) -> dg.RunRequest:
+    """One catch-up for batches that have just arrived, or were sent again."""
+    names = sorted(arrival.batch_id for arrival in arrived)
+    files = sorted(f"{arrival.batch_id}:{arrival.fingerprint}" for arrival in arrived)
     return dg.RunRequest(
-        run_key=f"{arrival.batch_id}:{arrival.fingerprint}",
-        partition_key=arrival.batch_id,
-        asset_selection=[asset.key for asset in assets],
+        run_key=hashlib.sha256("\n".join(files).encode()).hexdigest(),
+        run_config={"ops": {"materialize_missing": {"config": {"arrived": names}}}},
+        tags={"accelkd/arrived": names[0] if len(names) == 1 else f"{len(names)} batches"},
     )
 
 
-def _nothing_arrived(pending: list[Arrival]) -> str:
+def _nothing_to_do(pending: list[Arrival]) -> str:
     problems = [f"{arrival.batch_id}: {arrival.problem}" for arrival in pending if arrival.problem]
     arriving = [arrival.batch_id for arrival in pending if not arrival.arrived and not arrival.problem]
     reasons = [f"cannot be used: {'; '.join(problems)}"] if problems else []
     reasons += [f"still arriving: {', '.join(arriving)}"] if arriving else []
+    waiting = [arrival.batch_id for arrival in pending if arrival.arrived and not arrival.problem]
+    reasons += [f"wait for the end of a catch-up: {', '.join(waiting)}"] if waiting else []
     return ". ".join(reasons) or "no new batch in the landing zone"
 
 
@@ -122,13 +131,66 @@ def retraining(home: dg.ResourceParam[Home]) -> dg.RunRequest | dg.SkipReason:
     return dg.RunRequest(run_key=f"{participants} participants")
 
 
-@dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
-def promotions(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) -> dg.SensorResult | dg.SkipReason:
-    """Reports to Dagster which encoders were promoted or rolled back on the command line."""
-    event = unreported_promotion(home, context.instance)
-    return (
-        dg.SensorResult(asset_events=[event]) if event else dg.SkipReason("Dagster knows which encoders are promoted")
+@dg.sensor(job=catch_up, minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING)
+def changes(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) -> dg.SensorResult | dg.SkipReason:
+    """Requests a catch-up when something was materialized other than by a catch-up, promoted or set.
+
+    It waits for runs that are still in progress, other than trainings, so that it follows all of them at once. What was
+    promoted or set on the command line is reported to Dagster here.
+    """
+    if events := unreported(home, context.instance):
+        return dg.SensorResult(asset_events=events, cursor=context.cursor)
+    graph: AssetGraph = context.repository_def.asset_graph  # type: ignore[union-attr]  # there is one in a sensor's tick
+    seen: dict[str, int] = json.loads(context.cursor) if context.cursor else {}
+    latest = _latest(context.instance, graph)
+    if latest == seen:
+        return dg.SkipReason("nothing was materialized, promoted or set")
+    if _in_progress(context.instance):
+        return dg.SkipReason("something has changed; waiting for the runs in progress")
+    changed = sorted(
+        name
+        for name, storage_id in latest.items()
+        if storage_id > seen.get(name, 0) and _changed_elsewhere(context.instance, graph, name, seen.get(name, 0))
+    )
+    if not changed:
+        return dg.SensorResult(cursor=json.dumps(latest), skip_reason="only catch-ups have materialized anything")
+    return dg.SensorResult(
+        run_requests=[dg.RunRequest(run_key=None, tags={"accelkd/changed": ", ".join(changed)[:200]})],
+        cursor=json.dumps(latest),
     )
 
 
-sensors = [arrivals, retraining, promotions]
+def _latest(instance: dg.DagsterInstance, graph: AssetGraph) -> dict[str, int]:
+    """Storage id of the last event of each asset: a materialization, or an observation of what is set."""
+    return {
+        key.to_user_string(): records[0].storage_id
+        for key in sorted(graph.get_all_asset_keys())
+        if graph.get(key).tags.get("cadence") != "manual" or graph.get(key).is_observable
+        if (records := _events(instance, graph, key, after=0, limit=1))
+    }
+
+
+def _events(
+    instance: dg.DagsterInstance, graph: AssetGraph, key: dg.AssetKey, *, after: int, limit: int
+) -> Sequence[dg.EventLogRecord]:
+    fetch = instance.fetch_observations if graph.get(key).is_observable else instance.fetch_materializations
+    return fetch(dg.AssetRecordsFilter(key, after_storage_id=after), limit=limit).records
+
+
+def _changed_elsewhere(instance: dg.DagsterInstance, graph: AssetGraph, name: str, after: int) -> bool:
+    """Whether an event of an asset, later than `after`, is not of a catch-up."""
+    events = _events(instance, graph, dg.AssetKey.from_user_string(name), after=after, limit=1000)
+    for run_id in {event.run_id for event in events}:
+        run = instance.get_run_by_id(run_id) if run_id else None  # none: it was reported without a run
+        if run is None or CATCH_UP not in run.tags:
+            return True
+    return False
+
+
+def _in_progress(instance: dg.DagsterInstance) -> bool:
+    """Whether a run is in progress or queued that a catch-up should not work beside: any but a training."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
+    return any(run.job_name != retrain.name for run in runs)
+
+
+sensors = [arrivals, retraining, changes]

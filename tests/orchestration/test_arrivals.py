@@ -14,8 +14,8 @@ import pytest
 from accelkd.home.layout import Home
 from accelkd.recordings.arrivals import STALLED_S, Supersession, accept, refuse, supersede
 from accelkd.recordings.batches import MANIFEST
-from accelkd.registry.history import decide
 from assets.partitions import arrival_batches
+from orchestration.definitions import build_defs
 from orchestration.sensors import arrivals
 from tests.support.homes import land
 
@@ -63,8 +63,15 @@ def sensor(home: Home, instance: dg.DagsterInstance) -> Sensor:
     return Sensor(home, instance)
 
 
-def requested(result: dg.SensorResult) -> list[str | None]:
-    return [request.partition_key for request in result.run_requests or []]
+def requested(result: dg.SensorResult) -> list[str]:
+    """The batches of the catch-up that the tick requests; none if it requests none."""
+    requests = result.run_requests or []
+    assert len(requests) <= 1
+    return [
+        batch_id
+        for request in requests
+        for batch_id in request.run_config["ops"]["materialize_missing"]["config"]["arrived"]
+    ]
 
 
 def reported(result: dg.SensorResult) -> tuple[bool, str]:
@@ -81,17 +88,27 @@ def test_a_batch_that_has_arrived_is_registered_and_requested_once(home: Home, s
     first = sensor.tick()
     assert requested(first) == ["b1"]
     assert sensor.instance.get_dynamic_partitions(NAME) == ["b1"]
-    keys = {key.to_user_string() for key in (first.run_requests or [])[0].asset_selection or []}
-    assert keys == {"raw_recordings", "segments", "segment_tables"}  # nothing embeds yet
     land(home, "b1", ["p1"])  # the same again
     assert requested(sensor.tick()) == []
 
 
-def test_embeddings_are_requested_once_encoders_are_promoted(home: Home, sensor: Sensor) -> None:
-    decide(home, "promoted", {"ppg_teacher": "t", "accel_student": "s"}, "test")
+def test_batches_that_land_together_share_a_run(home: Home, sensor: Sensor) -> None:
+    for batch_id in ("b2", "b1", "b3"):
+        land(home, batch_id, ["p1"])
+    assert requested(sensor.tick()) == ["b1", "b2", "b3"]
+
+
+def test_what_lands_during_a_catch_up_waits_for_its_end(home: Home, sensor: Sensor) -> None:
+    run = sensor.instance.create_run_for_job(build_defs(home).resolve_job_def("catch_up"))
     land(home, "b1", ["p1"])
-    keys = {key.to_user_string() for key in (sensor.tick().run_requests or [])[0].asset_selection or []}
-    assert {"ppg_teacher_embeddings", "accel_student_embeddings"} < keys
+    tick = sensor.tick()
+    assert requested(tick) == []
+    assert "wait for the end of a catch-up: b1" in str(tick.skip_reason)
+    assert sensor.instance.get_dynamic_partitions(NAME) == []
+    os.utime(home.landing, (1, 1))  # long ago: nothing else lands
+    assert requested(sensor.tick()) == []
+    sensor.instance.report_run_canceled(run)
+    assert requested(sensor.tick()) == ["b1"]
 
 
 def test_a_quiet_landing_zone_costs_one_look(home: Home, sensor: Sensor, monkeypatch: pytest.MonkeyPatch) -> None:

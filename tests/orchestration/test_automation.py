@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 
 from accelkd.home.layout import Home
+from accelkd.home.settings import Settings
 from accelkd.recordings.arrivals import refuse
 from accelkd.registry.history import decide, promoted_checkpoint, promoted_models
 from accelkd.training.checkpoint import WEIGHTS
@@ -18,16 +19,18 @@ from accelkd.warehouse.staging import staging
 from assets.encoders import Training
 from assets.partitions import arrival_batches
 from orchestration.catch_up import catch_up as materialize_missing
-from orchestration.dagster_internals import DATA_VERSION_TAG, PartitionBackfill, data_version
+from orchestration.dagster_internals import DATA_VERSION_TAG, PartitionBackfill
 from orchestration.definitions import build_defs
 from orchestration.freshness import Freshness
-from orchestration.jobs import request_catch_up
-from orchestration.promotions import report_promotions
+from orchestration.jobs import request_missing
+from orchestration.outside import report_outside
+from orchestration.sensors import changes
 from tests.support.damage import flip, flip_all
 from tests.support.homes import copy_home, land, simulate
 from tests.support.pipeline import Pipeline, materialize_batch, opened_instance
 
 NAME = str(arrival_batches.name)
+STARTED = dg.DagsterRunStatus.STARTED
 
 
 @pytest.fixture
@@ -43,7 +46,7 @@ def instance(home: Home) -> Iterator[dg.DagsterInstance]:
 
 
 def catch_up(home: Home, instance: dg.DagsterInstance) -> PartitionBackfill | None:
-    requested = request_catch_up(home, instance, build_defs(home).resolve_asset_graph())
+    requested = request_missing(home, instance, build_defs(home).resolve_asset_graph())
     return instance.get_backfill(requested[0]) if requested else None
 
 
@@ -102,7 +105,7 @@ def test_a_rollback_makes_embeddings_stale(home: Home, instance: dg.DagsterInsta
     }
     reported = instance.get_latest_materialization_event(dg.AssetKey("promoted_encoders"))
     assert reported is not None
-    report_promotions(home, instance)  # there is nothing new to report
+    report_outside(home, instance)  # there is nothing new to report
     assert instance.get_latest_materialization_event(dg.AssetKey("promoted_encoders")) == reported
 
 
@@ -114,7 +117,7 @@ def test_a_damaged_promoted_checkpoint_is_trained_again_and_nothing_else(
     before = weights.read_bytes()
     damage(weights)
     assert partitions_of(catch_up(home, instance)) == {"ppg_teacher": set()}
-    assert materialize_missing(home, instance, retrain=False).materialized == [("ppg_teacher", None)]
+    assert materialize_missing(home, instance, encoders="keep").materialized == [("ppg_teacher", None)]
     assert weights.read_bytes() == before
     assert materialize_missing(home, instance).materialized == []
 
@@ -124,7 +127,7 @@ def test_a_damaged_promoted_pair_gives_way_to_the_one_that_was_trained_last(
 ) -> None:
     decide(home, "promoted", {**promoted_models(home), "accel_student": "lost"}, "test")
     assert "promoted_encoders" in partitions_of(catch_up(home, instance))
-    assert ("promoted_encoders", None) in materialize_missing(home, instance, retrain=False).materialized
+    assert ("promoted_encoders", None) in materialize_missing(home, instance, encoders="keep").materialized
     assert promoted_checkpoint(home, "accel_student").name != "lost"
     assert materialize_missing(home, instance).materialized == []
 
@@ -152,8 +155,8 @@ def test_a_damaged_staging_file_is_rebuilt_after_a_catch_up_that_failed(
     flip_all(home.staging)
     assert materialize_missing(home, instance).materialized == []  # nothing needs the file
     simulate(home, "late", 40, participants=2)
-    assert [batch for _, batch in materialize_missing(home, instance, retrain=False).failed] == ["late"]
-    assert not materialize_missing(home, instance, retrain=False).failed
+    assert {batch for _, batch in materialize_missing(home, instance, encoders="keep").failed} == {"late"}
+    assert not materialize_missing(home, instance, encoders="keep").failed
     assert "staging.duckdb is damaged or gone" in capsys.readouterr().out
     after = table_contents(home.published)
     assert after["batches"][0] == before["batches"][0] + 1
@@ -199,39 +202,103 @@ def test_what_fails_a_blocking_check_is_made_again(home: Home, instance: dg.Dags
     assert partitions_of(catch_up(home, instance)) == {"segment_tables": {"sim-a"}}
 
 
-def requests(result: dg.EvaluateAutomationConditionsResult) -> set[str]:
-    names = ("ppg_teacher_probes", "accel_student_probes", "retrieval", "written_report", "published_warehouse")
-    return {name for name in names if result.get_num_requested(dg.AssetKey(name))}
+class Changes:
+    """Ticks of the sensor `changes`, as the daemon makes them: its events are reported, its cursor is kept."""
+
+    def __init__(self, home: Home, instance: dg.DagsterInstance) -> None:
+        self.home, self.instance = home, instance
+        self.cursor: str | None = None
+        while not isinstance(self.tick(), dg.SkipReason):  # until it has seen all that is there
+            pass
+
+    def tick(self) -> dg.SensorResult | dg.SkipReason:
+        context = dg.build_sensor_context(
+            self.instance,
+            cursor=self.cursor,
+            resources={"home": self.home},
+            repository_def=build_defs(self.home).get_repository_def(),
+        )
+        result = changes(context)
+        if isinstance(result, dg.SensorResult):
+            self.cursor = result.cursor
+            for event in result.asset_events or []:
+                self.instance.report_runless_asset_event(event)
+        assert isinstance(result, dg.SensorResult | dg.SkipReason)
+        return result
+
+    def requests(self) -> bool:
+        """Whether the next ticks request a catch-up."""
+        result = self.tick()
+        while isinstance(result, dg.SensorResult) and not result.run_requests:
+            result = self.tick()
+        return isinstance(result, dg.SensorResult)
 
 
-def test_reports_follow_what_changed_and_only_that(home: Home, instance: dg.DagsterInstance) -> None:
-    defs = build_defs(home)
-    state = dg.evaluate_automation_conditions(defs, instance)
-    assert state.total_requested == 0
-    key = dg.AssetKey("accel_student_embeddings")
-    materializations = dg.AssetRecordsFilter(key, asset_partitions=["sim-a"])
-    same = data_version(instance.fetch_materializations(materializations, limit=1).records[0])
-    assert same is not None
-
-    def materialize(version: str) -> dg.EvaluateAutomationConditionsResult:
-        event = dg.AssetMaterialization(key, partition="sim-a", tags={DATA_VERSION_TAG: version})
-        instance.report_runless_asset_event(event)
-        return dg.evaluate_automation_conditions(defs, instance, cursor=state.cursor)
-
-    state = materialize(same)  # made again, the same
-    assert state.total_requested == 0
-    state = materialize("another")
-    assert requests(state) == {"accel_student_probes", "retrieval", "written_report", "published_warehouse"}
-
-
-def test_a_failed_batch_does_not_hold_up_the_reports(home: Home, instance: dg.DagsterInstance) -> None:
-    defs = build_defs(home)
-    instance.add_dynamic_partitions(NAME, ["never-loaded"])
-    state = dg.evaluate_automation_conditions(defs, instance)
+def test_a_catch_up_follows_what_others_have_materialized(home: Home, instance: dg.DagsterInstance) -> None:
+    sensor = Changes(home, instance)
+    assert materialize_missing(home, instance).materialized == []
+    assert not sensor.requests()
+    land_late(home, instance)
+    assert ("published_warehouse", None) in materialize_missing(home, instance).materialized
+    assert not sensor.requests()  # its own runs are no news
     event = dg.AssetMaterialization("segment_tables", partition="sim-a", tags={DATA_VERSION_TAG: "another"})
     instance.report_runless_asset_event(event)
-    state = dg.evaluate_automation_conditions(defs, instance, cursor=state.cursor)
-    assert state.get_num_requested(dg.AssetKey("participant_split")) == 1
+    running = instance.create_run_for_job(build_defs(home).resolve_job_def("per_batch"), status=STARTED)
+    assert "waiting for the runs in progress" in str(sensor.tick())
+    instance.report_run_canceled(running)
+    instance.create_run_for_job(build_defs(home).resolve_job_def("retrain"), status=STARTED)  # may last for weeks
+    assert sensor.requests()
+    assert not sensor.requests()
+
+
+def test_a_promotion_elsewhere_and_a_changed_setting_request_a_catch_up(
+    home: Home, instance: dg.DagsterInstance
+) -> None:
+    sensor = Changes(home, instance)
+    decide(home, "promoted", {**promoted_models(home), "accel_student": "another"}, "test")
+    assert sensor.requests()
+    Settings(preset="smoke", hop_s=30.0).save(home)
+    assert sensor.requests()
+    assert not sensor.requests()
+
+
+def test_a_changed_setting_makes_stale_what_it_changes_and_needs_no_reload(
+    home: Home, instance: dg.DagsterInstance
+) -> None:
+    defs = build_defs(home)  # as a running UI holds them
+    graph, job = defs.resolve_asset_graph(), defs.resolve_implicit_global_asset_job_def()
+
+    def stale() -> set[tuple[str, str | None]]:
+        targets = Freshness(home, instance, graph).stale_or_missing(["sim-a", "sim-b"], retrain=False)
+        return {(key.to_user_string(), partition) for key, partition in targets}
+
+    assert stale() == set()
+    Settings(preset="smoke", motion_gate="loose").save(home)
+    keys = [dg.AssetKey("segments")]
+    assert job.execute_in_process(instance=instance, asset_selection=keys, partition_key="sim-a").success
+    assert ("segments", "sim-a") not in stale()  # made with the setting, which the run has reported
+    assert ("segments", "sim-b") in stale()
+    assert "participant_split" not in {name for name, _ in stale()}  # has other settings
+    Settings(preset="smoke").save(home)
+    report_outside(home, instance)
+    assert ("segments", "sim-a") in stale()
+    assert ("segments", "sim-b") not in stale()
+
+
+def test_what_failed_is_left_alone_until_an_input_changes(home: Home, instance: dg.DagsterInstance) -> None:
+    land_late(home, instance)
+    student = promoted_checkpoint(home, "accel_student")
+    away = student.rename(student.with_name("away"))
+    first = materialize_missing(home, instance, encoders="wait", retry_failed=False)
+    assert first.failed == [("accel_student_embeddings", "late")]
+    away.rename(student)
+    again = materialize_missing(home, instance, encoders="wait", retry_failed=False)
+    assert (again.materialized, again.failed) == ([], [])
+    event = dg.AssetMaterialization("segment_tables", partition="late", tags={DATA_VERSION_TAG: "another"})
+    instance.report_runless_asset_event(event)
+    third = materialize_missing(home, instance, encoders="wait", retry_failed=False)
+    assert ("accel_student_embeddings", "late") in third.materialized
+    assert third.failed == []
 
 
 def test_the_shipped_instance_limits_writers_and_retries_only_dead_runs(pipeline: Pipeline) -> None:

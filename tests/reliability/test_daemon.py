@@ -135,8 +135,8 @@ def test_two_runs_for_one_batch_make_it_once(settled: Home, expected: dict[str, 
 
 
 def runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    """Of the second delivery, the latest first."""
-    return list(instance.get_runs(dg.RunsFilter(job_name="per_batch", tags={"dagster/partition": SECOND})))
+    """Catch-ups that the second delivery requested, the latest first."""
+    return list(instance.get_runs(dg.RunsFilter(job_name="catch_up", tags={"accelkd/arrived": SECOND})))
 
 
 def process_of_run(instance: dg.DagsterInstance, after: str) -> int:

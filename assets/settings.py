@@ -1,0 +1,58 @@
+"""The settings that outputs depend on, as assets: a changed setting makes stale what it changes, and nothing else.
+
+Dagster learns of a change by an observation, which whatever runs reports (orchestration.outside): at once, and without
+loading the definitions again.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import dagster as dg
+
+from accelkd.home.files import sha256_json
+from accelkd.home.layout import Home
+from accelkd.home.settings import Settings
+from assets.metadata import tags
+
+warnings.filterwarnings("ignore", message="Function `observable_source_asset`", category=dg.BetaWarning)
+
+SEGMENT_SETTINGS, SPLIT_SETTINGS, TRAINING_SETTINGS = "segment_settings", "split_settings", "training_settings"
+_NAMES: Mapping[str, tuple[str, ...]] = {
+    SEGMENT_SETTINGS: ("motion_gate", "hop_s"),
+    SPLIT_SETTINGS: ("split_seed", "test_fraction"),
+    TRAINING_SETTINGS: ("preset",),
+}
+
+
+def _observable(name: str) -> dg.SourceAsset:
+    settings = " and ".join(f"`{setting}`" for setting in _NAMES[name])
+
+    @dg.observable_source_asset(
+        name=name,
+        group_name="settings",
+        tags=tags("summaries", "manual"),
+        description=f"{settings} of this home, as `accelkd configure` has set them. After a change what depends on "
+        "them is stale.",
+    )
+    def observed(home: dg.ResourceParam[Home]) -> dg.ObserveResult:
+        chosen = values(Settings.load(home))[name]
+        return dg.ObserveResult(data_version=dg.DataVersion(version(chosen)), metadata=dict(chosen))
+
+    return observed
+
+
+settings_assets = [_observable(name) for name in _NAMES]
+
+
+def values(settings: Settings) -> dict[str, dict[str, str | int | float]]:
+    """The settings of each asset, by name."""
+    everything = asdict(settings)
+    return {name: {setting: everything[setting] for setting in names} for name, names in _NAMES.items()}
+
+
+def version(chosen: Mapping[str, object]) -> str:
+    """Data version of the settings of one asset."""
+    return sha256_json(dict(chosen))[:16]
