@@ -281,7 +281,7 @@ SUPERSEDED_BATCHES = Table(
         Column("replaced_by", _TEXT, nullable=False, meaning="The batch that corrects it"),
     ),
     key=("batch_id",),
-    meaning="Batches that a correction has replaced; nothing else of them is left in these tables",
+    meaning="Batches that a correction has replaced; of them only provenance and the history of checks are left",
 )
 
 MODELS = Table(
