@@ -119,7 +119,8 @@ def _migrate(home: Home, connection: duckdb.DuckDBPyConnection, present: dict[st
         connection.execute(comments(table))
     for name in present:
         if name.startswith("embeddings."):
-            _add_columns(connection, embeddings_table(name.removeprefix("embeddings.")))
+            encoder, separator, suffix = name.removeprefix("embeddings.").partition("__")
+            _add_columns(connection, embeddings_table(encoder, suffix=separator + suffix))
     connection.execute(VIEWS)
 
 
