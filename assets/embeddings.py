@@ -25,15 +25,15 @@ def _embeddings(spec: EncoderSpec) -> dg.AssetsDefinition:
         owners=["team:data-engineering", "team:research"],
         tags=tags("participant-level", "each-batch"),
         pool="duckdb_writer",
-        code_version="1",
+        code_version="2",
         metadata={
             "dagster/table_name": f"embeddings.{spec.name}",
             **warehouse_tables([embeddings_table(spec.name, modality=spec.modality)]),
         },
         description=(
-            f"Embeddings of one batch's segments by the promoted {spec.name}, in `embeddings.{spec.name}`. Newly "
-            "promoted encoders fill tables beside the current ones, and replace all at once when they cover every "
-            "segment."
+            f"Embeddings of one batch's segments by the promoted {spec.name}, in `embeddings.{spec.name}`, with their "
+            "projections into the space that teacher and student share. Newly promoted encoders fill tables beside "
+            "the current ones, and replace all at once when they cover every segment."
         ),
     )
     def embeddings(context: dg.AssetExecutionContext, home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:

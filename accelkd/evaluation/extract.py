@@ -16,6 +16,7 @@ from accelkd.training.signals import ResidentSignals, to_device
 from accelkd.training.trainer import pick_device
 
 BATCH_SIZE = 256
+_CHUNK_SIZE = 8192  # bounds the memory of the hidden layer
 
 
 def embed(
@@ -44,6 +45,13 @@ def embed(
         return signals[:, :channels]
 
     return embed_in_batches(encoder, len(rows), load, torch_device, f"embedding {modality}").cpu().numpy()
+
+
+def project(head: nn.Module, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Embeddings `[rows, width]` in the space of a projection head in evaluation mode, `[rows, 128]`; on the CPU."""
+    with torch.inference_mode():
+        chunks = torch.from_numpy(embeddings).split(_CHUNK_SIZE)
+        return np.asarray(torch.cat([head(chunk) for chunk in chunks]).numpy())
 
 
 def embed_in_batches(

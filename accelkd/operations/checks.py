@@ -26,6 +26,7 @@ from accelkd.recordings.arrivals import Arrival
 from accelkd.registry.history import promoted_models
 from accelkd.registry.trained_on import superseded_training_batches
 from accelkd.segments.segment import recount
+from accelkd.warehouse.check_history import CheckResult, record_check
 from accelkd.warehouse.embeddings import embedding_table
 from accelkd.warehouse.inspect import coverage, heart_rate_errors, loaded_batch, retrieval_ranks, table_contents
 from accelkd.warehouse.staging import staging_lock
@@ -70,9 +71,33 @@ class Check:
         return inspect.getdoc(self.function) or ""
 
     def measure(self, home: Home, batch_id: str | None = None) -> Verdict:
-        """The verdict on a home, or on one of its batches. Raises FileNotFoundError or LookupError without outputs."""
+        """The verdict on a home, or on one of its batches, which the warehouse's history of checks keeps.
+
+        Raises FileNotFoundError or LookupError without outputs.
+        """
         encoder = () if self.encoder is None else (self.encoder,)
-        return self.function(home, *encoder, *((batch_id,) if self.per_batch else ()))
+        batch_id = batch_id if self.per_batch else None
+        verdict = self.function(home, *encoder, *(() if batch_id is None else (batch_id,)))
+        record_verdict(
+            home, self.asset, self.name, verdict, blocking=self.blocking, batch_id=batch_id, encoder=self.encoder
+        )
+        return verdict
+
+
+def record_verdict(
+    home: Home,
+    asset: str,
+    name: str,
+    verdict: Verdict,
+    *,
+    blocking: bool = False,
+    batch_id: str | None = None,
+    encoder: str | None = None,
+) -> None:
+    """Keep a verdict in the warehouse's history of checks; what prevents that is logged, not raised."""
+    model_id = None if encoder is None else promoted_models(home).get(encoder)
+    passed, measured, drifts = verdict.passed, verdict.measured, verdict.drifts
+    record_check(home, CheckResult(asset, name, batch_id, blocking, passed, measured, drifts, encoder, model_id))
 
 
 def check_batch(home: Home, batch_id: str) -> Iterator[tuple[Check, Verdict | str]]:
@@ -203,9 +228,9 @@ def every_segment_is_embedded(home: Home, encoder: str, batch_id: str) -> Verdic
 
 
 def one_model_per_table(home: Home, encoder: str, batch_id: str) -> Verdict:  # noqa: ARG001  (looks at the whole table)
-    """The embedding table holds one model, and no row without its segment."""
+    """The embedding table holds one model, projected by one student at most, and no row without its segment."""
     table = embedding_table(home, encoder)
-    return Verdict(table.models == 1 and not table.orphans, vars(table))
+    return Verdict(table.models == 1 and table.projections <= 1 and not table.orphans, vars(table))
 
 
 def embeddings_have_not_collapsed(home: Home, encoder: str, batch_id: str) -> Verdict:

@@ -9,11 +9,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
-import torch
 
 from accelkd.cohort.split import participants_on
 from accelkd.evaluation.collapse import MIN_RANK, effective_rank
-from accelkd.evaluation.extract import embed
+from accelkd.evaluation.extract import embed, project
 from accelkd.evaluation.probes import LabelledEmbeddings, probe_segments
 from accelkd.evaluation.retrieval import RetrievalResult, retrieve
 from accelkd.home.layout import Home
@@ -123,9 +122,7 @@ def measure(home: Home, models: Models) -> Measured:
         if any(not_finite.get(name, 1) for name in (student.name, teacher)):
             continue
         teacher_head, student_head = load_heads(home.checkpoint(student.name, models[student.name]))
-        with torch.inference_mode():
-            keys = teacher_head(torch.from_numpy(embedded[teacher])).numpy()
-            queries = student_head(torch.from_numpy(embedded[student.name])).numpy()
+        keys, queries = project(teacher_head, embedded[teacher]), project(student_head, embedded[student.name])
         retrieval[student.name] = retrieve(queries, keys, participants[test].tolist(), pools=_POOLS)
     return Measured(not_finite, ranks, errors, retrieval)
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+import numpy.typing as npt
+
+from accelkd.home.files import DamagedFileError
 from accelkd.home.layout import Home
 from accelkd.operations.repair import repairing
 from accelkd.recordings.arrivals import check_not_superseded
-from accelkd.registry.history import promoted_checkpoint, promoted_models
+from accelkd.registry.history import Models, head_checkpoint, promoted_checkpoint, promoted_models
 from accelkd.segments.segment import verify_segments
 from accelkd.segments.store import SegmentStore
-from accelkd.warehouse.embeddings import load_embeddings
+from accelkd.warehouse.embeddings import Projections, load_embeddings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -23,11 +30,11 @@ class EmbeddedBatch:
     rows: int
     width: int
     status: str  # of the rows in the warehouse, or why nothing was embedded
-    content_version: str  # hash of model, segments and embeddings
+    content_version: str  # hash of model, segments, embeddings and projections
 
 
 def embed_batch(home: Home, encoder: str, batch_id: str, device: str = "auto") -> EmbeddedBatch:
-    """Embed the segments of one batch with the promoted encoder and load them into the warehouse.
+    """Embed the segments of one batch with the promoted encoder and load them into the warehouse, also projected.
 
     A PPG encoder passes over a batch whose devices have another number of PPG channels. Damaged segments are repaired
     first. Raises FileNotFoundError if no such encoder is promoted, LookupError if its model or the batch was not loaded
@@ -47,6 +54,8 @@ def embed_batch(home: Home, encoder: str, batch_id: str, device: str = "auto") -
         return EmbeddedBatch(info.model_id, 0, info.width, reason, info.model_id)
     segment_ids = store.metadata.column("segment_id").to_pylist()
     matrix = embed(module, store, info.modality, device)
+    models = promoted_models(home)
+    projections = _project(home, encoder, matrix, models)
     loaded = load_embeddings(
         home,
         encoder,
@@ -55,7 +64,31 @@ def embed_batch(home: Home, encoder: str, batch_id: str, device: str = "auto") -
         segment_ids,
         store.metadata.column("participant_id").to_pylist(),
         matrix,
-        together=promoted_models(home),
+        together=models,
+        projections=projections,
     )
-    content = hashlib.sha256("\n".join([info.model_id, *segment_ids]).encode() + matrix.tobytes()).hexdigest()
-    return EmbeddedBatch(info.model_id, loaded.rows, loaded.width, loaded.status, content)
+    content = hashlib.sha256("\n".join([info.model_id, *segment_ids]).encode() + matrix.tobytes())
+    if projections is not None:
+        content.update(projections.student.encode() + projections.matrix.tobytes())
+    return EmbeddedBatch(info.model_id, loaded.rows, loaded.width, loaded.status, content.hexdigest())
+
+
+def _project(home: Home, encoder: str, embeddings: npt.NDArray[np.float32], models: Models) -> Projections | None:
+    """The embeddings in the space that teacher and student share; None where the promoted encoders have no heads."""
+    from accelkd.evaluation.extract import project  # imports torch
+    from accelkd.training.checkpoint import load_heads, read_config
+
+    holder = head_checkpoint(encoder, models)
+    if holder is None:
+        return None
+    student, model_id = holder
+    folder = home.checkpoint(student, model_id)
+    try:
+        teacher_head, student_head = load_heads(folder)
+        own_teacher = read_config(folder)["teacher"]
+    except (ValueError, FileNotFoundError, DamagedFileError) as error:
+        logger.warning("embeddings of %s are loaded without their projections: %s", encoder, error)
+        return None
+    if encoder != student and models[encoder] != own_teacher:
+        return None  # the head belongs to another teacher
+    return Projections(model_id, project(student_head if encoder == student else teacher_head, embeddings))

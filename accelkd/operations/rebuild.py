@@ -23,11 +23,13 @@ from accelkd.warehouse.load import load_batch, load_decisions, load_model, load_
 from accelkd.warehouse.publish import PublishedInfo, publish
 from accelkd.warehouse.staging import staging, staging_lock
 
-# Scores of older models and the history of runs are in no file of the home.
+# Scores of older models and the histories of runs and checks are in no file of the home.
 HISTORY = (
     "probe_results",
     "participant_probe_results",
     "retrieval_results",
+    "check_results",
+    "drift_history",
     "provenance.edges",
     "provenance.artifacts",
     "provenance.runs",
@@ -50,9 +52,10 @@ def rebuild_warehouse(home: Home) -> PublishedInfo:
     """Load every batch that was loaded, the split and every checkpoint again, embed, evaluate and publish.
 
     If it is not known which batches were loaded, every segmented one that is neither superseded nor refused is.
-    Results of models that are no longer promoted, and the history of runs, are taken from the old staging file as far
-    as it can be read. Writers wait; until all is done the old file and the published one stay in place. Raises whatever
-    a loader raises for a file of the home that is missing or damaged, and then changes nothing.
+    Results of models that are no longer promoted, and the histories of runs and checks, are taken from the old staging
+    file, or from the published one where that cannot be read. Writers wait; until all is done the old file and the
+    published one stay in place. Raises whatever a loader raises for a file of the home that is missing or damaged, and
+    then changes nothing.
     """
     beside = _RebuildingHome(home.root, home.run_id)
     leftovers = [
@@ -67,8 +70,7 @@ def rebuild_warehouse(home: Home) -> PublishedInfo:
                 path.unlink(missing_ok=True)
             _load(beside, _loaded(home))
             _evaluate(beside)
-            if home.staging.exists():
-                _keep_history(beside, home.staging)
+            any(_keep_history(beside, old) for old in (home.staging, home.published) if old.exists())
             with duckdb.connect(str(beside.staging)) as connection:
                 connection.execute("FORCE CHECKPOINT")
             home.staging.with_name(f"{home.staging.name}.wal").unlink(missing_ok=True)
@@ -127,8 +129,8 @@ def _learned_from(home: Home, encoder: str, model_id: str) -> tuple[bool, str, s
     return read_config(home.checkpoint(encoder, model_id))["teacher"] is not None, encoder, model_id
 
 
-def _keep_history(home: Home, old: Path) -> None:
-    """Add the rows of HISTORY that the old file has and the new one does not."""
+def _keep_history(home: Home, old: Path) -> bool:
+    """Add the rows of HISTORY that the old file has and the new one does not; returns whether it can be read."""
     try:
         with duckdb.connect(str(old), read_only=True) as connection:
             tables = connection.execute("SELECT schema_name || '.' || table_name FROM duckdb_tables()").fetchall()
@@ -138,8 +140,8 @@ def _keep_history(home: Home, old: Path) -> None:
                 if (table,) in tables or (f"main.{table}",) in tables
             }
     except duckdb.Error as error:
-        print(f"{old} cannot be read; results of earlier models and the history of runs are lost: {error}")
-        return
+        print(f"{old} cannot be read; what it has of earlier models, runs and checks is lost: {error}")
+        return False
     with staging(home) as connection:
         for table, arriving in rows.items():
             known = {row[0] for row in connection.execute(f"DESCRIBE {table}").fetchall()}
@@ -149,3 +151,4 @@ def _keep_history(home: Home, old: Path) -> None:
             new = "WHERE artifact_id NOT IN (SELECT artifact_id FROM provenance.artifacts)" if "edges" in table else ""
             instead = "REPLACE" if table == "provenance.runs" else "IGNORE"
             connection.execute(f"INSERT OR {instead} INTO {table} BY NAME SELECT {columns} FROM arriving {new}")
+    return True

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from accelkd.home.files import write_json
 from accelkd.home.layout import Home
 from accelkd.home.locks import file_lock
-from accelkd.models.specs import ENCODERS
+from accelkd.models.specs import ENCODERS, students
 
 Models = Mapping[str, str]  # model id of each encoder, by its name
 Action = Literal["promoted", "rejected", "rolled back"]
@@ -82,6 +82,17 @@ def promoted_checkpoint(home: Home, encoder: str) -> Path:
     if encoder not in models:
         raise FileNotFoundError(f"no {encoder} is promoted in {home.root}: materialize `promoted_encoders` first")
     return home.checkpoint(encoder, models[encoder])
+
+
+def head_checkpoint(encoder: str, models: Models) -> tuple[str, str] | None:
+    """The student, and which of `models` it is, whose checkpoint holds the projection head of an encoder's embeddings.
+
+    Of a student its own; of a teacher that of its first student, which it was trained beside. None without a student.
+    """
+    for spec, teacher in students():
+        if encoder in (spec.name, teacher) and spec.name in models:
+            return spec.name, models[spec.name]
+    return None
 
 
 def make_candidate(home: Home, encoder: str, model_id: str, participants: int) -> None:

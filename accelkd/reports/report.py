@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from accelkd.cohort.split import read_split
 from accelkd.evaluation.calibration import probabilities
 from accelkd.evaluation.collapse import effective_rank
+from accelkd.evaluation.extract import project
 from accelkd.evaluation.participant_probes import (
     TARGET_LABELS,
     ParticipantProbe,
@@ -620,8 +620,7 @@ def _projected(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """PPG and accelerometer embeddings `[segments, 128]`, projected by the heads of the student's checkpoint."""
     teacher_head, student_head = load_heads(folder)
-    with torch.inference_mode():
-        return teacher_head(torch.from_numpy(ppg)).numpy(), student_head(torch.from_numpy(accel)).numpy()
+    return project(teacher_head, ppg), project(student_head, accel)
 
 
 def _embedding_artifacts(connection: duckdb.DuckDBPyConnection, encoder: str, model_id: str) -> list[Artifact]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import duckdb
 import numpy as np
@@ -15,8 +15,9 @@ import pyarrow as pa
 from accelkd.home.behaviour import code_stamp
 from accelkd.home.layout import Home
 from accelkd.recordings.labels import LABELS
+from accelkd.registry.history import head_checkpoint
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
-from accelkd.warehouse.schema import comments, create, embeddings_table, mean_embeddings
+from accelkd.warehouse.schema import PROJECTED_WIDTH, comments, create, embeddings_table, mean_embeddings
 from accelkd.warehouse.staging import staging
 
 NEXT = "__next"  # suffix of the staged table, which a new model fills before it replaces the active one
@@ -33,6 +34,15 @@ class EmbeddingTable:
     missing: int  # segments that its model can embed and that are not in it
     orphans: int  # rows whose segment is not in the warehouse
     duplicates: int  # rows beyond the first of a segment
+    projections: int  # students whose heads projected its rows: 0 or 1
+
+
+@dataclass(frozen=True)
+class Projections:
+    """Embeddings in the space that a student and its teacher share."""
+
+    student: str  # model id of the student, whose checkpoint holds the heads
+    matrix: npt.NDArray[np.float32]  # [segments, 128]
 
 
 @dataclass(frozen=True)
@@ -53,16 +63,19 @@ def load_embeddings(
     participant_ids: Sequence[str],
     embeddings: npt.NDArray[np.float32],
     together: Mapping[str, str] | None = None,
+    projections: Projections | None = None,
 ) -> LoadedEmbeddings:
-    """Load the embeddings `[segments, width]` of one batch into `embeddings.<encoder>`.
+    """Load the embeddings `[segments, width]` of one batch into `embeddings.<encoder>`, projected too where they are.
 
-    That table holds one model only. Another model than the active one fills a staged table beside it, which replaces
-    it, in the same transaction, as soon as it covers every segment of the warehouse that the model can embed; where
-    models belong `together` (model id by encoder), as soon as all of them do, and then all at once. Raises ValueError
-    for an encoder that is not a lower-case SQL name or a value that is not finite, LookupError for a model or batch
-    that has not been loaded.
+    That table holds one model only, projected by one student. Another model than the active one, or the same one
+    projected by another student, fills a staged table beside it. That replaces it, in the same transaction, as soon as
+    it covers every segment of the warehouse that the model can embed; where models belong `together` (model id by
+    encoder), as soon as all of them do, and then all at once. Raises ValueError for an encoder that is not a lower-case
+    SQL name or a value that is not finite, LookupError for a model or batch that has not been loaded.
     """
-    if not np.isfinite(embeddings).all():
+    projected_by = None if projections is None else projections.student
+    projected = np.empty((0, PROJECTED_WIDTH), np.float32) if projections is None else projections.matrix
+    if not (np.isfinite(embeddings).all() and np.isfinite(projected).all()):
         raise ValueError(f"{encoder} {model_id}, batch {batch_id}: embeddings hold NaN or infinity")
     active, staged = encoder_table(encoder), encoder_table(encoder) + NEXT
     width = embeddings.shape[1]
@@ -70,14 +83,17 @@ def load_embeddings(
         {
             "segment_id": pa.array(segment_ids, pa.string()),
             "participant_id": pa.array(participant_ids, pa.string()),
-            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel(), pa.float32()), width),
+            "embedding": _fixed_size_lists(embeddings),
+            "projected": pa.nulls(len(embeddings)) if projections is None else _fixed_size_lists(projected),
         }
     )
     with staging(home) as connection:
         if not connection.execute("SELECT 1 FROM batches WHERE batch_id = ?", [batch_id]).fetchall():
             raise LookupError(f"batch {batch_id} is not in the warehouse: load it first; a superseded one stays out")
-        table = active if _model_of(connection, active) in (None, model_id) else staged
-        if _model_of(connection, table) != model_id:
+        held = _held(connection, active)
+        table = active if held is None or held.takes(model_id, projected_by) else staged
+        held = _held(connection, table)
+        if held is None or not held.takes(model_id, projected_by):
             connection.execute(f"DROP TABLE IF EXISTS embeddings.{table}")
             declared = embeddings_table(encoder, width, suffix=NEXT if table == staged else "")
             connection.execute(create(declared) + comments(declared))
@@ -86,8 +102,9 @@ def load_embeddings(
         connection.execute(f"DELETE FROM embeddings.{table} WHERE batch_id = ?", [batch_id])
         connection.register("arriving", arriving)
         connection.execute(
-            f"INSERT INTO embeddings.{table} SELECT segment_id, participant_id, ?, ?, embedding FROM arriving",
-            [batch_id, model_id],
+            f"INSERT INTO embeddings.{table} BY NAME "
+            "SELECT *, ? AS batch_id, ? AS model_id, ? AS projected_by FROM arriving",
+            [batch_id, model_id, projected_by],
         )
         swap = swap_in(connection, together or {encoder: model_id}) and table == staged
         segments = known_artifact(connection, "segments", batch_id)
@@ -106,13 +123,16 @@ def swap_in(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) ->
     """
     complete = []
     for encoder, model_id in models.items():
-        if _model_of(connection, encoder_table(encoder)) == model_id:
+        wanted = _Held(model_id, _projecting(encoder, models))
+        active, staged = (_held(connection, encoder_table(encoder) + suffix) for suffix in ("", NEXT))
+        if active == wanted:
             continue
-        if _model_of(connection, encoder + NEXT) != model_id:
+        if staged in (wanted, _Held(model_id, None)):
+            if _missing(connection, encoder, model_id, encoder + NEXT):
+                return False
+            complete.append(encoder)
+        elif active is None or active.model_id != model_id:
             return False
-        if _missing(connection, encoder, model_id, encoder + NEXT):
-            return False
-        complete.append(encoder)
     for encoder in complete:
         connection.execute(f"DROP TABLE IF EXISTS embeddings.{encoder}{PREVIOUS}")
         if _model_of(connection, encoder) is not None:
@@ -132,18 +152,22 @@ def not_embedded(home: Home, models: Mapping[str, str]) -> list[tuple[str, str]]
     todo = []
     with staging(home) as connection:
         for encoder, model_id in models.items():
-            tables = [encoder, encoder + NEXT, encoder + PREVIOUS]
-            held = next((table for table in tables if _model_of(connection, table) == model_id), None)
+            tables = {name: _held(connection, name) for name in (encoder, encoder + NEXT, encoder + PREVIOUS)}
+            # A file of an earlier version, and an encoder without a head, have no projections
+            wanted = [_Held(model_id, _projecting(encoder, models)), _Held(model_id, None)]
+            held = next((table for identity in wanted for table in tables if tables[table] == identity), None)
             if held == encoder + PREVIOUS:
                 connection.execute(f"DROP TABLE IF EXISTS embeddings.{encoder}{NEXT}")
                 connection.execute(f"ALTER TABLE embeddings.{held} RENAME TO {encoder}{NEXT}")
+                held = encoder + NEXT
+            incomplete = {} if held is None else _missing(connection, encoder, model_id, held)
             for (batch_id,) in connection.execute("SELECT batch_id FROM batches ORDER BY 1").fetchall():
                 lineage = connection.execute(
                     "SELECT input_version FROM provenance.edges WHERE artifact_id = ? AND input_id = ?",
                     [f"embeddings:{encoder}/{model_id}/{batch_id}", f"segments:{batch_id}"],
                 ).fetchall()
                 now = known_artifact(connection, "segments", batch_id).version
-                if held is None or lineage != [(now,)]:
+                if held is None or lineage != [(now,)] or batch_id in incomplete:
                     todo.append((encoder, batch_id))
     return todo
 
@@ -155,13 +179,13 @@ def embedding_table(home: Home, encoder: str) -> EmbeddingTable:
         model_id = _model_of(connection, table)
         if model_id is None:
             raise LookupError(f"embeddings.{table} holds nothing: embed a batch first")
-        rows, models, distinct, orphans = connection.execute(
-            f"SELECT count(*), count(DISTINCT model_id), count(DISTINCT segment_id), "
+        rows, models, projections, distinct, orphans = connection.execute(
+            "SELECT count(*), count(DISTINCT model_id), count(DISTINCT projected_by), count(DISTINCT segment_id), "
             f"count(*) FILTER (NOT EXISTS (FROM segments s WHERE s.segment_id = e.segment_id)) "
             f"FROM embeddings.{table} e"
         ).fetchall()[0]
-        missing = _missing(connection, encoder, model_id, table)
-    return EmbeddingTable(rows, models, missing, orphans, rows - distinct)
+        missing = sum(_missing(connection, encoder, model_id, table).values())
+    return EmbeddingTable(rows, models, missing, orphans, rows - distinct, projections)
 
 
 def loaded_models(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
@@ -183,12 +207,40 @@ def embeddings_artifact(encoder: str, model_id: str, batch_id: str, segments_ver
     )
 
 
-def _model_of(connection: duckdb.DuckDBPyConnection, table: str) -> str | None:
-    """The model whose embeddings a table holds; None without the table or a row in it."""
+class _Held(NamedTuple):
+    """What a table holds."""
+
+    model_id: str
+    projected_by: str | None  # student whose heads projected it; None where none did
+
+    def takes(self, model_id: str, projected_by: str | None) -> bool:
+        """Whether rows of that model and projection belong into the same table; rows without a projection do too."""
+        return self.model_id == model_id and projected_by in (None, self.projected_by)
+
+
+def _held(connection: duckdb.DuckDBPyConnection, table: str) -> _Held | None:
+    """What a table holds; None without the table or a row in it."""
     if not _exists(connection, table):
         return None
-    rows = connection.execute(f"SELECT model_id FROM embeddings.{table} LIMIT 1").fetchall()
-    return str(rows[0][0]) if rows else None
+    ((model_id, projected_by),) = connection.execute(
+        f"SELECT any_value(model_id), any_value(projected_by) FROM embeddings.{table}"
+    ).fetchall()
+    return None if model_id is None else _Held(model_id, projected_by)
+
+
+def _model_of(connection: duckdb.DuckDBPyConnection, table: str) -> str | None:
+    held = _held(connection, table)
+    return None if held is None else held.model_id
+
+
+def _projecting(encoder: str, models: Mapping[str, str]) -> str | None:
+    """Model id of the student whose heads project the encoder's embeddings."""
+    holder = head_checkpoint(encoder, models)
+    return None if holder is None else holder[1]
+
+
+def _fixed_size_lists(matrix: npt.NDArray[np.float32]) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel(), pa.float32()), matrix.shape[1])
 
 
 def _exists(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
@@ -196,28 +248,22 @@ def _exists(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
     return bool(connection.execute(query, [table]).fetchall())
 
 
-def _missing(connection: duckdb.DuckDBPyConnection, encoder: str, model_id: str, table: str) -> int:
-    """Number of segments that the model can embed and that the table lacks."""
-    ((missing,),) = connection.execute(
-        f"SELECT count(*) FROM segments, models WHERE encoder = ? AND model_id = ? "
+def _missing(connection: duckdb.DuckDBPyConnection, encoder: str, model_id: str, table: str) -> dict[str, int]:
+    """Number of segments that the model can embed and that the table lacks, of each batch that has any."""
+    counts = connection.execute(
+        f"SELECT batch_id, count(*) FROM segments, models WHERE encoder = ? AND model_id = ? "
         f"AND (modality = 'accel' OR channels = len(ppg_status)) "
-        f"AND NOT EXISTS (FROM embeddings.{table} e WHERE e.segment_id = segments.segment_id)",
+        f"AND NOT EXISTS (FROM embeddings.{table} e WHERE e.segment_id = segments.segment_id) GROUP BY batch_id",
         [encoder, model_id],
     ).fetchall()
-    return int(missing)
+    return dict(counts)
 
 
 def incomplete_batches(connection: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
     """Batches with a segment that an encoder can take and that its table lacks: the encoders, by batch."""
     incomplete: dict[str, list[str]] = {}
     for encoder, model_id in loaded_models(connection).items():
-        rows = connection.execute(
-            "SELECT DISTINCT batch_id FROM segments, models WHERE encoder = ? AND model_id = ? "
-            "AND (modality = 'accel' OR channels = len(ppg_status)) "
-            f"AND NOT EXISTS (FROM embeddings.{encoder} e WHERE e.segment_id = segments.segment_id) ORDER BY 1",
-            [encoder, model_id],
-        ).fetchall()
-        for (batch_id,) in rows:
+        for batch_id in sorted(_missing(connection, encoder, model_id, encoder)):
             incomplete.setdefault(batch_id, []).append(encoder)
     return incomplete
 

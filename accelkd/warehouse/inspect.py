@@ -13,7 +13,7 @@ from accelkd.home.columns import Table
 from accelkd.home.layout import Home
 from accelkd.registry.history import promoted_checkpoint
 from accelkd.warehouse.embeddings import NEXT, UNPUBLISHED_SUFFIXES, loaded_models
-from accelkd.warehouse.schema import TABLES, embeddings_table
+from accelkd.warehouse.schema import HISTORY_TABLES, TABLES, embeddings_table
 from accelkd.warehouse.staging import contents, staging, tables
 
 
@@ -65,19 +65,24 @@ def coverage(home: Home, encoder: str, batch_id: str) -> Coverage:
         ).fetchall()
         rows, distinct, not_finite = 0, 0, 0
         for table in _tables_of(connection, encoder):
-            counts = connection.execute(
+            rows, distinct, not_finite = connection.execute(
                 "SELECT count(*), count(DISTINCT segment_id), "
                 "count(*) FILTER (NOT isfinite(list_sum(embedding::FLOAT[]))) "
                 f"FROM {table} WHERE batch_id = ? AND model_id = ?",
                 [batch_id, model_id],
             ).fetchall()[0]
-            rows, distinct, not_finite = rows + counts[0], distinct + counts[1], not_finite + counts[2]
+            if rows:
+                break
     return Coverage(segments, passed_over, distinct, not_finite, rows - distinct)
 
 
 def _tables_of(connection: duckdb.DuckDBPyConnection, encoder: str) -> list[str]:
-    """The active and the staged table of an encoder's embeddings, as far as they exist."""
-    return sorted({f"embeddings.{encoder}", f"embeddings.{encoder}{NEXT}"} & tables(connection).keys())
+    """The staged and the active table of an encoder's embeddings, as far as they exist.
+
+    While a new student's heads project the same teacher again, both hold its embeddings.
+    """
+    present = tables(connection)
+    return [table for table in (f"embeddings.{encoder}{NEXT}", f"embeddings.{encoder}") if table in present]
 
 
 @dataclass(frozen=True)
@@ -110,17 +115,19 @@ def batch_embeddings(home: Home, encoder: str, batch_ids: Sequence[str]) -> pa.T
     """
     model_id = promoted_checkpoint(home, encoder).name
     with staging(home) as connection:
-        parts: list[pa.Table] = [
-            connection.sql(
-                f"SELECT participant_id, embedding FROM {table} "
+        parts: list[pa.Table] = []
+        wanted = set(batch_ids)
+        for table in _tables_of(connection, encoder):
+            rows = connection.sql(
+                f"SELECT batch_id, participant_id, embedding FROM {table} "
                 "WHERE model_id = ? AND list_contains(?, batch_id) ORDER BY segment_id",
-                params=[model_id, list(batch_ids)],
+                params=[model_id, sorted(wanted)],
             ).to_arrow_table()
-            for table in _tables_of(connection, encoder)
-        ]
+            wanted -= set(rows.column("batch_id").unique().to_pylist())
+            if rows.num_rows:
+                parts.append(rows.drop_columns("batch_id"))
     schema = pa.schema({"participant_id": pa.string(), "embedding": pa.list_(pa.float32())})
-    rows = [table for table in parts if table.num_rows]
-    return pa.concat_tables(rows) if rows else schema.empty_table()
+    return pa.concat_tables(parts) if parts else schema.empty_table()
 
 
 def trained_on(home: Home, encoder: str) -> list[str]:
@@ -174,6 +181,10 @@ def published_tables(path: Path) -> tuple[Table, ...]:
 
 
 def table_contents(path: Path) -> dict[str, tuple[int, int | None]]:
-    """Rows of every published table of a DuckDB file, and the sum of the rows' hashes."""
+    """Rows of every published table of a DuckDB file, and the sum of the rows' hashes.
+
+    Without the history of checks, which goes on after publishing.
+    """
+    histories = tuple(table.name for table in HISTORY_TABLES)
     with duckdb.connect(str(path), read_only=True) as connection:
-        return contents(connection, without_suffixes=UNPUBLISHED_SUFFIXES)
+        return contents(connection, without_suffixes=(*UNPUBLISHED_SUFFIXES, *histories))

@@ -13,10 +13,11 @@ from accelkd.home.files import atomic_path, sha256_json
 from accelkd.home.layout import Home
 from accelkd.recordings.arrivals import refused, superseded
 from accelkd.warehouse.embeddings import UNPUBLISHED_SUFFIXES, incomplete_batches
-from accelkd.warehouse.schema import BATCH_TABLES
+from accelkd.warehouse.schema import BATCH_TABLES, HISTORY_TABLES
 from accelkd.warehouse.staging import READABLE_BY_OLDER, contents, staging, staging_lock, tables
 
-RUNS = "provenance.runs"  # which run wrote what, and when: differs when the same is made again
+# Which run wrote what and when, and the history of checks: differ when the same is made again
+NO_CONTENT = {"provenance.runs", *(table.name for table in HISTORY_TABLES)}
 MAX_FREE_SHARE = 0.2  # of the file's blocks, above which it is rewritten
 
 
@@ -27,7 +28,7 @@ class PublishedInfo:
     path: Path
     bytes: int
     rows: Mapping[str, int]  # of each table, by its name with its schema
-    content_version: str  # hash of all rows but those of RUNS, whatever their order: equal for equal content
+    content_version: str  # hash of all rows but those of NO_CONTENT, whatever their order: equal for equal content
     held_back: Mapping[str, str]  # batches that are loaded and not published, with the reason
 
 
@@ -63,7 +64,7 @@ def publish(home: Home) -> PublishedInfo:
         home.published,
         home.published.stat().st_size,
         {table: rows for table, (rows, _) in published.items()},
-        sha256_json({table: [rows, total] for table, (rows, total) in published.items() if table != RUNS}),
+        sha256_json({table: [rows, total] for table, (rows, total) in published.items() if table not in NO_CONTENT}),
         held_back,
     )
 

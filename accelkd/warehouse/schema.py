@@ -1,4 +1,4 @@
-"""Tables of the warehouse. Their DDL and comments are generated from here; views.sql has what is no table.
+"""Tables of the warehouse. Their DDL and comments are generated from here; views.sql and macros.sql have the rest.
 
 Signals stay in the segment store; a table of embeddings is created when its encoder's are first loaded.
 """
@@ -11,7 +11,7 @@ from importlib.resources import files
 
 import pyarrow as pa
 
-from accelkd.cohort.split import LEDGER
+from accelkd.cohort.split import AGE_BANDS, AGE_EDGES_YEARS, LEDGER, UNKNOWN
 from accelkd.home.columns import Column, Table
 from accelkd.recordings.labels import LABELS
 from accelkd.recordings.schema import SURVEY_TARGET
@@ -35,7 +35,30 @@ _SQL_TYPES = {
     _INSTANT: "TIMESTAMP WITH TIME ZONE",
 }
 
-VIEWS = files("accelkd.warehouse").joinpath("views.sql").read_text(encoding="utf-8")
+PROJECTED_WIDTH = 128  # of accelkd.models.heads, which imports torch
+
+
+def _statements(file: str, **replaced: str) -> str:
+    text = files("accelkd.warehouse").joinpath(file).read_text(encoding="utf-8")
+    for name, sql in replaced.items():
+        text = text.replace(f"{{{name}}}", sql)
+    return text
+
+
+def _age_band(age_years: str) -> str:
+    """The SQL that names the band of an age as accelkd.cohort.split does."""
+    bounded = zip(AGE_EDGES_YEARS, AGE_BANDS, strict=False)
+    bands = " ".join(f"WHEN {age_years} < {edge} THEN '{band}'" for edge, band in bounded)
+    return f"CASE WHEN isnan(coalesce({age_years}, 'nan')) THEN '{UNKNOWN}' {bands} ELSE '{AGE_BANDS[-1]}' END"
+
+
+_CATALOG = """coalesce('"' || replace(catalog, '"', '""') || '".', '')"""
+VIEWS = "\n".join(
+    [
+        _statements("views.sql", age_band=_age_band("arg_max(age_years, batch_id)")),
+        _statements("macros.sql", catalog=_CATALOG),
+    ]
+)
 
 _SPLIT = ("split.participant_id", "split.split")
 _LABELS = tuple(f"segments.{name}" for name in LABELS)
@@ -48,6 +71,7 @@ def embeddings_table(
     encoder: str = "<encoder>", width: int | None = None, *, suffix: str = "", modality: Modality | None = None
 ) -> Table:
     """The embeddings by one checkpoint of an encoder: `FLOAT[width]`, or lists of any length where it is not given."""
+    signals = tuple(f"store.segments.{signal}" for signal in ([modality] if modality else ["ppg", "accel"]))
     return Table(
         f"embeddings.{encoder}{suffix}",
         (
@@ -71,8 +95,20 @@ def embeddings_table(
                 "embedding",
                 pa.list_(pa.float32(), -1 if width is None else width),
                 nullable=False,
-                sources=tuple(f"store.segments.{signal}" for signal in ([modality] if modality else ["ppg", "accel"])),
+                sources=signals,
                 meaning="Embedding as the encoder gives it, before any projection head",
+            ),
+            Column(
+                "projected",
+                pa.list_(pa.float32(), PROJECTED_WIDTH),
+                sources=signals,
+                meaning="Embedding after the projection head, in the space that teacher and student share; null where "
+                "no head was trained for this checkpoint",
+            ),
+            Column(
+                "projected_by",
+                _TEXT,
+                meaning="Student's checkpoint that holds the head: only projections by the same one can be compared",
             ),
         ),
         meaning=f"Embeddings of every segment by one checkpoint of {encoder}",
@@ -245,7 +281,7 @@ SUPERSEDED_BATCHES = Table(
         Column("replaced_by", _TEXT, nullable=False, meaning="The batch that corrects it"),
     ),
     key=("batch_id",),
-    meaning="Batches that a correction has replaced; nothing else of them is left in these tables",
+    meaning="Batches that a correction has replaced; of them only provenance and the history of checks are left",
 )
 
 MODELS = Table(
@@ -278,6 +314,55 @@ MODELS = Table(
     ),
     key=("encoder", "model_id"),
     meaning="One row per encoder checkpoint that was loaded",
+)
+
+CHECK_RESULTS = Table(
+    "check_results",
+    (
+        Column("number", _COUNT, nullable=False, meaning="Number of the result, from 1, in the order of evaluation"),
+        Column("batch_id", _TEXT, meaning="Batch that was checked; null where the check looks at all of them"),
+        Column("check_name", _TEXT, nullable=False, meaning="Check, as its page in the reference and the UI name it"),
+        Column("asset", _TEXT, nullable=False, meaning="Asset whose output was checked"),
+        Column("severity", _TEXT, nullable=False, meaning="error: stops what is downstream; warning: only reports"),
+        Column("passed", _YES_NO, nullable=False, meaning="Whether it holds"),
+        Column("measured", _JSON, nullable=False, meaning="What was measured, beside its thresholds"),
+        Column(
+            "evaluated_at",
+            _INSTANT,
+            nullable=False,
+            meaning="When it was first evaluated with this result; the same result again adds no row",
+        ),
+        Column("run_id", _TEXT, meaning="Run of the orchestrator that evaluated it; null for the command line"),
+    ),
+    key=("number",),
+    meaning="History of the checks: a row for each result that differs from the one before",
+)
+
+DRIFT_HISTORY = Table(
+    "drift_history",
+    (
+        Column("number", _COUNT, nullable=False, meaning="Number of the result in check_results"),
+        Column("batch_id", _TEXT, nullable=False, meaning="Batch that was compared with the training participants"),
+        Column("quantity", _TEXT, nullable=False, meaning="What was compared: a column of segments, or embedding"),
+        Column("encoder", _TEXT, meaning="Encoder of the embeddings; null for what needs none"),
+        Column("model_id", _TEXT, meaning="Its checkpoint"),
+        Column(
+            "difference",
+            _VALUE,
+            nullable=False,
+            meaning="Population stability index; of embeddings, distance of the means in standard deviations",
+        ),
+        Column("by_chance", _VALUE, nullable=False, meaning="Largest difference over shuffles of the participants"),
+        Column(
+            "threshold", _VALUE, nullable=False, meaning="Larger of the customary bound and the difference by chance"
+        ),
+        Column("drifted", _YES_NO, nullable=False, meaning="Whether the difference is above the threshold"),
+        Column("segments", _COUNT, nullable=False, meaning="Segments of the batch"),
+        Column("cohort_segments", _COUNT, nullable=False, meaning="Segments that it was compared with"),
+        CHECK_RESULTS["evaluated_at"],
+    ),
+    key=("number", "quantity"),
+    meaning="History of drift: how far each batch was from the training participants, in each quantity",
 )
 
 PROMOTIONS = Table(
@@ -759,13 +844,14 @@ SCHEMA_VERSION = Table(
             "sha256",
             _TEXT,
             nullable=False,
-            meaning="SHA-256 of the statements of accelkd/warehouse/schema.py and views.sql",
+            meaning="SHA-256 of the statements of accelkd/warehouse/schema.py, views.sql and macros.sql",
         ),
     ),
     meaning="Which version of the schema made this file",
 )
 
 BATCH_TABLES = (BATCHES, DEMOGRAPHICS, SURVEY_TARGETS, SEGMENTS, QUARANTINED)  # loaded batch by batch
+HISTORY_TABLES = (CHECK_RESULTS, DRIFT_HISTORY)  # grow when nothing of the content changes
 REPRODUCTION_TABLES = (REPRODUCTION_RESULTS, REPRODUCTION_RETRIEVAL, REPRODUCTION_CLAIMS)
 TABLES = (
     *BATCH_TABLES,
@@ -773,6 +859,7 @@ TABLES = (
     SUPERSEDED_BATCHES,
     MODELS,
     PROMOTIONS,
+    *HISTORY_TABLES,
     PROBE_RESULTS,
     PARTICIPANT_PROBE_RESULTS,
     PROBE_PREDICTIONS,

@@ -12,7 +12,7 @@ import duckdb
 from accelkd.home.columns import Table
 from accelkd.home.layout import Home
 from accelkd.home.locks import file_lock
-from accelkd.warehouse.schema import TABLES, VIEWS, comments, create, schema_sql, schemas
+from accelkd.warehouse.schema import TABLES, VIEWS, comments, create, embeddings_table, schema_sql, schemas, sql_type
 
 # Of new files: analysts' command lines and drivers may be older than the pipeline's DuckDB
 READABLE_BY_OLDER: dict[str, str | bool | int | float | list[str]] = {"storage_compatibility_version": "v1.4.0"}
@@ -103,11 +103,9 @@ def _migrate(home: Home, connection: duckdb.DuckDBPyConnection, present: dict[st
     views = "SELECT view_name FROM duckdb_views() WHERE NOT internal AND schema_name = 'main'"
     for (view,) in connection.execute(views).fetchall():
         connection.execute(f"DROP VIEW {view}")
-    macros = (
-        "SELECT DISTINCT function_name FROM duckdb_functions() WHERE NOT internal AND function_type = 'table_macro'"
-    )
-    for (macro,) in connection.execute(macros).fetchall():
-        connection.execute(f"DROP MACRO TABLE {macro}")
+    macros = "SELECT DISTINCT function_name, function_type FROM duckdb_functions() WHERE NOT internal"
+    for macro, kind in connection.execute(macros).fetchall():
+        connection.execute(f"DROP MACRO {'TABLE ' if kind == 'table_macro' else ''}{macro}")
     for old, new in _RENAMED.items():
         if old in present:
             connection.execute(f"ALTER TABLE {old} RENAME TO {new}")
@@ -119,7 +117,20 @@ def _migrate(home: Home, connection: duckdb.DuckDBPyConnection, present: dict[st
         elif present[table.name] != wanted[table.name]:
             _refill(home, connection, table)
         connection.execute(comments(table))
+    for name in present:
+        if name.startswith("embeddings."):
+            encoder, separator, suffix = name.removeprefix("embeddings.").partition("__")
+            _add_columns(connection, embeddings_table(encoder, suffix=separator + suffix))
     connection.execute(VIEWS)
+
+
+def _add_columns(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
+    """Add to a table of embeddings the columns that it lacks; they stay empty until they are loaded again."""
+    present = {row[0] for row in connection.execute(f"DESCRIBE {table.name}").fetchall()}
+    for column in table.columns:
+        if column.name not in present:
+            connection.execute(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {sql_type(column.type)}")
+    connection.execute(comments(table))
 
 
 def _refill(home: Home, connection: duckdb.DuckDBPyConnection, table: Table) -> None:

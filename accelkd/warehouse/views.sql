@@ -1,10 +1,12 @@
--- Views and macros of the warehouse; its tables are declared in schema.py.
+-- Views of the warehouse; its tables are declared in schema.py, its macros in macros.sql.
+-- schema.py replaces {age_band} by the bands of the split.
 
 CREATE OR REPLACE VIEW participants AS
 SELECT
     participant_id,
     arg_max(sex, batch_id) AS sex,
     arg_max(age_years, batch_id) AS age_years,
+    {age_band} AS age_band,
     arg_max(height_m, batch_id) AS height_m,
     arg_max(bmi_kg_m2, batch_id) AS bmi_kg_m2,
     any_value(side) AS split,
@@ -15,52 +17,11 @@ COMMENT ON VIEW participants IS 'One row per participant: the last known of each
 COMMENT ON COLUMN participants.participant_id IS 'Pseudonym';
 COMMENT ON COLUMN participants.sex IS 'Assigned at birth: female or male; null unknown';
 COMMENT ON COLUMN participants.age_years IS 'Self-reported age; null unknown';
+COMMENT ON COLUMN participants.age_band IS 'Ten-year band of the age: under 30, 30 to 39, ..., 70 and over; unknown without an age';
 COMMENT ON COLUMN participants.height_m IS 'Height; null unknown';
 COMMENT ON COLUMN participants.bmi_kg_m2 IS 'Body mass index; null unknown';
 COMMENT ON COLUMN participants.split IS 'train or test; null without a segment';
 COMMENT ON COLUMN participants.first_batch_id IS 'Batch that first described the participant';
-
--- The k segments whose embeddings are most like one segment's: FROM similar_segments('ppg_teacher', '0123456789abcdef', 10)
-CREATE OR REPLACE MACRO similar_segments(encoder, segment, k) AS TABLE
-SELECT
-    other.segment_id,
-    other.participant_id,
-    array_cosine_similarity(this.embedding, other.embedding) AS similarity
-FROM query_table('embeddings.' || encoder) AS this, query_table('embeddings.' || encoder) AS other
-WHERE this.segment_id = segment AND other.segment_id <> segment
-ORDER BY similarity DESC, other.segment_id
-LIMIT k;
-COMMENT ON MACRO TABLE similar_segments IS '(encoder, segment, k): the k most similar segments by cosine similarity';
-
--- Mean embedding of every participant: FROM participant_embedding('ppg_teacher')
-CREATE OR REPLACE MACRO participant_embedding(encoder) AS TABLE
-SELECT participant_id, segments, embedding
-FROM query_table('embeddings.' || encoder || '__by_participant')
-ORDER BY participant_id;
-COMMENT ON MACRO TABLE participant_embedding IS '(encoder): mean embedding and number of segments of every participant';
-
--- Everything that an artifact was made from, down to the raw files: FROM lineage_of('report:report')
-CREATE OR REPLACE MACRO lineage_of(artifact) AS TABLE
-WITH RECURSIVE line AS (
-    SELECT 0 AS depth, artifact_id, version FROM provenance.artifacts WHERE artifact_id = artifact
-    UNION
-    SELECT depth + 1, input_id, input_version FROM line JOIN provenance.edges USING (artifact_id)
-)
-SELECT
-    min(depth) AS depth,
-    artifact_id,
-    kind,
-    path,
-    line.version AS version_used,
-    artifacts.version AS version_now,
-    any_value(code_version) AS code_version,
-    any_value(configuration) AS configuration,
-    any_value(run_id) AS run_id
-FROM line JOIN provenance.artifacts USING (artifact_id)
-LEFT JOIN provenance.runs ON runs.artifact_id = line.artifact_id AND runs.version = line.version
-GROUP BY artifact_id, kind, path, version_used, version_now
-ORDER BY depth, artifact_id;
-COMMENT ON MACRO TABLE lineage_of IS '(artifact): all that it was made from, with the versions then and now, code, configuration and run';
 
 CREATE OR REPLACE VIEW model_cohort AS
 WITH RECURSIVE line AS (
@@ -83,14 +44,6 @@ COMMENT ON COLUMN model_cohort.through_encoder IS 'Encoder that was trained on t
 COMMENT ON COLUMN model_cohort.through_model_id IS 'Its checkpoint';
 COMMENT ON COLUMN model_cohort.batch_id IS 'Batch of the segments';
 COMMENT ON COLUMN model_cohort.segments IS 'Number of the segments';
-
--- Who is inside a checkpoint: FROM participants_in('0123456789abcdef')
-CREATE OR REPLACE MACRO participants_in(model) AS TABLE
-SELECT participant_id, through_encoder, through_model_id, batch_id, segments
-FROM model_cohort
-WHERE model_id = model
-ORDER BY ALL;
-COMMENT ON MACRO TABLE participants_in IS '(model): whose segments went into the checkpoint, by itself or through its teacher';
 
 CREATE OR REPLACE VIEW participant_targets AS
 SELECT participant_id, target, arg_max(value, batch_id) AS value

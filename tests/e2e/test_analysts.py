@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from accelkd.cohort.split import participants_on
+from accelkd.cohort.split import AGE_BANDS, participants_on
 from accelkd.cohort.training_set import training_set
+from accelkd.operations.checks import CHECKS
 from accelkd.registry.history import promoted_checkpoint
 from accelkd.training.data import MIN_SEGMENTS
 from tests.support import REPOSITORY
@@ -28,6 +29,7 @@ from tests.support.pipeline import Pipeline
 
 Rows = list[dict[str, Any]]
 DOCUMENT = (REPOSITORY / "docs" / "analysts.md").read_text(encoding="utf-8")
+BATCHES: list[str | None] = ["sim-a", "sim-b"]
 PUBLISHED = ".accelkd/warehouse/accelkd.duckdb"
 
 
@@ -130,6 +132,79 @@ def both_encoders(answer: Rows, _: Pipeline) -> None:
     ]
 
 
+def everybody_once(answer: Rows, _: Pipeline) -> None:
+    assert sum(row["participants"] for row in answer) == 24
+    assert all(40 < row["hr_bpm"] < 180 for row in answer)
+    assert all(row["age_band"] in AGE_BANDS and row["sex"] for row in answer)
+
+
+def good_minutes(answer: Rows, _: Pipeline) -> None:
+    assert 10 < len(answer) < 95
+    assert all(row["hr_bpm"] and row["motion_p95_g"] < 0.03 for row in answer)
+
+
+def groups_are_compared(answer: Rows, _: Pipeline) -> None:
+    assert all(-1 <= row["similarity"] <= 1 for row in answer)
+
+
+def most_similar_first(answer: Rows, _: Pipeline) -> None:
+    assert len(answer) == 5
+    assert [row["similarity"] for row in answer] == sorted((row["similarity"] for row in answer), reverse=True)
+
+
+def own_pairs_are_closer(answer: Rows, _: Pipeline) -> None:
+    own, others = answer
+    assert (own["own_pair"], others["own_pair"]) == (True, False)
+    assert others["pairs"] == own["pairs"] ** 2 - own["pairs"]
+    assert own["similarity"] > others["similarity"]
+
+
+def everything_is_embedded(answer: Rows, _: Pipeline) -> None:
+    assert {row["state"] for row in answer} == {"embedded"}
+    assert {row["encoder"] for row in answer} == {"ppg_teacher", "accel_student"}
+    assert sum(row["segments"] for row in answer) == 2 * 95
+
+
+def the_labelled_test_segments_are_predicted(answer: Rows, _: Pipeline) -> None:
+    assert sum(row["segments"] for row in answer) == 95
+    for row in answer:
+        assert row["predicted"] == (row["segments"] if row["split"] == "test" and row["label_good"] else 0)
+
+
+def the_second_batch_is_compared(answer: Rows, _: Pipeline) -> None:
+    assert {row["batch_id"] for row in answer} == {"sim-b"}
+    assert {row["encoder"] for row in answer} == {None, "ppg_teacher", "accel_student"}
+    assert all(row["drifted"] == (row["ratio"] > 1) for row in answer)
+
+
+def every_check_was_kept(answer: Rows, _: Pipeline) -> None:
+    expected: set[tuple[str, str, str | None]] = set()
+    for check in CHECKS:
+        expected |= {(check.asset, check.name, batch) for batch in (BATCHES if check.per_batch else [None])}
+    kept = {(row["asset"], row["check_name"], row["batch_id"]) for row in answer}
+    # Measured after publishing: in the next published file
+    assert expected - kept == {("published_warehouse", "published_equals_staging", None)}
+    assert all(row["run_id"] for row in answer)
+
+
+def everybody_who_answered(answer: Rows, _: Pipeline) -> None:
+    assert 0 < len({row["participant_id"] for row in answer}) == len(answer) <= 24
+
+
+def afib_is_predicted_or_says_why_not(answer: Rows, _: Pipeline) -> None:
+    assert [row["encoder"] for row in answer] == ["accel_student", "ppg_teacher"]
+    for row in answer:
+        assert (row["auc"] is None) == (row["not_decidable"] is not None)
+
+
+def own_file_is_joined(answer: Rows, _: Pipeline) -> None:
+    known, stranger = answer
+    assert (known["participant_id"], known["arm"]) == ("sim3-000002", "A")
+    assert known["age_band"] in AGE_BANDS
+    assert len(known["embedding"]) == 16
+    assert (stranger["arm"], stranger["embedding"]) == ("B", None)
+
+
 EXPECTED: dict[str, Callable[[Rows, Pipeline], None]] = {
     "1": everything_is_commented,
     "1b": everything_is_commented,
@@ -145,15 +220,36 @@ EXPECTED: dict[str, Callable[[Rows, Pipeline], None]] = {
     "18": nothing,
     "20": training_participants,
     "20b": both_encoders,
+    "21": everybody_once,
+    "22": good_minutes,
+    "23": groups_are_compared,
+    "24": most_similar_first,
+    "25": most_similar_first,
+    "25b": own_pairs_are_closer,
+    "26": everything_is_embedded,
+    "26b": the_labelled_test_segments_are_predicted,
+    "27": the_second_batch_is_compared,
+    "28": every_check_was_kept,
+    "29": everybody_who_answered,
+    "29b": afib_is_predicted_or_says_why_not,
+    "30": own_file_is_joined,
 }
 
 
-def test_there_are_twenty_questions() -> None:
-    assert list(dict.fromkeys(name.rstrip("b") for name in QUERIES)) == [str(number) for number in range(1, 21)]
+def test_there_are_thirty_questions() -> None:
+    assert list(dict.fromkeys(name.rstrip("b") for name in QUERIES)) == [str(number) for number in range(1, 31)]
 
 
-@pytest.mark.parametrize("number", QUERIES)
-def test_question(pipeline: Pipeline, warehouse: duckdb.DuckDBPyConnection, number: str) -> None:
+@pytest.mark.parametrize("number", QUERIES.keys() - {"30b"})
+def test_question(
+    pipeline: Pipeline,
+    warehouse: duckdb.DuckDBPyConnection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: str,
+) -> None:
+    (tmp_path / "mine.csv").write_text("participant_id,arm\nsim3-000002,A\nstranger,B\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
     answer = rows(warehouse, QUERIES[number])
     if number in EXPECTED:
         EXPECTED[number](answer, pipeline)
@@ -161,11 +257,32 @@ def test_question(pipeline: Pipeline, warehouse: duckdb.DuckDBPyConnection, numb
         assert answer
 
 
+def test_a_query_is_taken_along_as_parquet(
+    warehouse: duckdb.DuckDBPyConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    warehouse.execute(QUERIES["30b"])
+    table = pl.read_parquet("minutes.parquet")
+    assert table.columns == ["segment_id", "hr_bpm", "rmssd_ms", "embedding"]
+    assert len(table) == 95
+
+
+def test_questions_answer_in_an_attached_file(pipeline: Pipeline, warehouse: duckdb.DuckDBPyConnection) -> None:
+    """After USE, as the document says: each as in the file itself."""
+    with duckdb.connect() as connection:
+        connection.execute(f"ATTACH '{pipeline.home.published}' AS kd (READ_ONLY); USE kd")
+        for number in ("8", "9", "15", "17", "20", "20b", "23", "24", "25"):
+            assert rows(connection, QUERIES[number]) == rows(warehouse, QUERIES[number]), number
+
+
 def test_the_python_section_runs_and_shares_memory(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+    code, lines = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
     monkeypatch.chdir(pipeline.home.root.parent)
     names: dict[str, object] = {}
     exec(code.replace(PUBLISHED, str(pipeline.home.published)), names)
+    exec(lines, names)
+    assert len(names["participants"]) == 24  # type: ignore[arg-type]
+    assert len(names["similar"]) == 5  # type: ignore[arg-type]
     table, frame, tensor = names["table"], names["frame"], names["embeddings"]
     assert isinstance(table, pa.Table)
     assert isinstance(frame, pl.DataFrame)
@@ -183,6 +300,9 @@ def test_a_database_of_ones_own_beside_it(pipeline: Pipeline) -> None:
     with duckdb.connect() as connection:
         connection.execute(sql.replace(PUBLISHED, str(pipeline.home.published)))
         assert connection.execute("SELECT count(*) FROM mine").fetchall() == [(6,)]
+        assert connection.execute("SELECT count(embedding) FROM groups").fetchall() == [(2,)]
+        origins = connection.execute("SELECT artifact_id FROM origins").fetchall()
+        assert {("report:report",), ("segments:sim-a",), ("split:ledger",)} <= set(origins)
 
 
 def arrived(pipeline: Pipeline, batch_ids: list[str]) -> list[str]:
