@@ -183,3 +183,27 @@ def withdraw(
     withdrawal = withdraw_participant(home, participant)
     print(withdrawal)
     return 1 if withdrawal.remaining else 0
+
+
+def alert(
+    *,
+    test: Annotated[bool, Parameter(negative=(), help="send a test message through every channel")] = False,
+    home: OpenedHome,
+) -> int:
+    """Show which problems are open, and which channels fail."""
+    from accelkd.operations.alerts import alert_status, alerts_are_on, send_test
+
+    if not alerts_are_on(home):
+        raise FileNotFoundError(f"no alerts.toml in {home.root}: alerts are off (docs/monitoring.md)")
+    if test:
+        results = send_test(home)
+        for channel, error in results.items():
+            print(f"{channel}: {f'FAILED: {error}' if error else 'sent'}")
+        return 1 if any(results.values()) or not results else 0
+    status = alert_status(home)
+    for problem in status.open:
+        print(f"{problem.kind}: {problem.text}")
+    for channel, error in status.failing.items():
+        print(f"{channel}: FAILED: {error}; {status.undelivered.get(channel, 0)} alerts wait")
+    print(f"{len(status.open)} problems are open")
+    return 0
