@@ -143,6 +143,12 @@ def configure(
     retrain_after_participants: Annotated[
         WholeNumber | None, Parameter(help="new ones that start a training; 0: weekly only")
     ] = None,
+    expected_arrival_days: Annotated[
+        WholeNumber | None, Parameter(help="days between deliveries, beyond which they are overdue; 0: none expected")
+    ] = None,
+    keep_runs_days: Annotated[
+        WholeNumber | None, Parameter(help="days that Dagster's runs are kept; 0: for ever")
+    ] = None,
     home: OpenedHome,
 ) -> int:
     """Show or change what this home is set to."""
@@ -153,6 +159,8 @@ def configure(
         "split_seed": split_seed,
         "test_fraction": test_fraction,
         "retrain_after_participants": retrain_after_participants,
+        "expected_arrival_days": expected_arrival_days,
+        "keep_runs_days": keep_runs_days,
     }
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     settings = replace(Settings.load(home), **given)
