@@ -19,6 +19,7 @@ from assets.settings import settings_assets
 from orchestration.alerts import alert_sensors
 from orchestration.freshness_policies import freshness_policies
 from orchestration.jobs import jobs, schedules
+from orchestration.lineage_events import lineage_sensors
 from orchestration.outside import report_settings
 from orchestration.retention import nightly_tidy, tidy
 from orchestration.sensors import sensors
@@ -56,7 +57,7 @@ def build_defs(home: Home) -> dg.Definitions:
         assets=[*settings_assets, *dg.map_asset_specs(with_freshness, stages)],
         asset_checks=dg.load_asset_checks_from_modules([checks]),
         jobs=[*jobs, tidy],
-        sensors=[*sensors, *alert_sensors],
+        sensors=[*sensors, *alert_sensors, *lineage_sensors],
         schedules=[*schedules, nightly_tidy],
         resources={"home": home_of_run, "settings": settings_of_run},
         executor=dg.in_process_executor,  # a process per step would import torch again each time

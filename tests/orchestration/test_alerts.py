@@ -32,7 +32,7 @@ def tables(config: Behaviour) -> None:
 
 @dg.asset_check(asset=tables, partitions_def=arrival_batches, blocking=True)
 def rows_add_up(config: Behaviour) -> dg.AssetCheckResult:
-    metadata = {"rows": 7, "share": 0.123456, "who": PSEUDONYM, "whole": config.passes}
+    metadata: dict[str, Any] = {"rows": 7, "share": 0.123456, "who": PSEUDONYM, "whole": config.passes}
     return dg.AssetCheckResult(passed=config.passes, metadata=metadata)
 
 
