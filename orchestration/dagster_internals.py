@@ -9,6 +9,7 @@ belong here: anything that the public API can do, and any decision about what to
 - what a killed process left behind: `fail_run`
 - what alerts are about: `check_states`, `overdue_assets`, `WILL_RETRY_TAG`
 - retention: `delete_run`
+- metrics: `last_evaluation`, `daemon_heartbeats`
 - a backfill of chosen partitions of many assets: `request_backfill`, `requested_backfills`, `PARTITION_TAG`
 - the health of a run's process: `runs_in_code_server`, `CheckRunHealthResult`, `WorkerStatus`
 - the types of `Definitions.resolve_asset_graph` and of a job of assets: `AssetGraph`, `UnresolvedAssetJobDefinition`
@@ -71,11 +72,13 @@ __all__ = [
     "UnresolvedAssetJobDefinition",
     "WorkerStatus",
     "check_states",
+    "daemon_heartbeats",
     "data_version",
     "delete_run",
     "fail_run",
     "input_storage_ids",
     "last_check_executions",
+    "last_evaluation",
     "last_planned",
     "overdue_assets",
     "request_backfill",
@@ -247,3 +250,15 @@ def delete_run(instance: dg.DagsterInstance, run_id: str) -> int:
     for path in files:
         path.unlink(missing_ok=True)
     return size
+
+
+def last_evaluation(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:
+    """What a check measured last, on whichever partition."""
+    measured = {CheckStatus.SUCCEEDED, CheckStatus.FAILED}
+    history = instance.event_log_storage.get_asset_check_execution_history(check, limit=1, status=measured)
+    return history[0].evaluation if history else None
+
+
+def daemon_heartbeats(instance: dg.DagsterInstance) -> dict[str, float]:
+    """When each of Dagster's daemons was last alive, in seconds since the epoch."""
+    return {kind: heartbeat.timestamp for kind, heartbeat in instance.get_daemon_heartbeats().items()}

@@ -17,6 +17,7 @@ from accelkd.cli.data_engineer import (
     check,
     configure,
     ingest,
+    metrics,
     rebuild_warehouse,
     repair,
     simulate,
@@ -30,7 +31,18 @@ _Parsed = tuple[Callable[..., int | None], BoundArguments, Mapping[str, Any]]
 
 # Every command, in the order of `accelkd --help`
 COMMANDS: dict[str, tuple[Callable[..., int], ...]] = {
-    "Data engineer": (simulate, ingest, validate, check, configure, repair, rebuild_warehouse, withdraw, alert),
+    "Data engineer": (
+        simulate,
+        ingest,
+        validate,
+        check,
+        configure,
+        repair,
+        rebuild_warehouse,
+        withdraw,
+        alert,
+        metrics,
+    ),
     "Researcher": (train, promote, rollback, reproduce),
     "Analyst": (summary,),
 }

@@ -215,3 +215,26 @@ def alert(
         print(f"{channel}: FAILED: {error}; {status.undelivered.get(channel, 0)} alerts wait")
     print(f"{len(status.open)} problems are open")
     return 0
+
+
+def metrics(
+    *,
+    output: Annotated[Path | None, Parameter(help="file to replace, such as .../accelkd.prom; default: print")] = None,
+    serve: Annotated[AtLeastOne | None, Parameter(help="port of 127.0.0.1 to serve them on, until stopped")] = None,
+    home: OpenedHome,
+) -> int:
+    """Print metrics for Prometheus: batches, runs, drift, ages, sizes."""
+    try:
+        from accelkd.operations.metrics import metrics_text, serve_metrics, write_metrics
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{error.name} is not installed: pip install 'accelkd[platform,metrics]'") from None
+
+    if output and serve:
+        raise ValueError("give either --output or --serve")
+    if output:
+        write_metrics(home, output)
+    elif serve:
+        serve_metrics(home, serve)
+    else:
+        print(metrics_text(home), end="")
+    return 0
