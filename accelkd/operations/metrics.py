@@ -48,7 +48,7 @@ def write_metrics(home: Home, path: Path) -> None:
 
 
 def serve_metrics(home: Home, port: int) -> None:
-    """Serve the metrics on http://127.0.0.1:PORT/metrics until the process is stopped; each request reads them again."""
+    """Serve the metrics on http://127.0.0.1:PORT/metrics until the process is stopped; a request reads them again."""
     _, thread = start_http_server(port, addr="127.0.0.1", registry=_registry(home))
     with suppress(KeyboardInterrupt):
         thread.join()

@@ -47,7 +47,10 @@ SIGNATURES = {
     "dagster._core.storage.event_log.base:EventLogStorage.free_concurrency_slots_for_run": "self run_id",
     "dagster._core.storage.event_log.base:EventLogStorage.get_asset_check_partition_info": ""
     "self keys after_storage_id partition_keys",
+    "dagster._core.storage.event_log.base:EventLogStorage.get_asset_check_execution_history": ""
+    "self check_key limit cursor status partition_filter",
     "dagster:DagsterInstance.get_freshness_state_records": "self keys",
+    "dagster:DagsterInstance.get_daemon_heartbeats": "self",
     "dagster:DagsterInstance.delete_run": "self run_id",
     "dagster._core.storage.event_log.sqlite.sqlite_event_log:SqliteEventLogStorage.path_for_shard": "self run_id",
     "dagster._core.storage.local_compute_log_manager:LocalComputeLogManager.get_captured_local_path": ""
