@@ -12,15 +12,16 @@ import dagster as dg
 from accelkd.home.layout import Home
 from accelkd.operations.alert_channels import Kind
 from accelkd.operations.alerts import Problem, alert_status, alerts_are_on, deliver, record
-from accelkd.recordings.arrivals import pending_arrivals
+from accelkd.recordings.arrivals import pending_arrivals, refused
 from assets.partitions import arrival_batches
+from assets.recordings import raw_recordings
 from orchestration.dagster_internals import (
     PARTITION_TAG,
     WILL_RETRY_TAG,
     AssetGraph,
     CheckState,
     check_states,
-    overdue_assets,
+    freshness_states,
 )
 
 _PLANNED = {dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, dg.DagsterEventType.ASSET_MATERIALIZATION}
@@ -45,6 +46,8 @@ def failed_runs(context: dg.RunFailureSensorContext, home: dg.ResourceParam[Home
     steps = context.get_step_failure_events()
     if steps and {_error_name(step) for step in steps} == {_BLOCKED}:
         return dg.SkipReason(f"run {run.run_id} was stopped by a check, which is reported itself")
+    if {step.step_key for step in steps} == {raw_recordings.op.name} and run.tags.get(PARTITION_TAG) in refused(home):
+        return dg.SkipReason(f"run {run.run_id} refused its batch, which is reported itself")
     record(home, [_failure(context.instance, run, steps)])
     return dg.SkipReason(_deliver(context, home))
 
@@ -182,7 +185,9 @@ def _landing_zone(home: Home, partitions: set[str]) -> Iterator[Problem]:
 
 def _overdue(instance: dg.DagsterInstance, graph: AssetGraph) -> Iterator[Problem]:
     """Assets that fail their freshness policy."""
-    for key in sorted(overdue_assets(instance, list(graph.materializable_asset_keys))):
+    for key, state in sorted(freshness_states(instance, list(graph.materializable_asset_keys)).items()):
+        if state != "FAIL":
+            continue
         name = key.to_user_string()
         yield Problem(f"overdue:{name}", "overdue", f"{name} was not materialized within its freshness window")
 

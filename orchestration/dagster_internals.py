@@ -7,7 +7,7 @@ belong here: anything that the public API can do, and any decision about what to
 - data versions of events that no run reports: `DATA_VERSION_TAG`
 - why the last attempt at an asset came to nothing: `last_planned`, `last_check_executions`
 - what a killed process left behind: `fail_run`
-- what alerts are about: `check_states`, `overdue_assets`, `WILL_RETRY_TAG`
+- what alerts are about: `check_states`, `freshness_states`, `WILL_RETRY_TAG`
 - retention: `delete_run`
 - metrics: `last_evaluation`, `daemon_heartbeats`
 - a backfill of chosen partitions of many assets: `request_backfill`, `requested_backfills`, `PARTITION_TAG`
@@ -40,7 +40,6 @@ from dagster._core.definitions.data_version import (
     SKIP_PARTITION_DATA_VERSION_DEPENDENCY_THRESHOLD as UNTRACKED_PARTITIONS,
 )
 from dagster._core.definitions.events import AssetKeyPartitionKey
-from dagster._core.definitions.freshness import FreshnessState
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.event_api import PartitionKeyFilter
@@ -76,11 +75,11 @@ __all__ = [
     "data_version",
     "delete_run",
     "fail_run",
+    "freshness_states",
     "input_storage_ids",
     "last_check_executions",
     "last_evaluation",
     "last_planned",
-    "overdue_assets",
     "request_backfill",
     "requested_backfills",
     "runs_in_code_server",
@@ -224,10 +223,10 @@ def check_states(
         yield CheckState(info.check_key, info.partition_key, evaluation, info.latest_check_event_storage_id)
 
 
-def overdue_assets(instance: dg.DagsterInstance, assets: Sequence[dg.AssetKey]) -> set[dg.AssetKey]:
-    """The assets that fail their freshness policy, as the daemon judged them last."""
+def freshness_states(instance: dg.DagsterInstance, assets: Sequence[dg.AssetKey]) -> dict[dg.AssetKey, str]:
+    """PASS, WARN, FAIL, UNKNOWN or NOT_APPLICABLE of each asset, as the daemon judged its freshness policy last."""
     records = instance.get_freshness_state_records(assets)
-    return {key for key, state in records.items() if state.freshness_state is FreshnessState.FAIL}
+    return {key: state.freshness_state.value for key, state in records.items()}
 
 
 def delete_run(instance: dg.DagsterInstance, run_id: str) -> int:

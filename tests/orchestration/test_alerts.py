@@ -182,7 +182,7 @@ def test_a_refused_batch_is_reported_once_for_the_same_files(platform: Platform)
 
 
 def test_an_overdue_asset_is_reported_until_it_is_not(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestration.alerts.overdue_assets", lambda *_: {tables.key})
+    monkeypatch.setattr("orchestration.alerts.freshness_states", lambda *_: {tables.key: "FAIL"})
     text = "overdue: tables was not materialized within its freshness window"
     assert platform.reported() == [f"new {text}"]
     monkeypatch.undo()

@@ -75,7 +75,7 @@ ATTRIBUTES = {
     "dagster._grpc.types:CanCancelExecutionResult": "can_cancel",
     "dagster._core.definitions.assets.graph.base_asset_graph:BaseAssetGraph": "toposorted_asset_keys asset_check_keys "
     "materializable_asset_keys",
-    "dagster._core.definitions.freshness:FreshnessState": "FAIL",
+    "dagster._core.definitions.freshness:FreshnessState": "FAIL PASS WARN UNKNOWN NOT_APPLICABLE",
     "dagster._core.definitions.freshness:FreshnessStateRecord": "freshness_state",
     "dagster._core.storage.asset_check_execution_record:AssetCheckPartitionInfo": "check_key partition_key "
     "latest_execution_status latest_check_event_storage_id",
