@@ -32,7 +32,7 @@ STAGES = [recordings, segments, cohort, encoders, embeddings, warehouse, reports
 
 def build_defs(home: Home) -> dg.Definitions:
     """Definitions over one home. Runs read its settings when they start: a change needs no reload."""
-    policies = freshness_policies(Settings.load(home))
+    policies = freshness_policies(home)
 
     def with_freshness(spec: dg.AssetSpec) -> dg.AssetSpec:
         policy = None if spec.tags.get("cadence") == "manual" else policies.get(str(spec.group_name))

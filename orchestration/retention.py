@@ -28,6 +28,7 @@ FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.Dagster
 _ASSET_EVENTS = {
     dg.DagsterEventType.ASSET_MATERIALIZATION,
     dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
+    dg.DagsterEventType.ASSET_OBSERVATION,
     dg.DagsterEventType.ASSET_CHECK_EVALUATION,
     dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED,
 }
@@ -73,7 +74,10 @@ def _targets(instance: dg.DagsterInstance, run_id: str) -> Iterator[Target]:
 
 
 def _latest_attempt(instance: dg.DagsterInstance, graph: AssetGraph, run_id: str, target: Target) -> bool:
-    """Whether the last materialization, the last attempt at one, or the last execution of a check is of this run."""
+    """Whether the last materialization or observation, attempt at one, or execution of a check is of this run."""
+    if graph.get(target[0]).is_observable:
+        observed = instance.fetch_observations(target[0], limit=1).records
+        return bool(observed) and observed[0].run_id == run_id
     latest, planned = _latest(instance, target), last_planned(instance, *target)
     checks = list(graph.get_check_keys_for_assets({target[0]}))
     executions = last_check_executions(instance, checks, target[1]) if checks else ()

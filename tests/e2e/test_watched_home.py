@@ -33,7 +33,7 @@ def test_the_daemon_reports_refusals_runs_and_their_end(tmp_path: Path, monkeypa
         with daemon(home), opened_instance(home) as instance:
             wait_until(lambda: "batch bad cannot be used" in texts(webhook), every_s=1)
             wait_until(lambda: "segment_tables" in completed(lineage), every_s=1)
-            assert "job per_batch failed" not in texts(webhook)  # the refusal is said once
+            assert "failed in raw_recordings" not in texts(webhook)  # the refusal is said once
             recordings.write_bytes(content)
             wait_until(lambda: "[resolved] batch bad cannot be used" in texts(webhook), every_s=1)
             assert texts(webhook).count("[new] batch bad cannot be used") == 1
