@@ -7,6 +7,9 @@ belong here: anything that the public API can do, and any decision about what to
 - data versions of events that no run reports: `DATA_VERSION_TAG`
 - why the last attempt at an asset came to nothing: `last_planned`, `last_check_executions`
 - what a killed process left behind: `fail_run`
+- what alerts are about: `check_states`, `freshness_states`, `WILL_RETRY_TAG`
+- retention: `delete_run`
+- metrics: `last_evaluation`, `daemon_heartbeats`
 - a backfill of chosen partitions of many assets: `request_backfill`, `requested_backfills`, `PARTITION_TAG`
 - the health of a run's process: `runs_in_code_server`, `CheckRunHealthResult`, `WorkerStatus`
 - the types of `Definitions.resolve_asset_graph` and of a job of assets: `AssetGraph`, `UnresolvedAssetJobDefinition`
@@ -18,7 +21,9 @@ against which release.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import dagster as dg
@@ -44,7 +49,10 @@ from dagster._core.loader import LoadingContext
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as CheckStatus
 from dagster._core.storage.event_log.base import PlannedMaterializationInfo
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.tags import PARTITION_NAME_TAG as PARTITION_TAG
+from dagster._core.storage.tags import WILL_RETRY_TAG
 from dagster._core.utils import make_new_backfill_id
 from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
 
@@ -52,18 +60,25 @@ __all__ = [
     "DATA_VERSION_TAG",
     "PARTITION_TAG",
     "UNTRACKED_PARTITIONS",
+    "WILL_RETRY_TAG",
     "AssetGraph",
     "CachingStaleStatusResolver",
     "CheckRunHealthResult",
+    "CheckState",
     "CheckStatus",
     "PartitionBackfill",
     "StaleStatus",
     "UnresolvedAssetJobDefinition",
     "WorkerStatus",
+    "check_states",
+    "daemon_heartbeats",
     "data_version",
+    "delete_run",
     "fail_run",
+    "freshness_states",
     "input_storage_ids",
     "last_check_executions",
+    "last_evaluation",
     "last_planned",
     "request_backfill",
     "requested_backfills",
@@ -175,3 +190,74 @@ def runs_in_code_server(launcher: dg.DefaultRunLauncher, run_id: str) -> bool:
     except DagsterUserCodeUnreachableError as error:
         raise ConnectionError(run_id) from error
     return dg.deserialize_value(answer, CanCancelExecutionResult).can_cancel
+
+
+@dataclass(frozen=True)
+class CheckState:
+    """The last execution of a check on one partition that has ended."""
+
+    check: dg.AssetCheckKey
+    partition: str | None
+    evaluation: dg.AssetCheckEvaluation | None  # None: it passed
+    storage_id: int
+
+
+def check_states(
+    instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey], *, after_storage_id: int | None = None
+) -> Iterator[CheckState]:
+    """The last executions of checks, on each partition, with the evaluation of those that failed.
+
+    With `after_storage_id` only those that have changed since.
+    """
+    storage = instance.event_log_storage
+    for info in storage.get_asset_check_partition_info(checks, after_storage_id=after_storage_id):
+        evaluation = None
+        if info.latest_execution_status is CheckStatus.FAILED:
+            of_partition = PartitionKeyFilter(key=info.partition_key)
+            records = storage.get_latest_asset_check_execution_by_key([info.check_key], of_partition)
+            evaluation = records[info.check_key].evaluation if info.check_key in records else None
+            if evaluation is None:  # another execution has just been planned
+                continue
+        elif info.latest_execution_status is not CheckStatus.SUCCEEDED:
+            continue
+        yield CheckState(info.check_key, info.partition_key, evaluation, info.latest_check_event_storage_id)
+
+
+def freshness_states(instance: dg.DagsterInstance, assets: Sequence[dg.AssetKey]) -> dict[dg.AssetKey, str]:
+    """PASS, WARN, FAIL, UNKNOWN or NOT_APPLICABLE of each asset, as the daemon judged its freshness policy last."""
+    records = instance.get_freshness_state_records(assets)
+    return {key: state.freshness_state.value for key, state in records.items()}
+
+
+def delete_run(instance: dg.DagsterInstance, run_id: str) -> int:
+    """Delete a run, its events and what its steps printed; returns the bytes that its own files took.
+
+    Dagster itself leaves the run's files: its SQLite file of events, and its folder of compute logs.
+    """
+    storage, logs = instance.event_log_storage, instance.compute_log_manager
+    files = []
+    if isinstance(storage, SqliteEventLogStorage):
+        shard = Path(storage.path_for_shard(run_id))
+        files = [shard.with_name(shard.name + suffix) for suffix in ("", "-wal", "-shm")]
+    printed: list[Path] = []
+    if isinstance(logs, LocalComputeLogManager):
+        folder = Path(logs.get_captured_local_path([run_id, "compute_logs", "step"], "out")).parent.parent
+        printed = list(folder.rglob("*")) if folder.name == run_id else []
+    size = sum(path.stat().st_size for path in (*files, *printed) if path.is_file())
+    instance.delete_run(run_id)
+    logs.delete_logs(prefix=[run_id])
+    for path in files:
+        path.unlink(missing_ok=True)
+    return size
+
+
+def last_evaluation(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:
+    """What a check measured last, on whichever partition."""
+    measured = {CheckStatus.SUCCEEDED, CheckStatus.FAILED}
+    history = instance.event_log_storage.get_asset_check_execution_history(check, limit=1, status=measured)
+    return history[0].evaluation if history else None
+
+
+def daemon_heartbeats(instance: dg.DagsterInstance) -> dict[str, float]:
+    """When each of Dagster's daemons was last alive, in seconds since the epoch."""
+    return {kind: heartbeat.timestamp for kind, heartbeat in instance.get_daemon_heartbeats().items()}

@@ -16,8 +16,12 @@ from accelkd.home.locks import shared_lock
 from accelkd.home.settings import Settings
 from assets import checks, cohort, embeddings, encoders, recordings, reports, reproduction, segments, warehouse
 from assets.settings import settings_assets
+from orchestration.alerts import alert_sensors
+from orchestration.freshness_policies import freshness_policies
 from orchestration.jobs import jobs, schedules
+from orchestration.lineage_events import lineage_sensors
 from orchestration.outside import report_settings
+from orchestration.retention import nightly_tidy, tidy
 from orchestration.sensors import sensors
 
 # Dagster gives it when it resolves the job of a sensor, whether the sensor has owners or not
@@ -28,6 +32,11 @@ STAGES = [recordings, segments, cohort, encoders, embeddings, warehouse, reports
 
 def build_defs(home: Home) -> dg.Definitions:
     """Definitions over one home. Runs read its settings when they start: a change needs no reload."""
+    policies = freshness_policies(home)
+
+    def with_freshness(spec: dg.AssetSpec) -> dg.AssetSpec:
+        policy = None if spec.tags.get("cadence") == "manual" else policies.get(str(spec.group_name))
+        return spec.replace_attributes(freshness_policy=policy)
 
     @dg.resource
     def home_of_run(context: dg.InitResourceContext) -> Iterator[Home]:
@@ -45,11 +54,11 @@ def build_defs(home: Home) -> dg.Definitions:
 
     stages = [asset for asset in dg.load_assets_from_modules(STAGES) if isinstance(asset, dg.AssetsDefinition)]
     return dg.Definitions(
-        assets=[*settings_assets, *stages],
+        assets=[*settings_assets, *dg.map_asset_specs(with_freshness, stages)],
         asset_checks=dg.load_asset_checks_from_modules([checks]),
-        jobs=jobs,
-        sensors=sensors,
-        schedules=schedules,
+        jobs=[*jobs, tidy],
+        sensors=[*sensors, *alert_sensors, *lineage_sensors],
+        schedules=[*schedules, nightly_tidy],
         resources={"home": home_of_run, "settings": settings_of_run},
         executor=dg.in_process_executor,  # a process per step would import torch again each time
     )

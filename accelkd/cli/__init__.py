@@ -12,7 +12,18 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from accelkd.cli.analyst import summary
 from accelkd.cli.arguments import CommandLine
-from accelkd.cli.data_engineer import check, configure, ingest, rebuild_warehouse, repair, simulate, validate, withdraw
+from accelkd.cli.data_engineer import (
+    alert,
+    check,
+    configure,
+    ingest,
+    metrics,
+    rebuild_warehouse,
+    repair,
+    simulate,
+    validate,
+    withdraw,
+)
 from accelkd.cli.researcher import promote, reproduce, rollback, train
 from accelkd.home.layout import Home
 
@@ -20,7 +31,18 @@ _Parsed = tuple[Callable[..., int | None], BoundArguments, Mapping[str, Any]]
 
 # Every command, in the order of `accelkd --help`
 COMMANDS: dict[str, tuple[Callable[..., int], ...]] = {
-    "Data engineer": (simulate, ingest, validate, check, configure, repair, rebuild_warehouse, withdraw),
+    "Data engineer": (
+        simulate,
+        ingest,
+        validate,
+        check,
+        configure,
+        repair,
+        rebuild_warehouse,
+        withdraw,
+        alert,
+        metrics,
+    ),
     "Researcher": (train, promote, rollback, reproduce),
     "Analyst": (summary,),
 }

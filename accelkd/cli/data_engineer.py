@@ -146,6 +146,12 @@ def configure(
     retrain_after_participants: Annotated[
         WholeNumber | None, Parameter(help="new ones that start a training; 0: weekly only")
     ] = None,
+    expected_arrival_days: Annotated[
+        WholeNumber | None, Parameter(help="days between deliveries, beyond which they are overdue; 0: none expected")
+    ] = None,
+    keep_runs_days: Annotated[
+        WholeNumber | None, Parameter(help="days that Dagster's runs are kept; 0: for ever")
+    ] = None,
     home: OpenedHome,
 ) -> int:
     """Show or change what this home is set to."""
@@ -156,6 +162,8 @@ def configure(
         "split_seed": split_seed,
         "test_fraction": test_fraction,
         "retrain_after_participants": retrain_after_participants,
+        "expected_arrival_days": expected_arrival_days,
+        "keep_runs_days": keep_runs_days,
     }
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     settings = replace(Settings.load(home), **given)
@@ -188,3 +196,50 @@ def withdraw(
     for withdrawal in withdrawals:
         print(withdrawal)
     return 0 if all(withdrawal.finished for withdrawal in withdrawals) else 1
+
+
+def alert(
+    *,
+    test: Annotated[bool, Parameter(negative=(), help="send a test message through every channel")] = False,
+    home: OpenedHome,
+) -> int:
+    """Show which problems are open, and which channels fail."""
+    from accelkd.operations.alerts import alert_status, alerts_are_on, send_test
+
+    if not alerts_are_on(home):
+        raise FileNotFoundError(f"no alerts.toml in {home.root}: alerts are off (docs/monitoring.md)")
+    if test:
+        results = send_test(home)
+        for channel, error in results.items():
+            print(f"{channel}: {f'FAILED: {error}' if error else 'sent'}")
+        return 1 if any(results.values()) or not results else 0
+    status = alert_status(home)
+    for problem in status.open:
+        print(f"{problem.kind}: {problem.text}")
+    for channel, error in status.failing.items():
+        print(f"{channel}: FAILED: {error}; {status.undelivered.get(channel, 0)} alerts wait")
+    print(f"{len(status.open)} problems are open")
+    return 0
+
+
+def metrics(
+    *,
+    output: Annotated[Path | None, Parameter(help="file to replace, such as .../accelkd.prom; default: print")] = None,
+    serve: Annotated[AtLeastOne | None, Parameter(help="port of 127.0.0.1 to serve them on, until stopped")] = None,
+    home: OpenedHome,
+) -> int:
+    """Print metrics for Prometheus: batches, runs, drift, ages, sizes."""
+    try:
+        from accelkd.operations.metrics import metrics_text, serve_metrics, write_metrics
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{error.name} is not installed: pip install 'accelkd[platform,metrics]'") from None
+
+    if output and serve:
+        raise ValueError("give either --output or --serve")
+    if output:
+        write_metrics(home, output)
+    elif serve:
+        serve_metrics(home, serve)
+    else:
+        print(metrics_text(home), end="")
+    return 0

@@ -30,6 +30,10 @@ class Settings:
     split_seed: Annotated[int, Ge(0)] = 0
     test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2  # of the participants (paper, section 4.1)
     retrain_after_participants: Annotated[int, Ge(0)] = 0  # new since the last training; 0: only once a week
+    expected_arrival_days: Annotated[int, Ge(0)] = (
+        0  # between deliveries, beyond which they are overdue; 0: none expected
+    )
+    keep_runs_days: Annotated[int, Ge(0)] = 90  # in Dagster's history, unless their results are the latest; 0: for ever
 
     def __post_init__(self) -> None:
         # The defaults hold, and need no Pydantic: a bare GPU machine has none

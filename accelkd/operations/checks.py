@@ -335,7 +335,11 @@ def _drift_verdict(drifts: Sequence[Drift]) -> Verdict:
     nothing = "nothing" if drifts else "no other batch to compare with yet"
     return Verdict(
         not drifted,
-        {"drifted": ", ".join(drifted) or nothing, **{drift.quantity: drift.difference for drift in drifts}},
+        {
+            "drifted": ", ".join(drifted) or nothing,
+            **{drift.quantity: drift.difference for drift in drifts},
+            **{f"{drift.quantity}_threshold": drift.threshold for drift in drifts},
+        },
         table=[{**vars(drift), "threshold": drift.threshold, "drifted": drift.drifted} for drift in drifts],
         drifts=drifts,
     )

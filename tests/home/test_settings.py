@@ -18,7 +18,9 @@ from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
 
 STORED = """{
+  "expected_arrival_days": 0,
   "hop_s": 30.0,
+  "keep_runs_days": 90,
   "motion_gate": "loose",
   "preset": "demo",
   "retrain_after_participants": 0,

@@ -45,10 +45,20 @@ SIGNATURES = {
     "dagster._core.storage.event_log.base:EventLogStorage.get_latest_asset_check_execution_by_key": ""
     "self check_keys partition_filter",
     "dagster._core.storage.event_log.base:EventLogStorage.free_concurrency_slots_for_run": "self run_id",
+    "dagster._core.storage.event_log.base:EventLogStorage.get_asset_check_partition_info": ""
+    "self keys after_storage_id partition_keys",
+    "dagster._core.storage.event_log.base:EventLogStorage.get_asset_check_execution_history": ""
+    "self check_key limit cursor status partition_filter",
+    "dagster:DagsterInstance.get_freshness_state_records": "self keys",
+    "dagster:DagsterInstance.get_daemon_heartbeats": "self",
+    "dagster:DagsterInstance.delete_run": "self run_id",
+    "dagster._core.storage.event_log.sqlite.sqlite_event_log:SqliteEventLogStorage.path_for_shard": "self run_id",
+    "dagster._core.storage.local_compute_log_manager:LocalComputeLogManager.get_captured_local_path": ""
+    "self log_key extension partial",
+    "dagster._core.storage.local_compute_log_manager:LocalComputeLogManager.delete_logs": "self log_key prefix",
 }
 # What is read, overridden or, of a record, given
 ATTRIBUTES = {
-    "dagster._core.definitions.assets.graph.base_asset_graph:BaseAssetGraph": "toposorted_asset_keys",
     "dagster._core.definitions.data_version:DataProvenance": "input_storage_ids",
     "dagster._core.definitions.data_version:StaleStatus": "MISSING STALE",
     "dagster._core.event_api:PartitionKeyFilter": "key",
@@ -58,18 +68,25 @@ ATTRIBUTES = {
     "dagster._core.launcher.base:RunLauncher": "supports_check_run_worker_health",
     "dagster._core.launcher.base:WorkerStatus": "NOT_FOUND RUNNING",
     "dagster._core.loader:LoadingContext": "instance loaders",
-    "dagster._core.storage.asset_check_execution_record:AssetCheckExecutionRecord": "run_id status",
-    "dagster._core.storage.asset_check_execution_record:AssetCheckExecutionRecordStatus": "FAILED PLANNED",
+    "dagster._core.storage.asset_check_execution_record:AssetCheckExecutionRecord": "run_id status evaluation",
+    "dagster._core.storage.asset_check_execution_record:AssetCheckExecutionRecordStatus": "FAILED PLANNED SUCCEEDED",
     "dagster._core.storage.event_log.base:PlannedMaterializationInfo": "run_id storage_id",
     "dagster._grpc.types:CanCancelExecutionRequest": "run_id",
     "dagster._grpc.types:CanCancelExecutionResult": "can_cancel",
-    "dagster:DagsterInstance": "event_log_storage",
+    "dagster._core.definitions.assets.graph.base_asset_graph:BaseAssetGraph": "toposorted_asset_keys asset_check_keys "
+    "materializable_asset_keys",
+    "dagster._core.definitions.freshness:FreshnessState": "FAIL PASS WARN UNKNOWN NOT_APPLICABLE",
+    "dagster._core.definitions.freshness:FreshnessStateRecord": "freshness_state",
+    "dagster._core.storage.asset_check_execution_record:AssetCheckPartitionInfo": "check_key partition_key "
+    "latest_execution_status latest_check_event_storage_id",
+    "dagster:DagsterInstance": "event_log_storage compute_log_manager",
 }
 # Names that are written to the instance and compared with
 VALUES = {
     "dagster._core.definitions.data_version:DATA_VERSION_TAG": "dagster/data_version",
     "dagster._core.definitions.data_version:SKIP_PARTITION_DATA_VERSION_DEPENDENCY_THRESHOLD": 100,
     "dagster._core.storage.tags:PARTITION_NAME_TAG": "dagster/partition",
+    "dagster._core.storage.tags:WILL_RETRY_TAG": "dagster/will_retry",
 }
 
 
