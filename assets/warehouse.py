@@ -68,6 +68,8 @@ def published_warehouse(context: dg.AssetExecutionContext, home: dg.ResourcePara
     published = publish(home)
     for batch_id, reason in published.held_back.items():
         context.log.warning(f"batch {batch_id} is held back: {reason}")
+    for reason in published.left_out:
+        context.log.warning(f"results are left out: {reason}")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(published.content_version),
         metadata={
@@ -75,6 +77,7 @@ def published_warehouse(context: dg.AssetExecutionContext, home: dg.ResourcePara
             "dagster/row_count": sum(published.rows.values()),
             "size_mb": published.bytes / 1e6,
             "held_back": ", ".join(published.held_back) or "none",
+            "results_left_out": "; ".join(published.left_out) or "none",
             "rows_by_table": counts_table(published.rows, "table"),
             **copied_tables(published_tables(home.published)),
         },

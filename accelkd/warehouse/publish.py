@@ -13,6 +13,7 @@ from accelkd.home.files import atomic_path, sha256_json
 from accelkd.home.layout import Home
 from accelkd.recordings.arrivals import refused, superseded
 from accelkd.warehouse.embeddings import UNPUBLISHED_SUFFIXES, incomplete_batches
+from accelkd.warehouse.report_state import drop_mixed
 from accelkd.warehouse.schema import BATCH_TABLES, HISTORY_TABLES
 from accelkd.warehouse.staging import READABLE_BY_OLDER, contents, staging, staging_lock, tables
 
@@ -30,6 +31,7 @@ class PublishedInfo:
     rows: Mapping[str, int]  # of each table, by its name with its schema
     content_version: str  # hash of all rows but those of NO_CONTENT, whatever their order: equal for equal content
     held_back: Mapping[str, str]  # batches that are loaded and not published, with the reason
+    left_out: tuple[str, ...]  # reasons why the results of the loaded models were left out
 
 
 def publish(home: Home) -> PublishedInfo:
@@ -37,8 +39,9 @@ def publish(home: Home) -> PublishedInfo:
 
     Connections that are open on the published file keep what they see; the next ones see the new. Tables that a new
     model has not filled yet, and those that it replaced, are left out; so are batches that an encoder has not embedded
-    yet, whole: what is published is of one pair of encoders. Copying bytes is thirty times as fast as writing
-    rows, so only a copy that a swapped-out table has left mostly empty is rewritten, without its free blocks.
+    yet, whole, and results that are of another split or of other batches: what is published is of one split, one pair
+    of encoders and whole batches. Copying bytes is thirty times as fast as writing rows, so only a copy that a
+    swapped-out table has left mostly empty is rewritten, without its free blocks.
 
     Raises RuntimeError if batches that are published would be gone, because the staging file was lost.
     """
@@ -54,6 +57,7 @@ def publish(home: Home) -> PublishedInfo:
                 if table.endswith(UNPUBLISHED_SUFFIXES):
                     connection.execute(f"DROP TABLE {table}")
             held_back = _hold_back(connection)
+            left_out = drop_mixed(connection)
             connection.execute("FORCE CHECKPOINT")
             wasteful = _free_share(connection) > MAX_FREE_SHARE
         if wasteful:
@@ -66,6 +70,7 @@ def publish(home: Home) -> PublishedInfo:
         {table: rows for table, (rows, _) in published.items()},
         sha256_json({table: [rows, total] for table, (rows, total) in published.items() if table not in NO_CONTENT}),
         held_back,
+        tuple(left_out),
     )
 
 

@@ -15,7 +15,7 @@ from accelkd.home.files import sha256_json
 from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS, students
 from accelkd.registry.history import promoted_models
-from accelkd.warehouse.embeddings import encoder_table
+from accelkd.warehouse.embeddings import encoder_table, loaded_models
 from accelkd.warehouse.staging import staging, tables
 
 REPORT = "report:report"
@@ -71,6 +71,24 @@ def report_state(home: Home) -> ReportState:
     """
     with staging(home) as connection:
         return state_of_reports(connection, promoted_models(home))
+
+
+def drop_mixed(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Delete the results of the loaded models if they do not belong together; returns why."""
+    models = loaded_models(connection)
+    if not models or not connection.execute("FROM provenance.artifacts WHERE artifact_id = 'split:ledger'").fetchall():
+        return []
+    covered = {encoder: _covered(connection, encoder, model_id) for encoder, model_id in models.items()}
+    reasons = _mixed_rows(connection, models, covered)
+    for table in _PROBES if reasons else ():
+        connection.execute(f"DELETE FROM {table} WHERE model_id IN $models", {"models": list(models.values())})
+    if reasons:
+        connection.execute("DELETE FROM probe_predictions")
+        connection.execute(
+            "DELETE FROM retrieval_results WHERE query_model_id IN $models AND key_model_id IN $models",
+            {"models": list(models.values())},
+        )
+    return list(dict.fromkeys(reasons))
 
 
 def state_of_reports(

@@ -16,6 +16,7 @@ from accelkd.registry.history import decide
 from accelkd.reports.report import map_embeddings, probe_encoder, retrieve_pairs, write_report
 from accelkd.warehouse.inspect import loaded_split_version
 from accelkd.warehouse.load import load_batch, load_split
+from accelkd.warehouse.publish import publish
 from accelkd.warehouse.report_state import ReportState, report_state
 from accelkd.warehouse.staging import staging
 from tests.support.homes import copy_home, land, load_and_split, loaded_pair, plant_embeddings
@@ -142,6 +143,27 @@ def test_results_of_an_old_split_do_not_stand_beside_those_of_a_new_one(home: Ho
     evaluate(home)
     assert report_state(home) == NOTHING_WRONG
     assert "do not belong together" not in (home.reports / "report.md").read_text(encoding="utf-8")
+
+
+def test_what_is_published_is_of_one_split_and_of_whole_batches(home: Home, models: dict[str, str]) -> None:
+    assert publish(home).left_out == ()
+    land(home, "b3", [f"q{i}" for i in range(5)])
+    load_batch(home, "b3")
+    embed(home, {"ppg_teacher": models["ppg_teacher"]}, ["b3"])
+    held_back = publish(home)
+    assert held_back.held_back == {"b3": "not embedded by accel_student yet"}
+    assert held_back.left_out == ()  # the results are of the batches that are published
+    embed(home, {"accel_student": models["accel_student"]}, ["b3"])
+    extend_split(home.split, segmented_participants(home, ["b3"]))
+    load_split(home)
+    probe_encoder(home, "ppg_teacher")
+    mixed = publish(home)
+    assert any("rows of split" in reason for reason in mixed.left_out)
+    assert (mixed.rows["probe_results"], mixed.rows["retrieval_results"], mixed.rows["probe_predictions"]) == (0, 0, 0)
+    evaluate(home)
+    whole = publish(home)
+    assert whole.left_out == ()
+    assert whole.rows["probe_results"] == 6
 
 
 def test_a_split_that_grows_during_an_evaluation_is_not_the_one_it_measured(
