@@ -88,7 +88,9 @@ def flush(path: Path) -> None:
 
 def _flush(path: Path) -> None:
     """Force a file or a folder's entries to the disk, so that the content is there before the rename."""
-    descriptor = os.open(path, os.O_RDONLY)
+    if os.name == "nt" and path.is_dir():
+        return  # Windows opens no folders, and writes their entries by itself
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

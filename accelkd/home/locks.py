@@ -1,14 +1,24 @@
-"""Locks between processes. The operating system releases them when their process exits, however it ends."""
+"""Locks between processes. The operating system releases them when their process exits, however it ends.
+
+POSIX systems lock by `flock`, Windows by `LockFileEx` (package portalocker), which also knows shared locks.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from accelkd.home.layout import Home
+from accelkd.home.version import check_usable
+
+try:
+    import fcntl
+
+    _HAS_FLOCK = True
+except ImportError:  # Windows
+    _HAS_FLOCK = False
 
 
 @contextmanager
@@ -16,7 +26,7 @@ def file_lock(path: Path, *, shared: bool = False, busy: str | None = None) -> I
     """Hold the lock of a file, which is created if it is missing, until the block ends.
 
     Waits for other holders (`shared` ones do not exclude each other); with `busy`, raises BlockingIOError with that
-    text instead.
+    text instead. Raises OSError on a system without file locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), shared=shared, busy=busy):
@@ -26,15 +36,26 @@ def file_lock(path: Path, *, shared: bool = False, busy: str | None = None) -> I
 @contextmanager
 def folder_lock(path: Path, *, busy: str | None = None) -> Iterator[None]:
     """The same for a folder. Raises FileNotFoundError if it does not exist."""
-    with _locked(os.open(path, os.O_RDONLY | os.O_DIRECTORY), busy=busy):
-        yield
+    if _HAS_FLOCK:
+        with _locked(os.open(path, os.O_RDONLY | os.O_DIRECTORY), busy=busy):
+            yield
+        return
+    if not path.is_dir():
+        raise FileNotFoundError(path)
+    beside = path.with_name(f"{path.name}.lock")  # Windows opens no folders
+    try:
+        with file_lock(beside, busy=busy):
+            yield
+    finally:
+        with suppress(OSError):  # another process holds it
+            beside.unlink()
 
 
 @contextmanager
 def _locked(descriptor: int, *, shared: bool = False, busy: str | None = None) -> Iterator[None]:
     try:
         try:
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (fcntl.LOCK_NB if busy else 0))
+            _lock(descriptor, shared=shared, wait=busy is None)
         except BlockingIOError:
             raise BlockingIOError(busy) from None
         yield
@@ -42,10 +63,32 @@ def _locked(descriptor: int, *, shared: bool = False, busy: str | None = None) -
         os.close(descriptor)
 
 
+def _lock(descriptor: int, *, shared: bool, wait: bool) -> None:
+    """Lock a descriptor. Raises BlockingIOError if it cannot be had at once and is not to be waited for."""
+    if _HAS_FLOCK:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+        return
+    try:
+        from portalocker import LockFlags
+        from portalocker.exceptions import AlreadyLocked
+        from portalocker.portalocker import Win32Locker
+    except ImportError as error:
+        raise OSError(f"this system locks no files: a home needs POSIX, or portalocker[win32] ({error})") from None
+    flags = (LockFlags.SHARED if shared else LockFlags.EXCLUSIVE) | (LockFlags(0) if wait else LockFlags.NON_BLOCKING)
+    try:
+        Win32Locker().lock(descriptor, flags)
+    except AlreadyLocked:
+        raise BlockingIOError from None
+
+
 @contextmanager
 def shared_lock(home: Home) -> Iterator[None]:
-    """Use the home alongside other runs; waits while a withdrawal holds it exclusively."""
+    """Use the home alongside other runs; waits while a withdrawal holds it exclusively.
+
+    Raises UnusableHomeError for a home of a newer version, or one whose restore was interrupted.
+    """
     with file_lock(_lock_file(home), shared=True):
+        check_usable(home)
         yield
 
 

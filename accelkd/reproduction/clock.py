@@ -39,8 +39,8 @@ class Clock:
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in the block after so many seconds. No effect outside the main thread."""
-    if threading.current_thread() is not threading.main_thread():
+    """Raise TimeoutError in the block after so many seconds. No effect outside the main thread, or on Windows."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
         return
 

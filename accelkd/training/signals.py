@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -50,10 +51,13 @@ def resident_bytes(store: SegmentStore, modalities: Sequence[Modality]) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Free memory of a device in bytes; of the CPU, the available memory of the system."""
+    """Free memory of a device in bytes; of the CPU, the available memory of the system, where it tells (Linux does)."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    except (AttributeError, ValueError):  # Windows has no sysconf, macOS no such name: nothing can be refused there
+        return sys.maxsize
 
 
 def to_device(host: npt.NDArray[np.generic], device: torch.device) -> Tensor:

@@ -45,6 +45,33 @@ def test_every_public_name_is_there_and_documented() -> None:
         accelkd.predict  # type: ignore[attr-defined]  # noqa: B018
 
 
+WITHOUT_POSIX = """
+import os, sys
+sys.modules["fcntl"] = sys.modules["portalocker"] = None  # neither POSIX's locks nor what stands for them
+for name in ("O_DIRECTORY", "sysconf", "sched_getaffinity"):
+    delattr(os, name)
+import numpy as np
+import accelkd
+noise = 1e-3 * np.random.default_rng(0).standard_normal((3, 64 * 130))
+windows = accelkd.preprocess(accel=[[1], [0], [0]] + noise, rate_hz=64)
+encoder = accelkd.load_encoder(sys.argv[1])
+assert accelkd.embed(encoder, windows.signals[windows.usable]).shape == (2, encoder.width)
+from accelkd.home.layout import Home
+from accelkd.home.locks import shared_lock
+from pathlib import Path
+try:
+    with shared_lock(Home(Path(sys.argv[2]))):
+        raise SystemExit("a lock without a lock")
+except OSError as error:
+    assert "needs POSIX, or portalocker" in str(error), error
+"""
+
+
+def test_recordings_are_embedded_without_what_only_posix_has(home: Home, tmp_path: Path) -> None:
+    folder = next(home.encoder("accel_student").glob("*/model.safetensors")).parent
+    subprocess.run([sys.executable, "-c", WITHOUT_POSIX, str(folder), str(tmp_path)], check=True, timeout=120)
+
+
 def test_types_are_shipped() -> None:
     assert Path(accelkd.__file__).with_name("py.typed").is_file()
 
