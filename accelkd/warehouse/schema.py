@@ -846,6 +846,12 @@ SCHEMA_VERSION = Table(
             nullable=False,
             meaning="SHA-256 of the statements of accelkd/warehouse/schema.py, views.sql and macros.sql",
         ),
+        Column(
+            "migrations",
+            _COUNT,
+            nullable=False,
+            meaning="How many migrations of accelkd/warehouse/migrations.py the file has been through",
+        ),
     ),
     meaning="Which version of the schema made this file",
 )

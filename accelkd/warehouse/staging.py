@@ -12,13 +12,14 @@ import duckdb
 from accelkd.home.columns import Table
 from accelkd.home.layout import Home
 from accelkd.home.locks import file_lock
+from accelkd.home.version import UnusableHomeError
+from accelkd.warehouse.migrations import MIGRATIONS, new_rows
 from accelkd.warehouse.schema import TABLES, VIEWS, comments, create, embeddings_table, schema_sql, schemas, sql_type
 
 # Of new files: analysts' command lines and drivers may be older than the pipeline's DuckDB
 READABLE_BY_OLDER: dict[str, str | bool | int | float | list[str]] = {"storage_compatibility_version": "v1.4.0"}
 # Without SQL's own comments and line breaks: rewording one makes no other schema; texts in quotes stay
 _STATEMENTS = re.sub(r"('(?:[^']|'')*')|(?:--[^\n]*|\s+)+", lambda part: part[1] or " ", schema_sql())
-_RENAMED = {"retired_batches": "superseded_batches"}  # tables of earlier versions
 _SCHEMA_SHA256 = hashlib.sha256(_STATEMENTS.encode()).hexdigest()
 
 
@@ -26,8 +27,9 @@ _SCHEMA_SHA256 = hashlib.sha256(_STATEMENTS.encode()).hexdigest()
 def staging(home: Home) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the staging file for one transaction: committed when the block ends well, rolled back when it raises.
 
-    Waits for whoever has it open. Makes the file and its schema on first use, and brings a file that another version
-    of the schema made up to date. Raises RuntimeError, and leaves the file as it is, where that would lose anything.
+    Waits for whoever has it open. Makes the file and its schema on first use, and brings a file that an older version
+    of the schema made up to date. Raises UnusableHomeError, and leaves the file as it is, where that would lose
+    anything, and for a file of a newer version.
     """
     with staging_lock(home), duckdb.connect(str(home.staging), config=READABLE_BY_OLDER) as connection:
         connection.begin()
@@ -87,16 +89,25 @@ def _ensure_schema(home: Home, connection: duckdb.DuckDBPyConnection) -> None:
     present = tables(connection)
     if "schema_version" not in present:
         connection.execute(schema_sql(TABLES, VIEWS))
-    elif connection.execute("FROM schema_version").fetchall() == [(_SCHEMA_SHA256,)]:
-        return
     else:
-        _migrate(home, connection, present)
+        version = connection.sql("FROM schema_version").to_arrow_table().to_pylist()
+        if [row["sha256"] for row in version] == [_SCHEMA_SHA256]:
+            return
+        _migrate(home, connection, present, done=max((row.get("migrations") or 0 for row in version), default=0))
     connection.execute("DELETE FROM schema_version")
-    connection.execute("INSERT INTO schema_version VALUES (?)", [_SCHEMA_SHA256])
+    connection.execute("INSERT INTO schema_version VALUES (?, ?)", [_SCHEMA_SHA256, len(MIGRATIONS)])
 
 
-def _migrate(home: Home, connection: duckdb.DuckDBPyConnection, present: dict[str, str]) -> None:
-    """Bring an older file to the schema: recreate views, macros, comments; recreate and refill tables that differ."""
+def _migrate(home: Home, connection: duckdb.DuckDBPyConnection, present: dict[str, str], done: int) -> None:
+    """Bring an older file to the schema: recreate views, macros, comments; recreate and refill tables that differ.
+
+    `done` is the number of migrations that the file has been through.
+    """
+    if done > len(MIGRATIONS):
+        raise UnusableHomeError(
+            f"{home.staging} has been through {done} migrations, this accelkd knows {len(MIGRATIONS)}: install the "
+            "version that wrote it"
+        )
     with duckdb.connect(":memory:") as fresh:
         fresh.execute(schema_sql(TABLES, VIEWS))
         wanted = tables(fresh)
@@ -106,16 +117,19 @@ def _migrate(home: Home, connection: duckdb.DuckDBPyConnection, present: dict[st
     macros = "SELECT DISTINCT function_name, function_type FROM duckdb_functions() WHERE NOT internal"
     for macro, kind in connection.execute(macros).fetchall():
         connection.execute(f"DROP MACRO {'TABLE ' if kind == 'table_macro' else ''}{macro}")
-    for old, new in _RENAMED.items():
-        if old in present:
-            connection.execute(f"ALTER TABLE {old} RENAME TO {new}")
+    for migration in MIGRATIONS[done:]:
+        schema, dot, name = migration.table.rpartition(".")
+        if migration.renamed_from and f"{schema}{dot}{migration.renamed_from}" in present:
+            connection.execute(f"ALTER TABLE {schema}{dot}{migration.renamed_from} RENAME TO {name}")
             present = tables(connection)
     connection.execute(schemas(TABLES))
+    connection.execute("DELETE FROM schema_version")
     for table in TABLES:
+        rows = new_rows(table.name, done, MIGRATIONS)
         if table.name not in present:
             connection.execute(create(table))
-        elif present[table.name] != wanted[table.name]:
-            _refill(home, connection, table)
+        elif present[table.name] != wanted[table.name] or rows != "FROM old":
+            _refill(home, connection, table, rows)
         connection.execute(comments(table))
     for name in present:
         if name.startswith("embeddings."):
@@ -133,22 +147,26 @@ def _add_columns(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
     connection.execute(comments(table))
 
 
-def _refill(home: Home, connection: duckdb.DuckDBPyConnection, table: Table) -> None:
-    """Recreate a table with the rows that it had: new columns stay empty."""
+def _refill(home: Home, connection: duckdb.DuckDBPyConnection, table: Table, rows: str) -> None:
+    """Recreate a table with the rows that a query makes of those that it had, `old`: new columns stay empty."""
     connection.execute(f"CREATE TEMP TABLE old AS FROM {table.name}")
     connection.execute(f"DROP TABLE {table.name}")
     connection.execute(create(table))
-    old = [row[0] for row in connection.execute("DESCRIBE old").fetchall()]
-    filled = [name for name in old if connection.execute(f"SELECT count({name}) FROM old").fetchall() != [(0,)]]
     try:
-        if lost := sorted(set(filled) - set(table.names)):
-            raise RuntimeError(f"the schema no longer has {', '.join(lost)}")
-        kept = ", ".join(name for name in old if name in table.names)
-        connection.execute(f"INSERT INTO {table.name} BY NAME SELECT {kept} FROM old")
-    except (RuntimeError, duckdb.Error) as error:
-        raise RuntimeError(
-            f"{home.staging}, table {table.name}, was made by another version of accelkd/warehouse/schema.py and does "
-            f"not fit this one: {error}. All of it is derived: `accelkd rebuild-warehouse` rebuilds it from the "
-            "home's files"
+        connection.execute(f"CREATE TEMP TABLE migrated AS {rows}")
+        names = [row[0] for row in connection.execute("DESCRIBE migrated").fetchall()]
+        gone = [name for name in names if name not in table.names]
+        if lost := [
+            name for name in gone if connection.execute(f'SELECT count("{name}") FROM migrated').fetchall() != [(0,)]
+        ]:
+            raise ValueError(f"the schema no longer has {', '.join(sorted(lost))}")
+        kept = ", ".join(f'"{name}"' for name in names if name in table.names)
+        connection.execute(f"INSERT INTO {table.name} BY NAME SELECT {kept} FROM migrated")
+    except (ValueError, duckdb.Error) as error:
+        raise UnusableHomeError(
+            f"{home.staging}, table {table.name}, was made by another version of accelkd/warehouse/schema.py, and "
+            f"accelkd/warehouse/migrations.py does not say how its rows become rows of this one: {error}. The file is "
+            "as it was. What is derived in it `accelkd rebuild-warehouse` makes again from the home's files"
         ) from error
     connection.execute("DROP TABLE old")
+    connection.execute("DROP TABLE migrated")
