@@ -23,8 +23,12 @@ NOT_CHECKED = ("docs/reproduction/", "tests/test_vocabulary.py")
 # Names that version 0.1.0 gave to files and tables, which its homes are migrated from
 LEGACY = {
     "accelkd/recordings/arrivals.py": "retired.json",
-    "accelkd/warehouse/staging.py": "retired_batches",
+    "accelkd/operations/upgrade.py": "retired.json",
+    "accelkd/warehouse/migrations.py": "retired_batches",
+    "tests/operations/test_upgrade.py": "retired",
     "tests/warehouse/test_corrections.py": "retired.json",
+    "tests/warehouse/schema-0.1.0.sql": "retired_batches",
+    "tests/warehouse/test_migrations.py": "retired_batches",
     "tests/warehouse/test_warehouse.py": "retired_batches",
 }
 

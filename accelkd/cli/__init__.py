@@ -14,13 +14,16 @@ from accelkd.cli.analyst import summary
 from accelkd.cli.arguments import CommandLine
 from accelkd.cli.data_engineer import (
     alert,
+    backup,
     check,
     configure,
     ingest,
     metrics,
     rebuild_warehouse,
     repair,
+    restore,
     simulate,
+    upgrade,
     validate,
     withdraw,
 )
@@ -42,6 +45,9 @@ COMMANDS: dict[str, tuple[Callable[..., int], ...]] = {
         withdraw,
         alert,
         metrics,
+        backup,
+        restore,
+        upgrade,
     ),
     "Researcher": (train, promote, rollback, reproduce),
     "Analyst": (summary,),

@@ -243,3 +243,58 @@ def metrics(
     else:
         print(metrics_text(home), end="")
     return 0
+
+
+def backup(
+    destination: Annotated[Path, Parameter(help="folder of the backups, outside of the home")],
+    /,
+    *,
+    keep: Annotated[AtLeastOne | None, Parameter(help="how many of the newest to keep; default: all")] = None,
+    home: OpenedHome,
+) -> int:
+    """Copy this home, also while runs go on; what has not changed since the backup before takes no space."""
+    from accelkd.operations.backup import backup as back_up
+
+    made = back_up(home, destination, keep=keep)
+    print(f"{made.folder}: {len(made.files)} files, {made.copied_bytes / 1e6:.1f} MB of them new")
+    return 0
+
+
+def restore(
+    source: Annotated[Path, Parameter(help="a backup, or the folder of the backups: the newest")],
+    /,
+    *,
+    replace: Annotated[bool, Parameter(negative=(), help="replace what this home holds; landed batches stay")] = False,
+    verify: Annotated[bool, Parameter(negative=(), help="only read the backup, and compare every hash")] = False,
+    home: OpenedHome,
+) -> int:
+    """Bring this home to the state of a backup, and withdraw again who has withdrawn since."""
+    from accelkd.operations.backup import find_backup, verify_backup
+    from accelkd.operations.backup import restore as restore_home
+
+    if verify:
+        made = find_backup(source)
+        verify_backup(made)
+        print(f"{made.folder}: {len(made.files)} files of {made.made_at}, all as they were copied")
+        return 0
+    restored = restore_home(home, source, replace=replace)
+    print(f"{home.root}: {restored.files} files of {restored.backup}")
+    for batch_id in restored.kept_batches:
+        print(f"landed since, kept: {batch_id}")
+    print(f"{len(restored.withdrawals)} participants withdrawn again")
+    unfinished = [withdrawal for withdrawal in restored.withdrawals if not withdrawal.finished]
+    for withdrawal in unfinished:
+        print(withdrawal)
+    print("next: `accelkd upgrade`, then start Dagster or a catch-up, which makes what is missing")
+    return 1 if unfinished else 0
+
+
+def upgrade(*, home: OpenedHome) -> int:
+    """Bring a home that an older version wrote to this version; take a backup first."""
+    from accelkd.operations.upgrade import upgrade as upgrade_home
+
+    done = upgrade_home(home)
+    for step in done:
+        print(step)
+    print(f"{home.root}: {len(done)} steps" if done else f"{home.root}: nothing to do")
+    return 0

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from accelkd.home.layout import Home
-from accelkd.home.version import check_usable
+from accelkd.home.version import check_layout, check_usable
 
 try:
     import fcntl
@@ -93,10 +93,15 @@ def shared_lock(home: Home) -> Iterator[None]:
 
 
 @contextmanager
-def exclusive_lock(home: Home) -> Iterator[None]:
-    """Use the home exclusively. Raises BlockingIOError, with advice, while any run uses it."""
+def exclusive_lock(home: Home, *, any_layout: bool = False) -> Iterator[None]:
+    """Use the home exclusively. Raises BlockingIOError, with advice, while any run uses it.
+
+    Raises UnusableHomeError for a home of a newer version, unless `any_layout`.
+    """
     busy = f"runs are in progress in {home.root}: stop Dagster (or let them finish) and retry"
     with file_lock(_lock_file(home), busy=busy):
+        if not any_layout:
+            check_layout(home)
         yield
 
 

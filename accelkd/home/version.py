@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from accelkd.home.layout import Home
@@ -34,11 +35,31 @@ def layout_version(home: Home) -> int:
         raise UnusableHomeError(f"{path} names no layout: {error!r}") from None
 
 
-def check_usable(home: Home) -> None:
-    """Raise UnusableHomeError for a home of a newer version, or one whose restore was interrupted."""
+def check_layout(home: Home) -> None:
+    """Raise UnusableHomeError for a home of a newer version."""
     if (version := layout_version(home)) > LAYOUT:
         raise UnusableHomeError(
             f"{home.root} has layout {version}, this accelkd knows {LAYOUT}: install the version that wrote it"
         )
+
+
+def check_usable(home: Home) -> None:
+    """Raise UnusableHomeError for a home of a newer version, or one whose restore was interrupted."""
+    check_layout(home)
     if restore_journal(home).exists():
         raise UnusableHomeError(f"{home.root} is being restored; if that was interrupted, `accelkd restore` it again")
+
+
+def write_layout(home: Home, version: int = LAYOUT) -> None:
+    """Record the layout that a home has."""
+    home.root.mkdir(parents=True, exist_ok=True)
+    part = home.root / f".layout.{os.getpid()}"
+    part.write_text(json.dumps({"layout": version}) + "\n", encoding="utf-8")
+    part.replace(layout_file(home))
+
+
+def mark_new(home: Home) -> None:
+    """Record the layout of a home in which nothing has been made yet; an older home gets its own by an upgrade."""
+    made = (home.published, home.split, home.root / "checkpoints")
+    if not layout_file(home).exists() and not any(path.exists() for path in made):
+        write_layout(home)

@@ -10,14 +10,18 @@ import hmac
 import json
 import os
 import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from accelkd.home.files import DamagedFileError, open_below, write_json
 
 _REGISTER = ".withdrawn.json"  # in the landing zone; hidden, so that it is not taken for a batch
 _KEY = ".withdrawn.key"
 _KEY_BYTES = 32
+REGISTER_FILES = (_REGISTER, _KEY)
 
 
 def enrol(landing: Path, participant_id: str) -> bool:
@@ -26,13 +30,10 @@ def enrol(landing: Path, participant_id: str) -> bool:
         return False
     landing.mkdir(parents=True, exist_ok=True)
     if not (landing / _KEY).exists():
-        descriptor = os.open(landing / _KEY, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(_KEY_BYTES))
-            os.fsync(file.fileno())
+        _write_key(landing, secrets.token_bytes(_KEY_BYTES))
     register = _read(landing)
     register.append({"who": _hash(landing, participant_id), "on": datetime.now(UTC).date().isoformat()})
-    write_json(landing / _REGISTER, sorted(register, key=lambda entry: (entry["on"], entry["who"])))
+    _write(landing, register)
     return True
 
 
@@ -65,6 +66,10 @@ def _read(landing: Path) -> list[dict[str, str]]:
 
 
 def _hash(landing: Path, participant_id: str) -> str:
+    return hmac.digest(_read_key(landing), participant_id.encode(), "sha256").hex()
+
+
+def _read_key(landing: Path) -> bytes:
     try:
         with open_below(landing, _KEY) as file:
             key = file.read()
@@ -72,7 +77,7 @@ def _hash(landing: Path, participant_id: str) -> str:
             raise ValueError(f"it has {len(key)} bytes, not {_KEY_BYTES}")
     except (OSError, ValueError) as error:
         raise _damaged(landing / _KEY, error) from None
-    return hmac.digest(key, participant_id.encode(), "sha256").hex()
+    return key
 
 
 def _is_text(value: object) -> bool:
@@ -84,3 +89,48 @@ def _damaged(path: Path, error: Exception) -> DamagedFileError:
         f"the register of withdrawn participants cannot be read: {path.name}: {error}; restore {_REGISTER} and {_KEY} "
         "from a backup: without them whoever withdrew would be used again"
     )
+
+
+def _write(landing: Path, register: Sequence[Mapping[str, str]]) -> None:
+    write_json(landing / _REGISTER, sorted(register, key=lambda entry: (entry["on"], entry["who"])))
+
+
+def _write_key(landing: Path, key: bytes) -> None:
+    descriptor = os.open(landing / _KEY, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(key)
+        os.fsync(file.fileno())
+
+
+@dataclass(frozen=True)
+class Register:
+    """A register with its key, as a backup carries it."""
+
+    key: bytes | None
+    entries: Sequence[Mapping[str, str]]
+
+    def stored(self) -> dict[str, Any]:
+        """As JSON: as sensitive as the files themselves."""
+        return {"key": self.key.hex() if self.key else None, "entries": list(self.entries)}
+
+    @classmethod
+    def of_stored(cls, stored: Mapping[str, Any]) -> Register:
+        return cls(bytes.fromhex(stored["key"]) if stored["key"] else None, stored["entries"])
+
+
+def read_register(landing: Path) -> Register:
+    """The register of a landing zone, empty where it has none. Raises DamagedFileError where it cannot be read."""
+    entries = _read(landing)
+    return Register(_read_key(landing) if entries else None, entries)
+
+
+def write_register(landing: Path, register: Register) -> None:
+    """Make a register that of a landing zone."""
+    landing.mkdir(parents=True, exist_ok=True)
+    if register.key is None:
+        return
+    key = landing / _KEY
+    if not key.exists() or key.read_bytes() != register.key:
+        key.unlink(missing_ok=True)
+        _write_key(landing, register.key)
+    _write(landing, register.entries)

@@ -30,7 +30,9 @@ class Migration:
 
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(
-        "superseded_batches", "a corrected batch is superseded, no longer retired", renamed_from="retired_batches"
+        "superseded_batches",
+        "superseded is the word for a batch that a correction replaced",
+        renamed_from="retired_batches",
     ),
 )
 

@@ -12,7 +12,7 @@ import duckdb
 from accelkd.home.columns import Table
 from accelkd.home.layout import Home
 from accelkd.home.locks import file_lock
-from accelkd.home.version import UnusableHomeError
+from accelkd.home.version import UnusableHomeError, mark_new
 from accelkd.warehouse.migrations import MIGRATIONS, new_rows
 from accelkd.warehouse.schema import TABLES, VIEWS, comments, create, embeddings_table, schema_sql, schemas, sql_type
 
@@ -48,6 +48,12 @@ def staging_lock(home: Home) -> Iterator[None]:
     """Hold the staging file's lock: DuckDB refuses a second process at once, here it waits for its turn."""
     with file_lock(home.staging.with_suffix(".lock")):
         yield
+
+
+def schema_is_current(home: Home) -> bool:
+    """Whether the staging file has the schema of this version."""
+    with staging_lock(home), duckdb.connect(str(home.staging)) as connection:
+        return _is_current(connection)
 
 
 def readable(home: Home) -> bool:
@@ -88,14 +94,19 @@ def contents(
 def _ensure_schema(home: Home, connection: duckdb.DuckDBPyConnection) -> None:
     present = tables(connection)
     if "schema_version" not in present:
+        mark_new(home)
         connection.execute(schema_sql(TABLES, VIEWS))
     else:
-        version = connection.sql("FROM schema_version").to_arrow_table().to_pylist()
-        if [row["sha256"] for row in version] == [_SCHEMA_SHA256]:
+        if _is_current(connection):
             return
+        version = connection.sql("FROM schema_version").to_arrow_table().to_pylist()
         _migrate(home, connection, present, done=max((row.get("migrations") or 0 for row in version), default=0))
     connection.execute("DELETE FROM schema_version")
     connection.execute("INSERT INTO schema_version VALUES (?, ?)", [_SCHEMA_SHA256, len(MIGRATIONS)])
+
+
+def _is_current(connection: duckdb.DuckDBPyConnection) -> bool:
+    return connection.execute("SELECT sha256 FROM schema_version").fetchall() == [(_SCHEMA_SHA256,)]
 
 
 def _migrate(home: Home, connection: duckdb.DuckDBPyConnection, present: dict[str, str], done: int) -> None:
