@@ -1,0 +1,198 @@
+"""The files under deploy/ and the workflows, as far as they can be judged without a container engine, and with one."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support import REPOSITORY
+
+DEPLOY = REPOSITORY / "deploy"
+COMPOSE = DEPLOY / "compose"
+WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
+TAG = r"[\w./-]+:(?!latest)[\w.-]*\d[\w.-]*"
+SECRET = re.compile(r"(?i)(password|secret|token|api_?key)\s*[=:]\s*['\"]?(?!\$|['\"]?$)\S+")
+
+
+def instructions() -> list[tuple[str, str]]:
+    """Instructions of the Containerfile with what follows them; continued lines are joined, comments left out."""
+    text = "".join(
+        line for line in (DEPLOY / "Containerfile").open(encoding="utf-8") if not line.lstrip().startswith("#")
+    )
+    lines = re.sub(r"\\\n\s*", " ", text).splitlines()
+    return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in lines if line.strip())]
+
+
+def test_images_are_pinned_and_come_from_no_named_registry() -> None:
+    arguments = dict(rest.split("=", 1) for word, rest in instructions() if word == "ARG" and "=" in rest)
+    sources = [rest.split()[0] for word, rest in instructions() if word == "FROM"]
+    assert len(sources) == 3
+    for source in sources:
+        image = re.sub(r"\$\{(\w+)\}", lambda part: arguments[part[1]], source)
+        assert re.fullmatch(f"{TAG}|{TAG.split(':')[0]}@sha256:[0-9a-f]{{64}}", image), image
+        assert "." not in image.split(":")[0].split("/")[0], f"{image} names a registry"
+
+
+def test_the_image_has_no_root_no_secret_and_one_volume() -> None:
+    last = [number for number, (word, _) in enumerate(instructions()) if word == "FROM"][-1]
+    final = instructions()[last:]
+    users = [rest for word, rest in final if word == "USER"]
+    assert users
+    assert re.fullmatch(r"[1-9]\d{3,}:[1-9]\d{3,}", users[-1]), "not root, and a number that a cluster can check"
+    order = [word for word, _ in final]
+    assert order.index("USER") < order.index("ENTRYPOINT")
+    assert [rest for word, rest in final if word == "VOLUME"] == ["/data"]
+    assert {"HEALTHCHECK", "STOPSIGNAL", "CMD", "LABEL"} <= set(order)
+    for word, rest in instructions():
+        assert not (word in ("ENV", "ARG") and SECRET.search(rest)), rest
+        assert word != "ADD", "which fetches and unpacks what it is given"
+    assert not re.search(r"https?://", (DEPLOY / "Containerfile").read_text(encoding="utf-8"))
+
+
+def test_what_the_image_copies_is_not_ignored() -> None:
+    allowed = {line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = {
+        source.split("/")[0]
+        for word, rest in instructions()
+        if word == "COPY" and "--from" not in rest
+        for source in [part for part in rest.split() if not part.startswith("--")][:-1]
+    }
+    assert copied - {"."} <= allowed
+    assert all((REPOSITORY / name).exists() for name in allowed)
+    assert not allowed & {".git", ".venv", ".accelkd", "tests"}
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((COMPOSE / "compose.yaml").read_text(encoding="utf-8"))
+    return content
+
+
+@pytest.mark.parametrize(
+    ("schema", "files"),
+    [("vendor.compose-spec", [COMPOSE / "compose.yaml"]), ("vendor.github-workflows", WORKFLOWS)],
+)
+def test_files_have_their_schema(schema: str, files: list[Path]) -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, *map(str, files)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_only_the_proxy_is_reached_from_outside(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    assert [name for name, service in services.items() if service.get("ports")] == ["proxy"]
+    internal = {name for name, network in compose["networks"].items() if network and network.get("internal")}
+    for name in ("code", "daemon", "ui", "backup"):
+        assert set(services[name]["networks"]) <= internal
+        assert "network_mode" not in services[name]
+    assert not set(services["proxy"]["networks"]) & set(services["code"]["networks"])
+
+
+def test_every_service_is_confined_restarted_and_limited(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "no-new-privileges:true" in service["security_opt"], name
+        assert not service.get("privileged"), name
+        assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory", "pids"}, name
+        assert service["restart"] == ("no" if name == "backup" else "unless-stopped"), name
+        assert re.match(r"\$\{\w+:-", service["image"]), f"{name}: another image can be named"
+    for name in ("code", "daemon", "ui"):
+        assert compose["services"][name]["user"] == "10001:10001"
+        assert compose["services"][name]["volumes"] == ["home:/data"]
+
+
+def test_every_variable_is_explained() -> None:
+    explained = (COMPOSE / ".env.example").read_text(encoding="utf-8") + (REPOSITORY / "docs" / "deploy.md").read_text(
+        encoding="utf-8"
+    )
+    text = (COMPOSE / "compose.yaml").read_text(encoding="utf-8")
+    asked = set(re.findall(r"(?<!\$)\$\{(\w+)", text))
+    assert asked
+    assert not {name for name in asked if name not in explained}
+    assert not SECRET.search(re.sub(r"\$\{[^}]*\}", "", text))
+    ignored = subprocess.run(
+        ["git", "check-ignore", "--quiet", "deploy/compose/.env"], cwd=REPOSITORY, check=False
+    ).returncode
+    assert ignored == 0
+
+
+@pytest.mark.skipif(shutil.which("caddy") is None, reason="caddy is not installed: its configuration was not loaded")
+@pytest.mark.parametrize(("login", "variables"), [("basic", {"ACCELKD_PASSWORD_HASH": "$2a$14$x"}), ("oidc", {})])
+def test_caddy_takes_either_login_and_none_without_one(login: str, variables: dict[str, str]) -> None:
+    command = ["caddy", "validate", "--config", "Caddyfile", "--adapter", "caddyfile"]
+    settings = {**os.environ, "ACCELKD_SITE": ":8443", "ACCELKD_LOGIN": login, **variables}
+    assert subprocess.run(command, cwd=COMPOSE, env=settings, capture_output=True, check=False).returncode == 0
+    for broken in ({"ACCELKD_LOGIN": "none"}, {"ACCELKD_LOGIN": "basic", "ACCELKD_PASSWORD_HASH": ""}):
+        result = subprocess.run(command, cwd=COMPOSE, env={**settings, **broken}, capture_output=True, check=False)
+        assert result.returncode != 0
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=[path.name for path in WORKFLOWS])
+def test_workflows_pin_their_actions_and_grant_what_is_needed(path: Path) -> None:
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert workflow["permissions"] == {"contents": "read"}
+    for name, job in workflow["jobs"].items():
+        assert job["timeout-minutes"] <= 90, name
+        for step in job["steps"]:
+            if "uses" in step:
+                assert re.fullmatch(r"[\w.-]+/[\w.-]+@(v\d+(\.\d+\.\d+)?|[0-9a-f]{40})", step["uses"]), step["uses"]
+            else:  # what somebody can name, such as a branch, is never part of a program
+                assert "${{ github." not in step["run"], step["run"]
+
+
+@pytest.mark.skipif(
+    shutil.which("actionlint") is None, reason="actionlint is not installed: schema and structure alone"
+)
+def test_actionlint_has_nothing_to_say() -> None:
+    result = subprocess.run(["actionlint", *map(str, WORKFLOWS)], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout
+
+
+def test_the_release_tests_what_it_publishes() -> None:
+    jobs = yaml.safe_load((REPOSITORY / ".github/workflows/release.yml").read_text(encoding="utf-8"))["jobs"]
+    platforms = {entry["name"].partition("-")[0] for entry in jobs["wheels"]["strategy"]["matrix"]["include"]}
+    assert platforms == {"linux", "macos", "windows"}
+    steps = [step.get("run", "") for step in jobs["wheels"]["steps"]]
+    assert steps.index("deploy/build-wheels test dist") > steps.index("deploy/build-wheels pure dist")
+    assert {"wheels", "sources"} <= set(jobs["publish"]["needs"])
+    assert jobs["publish"]["if"] == "github.ref_type == 'tag'"
+    assert jobs["publish"]["permissions"] == {"id-token": "write", "attestations": "write"}
+
+
+def test_build_wheels_says_what_it_does() -> None:
+    script = DEPLOY / "build-wheels"
+    assert os.access(script, os.X_OK)
+    result = subprocess.run([script, "paint", "nowhere"], capture_output=True, text=True, check=False, cwd="/tmp")
+    assert result.returncode == 2
+    assert "deploy/build-wheels rust DIST" in result.stdout
+
+
+def engine() -> str | None:
+    """A container engine that answers."""
+    for name in ("docker", "podman"):
+        if shutil.which(name) and subprocess.run([name, "info"], capture_output=True, check=False).returncode == 0:
+            return name
+    return None
+
+
+@pytest.mark.slow
+def test_the_image_is_built_and_ends_in_time() -> None:
+    command = engine()
+    if command is None:
+        pytest.skip("neither docker nor podman answers: the image was not built; its entry point is tested without one")
+    build = [command, "build", "--file", "deploy/Containerfile", "--tag", "accelkd:test", "."]
+    subprocess.run(build, cwd=REPOSITORY, check=True, timeout=3600)
+    options = ["--rm", "--read-only", "--tmpfs", "/tmp", "--volume", "accelkd-test:/data"]
+    ran = subprocess.run(
+        [command, "run", *options, "accelkd:test", "catch-up"], check=True, capture_output=True, text=True, timeout=600
+    )
+    assert "0 failed" in ran.stdout
