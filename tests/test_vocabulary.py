@@ -15,7 +15,7 @@ import pytest
 
 from tests.support import REPOSITORY
 
-SCOPES = ("accelkd", "assets", "orchestration", "rust_dsp", "docs", "tests", "benches", "")
+SCOPES = ("accelkd", "assets", "orchestration", "rust_dsp", "docs", "tests", "benches", "deploy", "")
 ROOT_FILES = ("Makefile", "README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 
 # Generated with the results that it reports, and this file

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -90,6 +93,27 @@ def test_what_has_not_changed_takes_no_space_and_what_was_damaged_is_copied_agai
     with pytest.raises(DamagedFileError):
         restore(home, again.folder, replace=True)
     load_batch(home, "b1")  # nothing was changed
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from accelkd.home.layout import Home
+from accelkd.operations import backup
+backup.write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # everything is copied, the manifest is not written
+backup.backup(Home(Path(sys.argv[1])), Path(sys.argv[2]))
+"""
+
+
+def test_a_killed_backup_is_none_and_leaves_nothing_for_long(home: Home, tmp_path: Path) -> None:
+    safe = tmp_path / "safe"
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(home.root), str(safe)], check=False, timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    assert list(safe.glob(".backup-*.scratch"))
+    with pytest.raises(ValueError, match="holds no backup"):
+        find_backup(safe)
+    assert backup(home, safe).number == 1
+    assert not list(safe.glob(".backup-*.scratch"))
 
 
 def test_locks_scratch_and_the_published_copy_are_left_out(home: Home, tmp_path: Path) -> None:
