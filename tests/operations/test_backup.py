@@ -276,10 +276,10 @@ def test_a_catch_up_after_a_restore_reaches_the_same_tables(pipeline: Pipeline, 
     segment_batch(home, "sim-c")
     backup(home, tmp_path / "safe")
     with opened_instance(home) as instance:
-        assert not catch_up(home, instance, retrain=False).failed
+        assert not catch_up(home, instance, encoders="keep").failed
     expected = warehouse(home)
     shutil.rmtree(home.root)
     restore(home, tmp_path / "safe")
     with opened_instance(home) as instance:
-        assert not catch_up(home, instance, retrain=False).failed
+        assert not catch_up(home, instance, encoders="keep").failed
     assert warehouse(home) == expected
