@@ -69,10 +69,12 @@ def backup(home: Home, destination: Path, *, keep: int | None = None) -> Backup:
     A file that the backup before holds too, undamaged, is linked to it and takes no space. The folder appears when it
     is complete. With `keep`, only so many of the newest backups are kept. Withdrawals are refused meanwhile.
 
-    Raises ValueError for a destination inside the home, and while a withdrawal is unfinished; BlockingIOError while
-    another backup is written there.
+    Raises FileNotFoundError where there is no home, ValueError for a destination inside it and while a withdrawal is
+    unfinished, BlockingIOError while another backup is written there.
     """
     destination = destination.resolve()
+    if not home.root.is_dir():
+        raise FileNotFoundError(f"there is no home {home.root}")
     if home.root in (destination, *destination.parents):
         raise ValueError(f"{destination} lies inside the home: what damages one would damage both")
     busy = f"another backup is being written to {destination}"
@@ -122,7 +124,7 @@ class _Writer:
             if not self._linked(name, sha256, target):
                 file.seek(0)  # the file that was hashed, also if another has taken its name since
                 digest = hashlib.sha256()
-                with target.open("xb") as copy:
+                with target.open("wb") as copy:
                     while chunk := file.read(1 << 20):
                         digest.update(chunk)
                         self.bytes += copy.write(chunk)
@@ -150,27 +152,32 @@ class _Writer:
 
 def _copy_home(home: Home, writer: _Writer) -> None:
     with scratch_folder(writer.target) as scratch:
-        for number, path in enumerate(_files(home)):
-            name = home.relative(path)
-            try:
-                if path == home.staging:
-                    with staging_lock(home):
-                        with duckdb.connect(str(path)) as connection:  # what a writer left in the log beside it goes in
-                            connection.execute("FORCE CHECKPOINT")
-                        writer.add(path, name)
-                elif _is_sqlite(path):
-                    copy = scratch / f"{number}.db"
-                    with closing(sqlite3.connect(path, timeout=60)) as source, closing(sqlite3.connect(copy)) as target:
-                        source.backup(target)
-                    shutil.copystat(path, copy)
-                    writer.add(copy, name)
-                    copy.unlink()
-                else:
-                    writer.add(path, name)
-            except FileNotFoundError:
-                if path.exists():
-                    raise
-                # Replaced or removed since it was listed: what follows from that is repeated by the next catch-up
+        for path in _files(home):
+            for last in (False, True):
+                try:
+                    _copy(home, path, writer, scratch)
+                    break
+                except FileNotFoundError:  # removed since it was listed, or its folder is just being replaced
+                    if last and path.exists():
+                        raise
+
+
+def _copy(home: Home, path: Path, writer: _Writer, scratch: Path) -> None:
+    name = home.relative(path)
+    if path == home.staging:
+        with staging_lock(home):
+            with duckdb.connect(str(path)) as connection:  # what a writer left in the log beside it goes in
+                connection.execute("FORCE CHECKPOINT")
+            writer.add(path, name)
+    elif _is_sqlite(path):
+        copy = scratch / path.name
+        with closing(sqlite3.connect(path, timeout=60)) as source, closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+        shutil.copystat(path, copy)
+        writer.add(copy, name)
+        copy.unlink()
+    else:
+        writer.add(path, name)
 
 
 def _files(home: Home) -> Iterator[Path]:
@@ -184,11 +191,14 @@ def _files(home: Home) -> Iterator[Path]:
             yield from [] if _is_of_open_file(top) else [top]
             continue
         for folder, folders, files in os.walk(top, followlinks=True):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            # Of Dagster's, what says that a run was requested before the runs
+            folders[:] = sorted(
+                (name for name in folders if not name.startswith(".")), key=lambda name: (name != "schedules", name)
+            )
             for name in sorted(files):
                 path = Path(folder) / name
-                if path == home.published or _is_of_open_file(path):
-                    continue
+                if _is_of_open_file(path) or (path.parent == home.staging.parent and path != home.staging):
+                    continue  # of the warehouse, the staging file is the original
                 if not name.startswith(".") or (path.parent == home.landing and name in REGISTER_FILES):
                     yield path
 

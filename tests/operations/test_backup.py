@@ -257,6 +257,8 @@ def test_a_withdrawal_that_was_interrupted_is_finished_by_a_restore_and_before_a
 
 
 def test_bad_places_are_refused(home: Home, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no home"):
+        backup(Home(tmp_path / "none"), tmp_path / "safe")
     with pytest.raises(ValueError, match="lies inside the home"):
         backup(home, home.root / "backups")
     with pytest.raises(ValueError, match="holds no backup"):
