@@ -13,22 +13,24 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import accelkd
 from accelkd.home.files import DamagedFileError, atomic_path, scratch_folder, sha256_file, sweep, write_json
+from accelkd.home.identifiers import IDENTIFIER
 from accelkd.home.layout import Home
 from accelkd.home.locks import exclusive_lock, file_lock, shared_lock
 from accelkd.home.version import LAYOUT, UnusableHomeError, layout_version, restore_journal
-from accelkd.operations.withdraw import Withdrawal, withdraw
+from accelkd.operations.withdraw import Withdrawal, unfinished_withdrawals, withdraw
 from accelkd.recordings.withdrawn import REGISTER_FILES, Register, Withdrawn, enrol, read_register, write_register
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.staging import staging_lock
@@ -69,8 +71,8 @@ def backup(home: Home, destination: Path, *, keep: int | None = None) -> Backup:
     A file that the backup before holds too, undamaged, is linked to it and takes no space. The folder appears when it
     is complete. With `keep`, only so many of the newest backups are kept. Withdrawals are refused meanwhile.
 
-    Raises FileNotFoundError where there is no home, ValueError for a destination inside it and while a withdrawal is
-    unfinished, BlockingIOError while another backup is written there.
+    Raises FileNotFoundError where there is no home, ValueError for a destination inside it, BlockingIOError while
+    another backup is written there.
     """
     destination = destination.resolve()
     if not home.root.is_dir():
@@ -79,8 +81,6 @@ def backup(home: Home, destination: Path, *, keep: int | None = None) -> Backup:
         raise ValueError(f"{destination} lies inside the home: what damages one would damage both")
     busy = f"another backup is being written to {destination}"
     with shared_lock(home), file_lock(destination / ".backup.lock", busy=busy):
-        if (home.root / "withdrawal.json").exists():
-            raise ValueError("a withdrawal was interrupted: finish it by `accelkd withdraw`, then back up")
         sweep(destination)
         earlier = _numbered(destination)
         previous = _readable(earlier[-1]) if earlier else None
@@ -259,7 +259,8 @@ def restore(home: Home, source: Path, *, replace: bool = False) -> Restored:
     Everything but the landing zone is replaced, which `replace` has to allow where there is anything. Batches that are
     not in the backup stay and are taken up again by the next catch-up. The register of withdrawn participants is that
     of the home, together with the backup's; whoever is in it is withdrawn again from what was restored. An interrupted
-    restore is finished by asking for it again; until then nothing else runs in the home.
+    restore is finished by asking for it again; until then nothing else runs in the home. A withdrawal that cannot read
+    everything is unfinished, as any other.
 
     Raises DamagedFileError before anything is changed, UnusableHomeError for a backup of a newer version, ValueError
     for a home that may not be replaced and for registers with different keys, BlockingIOError while runs are in
@@ -275,14 +276,14 @@ def restore(home: Home, source: Path, *, replace: bool = False) -> Restored:
         present = sorted(path.name for path in home.root.iterdir() if not path.name.startswith("."))
         if present and not going_on and not replace:
             raise ValueError(f"{home.root} holds {', '.join(present[:3])}: `--replace` allows to replace them")
-        interrupted = home.root / "withdrawal.json"
-        if interrupted.exists():  # its first step, so that the register knows them
-            enrol(home.landing, json.loads(interrupted.read_text(encoding="utf-8"))["participant_id"])
+        for participant_id in unfinished_withdrawals(home):  # their first step, so that the register knows them
+            enrol(home.landing, participant_id)
         register = _register(home, made, going_on)
         sweep(home.root)
         kept = _replace(home, made, register)
     withdrawn = Withdrawn(home.landing)
-    withdrawals = [withdraw(home, name) for name in sorted(_restored_participants(home)) if name in withdrawn]
+    names = {name for name in _restored_participants(home) if name in withdrawn}
+    withdrawals = [withdraw(home, name) for name in sorted(names.union(unfinished_withdrawals(home)))]
     with exclusive_lock(home):
         if home.staging.exists():
             publish(home)
@@ -344,6 +345,7 @@ def _restored_participants(home: Home) -> set[str]:
     names: set[str] = set()
     for folder in (home.landing, home.split.parent, home.root / "quarantine"):
         for path in folder.rglob("*.parquet"):
-            if "participant_id" in pq.read_schema(path).names:
-                names.update(pc.unique(pq.read_table(path, columns=["participant_id"]).column(0)).to_pylist())
-    return names
+            with suppress(pa.ArrowException, OSError):  # not of a batch that was whole: the withdrawals report it
+                if "participant_id" in pq.read_schema(path).names:
+                    names.update(pc.unique(pq.read_table(path, columns=["participant_id"]).column(0)).to_pylist())
+    return {name for name in names if name and IDENTIFIER.fullmatch(name)}

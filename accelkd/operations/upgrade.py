@@ -30,7 +30,7 @@ def upgrade(home: Home) -> list[str]:
     The same again does nothing. Each step is finished before its number is recorded, so that an interrupted upgrade
     goes on where it was. Going back is a restore of a backup from before.
 
-    Raises UnusableHomeError for a home of a newer version or with an unfinished restore or withdrawal, and for a
+    Raises UnusableHomeError for a home of a newer version or with an unfinished restore, and for a
     warehouse that no migration leads to this version; BlockingIOError while runs are in progress; ChildProcessError
     where Dagster cannot migrate its databases.
     """
@@ -38,9 +38,8 @@ def upgrade(home: Home) -> list[str]:
         raise FileNotFoundError(f"there is no home {home.root}")
     done = []
     with exclusive_lock(home):
-        for journal, command in ((restore_journal(home), "restore"), (home.root / "withdrawal.json", "withdraw")):
-            if journal.exists():
-                raise UnusableHomeError(f"{journal} says that `accelkd {command}` was interrupted: finish it first")
+        if restore_journal(home).exists():
+            raise UnusableHomeError(f"{restore_journal(home)} says that a restore was interrupted: finish it first")
         before = layout_version(home)
         for number, title, step in STEPS:
             if number > before:

@@ -79,7 +79,7 @@ def test_a_newer_home_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert json.loads((home.root / "layout.json").read_text(encoding="utf-8")) == {"layout": LAYOUT + 1}
 
 
-def test_an_unfinished_withdrawal_is_finished_first(tmp_path: Path) -> None:
-    (tmp_path / "withdrawal.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(UnusableHomeError, match="accelkd withdraw` was interrupted"):
+def test_an_unfinished_restore_is_finished_first(tmp_path: Path) -> None:
+    (tmp_path / "restore.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UnusableHomeError, match="a restore was interrupted"):
         upgrade(Home(tmp_path))
