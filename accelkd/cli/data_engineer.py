@@ -252,7 +252,7 @@ def backup(
     keep: Annotated[AtLeastOne | None, Parameter(help="how many of the newest to keep; default: all")] = None,
     home: OpenedHome,
 ) -> int:
-    """Copy this home, also while runs go on; what has not changed since the backup before takes no space."""
+    """Copy this home while runs go on; what has not changed takes no space."""
     from accelkd.operations.backup import backup as back_up
 
     made = back_up(home, destination, keep=keep)
@@ -268,7 +268,7 @@ def restore(
     verify: Annotated[bool, Parameter(negative=(), help="only read the backup, and compare every hash")] = False,
     home: OpenedHome,
 ) -> int:
-    """Bring this home to the state of a backup, and withdraw again who has withdrawn since."""
+    """Bring this home to a backup; who has withdrawn since is withdrawn again."""
     from accelkd.operations.backup import find_backup, verify_backup
     from accelkd.operations.backup import restore as restore_home
 
