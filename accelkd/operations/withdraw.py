@@ -40,6 +40,7 @@ from accelkd.home.layout import Home
 from accelkd.home.locks import exclusive_lock
 from accelkd.home.settings import Settings
 from accelkd.operations.remnants import find_remnants, first_line, quoted
+from accelkd.operations.repair import repair
 from accelkd.recordings.arrivals import remove_superseded
 from accelkd.recordings.batches import (
     MANIFEST,
@@ -210,6 +211,9 @@ def _remove(home: Home, journal: _Journal, withdrawal: Withdrawal) -> None:
                 _rewrite_segments(home, batch_id, participant_id)
             with _reported(withdrawal, home.relative(home.examples(batch_id))):
                 home.examples(batch_id).unlink(missing_ok=True)
+    for path in sorted((home.root / "segments").glob("[!.]*.arrow")):
+        with _passed_over():  # those of others too, so that no damage hides a name
+            repair(home, [path.stem])
     with _reported(withdrawal, home.relative(home.split)), suppress(FileNotFoundError):
         ledger = read_split(home.split)
         write_split(home.split, ledger.filter(pc.invert(_own(ledger, participant_id))))

@@ -34,6 +34,7 @@ from accelkd.warehouse.load import load_batch
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.staging import staging, staging_lock
 from orchestration.definitions import build_defs
+from tests.support.damage import flip
 from tests.support.homes import (
     copy_home,
     land,
@@ -446,6 +447,12 @@ def test_the_home_s_own_damaged_files_are_reported_and_finished_when_mended(home
     assert done.finished
     assert find_remnants(home.root, names, []).lines == []
     assert withdraw(home, PARTICIPANT).finished  # once more is nothing more
+
+
+def test_damaged_segments_of_others_are_made_again_so_that_they_can_be_searched(home: Home) -> None:
+    flip(home.segments("b2"))
+    assert withdraw(home, "sim5-000000").finished  # who is in the first batch alone
+    verify_segments(home, "b2")
 
 
 def test_tables_that_it_does_not_know_lose_their_rows_too(home: Home) -> None:
