@@ -28,6 +28,7 @@ _COMPRESSED = {  # by the first bytes: what a search of the bytes cannot look in
     b"BZh": "bzip2",
     b"7z\xbc\xaf": "7z",
 }
+_PICTURE = b"\x89PNG"
 _DELIVERED = "landing/"  # whose DuckDB files, if there are any, are others' and not opened
 
 
@@ -123,7 +124,7 @@ def _places(
     start = file.read(16)
     if not start:
         return
-    if not name.endswith(".png"):
+    if not start.startswith(_PICTURE):
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             if match := wanted.pattern.search(content):
                 yield f"byte {match.start()}"

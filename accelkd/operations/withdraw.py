@@ -11,9 +11,10 @@ import hashlib
 import io
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -39,6 +40,7 @@ from accelkd.home.layout import Home
 from accelkd.home.locks import exclusive_lock
 from accelkd.home.settings import Settings
 from accelkd.operations.remnants import find_remnants, first_line, quoted
+from accelkd.operations.repair import repair
 from accelkd.recordings.arrivals import remove_superseded
 from accelkd.recordings.batches import (
     MANIFEST,
@@ -57,9 +59,8 @@ from accelkd.warehouse.publish import compact
 from accelkd.warehouse.staging import staging_lock
 
 _RUN_SAMPLES = 32  # of a signal, looked for as bytes: long enough not to occur by chance
-_KEEPS_ROWS = quoted(
-    "provenance", "model_participants"
-)  # a checkpoint holds what it learned: the name goes, the row stays
+# A checkpoint holds what it learned: the name goes, the row stays
+_KEEPS_ROWS = quoted("provenance", "model_participants")
 _CHANGED = "it is not the file that the manifest lists, so it may be damaged"
 logger = logging.getLogger(__name__)
 
@@ -208,11 +209,14 @@ def _remove(home: Home, journal: _Journal, withdrawal: Withdrawal) -> None:
         if IDENTIFIER.fullmatch(batch_id):
             with _reported(withdrawal, f"segments/{batch_id}.arrow"):
                 _rewrite_segments(home, batch_id, participant_id)
-            home.examples(batch_id).unlink(missing_ok=True)
-    with _reported(withdrawal, home.relative(home.split)):
-        if home.split.exists():
-            ledger = read_split(home.split)
-            write_split(home.split, ledger.filter(pc.invert(_own(ledger, participant_id))))
+            with _reported(withdrawal, home.relative(home.examples(batch_id))):
+                home.examples(batch_id).unlink(missing_ok=True)
+    for path in sorted((home.root / "segments").glob("[!.]*.arrow")):
+        with _passed_over():  # those of others too, so that no damage hides a name
+            repair(home, [path.stem])
+    with _reported(withdrawal, home.relative(home.split)), suppress(FileNotFoundError):
+        ledger = read_split(home.split)
+        write_split(home.split, ledger.filter(pc.invert(_own(ledger, participant_id))))
     for path in sorted((home.root / "cohort" / "trained_on").glob("*/[!.]*.parquet")):
         encoder, model_id = path.parent.name, path.stem
         with _reported(withdrawal, home.relative(path)):
@@ -227,10 +231,10 @@ def _remove(home: Home, journal: _Journal, withdrawal: Withdrawal) -> None:
 
 
 def _landed_folders(home: Home) -> list[Path]:
-    """Every folder of the landing zone, whatever its name and its state; no link."""
-    if not home.landing.is_dir():
-        return []
-    return sorted(path for path in home.landing.iterdir() if path.is_dir() and not path.is_symlink())
+    """Every folder of the landing zone, whatever its name and its state; no link. The search reports what it misses."""
+    with suppress(OSError), os.scandir(home.landing) as entries:
+        return sorted(home.landing / entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    return []
 
 
 def _locate(home: Home, withdrawal: Withdrawal) -> None:
@@ -247,7 +251,7 @@ def _locate(home: Home, withdrawal: Withdrawal) -> None:
                 for rows in _own_rows(file, participant_id):
                     named = recordings.setdefault(folder.name, set())
                     if "recording_id" in rows.column_names:
-                        named |= set(rows.column("recording_id").to_pylist())
+                        named |= {name for name in rows.column("recording_id").to_pylist() if _is_identifier(name)}
                     for name in {"ppg", "accel"} & set(rows.column_names):
                         signals |= {
                             _run(stream.values.flatten().to_numpy()) for stream in rows.column(name) if stream.is_valid
@@ -304,6 +308,11 @@ def _own_rows(file: pq.ParquetFile, participant_id: str) -> Iterator[pa.Table]:
         own = _own(file.read_row_group(group, columns=columns[:1]), participant_id)
         if pc.any(own).as_py():
             yield file.read_row_group(group, columns=columns).filter(own)
+
+
+def _is_identifier(name: object) -> bool:
+    """Whether what a batch calls a recording can be looked for: the empty name of a refused one is everywhere."""
+    return isinstance(name, str) and IDENTIFIER.fullmatch(name) is not None
 
 
 def _run(values: npt.NDArray[np.floating]) -> str:

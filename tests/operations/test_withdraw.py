@@ -34,6 +34,7 @@ from accelkd.warehouse.load import load_batch
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.staging import staging, staging_lock
 from orchestration.definitions import build_defs
+from tests.support.damage import flip
 from tests.support.homes import (
     copy_home,
     land,
@@ -448,6 +449,12 @@ def test_the_home_s_own_damaged_files_are_reported_and_finished_when_mended(home
     assert withdraw(home, PARTICIPANT).finished  # once more is nothing more
 
 
+def test_damaged_segments_of_others_are_made_again_so_that_they_can_be_searched(home: Home) -> None:
+    flip(home.segments("b2"))
+    assert withdraw(home, "sim5-000000").finished  # who is in the first batch alone
+    verify_segments(home, "b2")
+
+
 def test_tables_that_it_does_not_know_lose_their_rows_too(home: Home) -> None:
     names = names_of(home)
     with duckdb.connect(str(home.published)) as connection:
@@ -534,3 +541,22 @@ def test_the_search_looks_at_names_nested_columns_and_links_and_opens_no_deliver
         f"{name}.txt": ["its name"],
     }
     assert remnants.not_searched.keys() == {"a/b/outside", "landing/x.duckdb"}
+
+
+def test_a_refused_batch_with_columns_and_names_of_its_own_is_rewritten_too(home: Home) -> None:
+    """Whoever sent it: its hashes are right, so it is what was sent."""
+    names = names_of(home)
+    folder = home.batch("b2")
+    recordings = pq.read_table(folder / PART)
+    unnamed = pa.array(["", None, *recordings.column("recording_id").to_pylist()[2:]])
+    odd = recordings.drop_columns(["accel"]).set_column(0, "recording_id", unnamed).append_column("more", unnamed)
+    replace_table(folder, PART, odd)
+    folder.rename(home.landing / "b 2")
+    done = withdraw(home, PARTICIPANT)
+    assert done.finished
+    assert set(done.batches) == {"b1", "b2", "b 2"}  # what was made of it has the name that it had
+    assert find_remnants(home.root, names, []).lines == []
+    rewritten = pq.read_table(home.landing / "b 2" / PART)
+    assert rewritten.column_names == odd.column_names
+    assert set(rewritten.column("participant_id").to_pylist()) == {"sim5-000002", "sim5-000003"}
+    assert read_manifest(home.landing / "b 2").rows("recordings") == rewritten.num_rows
