@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from accelkd.models.specs import ENCODERS
 from accelkd.operations.embed import embed_batch
 from accelkd.operations.repair import repairing
 from accelkd.recordings.arrivals import SupersededError
+from accelkd.recordings.corrections import RefusedBatchError
 from accelkd.registry.history import promoted_models
 from accelkd.registry.trained_on import read_trained_on
 from accelkd.reports.report import map_embeddings, probe_encoder, retrieve_pairs, write_report
@@ -51,7 +51,8 @@ class _RebuildingHome(Home):
 def rebuild_warehouse(home: Home) -> PublishedInfo:
     """Load every batch that was loaded, the split and every checkpoint again, embed, evaluate and publish.
 
-    If it is not known which batches were loaded, every segmented one that is neither superseded nor refused is.
+    If it is not known which batches were loaded, every segmented one that is neither superseded nor refused is. A batch
+    that has been refused meanwhile is left out, as it would be if it was loaded again.
     Results of models that are no longer promoted, and the histories of runs and checks, are taken from the old staging
     file, or from the published one where that cannot be read. Writers wait; until all is done the old file and the
     published one stay in place. Raises whatever a loader raises for a file of the home that is missing or damaged, and
@@ -75,6 +76,7 @@ def rebuild_warehouse(home: Home) -> PublishedInfo:
                 connection.execute("FORCE CHECKPOINT")
             home.staging.with_name(f"{home.staging.name}.wal").unlink(missing_ok=True)
             beside.staging.replace(home.staging)
+            write_loaded(home, usable_batches(beside))
         finally:
             for path in leftovers:
                 path.unlink(missing_ok=True)
@@ -95,8 +97,10 @@ def _loaded(home: Home) -> list[str]:
 def _load(home: Home, batch_ids: list[str]) -> None:
     write_loaded(home, batch_ids)
     for batch_id in batch_ids:
-        with suppress(SupersededError):  # by a correction that was loaded before it
+        try:
             repairing(home, partial(load_batch, home, batch_id), [batch_id])
+        except (SupersededError, RefusedBatchError) as error:  # what was loaded before it has taken its place
+            print(f"left out: {error}")
     if home.split.exists():
         load_split(home)
     listed = [(path.parent.name, path.stem) for path in (home.root / "cohort" / "trained_on").glob("*/[!.]*.parquet")]

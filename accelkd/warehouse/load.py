@@ -304,6 +304,13 @@ def _take_out(connection: duckdb.DuckDBPyConnection, batch_id: str) -> None:
 
 
 def _supersede(connection: duckdb.DuckDBPyConnection, entry: Supersession) -> None:
+    """Take a batch out, and record its correction. Raises RefusedBatchError if another one was loaded meanwhile."""
+    others = connection.execute(
+        "SELECT replaced_by FROM superseded_batches WHERE batch_id = ? AND replaced_by <> ?",
+        [entry.batch_id, entry.replaced_by],
+    ).fetchall()
+    for (other,) in others:
+        raise RefusedBatchError(f"batch {entry.replaced_by} replaces {entry.batch_id}, which was replaced by {other}")
     _take_out(connection, entry.batch_id)
     connection.execute("INSERT OR REPLACE INTO superseded_batches VALUES (?, ?)", [entry.batch_id, entry.replaced_by])
 

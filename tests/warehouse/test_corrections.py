@@ -6,6 +6,7 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from accelkd.cohort.loaded import unused_batches, usable_batches
@@ -28,7 +29,7 @@ from accelkd.recordings.arrivals import (
     settled_arrivals,
     superseded,
 )
-from accelkd.recordings.batches import MANIFEST
+from accelkd.recordings.batches import MANIFEST, read_small_table
 from accelkd.recordings.corrections import RefusedBatchError
 from accelkd.registry.history import decide, make_candidate
 from accelkd.reports.report import write_report
@@ -221,6 +222,34 @@ def test_of_two_corrections_of_one_batch_the_second_is_refused(home: Home) -> No
     load_batch(home, "b1-better")
     assert loaded(home) == [("b1-better",), ("b2",)]
     assert refused_unchanged(home) == {"b1-second"}
+
+
+def test_of_two_corrections_that_are_loaded_at_once_the_first_stays(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    land(home, "b1-first", ["p1"], replaces="b1")
+    land(home, "b1-second", ["p2"], replaces="b1")
+
+    def read(folder: Path, table: str) -> pa.Table:
+        monkeypatch.setattr("accelkd.warehouse.load.read_small_table", read_small_table)
+        load_batch(home, "b1-first")
+        return read_small_table(folder, table)
+
+    monkeypatch.setattr("accelkd.warehouse.load.read_small_table", read)
+    with pytest.raises(RefusedBatchError, match="b1-second replaces b1, which was replaced by b1-first"):
+        load_batch(home, "b1-second")
+    assert loaded(home) == [("b1-first",), ("b2",)]
+
+
+def test_a_rebuilt_warehouse_leaves_out_what_is_refused_by_now(home: Home) -> None:
+    publish(home)
+    home.batch("b2").rename(home.root / "away")  # then segmented again: a recording that is in b1 has segments now
+    land(home, "b2", ["p1", "p3"], prefix="b1")
+    home.staging.unlink()
+    rebuild_warehouse(home)
+    assert loaded(home) == [("b1",)]
+    assert usable_batches(home) == ["b1"]
+    assert refused_unchanged(home) == {"b2"}
 
 
 def test_batches_that_replace_each_other_are_refused(home: Home) -> None:
