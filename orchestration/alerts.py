@@ -73,7 +73,10 @@ def alerts(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) ->
         for state in check_states(instance, _checks(graph), after_storage_id=seen)
         if state.partition is None or state.partition in partitions
     ]
-    failed = [_failed_check(state, state.evaluation) for state in states if state.evaluation]
+    failed = sorted(
+        (_failed_check(state, state.evaluation) for state in states if state.evaluation),
+        key=lambda problem: (problem.kind, problem.key),  # errors first
+    )
     now = [*_landing_zone(home, partitions), *_overdue(instance, graph)]
     current = {problem.key for problem in now}
     resolved = {_check_key(state) for state in states if not state.evaluation}

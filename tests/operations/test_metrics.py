@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import duckdb
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
@@ -49,14 +50,16 @@ def no_dagster(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    """Two loaded batches of which one is published with embeddings, one refused, one superseded."""
+    """Two published batches, of which one has lost its embeddings, one refused, one superseded."""
     home = Home(tmp_path / "home")
     land(home, "b1", ["p1", "p2"], minutes=2)
     land(home, "b2", ["p3"], minutes=3)
     load_and_split(home, ["b1", "b2"])
     model_id = loaded_checkpoint(home, "ppg_teacher", ["b1"])
-    plant_embeddings(home, "ppg_teacher", model_id, ["b1"])
+    plant_embeddings(home, "ppg_teacher", model_id, ["b1", "b2"])
     publish(home)
+    with duckdb.connect(str(home.published)) as connection:
+        connection.execute("DELETE FROM embeddings.ppg_teacher WHERE batch_id = 'b2'")
     land(home, "b3", ["p4"])
     refuse(home, "b3", ["a reason"])
     land(home, "b0", ["p1"])
