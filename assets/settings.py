@@ -7,7 +7,7 @@ loading the definitions again.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
 import dagster as dg
@@ -17,7 +17,7 @@ from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
 from assets.metadata import tags
 
-warnings.filterwarnings("ignore", message="Function `observable_source_asset`", category=dg.BetaWarning)
+warnings.filterwarnings("ignore", message="Function `multi_observable_source_asset`", category=dg.BetaWarning)
 
 SEGMENT_SETTINGS, SPLIT_SETTINGS, TRAINING_SETTINGS = "segment_settings", "split_settings", "training_settings"
 _NAMES: Mapping[str, tuple[str, ...]] = {
@@ -27,24 +27,27 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def _observable(name: str) -> dg.SourceAsset:
-    settings = " and ".join(f"`{setting}`" for setting in _NAMES[name])
-
-    @dg.observable_source_asset(
-        name=name,
-        group_name="settings",
-        tags=tags("summaries", "manual"),
-        description=f"{settings} of this home, as `accelkd configure` has set them. After a change what depends on "
-        "them is stale.",
-    )
-    def observed(home: dg.ResourceParam[Home]) -> dg.ObserveResult:
-        chosen = values(Settings.load(home))[name]
-        return dg.ObserveResult(data_version=dg.DataVersion(version(chosen)), metadata=dict(chosen))
-
-    return observed
-
-
-settings_assets = [_observable(name) for name in _NAMES]
+@dg.multi_observable_source_asset(  # type: ignore[untyped-decorator]  # Dagster's, untyped
+    name="observe_settings",
+    specs=[
+        dg.AssetSpec(
+            name,
+            group_name="settings",
+            kinds={"json"},
+            owners=["team:research"],
+            tags=tags("summaries", "manual"),
+            description=f"{' and '.join(f'`{setting}`' for setting in settings)} of this home, as `accelkd configure` "
+            "has set them. After a change what depends on them is stale.",
+        )
+        for name, settings in _NAMES.items()
+    ],
+    can_subset=True,
+)
+def settings_assets(context: dg.AssetExecutionContext, home: dg.ResourceParam[Home]) -> Iterator[dg.ObserveResult]:
+    """Observe what is set."""
+    for name, chosen in values(Settings.load(home)).items():
+        if dg.AssetKey(name) in context.selected_asset_keys:
+            yield dg.ObserveResult(name, data_version=dg.DataVersion(version(chosen)), metadata=chosen)
 
 
 def values(settings: Settings) -> dict[str, dict[str, str | int | float]]:

@@ -78,9 +78,9 @@ def simulate(home: Home, batches: Mapping[str, int]) -> None:
 
 def land(home: Home, batches: Mapping[str, int]) -> float:
     """Seconds until batches are published, with the embeddings of every encoder."""
-    waiting = home.root / "waiting"
-    simulate(Home(waiting), batches)
-    for folder in sorted((waiting / "landing").iterdir()):
+    outside = home.root / ".deliveries"
+    simulate(Home(outside), batches)
+    for folder in sorted((outside / "landing").iterdir()):
         folder.rename(home.landing / folder.name)
     started = time.monotonic()
     wait_until(lambda: set(batches) <= published_batches(home))

@@ -23,7 +23,7 @@ import dagster as dg
 from accelkd.home.files import sweep
 from accelkd.home.layout import Home
 from accelkd.home.locks import shared_lock
-from accelkd.recordings.arrivals import arrived_batches, refused, refused_unchanged
+from accelkd.recordings.arrivals import arrived_batches, refused, refused_unchanged, settled_arrivals, superseded
 from accelkd.registry.history import promoted_models
 from accelkd.warehouse.staging import readable
 from assets.partitions import arrival_batches
@@ -114,11 +114,12 @@ class _CatchUp:
     def run(self) -> CatchUpOutcome:
         self.instance.add_dynamic_partitions(_PARTITIONS, arrived_batches(self.home))
         report_outside(self.home, self.instance)
-        refused_batches = refused_unchanged(self.home)
-        for batch_id in sorted(refused_batches):
+        for batch_id in sorted(refused_unchanged(self.home)):
             print(f"  refused  {batch_id}: {refused(self.home)[batch_id].reasons[0]}", flush=True)
-        known = self.instance.get_dynamic_partitions(_PARTITIONS)
-        batches = [batch_id for batch_id in known if batch_id not in refused_batches]
+        for batch_id in superseded(self.home).keys() & set(self.instance.get_dynamic_partitions(_PARTITIONS)):
+            self.instance.delete_dynamic_partition(_PARTITIONS, batch_id)
+        settled = settled_arrivals(self.home)
+        batches = [name for name in self.instance.get_dynamic_partitions(_PARTITIONS) if name not in settled]
         for groups in STAGES:
             keys = [key for key in self.graph.toposorted_asset_keys if self.graph.get(key).group_name in groups]
             if self.encoders == "wait" and groups not in WITHOUT_ENCODERS and not promoted_models(self.home):

@@ -54,7 +54,7 @@ def build_defs(home: Home) -> dg.Definitions:
 
     stages = [asset for asset in dg.load_assets_from_modules(STAGES) if isinstance(asset, dg.AssetsDefinition)]
     return dg.Definitions(
-        assets=[*settings_assets, *dg.map_asset_specs(with_freshness, stages)],
+        assets=[settings_assets, *dg.map_asset_specs(with_freshness, stages)],
         asset_checks=dg.load_asset_checks_from_modules([checks]),
         jobs=[*jobs, tidy],
         sensors=[*sensors, *alert_sensors, *lineage_sensors],

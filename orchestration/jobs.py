@@ -9,7 +9,7 @@ from pydantic import Field
 
 from accelkd.home.layout import Home
 from accelkd.operations.promote import roll_back
-from accelkd.recordings.arrivals import refused_unchanged
+from accelkd.recordings.arrivals import settled_arrivals
 from accelkd.registry.history import promoted_models
 from assets.partitions import arrival_batches
 from orchestration.dagster_internals import (
@@ -56,7 +56,7 @@ report = dg.define_asset_job(
 def request_missing(home: Home, instance: dg.DagsterInstance, graph: AssetGraph) -> tuple[str, int] | None:
     """Request one backfill of everything missing or stale but trainings: its id and size, or None if all is fresh.
 
-    Batches that a run works on, and those that were refused and have not changed, are left alone. Returns an earlier
+    Batches that a run works on, and those that were refused and have not changed or are superseded, are left alone. Returns an earlier
     backfill of this kind, with size 0, while it is still running.
     """
     for earlier in requested_backfills(instance):
@@ -64,7 +64,7 @@ def request_missing(home: Home, instance: dg.DagsterInstance, graph: AssetGraph)
             return earlier.backfill_id, 0
     report_outside(home, instance)
     running = {run.tags.get(PARTITION_TAG) for run in instance.get_runs(dg.RunsFilter(statuses=RUNNING))}
-    left_alone = running | refused_unchanged(home)
+    left_alone = running | settled_arrivals(home)
     known = instance.get_dynamic_partitions(str(arrival_batches.name))
     batches = [batch_id for batch_id in known if batch_id not in left_alone]
     targets = set(Freshness(home, instance, graph).stale_or_missing(batches, retrain=False))
