@@ -4,8 +4,6 @@ Dagster learns of a change by an observation, which whatever runs reports (orche
 loading the definitions again.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict

@@ -56,8 +56,8 @@ report = dg.define_asset_job(
 def request_missing(home: Home, instance: dg.DagsterInstance, graph: AssetGraph) -> tuple[str, int] | None:
     """Request one backfill of everything missing or stale but trainings: its id and size, or None if all is fresh.
 
-    Batches that a run works on, and those that were refused and have not changed or are superseded, are left alone. Returns an earlier
-    backfill of this kind, with size 0, while it is still running.
+    Batches that a run works on, and those that are superseded, or were refused and have not changed, are left alone.
+    Returns an earlier backfill of this kind, with size 0, while it is still running.
     """
     for earlier in requested_backfills(instance):
         if NIGHTLY in earlier.tags:
