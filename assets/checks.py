@@ -10,9 +10,8 @@ from typing import Any
 import dagster as dg
 
 from accelkd.home.layout import Home
-from accelkd.operations.checks import CHECKS, Check, Verdict, record_verdict
+from accelkd.operations.checks import CHECKS, Check, Verdict, check_landing_zone, record_verdict
 from accelkd.operations.checks import landing_zone as landing_verdict
-from accelkd.recordings.arrivals import pending_arrivals
 from assets.metadata import figure, markdown_table
 from assets.partitions import arrival_batches
 from assets.recordings import raw_recordings
@@ -53,7 +52,7 @@ def _asset_check(check: Check) -> dg.AssetChecksDefinition:
 @dg.asset_check(asset=raw_recordings, description=f"{getdoc(landing_verdict)} The sensor looks too.")
 def landing_zone(context: dg.AssetCheckExecutionContext, home: dg.ResourceParam[Home]) -> dg.AssetCheckResult:
     known = set(context.instance.get_dynamic_partitions(str(arrival_batches.name)))
-    verdict = landing_verdict(pending_arrivals(home, known))
+    verdict = check_landing_zone(home, known)
     record_verdict(home, "raw_recordings", "landing_zone", verdict)
     return check_result(verdict)
 

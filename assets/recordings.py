@@ -1,19 +1,16 @@
 """Raw recordings: an arrival batch is checked against every rule before anything reads it."""
 
-from collections import Counter
-
 import dagster as dg
 
 from accelkd.home.files import sha256_file
 from accelkd.home.layout import Home
-from accelkd.recordings.arrivals import accept, refuse
 from accelkd.recordings.batches import MANIFEST, read_manifest
 from accelkd.recordings.schema import RECORDING
-from accelkd.recordings.validate import validate_batch
+from accelkd.recordings.validate import validate_arrival
 from assets.metadata import counts_table, file_table, tags
 from assets.partitions import arrival_batches
 
-MAX_REASONS = 20  # that are kept of a refused batch
+MAX_VIOLATIONS = 20  # of a refused batch that are shown
 
 
 @dg.asset(
@@ -33,16 +30,16 @@ def raw_recordings(context: dg.AssetExecutionContext, home: dg.ResourceParam[Hom
     quarantine with its reason when segments are cut.
     """
     folder = home.batch(context.partition_key)
-    violations = validate_batch(folder)
+    violations = validate_arrival(home, folder.name)
+    rules_broken = counts_table(violations.counts, "rule")
     fatal = [violation.redacted for violation in violations if violation.fatal]
     if fatal:
-        refuse(home, folder.name, fatal[:MAX_REASONS])
         raise dg.Failure(
-            f"batch {folder.name} cannot be used: {fatal[0]}", metadata={"violations": fatal}, allow_retries=False
+            f"batch {folder.name} cannot be used: {fatal[0]}",
+            metadata={"violations": fatal[:MAX_VIOLATIONS], "rules_broken": rules_broken},
+            allow_retries=False,
         )
-    accept(home, folder.name)
     manifest = read_manifest(folder)
-    bad = {(violation.file, violation.row) for violation in violations}
     return dg.MaterializeResult(
         data_version=dg.DataVersion(sha256_file(folder / MANIFEST)),
         metadata={
@@ -51,8 +48,8 @@ def raw_recordings(context: dg.AssetExecutionContext, home: dg.ResourceParam[Hom
             "participants": manifest.rows("participants"),
             "devices": ", ".join(manifest.devices),
             "source": manifest.source,
-            "recordings_breaking_a_rule": len(bad),
-            "rules_broken": counts_table(Counter(violation.rule for violation in violations), "rule"),
+            "recordings_breaking_a_rule": violations.recordings,
+            "rules_broken": rules_broken,
             "files_rejected_at_ingest": manifest.rows("rejected"),
         },
     )

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from accelkd.cli.arguments import AtLeastOne, NotNegative, OpenedHome, WholeNumber
 from accelkd.home.identifiers import check_identifier
+from accelkd.home.layout import Home
 from accelkd.home.locks import shared_lock
 from accelkd.home.settings import MotionGate, PresetName, Settings
 from accelkd.recordings.deliveries import MAX_PARTICIPANTS, batch_ids
@@ -91,19 +92,28 @@ def validate(
     from accelkd.recordings.validate import validate_batch
 
     folder = Path(batch)
-    if not folder.is_dir():
-        folder = home.batch(batch)
-    violations = validate_batch(folder)
+    landed = not folder.is_dir()
+    violations = validate_batch(home.batch(batch), home) if landed else validate_batch(folder)
     for violation in violations:
         print(violation)
-    print(f"{folder.name}: {len(violations)} violations" if violations else f"{folder.name}: valid")
+    for rule, count in violations.omitted.items():
+        print(f"and {count:,} more: {rule}")
+    total = violations.counts.total()
+    print(f"{folder.name}: {total} violations" if total else f"{folder.name}: valid")
     return 1 if violations else 0
 
 
-def check(batch: Annotated[str, Parameter(help="a segmented batch")], /, *, home: OpenedHome) -> int:
-    """Measure everything that must hold of one batch, as the checks in the UI do."""
+def check(
+    batch: Annotated[str | None, Parameter(help="a segmented batch; without one, the landing zone is checked")] = None,
+    /,
+    *,
+    home: OpenedHome,
+) -> int:
+    """Measure what must hold of one batch, or of the landing zone, as in the UI."""
     from accelkd.operations.checks import Verdict, check_batch
 
+    if batch is None:
+        return _check_landing_zone(home)
     failed = 0
     with shared_lock(home):
         for what, verdict in check_batch(home, batch):
@@ -115,6 +125,18 @@ def check(batch: Annotated[str, Parameter(help="a segmented batch")], /, *, home
                 status, said = "not yet", verdict
             print(f"{status:<8} {f'{what.asset}: {what.name}':<60} {said}")
     return 1 if failed else 0
+
+
+def _check_landing_zone(home: Home) -> int:
+    from accelkd.cohort.loaded import segmented
+    from accelkd.operations.checks import check_landing_zone
+
+    with shared_lock(home):
+        verdict = check_landing_zone(home, segmented(home))
+    for row in verdict.table:
+        print(f"{row['batch']}: {row['reason']}")
+    print(", ".join(f"{name} = {value}" for name, value in verdict.measured.items()))
+    return 0 if verdict.passed else 1
 
 
 def _written(value: object) -> str:

@@ -7,9 +7,12 @@ others only report, and docs/operations.md says what to do.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import duckdb
+
+from accelkd.cohort.loaded import segmented
 from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import participants_on, read_split
 from accelkd.evaluation.collapse import MIN_RANK
@@ -22,13 +25,20 @@ from accelkd.operations.embedding_health import embedding_health
 from accelkd.operations.repair import readable_batches
 from accelkd.operations.segment_quality import label_quality, schema_differences, signals_not_finite
 from accelkd.operations.training_loss import loss_change
-from accelkd.recordings.arrivals import Arrival
+from accelkd.recordings.arrivals import Arrival, RemovedDeliveries, pending_arrivals, removed_deliveries
 from accelkd.registry.history import promoted_models
 from accelkd.registry.trained_on import superseded_training_batches
 from accelkd.segments.segment import recount
 from accelkd.warehouse.check_history import CheckResult, record_check
 from accelkd.warehouse.embeddings import embedding_table
-from accelkd.warehouse.inspect import coverage, heart_rate_errors, loaded_batch, retrieval_ranks, table_contents
+from accelkd.warehouse.inspect import (
+    coverage,
+    heart_rate_errors,
+    loaded_batch,
+    loaded_batches,
+    retrieval_ranks,
+    table_contents,
+)
 from accelkd.warehouse.staging import staging_lock
 
 MAX_QUARANTINED = 0.5  # of a batch's windows, before the batch needs a look
@@ -37,6 +47,7 @@ MIN_GOOD_LABELS = 0.1  # of a batch's segments
 MAX_HR_ERROR_BPM = 5.0  # median difference between label and reference
 SPLIT_TOLERANCE = 0.05  # of the share of test participants, beyond what whole participants allow
 MIN_SEGMENTS_FOR_RANK = 20  # fewer point in few directions anyway
+MAX_LISTED = 100  # entries of the landing zone in one report
 MAX_NORM_RATIO = 10.0  # of the largest or smallest norm to the median
 
 Value = bool | int | float | str | Sequence[str]
@@ -315,14 +326,35 @@ CHECKS = (
 
 
 def landing_zone(arrivals: Sequence[Arrival]) -> Verdict:
-    """Nothing in the landing zone waits for a person: no stalled, damaged or unknown batch."""
+    """Nothing in the landing zone waits for a person: no stalled, damaged, unknown or removed batch, nothing else."""
     unusable = [arrival for arrival in arrivals if arrival.problem]
     arriving = [arrival for arrival in arrivals if not arrival.arrived and not arrival.problem]
     return Verdict(
         not unusable,
         {"not_usable": len(unusable), "still_arriving": len(arriving)},
-        table=[{"batch": arrival.batch_id, "reason": arrival.problem} for arrival in unusable],
+        table=[{"batch": arrival.batch_id, "reason": arrival.problem} for arrival in unusable[:MAX_LISTED]],
     )
+
+
+def check_landing_zone(home: Home, known: Collection[str]) -> Verdict:
+    """The verdict on the landing zone of a home in which these batches are known."""
+    return landing_zone([*pending_arrivals(home, known), *removed_from_landing_zone(home, known).missing])
+
+
+def removed_from_landing_zone(home: Home, known: Collection[str]) -> RemovedDeliveries:
+    """The known batches whose folder is gone; the warehouse is asked only if there are any, which may have to wait."""
+    removed = removed_deliveries(home, known, None)
+    return removed_deliveries(home, known, _loaded_batches(home)) if removed.missing else removed
+
+
+def _loaded_batches(home: Home) -> set[str] | None:
+    """Batches that the warehouse holds; None where that is not known."""
+    if not home.staging.exists():  # not made yet, or lost
+        return None if home.published.exists() or segmented(home) else set()
+    try:
+        return loaded_batches(home)
+    except (duckdb.Error, RuntimeError):
+        return None
 
 
 def _known(**measured: Value | None) -> dict[str, Value]:

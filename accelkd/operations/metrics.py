@@ -117,7 +117,7 @@ def labelled(name: str, meaning: str, label: str, values: Mapping[str, float]) -
 
 def _home(home: Home) -> Iterator[Metric]:
     """What the files say."""
-    folders = landed_folders(home)
+    folders = landed_folders(home.landing)
     states = {"landed": len(folders), "refused": len(refused(home)), "superseded": len(superseded(home))}
     yield labelled("batches", "Arrival batches by state; the same batch may be in several", "state", states)
     arrived = [_modified(home.landing / name / MANIFEST) for name in folders]

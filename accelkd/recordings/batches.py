@@ -30,9 +30,12 @@ _FILE_NAME = {"recordings": r"recordings/part-[0-9]{5}\.parquet"} | {
 }
 _OTHER_TYPES = {  # by the error of opening it: what is there instead of a regular file
     errno.EINVAL: ("file_name", "not a path below the batch"),
-    errno.ELOOP: ("file_type", "a symbolic link is not followed"),
-    errno.ENOTDIR: ("file_type", "it lies behind a symbolic link, which is not followed, or behind what is no folder"),
-    errno.ENXIO: ("file_type", "not a regular file"),
+    errno.ELOOP: ("not_a_regular_file", "a symbolic link is not followed"),
+    errno.ENOTDIR: (
+        "not_a_regular_file",
+        "it lies behind a symbolic link, which is not followed, or behind what is no folder",
+    ),
+    errno.ENXIO: ("not_a_regular_file", "not a regular file"),
 }
 _short = reprlib.Repr()  # of what a manifest holds, for messages
 _short.maxstring = 100
@@ -205,7 +208,7 @@ def open_batch_file(folder: Path, name: str) -> io.BufferedReader:
     except OSError as error:
         if error.errno in _SHORTAGES:
             raise
-        rule, detail = _OTHER_TYPES.get(error.errno or 0, ("unreadable", f"cannot be read: {error.strerror}"))
+        rule, detail = _OTHER_TYPES.get(error.errno or 0, ("not_readable", f"cannot be read: {error.strerror}"))
         raise BatchFileError(folder.name, name, rule, detail) from None
 
 

@@ -17,12 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from accelkd.home.files import DamagedFileError
 from accelkd.home.identifiers import check_identifier
 from accelkd.home.progress import progress
 from accelkd.recordings.batches import MANIFEST, open_batch_file, read_manifest, writing_batch
 from accelkd.recordings.deliveries import MAX_PARTICIPANTS, batch_ids
 from accelkd.recordings.devices import DEVICES
+from accelkd.recordings.listing import printable
 from accelkd.recordings.readers import Reader, Recording, Session, Unreadable
 from accelkd.recordings.schema import RECORDING, REJECTED
 from accelkd.recordings.validate import recording_errors
@@ -218,7 +218,10 @@ def _row(device: str, participant_id: str, recording: Recording) -> pa.RecordBat
         "accel": list(accel),
     }
     if recording.started_at_s is not None:
-        columns["started_at"] = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=recording.started_at_s)
+        try:
+            columns["started_at"] = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=recording.started_at_s)
+        except (OverflowError, ValueError):
+            raise Unreadable("started_at", f"{recording.started_at_s} s after 1970 is no date") from None
     if recording.dark is not None:
         columns |= {"dark": list(recording.dark.astype(np.float32)), "dark_rate_hz": recording.ppg_rate_hz}
     return pa.RecordBatch.from_pylist([columns], RECORDING.arrow())
@@ -241,6 +244,7 @@ def _landed(landing: Path, exclude: set[str | None]) -> dict[str, str]:
                     with open_batch_file(folder, entry.path) as file:
                         ids = pq.read_table(file, columns=["recording_id"])["recording_id"].to_pylist()
                     landed |= {name[-_HASH_DIGITS:]: f"{name} of batch {manifest.batch_id}" for name in ids}
-        except (DamagedFileError, FileNotFoundError, pa.ArrowException) as error:
-            logger.warning("recordings that batch %s holds may land again: %s", folder.name, error)
+        except (ValueError, FileNotFoundError, pa.ArrowException) as error:  # also of names that are not UTF-8
+            name, why = printable(folder.name), printable(str(error))
+            logger.warning("recordings that batch %s holds may land again: %s", name, why)
     return landed

@@ -1,14 +1,19 @@
 """The validator of arrival batches: one list of rules, each violation with its file, row, participant and rule.
 
-A batch is checked in two steps. What concerns it as a whole (manifest, hashes, schemas, the small tables) is fatal:
-nothing of the batch may be used. Recordings are checked one by one: an invalid one is quarantined, the others are used.
+A batch is checked in two steps. What concerns it as a whole (manifest, hashes, sizes, schemas, the small tables) is
+fatal: nothing of the batch may be used. Recordings are checked one by one: an invalid one is quarantined, the others
+are used. A few bytes can stand for gigabytes, so sizes are checked before anything is decoded, and of each rule a few
+violations are kept with the number of all.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,16 +24,33 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from accelkd.home.identifiers import check_identifier
-from accelkd.recordings.arrivals import fingerprint
-from accelkd.recordings.batches import MANIFEST, BatchFileError, Manifest, open_batch_file, read_manifest
+from accelkd.home.layout import Home
+from accelkd.recordings.arrivals import accept, refuse, replacement_error
+from accelkd.recordings.batches import MANIFEST, BatchFile, BatchFileError, Manifest, open_batch_file, read_manifest
 from accelkd.recordings.devices import DEVICES, Device
 from accelkd.recordings.labels import LABELS
+from accelkd.recordings.listing import Listing, fingerprint, list_folder, printable
 from accelkd.recordings.schema import BATCH_TABLES
 from accelkd.recordings.withdrawn import Withdrawn
 
 RATES_HZ = (20.0, 2048.0)  # what rust_dsp resamples
 # Median norm of the acceleration, exclusive: gravity, or running; m/s², mg, raw counts and a factor of two fall outside
 ACCEL_NORM_G = (0.5, 2.0)
+# When a recording can have begun: anonymised EDF files say 1985-01-01, a counter that ran over is centuries away
+STARTED_AT = (datetime(1985, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
+STARTED_AT_US = tuple(int(instant.timestamp() * 1e6) for instant in STARTED_AT)
+# Rows of a batch, which has some hundred participants, at most a few thousand: split what is larger
+MAX_ROWS = {"recordings": 100_000, "participants": 20_000, "survey": 1_000_000, "truth": 100_000, "rejected": 100_000}
+# Values of a row group: more than a week of PPG at 64 Hz beside three axes at 32 Hz, 18 h of eight channels at 256 Hz
+MAX_VALUES = 2**27
+MAX_TEXT_BYTES = 2**28  # of a file's names and answers, decoded: a million answers take a quarter
+# A batch that decodes to a GB and to a thousand times its size holds no signals: simulated ones decode to the triple
+MAX_DECODED_BYTES, MAX_EXPANSION = 2**30, 1000
+MAX_KEPT = 20  # violations of each rule
+MAX_DETAILS = 1000  # recordings of a batch whose quarantine says of a rule what was measured
+_MAX_DETAIL = 300  # characters
+_ROWS_READ = 16  # at a time: a row group as the writer makes them
+_WIDTH = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 8, "FLOAT": 4, "DOUBLE": 8}  # bytes of a value in memory
 REFERENCE_SOURCES = ("ecg", "device", "simulation")
 _REFERENCES = (  # instants, and the values at these instants
     ("reference_beat_s", None),
@@ -52,7 +74,7 @@ class Violation:
     def __str__(self) -> str:
         row = "" if self.row is None else f" row {self.row}"
         participant = "" if self.participant_id is None else f" participant {self.participant_id!r}"
-        return f"{self.file}{row}{participant}: {self.rule}: {self.detail}"
+        return f"{self.file}{row}{participant}: {self.rule}{f': {self.detail}' if self.detail else ''}"
 
     @property
     def redacted(self) -> str:
@@ -62,151 +84,311 @@ class Violation:
         return f"{self.file}{'' if self.row is None else f' row {self.row}'}: {self.rule}"
 
 
+class Violations(list[Violation]):
+    """The violations of a batch: of each rule the first MAX_KEPT, and the number of all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()  # all violations, by rule
+        self.recordings = 0  # that break a rule
+
+    def add(self, violation: Violation) -> None:
+        """Count a violation; keep it if it is among the first of its rule."""
+        self.counts[violation.rule] += 1
+        if self.counts[violation.rule] <= MAX_KEPT:
+            self.append(violation)
+
+    def fatal(self, file: str, rule: str, detail: str, row: int | None = None, participant: str | None = None) -> None:
+        """Add one because of which nothing of the batch may be used."""
+        if self.counts[rule] < MAX_KEPT:
+            name = None if participant is None else _name(participant)
+            self.append(Violation(_name(file), row, None, name, rule, _shortened(detail), fatal=True))
+        self.counts[rule] += 1
+
+    @property
+    def omitted(self) -> dict[str, int]:
+        """Number of violations that were not kept, by rule."""
+        return {rule: count - MAX_KEPT for rule, count in self.counts.items() if count > MAX_KEPT}
+
+
 class BatchError(ValueError):
     """A batch that breaks a fatal rule; `violations` says which, the message without naming participants."""
 
-    def __init__(self, folder: Path, violations: list[Violation]) -> None:
+    def __init__(self, folder: Path, violations: Violations) -> None:
         lines = [f"  {violation.redacted}" for violation in violations]
-        super().__init__("\n".join([f"batch {folder.name} cannot be used:", *lines]))
+        lines += [f"  and {count:,} more: {rule}" for rule, count in violations.omitted.items()]
+        super().__init__("\n".join([f"batch {printable(folder.name)} cannot be used:", *lines]))
         self.violations = violations
 
 
-def validate_batch(folder: Path) -> list[Violation]:
-    """Every violation of the batch in `folder`; an empty list means that it is valid."""
+def validate_arrival(home: Home, batch_id: str) -> Violations:
+    """Validate a landed batch: it is refused if it breaks a fatal rule, otherwise an earlier refusal is deleted."""
+    violations = validate_batch(home.batch(batch_id), home)
+    fatal = [violation for violation in violations if violation.fatal]
+    if not fatal:
+        accept(home, batch_id)
+        return violations
+    waits_for = None
+    if any(violation.rule == "replaces" for violation in fatal):
+        replaces = read_manifest(home.batch(batch_id)).replaces
+        waits_for = None if replaces == batch_id else replaces
+    refuse(home, batch_id, [violation.redacted for violation in fatal[:MAX_KEPT]], waits_for=waits_for)
+    return violations
+
+
+def validate_batch(folder: Path, home: Home | None = None) -> Violations:
+    """The violations of the batch in `folder`; none means that it is valid.
+
+    With `home`, where it landed, also whether the batch that it replaces was ever there.
+    """
+    violations = Violations()
     try:
-        return [violation for _, violations in iter_recordings(folder) for violation in violations]
+        for _, broken in iter_recordings(folder, home):
+            violations.recordings += len({(violation.file, violation.row) for violation in broken})
+            for violation in broken:
+                violations.add(violation)
     except BatchError as error:
         return error.violations
+    return violations
 
 
-def iter_recordings(folder: Path) -> Iterator[tuple[pa.RecordBatch, list[Violation]]]:
-    """Yield the recordings of a batch row group by row group: (valid rows, violations of the other rows).
+def iter_recordings(folder: Path, home: Home | None = None) -> Iterator[tuple[pa.RecordBatch, list[Violation]]]:
+    """Yield the recordings of a batch, a few at a time: (valid rows, all violations of the other rows).
 
-    At most one row group is in memory. Raises BatchError before the first row if the batch breaks a fatal rule,
-    and at the latest after the last one if its files changed after their hashes were checked.
+    At most a row group is in memory. Raises BatchError before the first row if the batch breaks a fatal rule, and at
+    the latest after the last one if its files changed after their hashes were checked. `home` as in `validate_batch`.
     """
     if not folder.is_symlink():  # which is not followed
         folder = folder.resolve()  # the folder is named after the batch
     fingerprint_before = fingerprint(folder)
-    manifest, participants = _check_batch(folder)
-    seen: set[str] = set()
+    manifest, participants = _check_batch(folder, home)
+    recordings = _Recordings(participants)
     for entry in manifest.files:
-        if entry.table != "recordings":
-            continue
-        first = 0
-        try:
-            source = open_batch_file(folder, entry.path)
-            parquet = pq.ParquetFile(source)
-        except (FileNotFoundError, BatchFileError, pa.ArrowException) as error:
-            raise _changed(folder, entry.path, str(error)) from None
-        with source, parquet as file:
-            for group in range(file.num_row_groups):
-                try:
-                    table = file.read_row_group(group)
-                except (pa.ArrowException, OSError) as error:
-                    raise _changed(folder, entry.path, str(error)) from None
-                rows = pa.RecordBatch.from_struct_array(table.to_struct_array().combine_chunks())
-                valid, violations = [], []
-                for number in range(rows.num_rows):
-                    errors = _check_recording(rows, number, entry.path, first + number, participants, seen)
-                    valid.append(not errors)
-                    violations += errors
-                yield rows.filter(pa.array(valid, pa.bool_())), violations
+        if entry.table == "recordings":
+            first = 0
+            for rows in _read_rows(folder, entry.path):
+                broken = [
+                    recordings.violations(rows, number, entry.path, first + number) for number in range(len(rows))
+                ]
+                yield rows.filter(pa.array([not errors for errors in broken], pa.bool_())), list(chain(*broken))
                 first += rows.num_rows
     if fingerprint(folder) != fingerprint_before:
         raise _changed(folder, MANIFEST, "files of the batch changed while it was read")
 
 
-def _changed(folder: Path, file: str, detail: str) -> BatchError:
-    return BatchError(folder, [Violation(file, None, None, None, "changed", detail, fatal=True)])
-
-
-def _check_batch(folder: Path) -> tuple[Manifest, set[str]]:
-    """The manifest and the participants of a batch. Raises BatchError with all fatal violations."""
-    violations: list[Violation] = []
-
-    def fatal(file: str, rule: str, detail: str, row: int | None = None, participant: str | None = None) -> None:
-        violations.append(Violation(file, row, None, participant, rule, detail, fatal=True))
-
+def _read_rows(folder: Path, path: str) -> Iterator[pa.RecordBatch]:
     try:
-        manifest = read_manifest(folder)
-    except FileNotFoundError:
-        fatal(MANIFEST, "manifest", "missing: the batch has not arrived")
-        raise BatchError(folder, violations) from None
-    except BatchFileError as error:
-        fatal(MANIFEST, error.rule, error.detail)
-        raise BatchError(folder, violations) from None
-    if manifest.batch_id != folder.name:
-        fatal(MANIFEST, "batch_id", f"{manifest.batch_id!r} is not the name of the folder, {folder.name!r}")
+        with open_batch_file(folder, path) as source, pq.ParquetFile(source) as file:
+            yield from file.iter_batches(_ROWS_READ, use_threads=False)  # threads cost more than so few rows
+    except (pa.ArrowException, OSError, BatchFileError) as error:
+        raise _changed(folder, path, str(error)) from None
 
-    listed = [entry.path for entry in manifest.files]
-    for path in sorted({path for path in listed if listed.count(path) > 1}):
-        fatal(MANIFEST, "listed_twice", path)
-    present = {
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()
-    }
-    for path in sorted(present - set(listed) - {MANIFEST}):
-        fatal(path, "unlisted", "the manifest does not list this file")
-    tables: dict[str, pa.Table] = {}
-    for entry in manifest.files:
-        try:
-            with open_batch_file(folder, entry.path) as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256:
-                    tables[entry.path] = _open_table(file, entry.table, entry.rows)
-                else:
-                    fatal(entry.path, "sha256", "the file is not the one that the manifest lists")
-        except FileNotFoundError:
-            fatal(entry.path, "missing", "the manifest lists this file")
-        except BatchFileError as error:
-            fatal(entry.path, error.rule, error.detail)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            fatal(entry.path, "schema", str(error))
-    for table in ("recordings", "participants"):
-        if not any(entry.table == table for entry in manifest.files):
-            fatal(MANIFEST, "missing", f"no file of table {table!r}")
-    if violations:  # the contents of damaged files are not worth checking
+
+def _changed(folder: Path, file: str, detail: str) -> BatchError:
+    violations = Violations()
+    violations.fatal(file, "changed", detail)
+    return BatchError(folder, violations)
+
+
+def _check_batch(folder: Path, home: Home | None) -> tuple[Manifest, set[str]]:
+    """The manifest and the participants of a batch. Raises BatchError with the violations that are fatal."""
+    violations = Violations()
+    manifest, listing = _check_listing(folder, violations)
+    if manifest is not None:
+        _check_manifest(manifest, folder, home, violations)
+        tables = _check_files(manifest, folder, listing, violations)
+    if violations or manifest is None:  # the contents of damaged files are not worth checking
         raise BatchError(folder, violations)
-
-    participants: set[str] = set()
-    withdrawn = Withdrawn(folder.parent)
-    for row, participant in enumerate(tables["participants.parquet"].to_pylist()):
-        name = participant["participant_id"]
-        for rule, detail in _participant_errors(participant):
-            fatal("participants.parquet", rule, detail, row, name)
-        if name in withdrawn:
-            fatal("participants.parquet", "withdrawn", "withdrew: `accelkd withdraw` removes them again", row, name)
-        if name in participants:
-            fatal("participants.parquet", "duplicate_participant", "listed before", row, name)
-        participants.add(name)
-    answered: set[tuple[str, str]] = set()
+    _check_devices(manifest, tables, violations)
+    participants = _check_participants(tables["participants.parquet"], Withdrawn(folder.parent), violations)
     if "survey.parquet" in tables:
-        for row, answer in enumerate(tables["survey.parquet"].to_pylist()):
-            key = (answer["participant_id"], answer["question_id"])
-            if key[0] not in participants:
-                fatal("survey.parquet", "participant_unknown", "not in participants.parquet", row, key[0])
-            if key in answered:
-                fatal("survey.parquet", "duplicate_answer", f"question {key[1]!r}", row, key[0])
-            answered.add(key)
+        _check_survey(tables["survey.parquet"], participants, violations)
     if violations:
         raise BatchError(folder, violations)
     return manifest, participants
 
 
-def _open_table(source: BinaryIO, table: str, rows: int) -> pa.Table:
-    """Check the schema, the nulls and the row count of one file; read it, unless it holds signals."""
-    with pq.ParquetFile(source) as file:
-        expected, schema = BATCH_TABLES[table].arrow(), file.schema_arrow
-        if not schema.equals(expected):
-            differing = sorted(
-                {f"{field.name} {field.type}" for field in schema}
-                ^ {f"{field.name} {field.type}" for field in expected}
+def _check_listing(folder: Path, violations: Violations) -> tuple[Manifest | None, Listing]:
+    """The manifest, None if it cannot be read, and what is in the folder."""
+    try:
+        listing = list_folder(folder)
+    except FileNotFoundError:
+        listing = Listing({}, [], "", 0.0)
+    for problem in listing.problems:
+        violations.fatal(problem.path, problem.rule, problem.detail)
+    if violations:
+        return None, listing
+    try:
+        return read_manifest(folder), listing
+    except FileNotFoundError:
+        violations.fatal(MANIFEST, "manifest", "missing: the batch has not arrived")
+    except BatchFileError as error:
+        violations.fatal(MANIFEST, error.rule, error.detail)
+    return None, listing
+
+
+def _check_manifest(manifest: Manifest, folder: Path, home: Home | None, violations: Violations) -> None:
+    if manifest.batch_id != folder.name:
+        detail = f"{manifest.batch_id!r} is not the name of the folder, {folder.name!r}"
+        violations.fatal(MANIFEST, "batch_id", detail)
+    if error := replacement_error(manifest, home):
+        violations.fatal(MANIFEST, "replaces", error)
+    for table in BATCH_TABLES:
+        if table in ("recordings", "participants") and not any(entry.table == table for entry in manifest.files):
+            violations.fatal(MANIFEST, "missing", f"no file of table {table!r}")
+        if manifest.rows(table) > MAX_ROWS[table]:
+            detail = f"{manifest.rows(table):,} rows of table {table!r}, more than {MAX_ROWS[table]:,}: split the batch"
+            violations.fatal(MANIFEST, "too_large", detail)
+
+
+def _check_files(manifest: Manifest, folder: Path, listing: Listing, violations: Violations) -> dict[str, pa.Table]:
+    """The contents of the files that are as they should be, by path: of recordings, their names alone."""
+    listed = Counter(entry.path for entry in manifest.files)
+    for path, count in sorted(listed.items()):
+        if count > 1:
+            violations.fatal(MANIFEST, "listed_twice", _name(path))
+    for path in sorted(listing.files.keys() - listed.keys() - {MANIFEST}):
+        violations.fatal(path, "unlisted", "the manifest does not list this file")
+    if violations.counts["too_large"] or violations.counts["listed_twice"]:
+        return {}  # nothing is read that is too large, or read again and again
+    tables: dict[str, pa.Table] = {}
+    decoded_bytes = size_bytes = 0
+    for entry in manifest.files:
+        try:
+            if entry.path not in listing.files and not (folder / entry.path).exists():
+                raise FileNotFoundError  # as opening it would, only faster
+            with open_batch_file(folder, entry.path) as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
+                    violations.fatal(entry.path, "sha256", "the file is not the one that the manifest lists")
+                    continue
+                with pq.ParquetFile(file) as parquet:
+                    _check_schema(parquet, entry)
+                    decoded_bytes += _decoded_bytes(parquet.metadata)
+                size_bytes += listing.files.get(entry.path, 0)
+                if decoded_bytes > max(MAX_DECODED_BYTES, MAX_EXPANSION * size_bytes):
+                    raise _TooLargeError(f"with those before it, {size_bytes:,} bytes decode to {decoded_bytes:,}")
+                tables[entry.path] = _read_names(file, entry.table)
+        except FileNotFoundError:
+            violations.fatal(entry.path, "missing", "the manifest lists this file")
+        except BatchFileError as error:
+            violations.fatal(entry.path, error.rule, error.detail)
+        except _TooLargeError as error:
+            violations.fatal(entry.path, "too_large", str(error))
+            return tables
+        except (pa.ArrowException, OSError, ValueError) as error:
+            violations.fatal(entry.path, "schema", str(error))
+    return tables
+
+
+class _TooLargeError(ValueError):
+    """A file that would take more memory than one of its kind does."""
+
+
+def _check_schema(file: pq.ParquetFile, entry: BatchFile) -> None:
+    """Raises ValueError for other columns, types or nulls than the table's, and for another number of rows."""
+    expected, schema = BATCH_TABLES[entry.table].arrow(), file.schema_arrow
+    if not schema.equals(expected):
+        differing = sorted(
+            {f"{field.name} {field.type}" for field in schema} ^ {f"{field.name} {field.type}" for field in expected}
+        )
+        raise ValueError(
+            f"not the schema of table {entry.table!r}; differing: {', '.join(differing) or 'order or nulls'}"
+        )
+    if file.metadata.num_rows != entry.rows:
+        raise ValueError(f"the manifest says {entry.rows} rows, the file has {file.metadata.num_rows}")
+
+
+def _decoded_bytes(metadata: pq.FileMetaData) -> int:
+    """What the values of a file take in memory. Raises _TooLargeError for more than a row group or the names may."""
+    decoded = names = 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        columns = [group.column(index) for index in range(group.num_columns)]
+        values = sum(abs(column.num_values) for column in columns)
+        size = max(
+            abs(group.total_byte_size),
+            sum(abs(column.num_values) * _WIDTH.get(column.physical_type, 0) for column in columns),
+        )
+        names += sum(column.total_uncompressed_size for column in columns if column.physical_type == "BYTE_ARRAY")
+        if values > MAX_VALUES or size > MAX_DECODED_BYTES:
+            raise _TooLargeError(
+                f"row group {number} has {values:,} values of {size:,} bytes, more than {MAX_VALUES:,} or "
+                f"{MAX_DECODED_BYTES:,}: fewer recordings to a row group, or shorter ones"
             )
-            raise ValueError(
-                f"not the schema of table {table!r}; differing: {', '.join(differing) or 'order or nulls'}"
-            )
-        if file.metadata.num_rows != rows:
-            raise ValueError(f"the manifest says {rows} rows, the file has {file.metadata.num_rows}")
-        return schema.empty_table() if table == "recordings" else file.read()
+        if names > MAX_TEXT_BYTES:
+            raise _TooLargeError(f"names and texts of {names:,} bytes, more than {MAX_TEXT_BYTES:,}")
+        decoded += size
+    return decoded
+
+
+def _read_names(source: BinaryIO, table: str) -> pa.Table:
+    """A file with its texts as dictionaries, which take as much memory as on the disk; of recordings, the texts alone.
+
+    Raises _TooLargeError if the texts would take too much without, ArrowInvalid for one that is not UTF-8.
+    """
+    texts = [field.name for field in BATCH_TABLES[table].arrow() if pa.types.is_string(field.type)]
+    with pq.ParquetFile(source, read_dictionary=texts) as file:
+        rows = file.read(texts if table == "recordings" else None).unify_dictionaries().combine_chunks()
+    size = 0
+    for name in texts:
+        for chunk in rows.column(name).chunks:
+            chunk.dictionary.validate(full=True)
+            lengths = pc.binary_length(chunk.dictionary).cast(pa.int64())
+            size += pc.sum(lengths.take(chunk.indices)).as_py() or 0
+    if size > MAX_TEXT_BYTES:
+        raise _TooLargeError(f"names and texts of {size:,} bytes, more than {MAX_TEXT_BYTES:,}")
+    return rows
+
+
+def _check_devices(manifest: Manifest, tables: dict[str, pa.Table], violations: Violations) -> None:
+    listed = set(manifest.devices)
+    recorded: set[str] = set()
+    for entry in manifest.files:
+        if entry.table == "recordings":
+            recorded |= set(pc.unique(tables[entry.path].column("device_id")).to_pylist())
+    for name in sorted(recorded - listed):
+        violations.fatal(MANIFEST, "devices", f"recordings of {name!r}, which it does not list")
+    for name in sorted(listed - recorded - DEVICES.keys()):  # a withdrawal may leave a device without recordings
+        violations.fatal(MANIFEST, "devices", f"lists {name!r}, which no recording and no row of the device table has")
+    channels = {name: DEVICES[name].ppg_channels for name in sorted(listed & DEVICES.keys())}
+    if len(set(channels.values())) > 1:
+        detail = f"differ in their number of PPG channels ({channels}): land each in its own batch"
+        violations.fatal(MANIFEST, "devices", detail)
+
+
+def _check_participants(table: pa.Table, withdrawn: Withdrawn, violations: Violations) -> set[str]:
+    """The participants that a batch describes."""
+    file, participants = "participants.parquet", set()
+    for row, participant in enumerate(table.to_pylist()):
+        name = participant["participant_id"]
+        for rule, detail in _participant_errors(participant):
+            violations.fatal(file, rule, detail, row, name)
+        if name in withdrawn:
+            violations.fatal(file, "withdrawn", "withdrew: `accelkd withdraw` removes them again", row, name)
+        if name in participants:
+            violations.fatal(file, "duplicate_participant", "listed before", row, name)
+        participants.add(name)
+    return participants
+
+
+def _check_survey(table: pa.Table, participants: set[str], violations: Violations) -> None:
+    """Answers are those of participants, one to a question; a million of them take a hundred MB."""
+    people, questions = (table.column(name).combine_chunks() for name in ("participant_id", "question_id"))
+    names, asked = people.dictionary.to_pylist(), questions.dictionary.to_pylist()
+    answered: set[int] = set()
+    position = {question: number for number, question in enumerate(asked)}  # the same for equal texts
+    first = {name: number for number, name in enumerate(names)}
+    unknown = {number for number, name in enumerate(names) if name not in participants}
+    for row, (person, question) in enumerate(
+        zip(people.indices.to_pylist(), questions.indices.to_pylist(), strict=True)
+    ):
+        if person in unknown:
+            violations.fatal("survey.parquet", "participant_unknown", "not in participants.parquet", row, names[person])
+        key = first[names[person]] * len(asked) + position[asked[question]]
+        if key in answered:
+            detail = f"question {_name(asked[question])!r}"
+            violations.fatal("survey.parquet", "duplicate_answer", detail, row, names[person])
+        answered.add(key)
 
 
 def _identifier_error(field: str, value: str) -> str | None:
@@ -229,18 +411,36 @@ def _participant_errors(participant: dict[str, object]) -> Iterator[tuple[str, s
             yield field, f"{value} is not in {low:g} to {high:g}"
 
 
-def _check_recording(
-    rows: pa.RecordBatch, number: int, file: str, row: int, participants: set[str], seen: set[str]
-) -> list[Violation]:
-    """All violations of one recording; adds its id to `seen`."""
-    recording_id, participant_id = (rows[name][number].as_py() for name in ("recording_id", "participant_id"))
-    errors = list(recording_errors(rows.slice(number, 1)))
-    if recording_id in seen:
-        errors.append(("duplicate_recording", f"{recording_id!r} is in this batch already"))
-    seen.add(recording_id)
-    if participant_id not in participants:
-        errors.append(("participant_unknown", "not in participants.parquet"))
-    return [Violation(file, row, recording_id, participant_id, *error, fatal=False) for error in errors]
+class _Recordings:
+    """The recordings of a batch so far."""
+
+    def __init__(self, participants: set[str]) -> None:
+        self._participants = participants
+        self._seen: set[str] = set()  # their names
+        self._counts: Counter[str] = Counter()  # violations, by rule
+
+    def violations(self, rows: pa.RecordBatch, number: int, file: str, row: int) -> list[Violation]:
+        """All violations of the next recording."""
+        recording_id, participant_id = (rows[name][number].as_py() for name in ("recording_id", "participant_id"))
+        errors = list(recording_errors(rows.slice(number, 1)))
+        if recording_id in self._seen:
+            errors.append(("duplicate_recording", f"{_name(recording_id)!r} is in this batch already"))
+        self._seen.add(recording_id)
+        if participant_id not in self._participants:
+            errors.append(("participant_unknown", "not in participants.parquet"))
+        self._counts.update(rule for rule, _ in errors)
+        return [
+            Violation(
+                file,
+                row,
+                _name(recording_id),
+                _name(participant_id),
+                rule,
+                _shortened(detail) if self._counts[rule] <= MAX_DETAILS else "",
+                fatal=False,
+            )
+            for rule, detail in errors
+        ]
 
 
 def recording_errors(row: pa.RecordBatch) -> Iterator[tuple[str, str]]:
@@ -249,6 +449,9 @@ def recording_errors(row: pa.RecordBatch) -> Iterator[tuple[str, str]]:
         if error := _identifier_error(name, row[name][0].as_py()):
             yield "identifier", error
     device = DEVICES.get(row["device_id"][0].as_py())
+    started_us = row["started_at"].cast(pa.int64())[0].as_py()  # Python's dates end with the year 9999
+    if started_us is not None and not STARTED_AT_US[0] <= started_us < STARTED_AT_US[1]:
+        yield "started_at", f"{started_us / 1e6:.0f} s after 1970 is not between {STARTED_AT[0]} and {STARTED_AT[1]}"
     if device is None:
         yield "device_unknown", f"{row['device_id'][0].as_py()!r} is not in the device table"
     stream_errors = list(_stream_errors(row, device))
@@ -346,6 +549,15 @@ def _reference_errors(row: pa.RecordBatch) -> Iterator[tuple[str, str]]:
         yield "reference_source", f"null, with reference labels; expected one of {', '.join(REFERENCE_SOURCES)}"
     elif source is not None and source not in REFERENCE_SOURCES:
         yield "reference_source", f"{source!r} is none of {', '.join(REFERENCE_SOURCES)}"
+
+
+def _name(text: str) -> str:
+    """A name as it is shown and stored: identifiers as they are."""
+    return printable(text, _MAX_DETAIL)
+
+
+def _shortened(detail: str) -> str:
+    return detail if len(detail) <= _MAX_DETAIL else f"{detail[:_MAX_DETAIL]}…"
 
 
 def _finite(values: pa.Array) -> bool:

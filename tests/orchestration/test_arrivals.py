@@ -18,6 +18,7 @@ from assets.partitions import arrival_batches
 from orchestration.definitions import build_defs
 from orchestration.sensors import arrivals
 from tests.support.homes import land
+from tests.support.odd_entries import GOOD, KINDS, no_longer_than
 
 NAME = str(arrival_batches.name)
 
@@ -203,3 +204,23 @@ def test_a_hostile_folder_name_is_reported_and_never_a_partition(home: Home, sen
     tick = sensor.tick()
     assert requested(tick) == []
     assert "not an identifier" in reported(tick)[1]
+
+
+def test_odd_entries_stop_no_good_batch_and_each_is_reported_under_its_name(home: Home, sensor: Sensor) -> None:
+    land(home, GOOD, ["p1"])
+    for kind in KINDS.values():
+        kind.make(home.landing)
+    with no_longer_than(20):
+        started = time.monotonic()
+        tick = sensor.tick()
+        assert time.monotonic() - started < 10
+    assert requested(tick) == [GOOD]
+    assert sensor.instance.get_dynamic_partitions(NAME) == [GOOD]
+    passed, table = reported(tick)
+    assert not passed
+    rows = [line for line in table.splitlines() if line.startswith("|")][2:]
+    assert len(rows) == len(KINDS)
+    for kind in KINDS.values():
+        assert any(kind.shown in row and kind.problem in row for row in rows), kind.shown
+    again = sensor.tick()
+    assert (requested(again), again.asset_events) == ([], [])  # reported once

@@ -265,7 +265,7 @@ def test_nothing_but_a_regular_file_is_read(tmp_path: Path, name: str, change: C
         with pytest.raises(BatchFileError, match="batch b1: "):
             read_manifest(folder)
     violations = validate_batch(folder)
-    assert "file_type" in {violation.rule for violation in violations if violation.file == name}
+    assert "not_a_regular_file" in {violation.rule for violation in violations if violation.file == name}
 
 
 @pytest.mark.parametrize("name", ["b1", "b1/recordings"])
@@ -275,13 +275,14 @@ def test_a_folder_that_is_a_link_is_not_followed(tmp_path: Path, name: str) -> N
     link.symlink_to(shutil.move(link, tmp_path / "outside"))
     with pytest.raises(BatchFileError, match="symbolic link"):
         open_batch_file(folder, PART)
-    assert "file_type" in {violation.rule for violation in validate_batch(folder)}
+    rule = "not_a_folder" if name == "b1" else "not_a_regular_file"
+    assert rule in {violation.rule for violation in validate_batch(folder)}
 
 
 def test_a_link_that_no_manifest_lists_is_a_violation(tmp_path: Path) -> None:
     folder = write_batch(tmp_path, [recording()])
     (folder / "more").symlink_to(tmp_path)
-    assert [violation.rule for violation in validate_batch(folder)] == ["unlisted"]
+    assert [violation.rule for violation in validate_batch(folder)] == ["not_a_regular_file"]
 
 
 def test_a_small_table_is_read_only_as_it_was_listed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -16,6 +17,8 @@ from accelkd.recordings.devices import DEVICES, Device
 from accelkd.recordings.ingest import ingest
 from accelkd.recordings.schema import RECORDING
 from accelkd.recordings.validate import validate_batch
+from tests.support.odd_entries import GOOD, KINDS, no_longer_than
+from tests.support.recordings import recording, write_batch
 
 DOCUMENT = Path(__file__).parents[2] / "docs/devices.md"
 
@@ -83,6 +86,24 @@ def test_the_same_samples_do_not_land_twice(delivery: Path, tmp_path: Path) -> N
     assert (again.read, {rejection.reason for rejection in again.rejections}) == (0, {"duplicate"})
     assert "of batch b1" in again.rejections[0].detail
     assert not (tmp_path / "landing/b2").exists()
+
+
+def test_odd_entries_of_the_landing_zone_do_not_stop_a_delivery(
+    delivery: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    landing = tmp_path / "landing"
+    ingest("bami", delivery, landing, "b1")
+    write_batch(landing, [recording()], GOOD)
+    for kind in KINDS.values():
+        kind.make(landing)
+    shutil.copytree(landing / "b1", landing / "b2")
+    (landing / "b2/recordings/part-00000.parquet").unlink()
+    os.mkfifo(landing / "b2/recordings/part-00000.parquet")
+    with no_longer_than(60):
+        again = ingest("bami", delivery, landing, "b3")
+    assert {rejection.reason for rejection in again.rejections} == {"duplicate"}  # of b1, which can be read
+    assert "recordings that batch b2 holds may land again" in caplog.text
+    caplog.text.encode()  # any log takes it
 
 
 def test_a_damaged_batch_stops_no_other_delivery(

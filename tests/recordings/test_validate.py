@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,15 @@ import pytest
 from accelkd.recordings.batches import MANIFEST
 from accelkd.recordings.schema import SURVEY
 from accelkd.recordings.validate import BatchError, iter_recordings, validate_batch
+from tests.support import REPOSITORY
 from tests.support.damage import flip
 from tests.support.recordings import RATE_HZ, SECONDS, edit_manifest, recording, replace_table, write_batch
 
 SAMPLES = SECONDS * RATE_HZ
+ODD = {"path": "\ud800"}  # which no file can be called, and no log takes
+RULE_MODULES = ("validate.py", "listing.py")
+_FILE = r"""(?:"[^"]*"|[^",]*(?:\([^)]*\)[^",]*)?), """
+RULE = re.compile(rf"""(?:fatal\({_FILE}|Problem\({_FILE}|yield\s*\(?\s*|append\(\()"([a-z_]+)",""")
 PART = "recordings/part-00000.parquet"
 
 
@@ -43,6 +50,10 @@ def ones(channels: int, samples: int = SAMPLES) -> list[list[float]]:
         ("identifier", {"recording_id": "../../etc/passwd"}),
         ("identifier", {"recording_id": ""}),
         ("device_unknown", {"device_id": "sim-wrist-65"}),
+        ("started_at", {"started_at": datetime(1984, 12, 31, 23, 59, 59, tzinfo=UTC)}),
+        ("started_at", {"started_at": datetime(2100, 1, 1, tzinfo=UTC)}),
+        ("started_at", {"started_at": 2**62}),  # beyond what Python knows as a date
+        ("started_at", {"started_at": -(2**62)}),
         ("participant_unknown", {"participant_id": "p2"}),
         ("channels", {"ppg": ones(3)}),
         ("channels", {"accel": ones(2)}),
@@ -145,6 +156,12 @@ def other_schema(folder: Path) -> None:
     replace_table(folder, PART, table.rename_columns(["id", *table.column_names[1:]]))
 
 
+def not_utf8(folder: Path) -> None:
+    table = pq.read_table(folder / "participants.parquet")
+    name = pa.array([b"p\xff"], pa.binary()).view(pa.string())
+    replace_table(folder, "participants.parquet", table.set_column(0, table.schema.field(0), name))
+
+
 def set_file(folder: Path, **values: Any) -> None:
     edit_manifest(folder, lambda manifest: manifest["files"][0].update(values))
 
@@ -161,6 +178,12 @@ FATAL: list[tuple[str, Callable[[Path], Any]]] = [
     ("schema_version", lambda folder: edit_manifest(folder, lambda manifest: manifest.update(schema_version=2))),
     ("batch_id", lambda folder: edit_manifest(folder, lambda manifest: manifest.update(batch_id="b2"))),
     ("identifier", lambda folder: edit_manifest(folder, lambda manifest: manifest.update(replaces="../b0"))),
+    ("replaces", lambda folder: edit_manifest(folder, lambda manifest: manifest.update(replaces="b1"))),
+    ("devices", lambda folder: edit_manifest(folder, lambda manifest: manifest.update(devices=[]))),
+    ("devices", lambda folder: edit_manifest(folder, lambda manifest: manifest.update(devices=["sim-wrist-256"]))),
+    ("devices", lambda folder: edit_manifest(folder, lambda m: m.update(devices=["sim-wrist-64", "e4"]))),
+    ("devices", lambda folder: edit_manifest(folder, lambda m: m.update(devices=["sim-wrist-64", "watch"]))),
+    ("manifest", lambda folder: edit_manifest(folder, lambda m: m["files"].append(m["files"][0] | ODD))),
     ("listed_twice", lambda folder: edit_manifest(folder, lambda m: m["files"].append(m["files"][0]))),
     ("unlisted", lambda folder: (folder / "recordings/part-00001.parquet").write_bytes(b"")),
     ("missing", lambda folder: (folder / PART).unlink()),
@@ -168,6 +191,7 @@ FATAL: list[tuple[str, Callable[[Path], Any]]] = [
     ("sha256", lambda folder: flip(folder / PART)),
     ("schema", lambda folder: set_file(folder, rows=2)),
     ("schema", other_schema),
+    ("schema", not_utf8),
 ]
 
 
@@ -178,8 +202,33 @@ def test_what_is_wrong_with_the_batch_itself_is_fatal(tmp_path: Path, rule: str,
     violations = validate_batch(folder)
     assert rule in {violation.rule for violation in violations}
     assert all(violation.fatal for violation in violations)
+    "".join(map(str, violations)).encode()  # any log takes it
     with pytest.raises(BatchError):
         next(iter_recordings(folder))
+
+
+def test_every_rule_is_documented() -> None:
+    sources = [(REPOSITORY / "accelkd/recordings" / name).read_text(encoding="utf-8") for name in RULE_MODULES]
+    rules = {rule for source in sources for rule in RULE.findall(source)}
+    assert {"not_a_regular_file", "too_large", "devices", "started_at", "dark_slots", "duplicate_answer"} <= rules
+    documented = (REPOSITORY / "docs/devices.md").read_text(encoding="utf-8").partition("## The rules")[2]
+    assert sorted(rule for rule in rules if f"`{rule}`" not in documented) == []
+
+
+@pytest.mark.parametrize("devices", ["sim-wrist-64", 7, None, [7], {"sim-wrist-64": 1, "7": 2}, [["sim-wrist-64"]]])
+def test_devices_that_are_no_list_of_names_are_refused(tmp_path: Path, devices: Any) -> None:
+    folder = write_batch(tmp_path, [recording()])
+    edit_manifest(folder, lambda manifest: manifest.update(devices=devices))
+    violations = validate_batch(folder)
+    assert {violation.file for violation in violations} == {MANIFEST}
+    assert {violation.rule for violation in violations} <= {"devices", "manifest"}
+    assert violations
+
+
+def test_a_device_whose_recordings_were_withdrawn_may_stay_listed(tmp_path: Path) -> None:
+    folder = write_batch(tmp_path, [recording()])
+    edit_manifest(folder, lambda manifest: manifest.update(devices=["sim-wrist-256", "sim-wrist-64"]))
+    assert validate_batch(folder) == []
 
 
 @pytest.mark.parametrize("path", ["../outside.parquet", "/etc/passwd", "recordings/../../outside.parquet"])

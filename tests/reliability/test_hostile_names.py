@@ -21,6 +21,7 @@ from accelkd.operations.withdraw import withdraw
 from accelkd.recordings.arrivals import arrived_batches, pending_arrivals
 from accelkd.recordings.batches import MANIFEST, read_manifest, writing_batch
 from accelkd.recordings.ingest import ingest
+from accelkd.recordings.listing import printable
 from accelkd.recordings.simulator import simulate_batch
 from accelkd.recordings.validate import BatchError, iter_recordings, validate_batch
 from accelkd.recordings.withdrawn import enrol
@@ -275,7 +276,7 @@ def test_a_folder_with_a_hostile_name_is_reported_and_never_a_partition(tmp_path
         (home.landing / name / MANIFEST).write_bytes((home.batch("b1") / MANIFEST).read_bytes())
     assert arrived_batches(home) == ["b1"]
     problems = {arrival.batch_id: arrival.problem for arrival in pending_arrivals(home, [])}
-    assert all(problems[name] for name in hostile)
+    assert all(problems[printable(name)] for name in hostile)
     assert len(hostile) > 8
 
 
