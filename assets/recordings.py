@@ -10,7 +10,8 @@ from accelkd.recordings.arrivals import accept, refuse
 from accelkd.recordings.batches import MANIFEST, read_manifest
 from accelkd.recordings.schema import RECORDING
 from accelkd.recordings.validate import validate_batch
-from assets.metadata import counts_table, file_table, tags
+from assets.failures import Failed, explained
+from assets.metadata import counts_table, file_table, presented, tags
 from assets.partitions import arrival_batches
 
 MAX_REASONS = 20  # that are kept of a refused batch
@@ -25,6 +26,7 @@ MAX_REASONS = 20  # that are kept of a refused batch
     code_version="1",
     metadata=file_table(RECORDING),
 )
+@explained
 def raw_recordings(context: dg.AssetExecutionContext, home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     """Raw recordings of one arrival batch, as they landed.
 
@@ -37,22 +39,23 @@ def raw_recordings(context: dg.AssetExecutionContext, home: dg.ResourceParam[Hom
     fatal = [violation.redacted for violation in violations if violation.fatal]
     if fatal:
         refuse(home, folder.name, fatal[:MAX_REASONS])
-        raise dg.Failure(
-            f"batch {folder.name} cannot be used: {fatal[0]}", metadata={"violations": fatal}, allow_retries=False
-        )
+        raise Failed(f"batch {folder.name} cannot be used: {fatal[0]}", {"violations": fatal[:MAX_REASONS]})
     accept(home, folder.name)
     manifest = read_manifest(folder)
     bad = {(violation.file, violation.row) for violation in violations}
     return dg.MaterializeResult(
         data_version=dg.DataVersion(sha256_file(folder / MANIFEST)),
-        metadata={
-            "dagster/row_count": manifest.rows("recordings"),
-            "dagster/uri": str(folder),
-            "participants": manifest.rows("participants"),
-            "devices": ", ".join(manifest.devices),
-            "source": manifest.source,
-            "recordings_breaking_a_rule": len(bad),
-            "rules_broken": counts_table(Counter(violation.rule for violation in violations), "rule"),
-            "files_rejected_at_ingest": manifest.rows("rejected"),
-        },
+        metadata=presented(
+            {
+                "recordings": manifest.rows("recordings"),
+                "participants": manifest.rows("participants"),
+                "recordings_breaking_a_rule": len(bad),
+                "files_rejected_at_ingest": manifest.rows("rejected"),
+                "rules_broken": counts_table(Counter(violation.rule for violation in violations), "rule"),
+                "devices": ", ".join(manifest.devices),
+                "source": manifest.source,
+                "dagster/row_count": manifest.rows("recordings"),
+                "dagster/uri": str(folder),
+            }
+        ),
     )
