@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -121,9 +122,8 @@ def test_a_port_that_is_taken_is_named(home: Home) -> None:
         listener.listen()
         port = int(listener.getsockname()[1])
         errors = refusal(home, port)
-    assert (
-        errors == f"port {port} of 127.0.0.1 cannot be used (address already in use): choose another, make ui PORT=..."
-    )
+    reason = os.strerror(errno.EADDRINUSE).lower()
+    assert errors == f"port {port} of 127.0.0.1 cannot be used ({reason}): choose another, make ui PORT=..."
 
 
 def test_what_is_no_port_is_refused(home: Home) -> None:
