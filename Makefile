@@ -3,6 +3,7 @@
 .PHONY: help check setup demo materialize ui test lint docs hooks bench-dsp clean
 
 VENV := .venv
+PORT ?= 3000
 PYTHON := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
 UV_VERSION := 0.13.9
@@ -44,8 +45,8 @@ demo: setup  ## simulate a cohort, run the whole pipeline on it, publish DuckDB,
 materialize: setup  ## materialize everything in the home that is missing or stale
 	$(PYTHON) -m orchestration.catch_up
 
-ui: setup  ## open the Dagster UI on the same home: http://127.0.0.1:3000
-	$(VENV)/bin/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port 3000
+ui: setup  ## open the Dagster UI on the same home: http://127.0.0.1:3000, or another PORT=...
+	@$(PYTHON) -m orchestration.ui --port $(PORT) --end-with-parent
 
 test: setup lint docs  ## all tests and linters, and the documentation
 	cargo test --quiet --manifest-path rust_dsp/Cargo.toml

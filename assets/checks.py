@@ -12,7 +12,8 @@ import dagster as dg
 from accelkd.home.layout import Home
 from accelkd.operations.checks import CHECKS, Check, Verdict, check_landing_zone, record_verdict
 from accelkd.operations.checks import landing_zone as landing_verdict
-from assets.metadata import figure, markdown_table
+from assets.failures import explained
+from assets.metadata import figure, markdown_table, presented
 from assets.partitions import arrival_batches
 from assets.recordings import raw_recordings
 
@@ -31,7 +32,7 @@ def check_result(verdict: Verdict, *, blocking: bool = False) -> dg.AssetCheckRe
         png = drift_figure(verdict.drifts)
         metadata["differences"] = figure(png, "difference from the training cohort, and its threshold")
     severity = dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN
-    return dg.AssetCheckResult(passed=verdict.passed, severity=severity, metadata=metadata)
+    return dg.AssetCheckResult(passed=verdict.passed, severity=severity, metadata=presented(metadata))
 
 
 def _asset_check(check: Check) -> dg.AssetChecksDefinition:
@@ -42,6 +43,7 @@ def _asset_check(check: Check) -> dg.AssetChecksDefinition:
         blocking=check.blocking,
         partitions_def=arrival_batches if check.per_batch else None,
     )
+    @explained
     def measure(context: dg.AssetCheckExecutionContext, home: dg.ResourceParam[Home]) -> dg.AssetCheckResult:
         batch_id = context.partition_key if check.per_batch else None
         return check_result(check.measure(home, batch_id), blocking=check.blocking)
@@ -50,6 +52,7 @@ def _asset_check(check: Check) -> dg.AssetChecksDefinition:
 
 
 @dg.asset_check(asset=raw_recordings, description=f"{getdoc(landing_verdict)} The sensor looks too.")
+@explained
 def landing_zone(context: dg.AssetCheckExecutionContext, home: dg.ResourceParam[Home]) -> dg.AssetCheckResult:
     known = set(context.instance.get_dynamic_partitions(str(arrival_batches.name)))
     verdict = check_landing_zone(home, known)

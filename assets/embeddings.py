@@ -9,7 +9,8 @@ from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS, EncoderSpec
 from accelkd.warehouse.schema import embeddings_table
 from assets.encoders import promoted_encoders
-from assets.metadata import tags, warehouse_tables
+from assets.failures import explained
+from assets.metadata import presented, tags, warehouse_tables
 from assets.partitions import arrival_batches, current_batch
 from assets.warehouse import segment_tables
 
@@ -36,6 +37,7 @@ def _embeddings(spec: EncoderSpec) -> dg.AssetsDefinition:
             "the current ones, and replace all at once when they cover every segment."
         ),
     )
+    @explained
     def embeddings(context: dg.AssetExecutionContext, home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
         from accelkd.operations.embed import embed_batch
 
@@ -46,13 +48,16 @@ def _embeddings(spec: EncoderSpec) -> dg.AssetsDefinition:
                 done = run_in_subprocess(embed_batch, home, spec.name, context.partition_key)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(done.content_version),
-            metadata={
-                "dagster/row_count": done.rows,
-                "dagster/uri": str(home.staging),
-                "model_id": done.model_id,
-                "width": done.width,
-                "status": done.status,
-            },
+            metadata=presented(
+                {
+                    "segments": done.rows,
+                    "width": done.width,
+                    "model_id": done.model_id,
+                    "status": done.status,
+                    "dagster/row_count": done.rows,
+                    "dagster/uri": str(home.staging),
+                }
+            ),
         )
 
     return embeddings

@@ -1,7 +1,9 @@
 """Encoders: teachers, the students distilled from them, and which of them are promoted."""
 
 import json
+from collections.abc import Mapping, Sequence
 from enum import Enum
+from typing import Any
 
 import dagster as dg
 import pyarrow.parquet as pq
@@ -13,7 +15,8 @@ from accelkd.models.specs import ENCODERS, EncoderSpec
 from accelkd.operations.promote import CRITERIA, evaluate_candidate
 from accelkd.registry.history import Models
 from assets.cohort import participant_split
-from assets.metadata import figure, markdown_table, tags
+from assets.failures import explained
+from assets.metadata import figure, markdown_table, presented, tags
 from assets.settings import TRAINING_SETTINGS
 
 # torch is imported inside the functions: the code server, which only lists assets, stays small and quick without it.
@@ -61,6 +64,7 @@ def _encoder(spec: EncoderSpec) -> dg.AssetsDefinition:
         code_version="3",
         description=_description(spec),
     )
+    @explained
     def encoder(config: Training, home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
         from accelkd.operations.train import load_candidate, train_candidate
         from accelkd.reports.figures import loss_figure
@@ -79,22 +83,30 @@ def _encoder(spec: EncoderSpec) -> dg.AssetsDefinition:
         folder, selected = trained.folder, trained.training_set
         return dg.MaterializeResult(
             data_version=dg.DataVersion(sha256_file(folder / WEIGHTS)),
-            metadata={
-                "model_id": folder.name,
-                "run_configuration": json.dumps(config.model_dump(mode="json", exclude_defaults=True)),
-                "dagster/uri": str(folder),
-                "training_batches": ", ".join(selected.batch_ids),
-                "batches_left_out": ", ".join(selected.left_out) or "none",
-                "batches_not_loaded": ", ".join(selected.not_loaded) or "none",
-                "data_version": selected.data_version,
-                "split_version": selected.split_version,
-                **{name: value for name, value in read_metrics(folder).items() if isinstance(value, int | float | str)},
-                "card": dg.MetadataValue.md((folder / CARD).read_text(encoding="utf-8")),
-                "loss_curve": figure(loss_figure(pq.read_table(folder / CURVE), spec.name), "training loss"),
-            },
+            metadata=presented(
+                {
+                    "loss_curve": figure(loss_figure(pq.read_table(folder / CURVE), spec.name), "training loss"),
+                    **_facts(read_metrics(folder)),
+                    "card": dg.MetadataValue.md((folder / CARD).read_text(encoding="utf-8")),
+                    "model_id": folder.name,
+                    "training_batches": ", ".join(selected.batch_ids),
+                    "batches_left_out": ", ".join(selected.left_out) or "none",
+                    "batches_not_loaded": ", ".join(selected.not_loaded) or "none",
+                    "data_version": selected.data_version,
+                    "split_version": selected.split_version,
+                    "run_configuration": json.dumps(config.model_dump(mode="json", exclude_defaults=True)),
+                    "dagster/uri": str(folder),
+                }
+            ),
         )
 
     return encoder
+
+
+def _facts(metrics: Mapping[str, object]) -> dict[str, object]:
+    """The numbers and texts of a checkpoint's metrics, the loss first; how it was trained is on its card."""
+    facts = {name: value for name, value in metrics.items() if isinstance(value, int | float | str)}
+    return {name: facts[name] for name in sorted(facts, key=lambda name: "loss" not in name) if name != "trained"}
 
 
 def _description(spec: EncoderSpec) -> str:
@@ -127,6 +139,7 @@ encoder_assets = [_encoder(spec) for spec in ENCODERS]
         for name, description in CRITERIA.items()
     ],
 )
+@explained
 def promoted_encoders(
     context: dg.AssetExecutionContext, config: Promotion, home: dg.ResourceParam[Home]
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster does not know its own generic beside checks
@@ -140,25 +153,50 @@ def promoted_encoders(
     context.log.info(f"{decision.action}: {decision.reason}")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(promoted_version(models)),
-        metadata={
-            **{f"{encoder}_promoted": model_id for encoder, model_id in models.items()},
-            "candidate": ", ".join(decision.models.values()),
-            "decision": decision.action,
-            "reason": decision.reason,
-            "decided_at": decision.at,
-            "measured": markdown_table(decision.criteria),
-            **({"forced": config.force} if config.force else {}),
-        },
+        metadata=presented(
+            {
+                **_measured(decision.criteria),
+                "decision": decision.action,
+                "reason": decision.reason,
+                "forced": config.force,
+                "decided_at": decision.at,
+                **{f"{encoder}_promoted": model_id for encoder, model_id in models.items()},
+                "candidate": ", ".join(decision.models.values()),
+            }
+        ),
         check_results=[
             dg.AssetCheckResult(
                 check_name=name,
                 passed=all(row["passed"] for row in decision.criteria if row["check"] == name),
                 severity=dg.AssetCheckSeverity.WARN,  # the promoted encoders are as good as they were
-                metadata={"measured": markdown_table([row for row in decision.criteria if row["check"] == name])},
+                metadata=presented(_measured([row for row in decision.criteria if row["check"] == name])),
             )
             for name in CRITERIA
         ],
     )
+
+
+def _measured(criteria: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+    """Each criterion as a number by its name, and all of them as a table beside what was allowed."""
+    return {
+        **{row["name"]: row["measured"] for row in criteria if "name" in row},  # which older decisions lack
+        "measured": markdown_table(
+            [
+                {
+                    "what": row["what"],
+                    "measured": row["measured"],
+                    "allowed": _allowed(row["at_least"], row["at_most"], row["promoted"]),
+                    "passed": "yes" if row["passed"] else "no",
+                }
+                for row in criteria
+            ]
+        ),
+    }
+
+
+def _allowed(at_least: float | None, at_most: float | None, promoted: float | None) -> str:
+    bounds = [f"{sign} {bound:.4g}" for sign, bound in (("≥", at_least), ("≤", at_most)) if bound is not None]
+    return " and ".join(bounds) + (f" (promoted: {promoted:.4g})" if promoted is not None else "")
 
 
 def promoted_version(models: Models) -> str:

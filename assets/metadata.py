@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import base64
+import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import dagster as dg
 import pyarrow as pa
@@ -24,6 +25,10 @@ from accelkd.warehouse.schema import (
 Data = Literal["participant-level", "summaries"]
 Cadence = Literal["each-batch", "each-training", "each-report", "manual"]
 _ENCODERS = [spec.name for spec in ENCODERS]
+
+# Not `dagster/column_schema`, which the UI lists at full length above everything that was measured
+COLUMNS = "columns"
+MAX_EMBEDDED_BYTES = 1_000_000  # of the figures of one entry: Dagster keeps them in its database, for every event
 
 
 def tags(data: Data, cadence: Cadence) -> dict[str, str]:
@@ -116,26 +121,68 @@ def _columns(columns: Mapping[str, tuple[Column, str, Sequence[str]]]) -> dict[s
         for name, (_, _, sources) in columns.items()
         if sources
     }
-    metadata: dict[str, dg.MetadataValue] = {
-        "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(described))
-    }
+    metadata: dict[str, dg.MetadataValue] = {COLUMNS: dg.MetadataValue.table_schema(dg.TableSchema(described))}
     if dependencies:
         metadata["dagster/column_lineage"] = dg.MetadataValue.column_lineage(dg.TableColumnLineage(dependencies))
     return metadata
 
 
+def presented(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata of a materialization or a check as the UI shows it, which keeps the order: what people look at first.
+
+    Figures, numbers, tables, text, files. Numbers are rounded, and stay numbers, so that the UI plots them over time;
+    empty values are left out.
+    """
+    shown = {name: _rounded(value) for name, value in metadata.items() if value is not None and value != ""}
+    return dict(sorted(shown.items(), key=lambda entry: _rank(*entry)))
+
+
+def _rank(name: str, value: object) -> int:
+    if isinstance(value, dg.MarkdownMetadataValue):
+        return 0 if str(value.value).startswith("![") else 2
+    if isinstance(value, int | float):
+        return 1
+    return 4 if name.startswith("dagster/") or isinstance(value, dg.PathMetadataValue) else 3
+
+
+def _rounded(value: object) -> object:
+    """A float with four significant digits, or to the next integer; NaN and infinity, which no plot shows, as text."""
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return str(value)
+    return float(round(value)) if abs(value) >= 1000 else float(f"{value:.4g}")
+
+
 def figure(png: bytes, caption: str) -> dg.MarkdownMetadataValue:
     """A PNG that shows inside the UI: Dagster has no image metadata, but it renders Markdown with a data URI."""
-    return dg.MetadataValue.md(f"![{caption}](data:image/png;base64,{base64.b64encode(png).decode()})")
+    if len(png) > MAX_EMBEDDED_BYTES:
+        return dg.MetadataValue.md(f"*{markdown.escape(caption)}: too large to be shown here*")
+    return dg.MetadataValue.md(markdown.embedded_png(png, caption))
+
+
+def document(path: Path) -> dg.MarkdownMetadataValue:
+    """A Markdown file with the figures beside it, which its links would not reach from the UI."""
+    text = path.read_text(encoding="utf-8")
+    return dg.MetadataValue.md(markdown.embed_images(text, path.parent, max_bytes=MAX_EMBEDDED_BYTES))
 
 
 def markdown_table(rows: Sequence[Mapping[str, object]]) -> dg.MarkdownMetadataValue:
-    """Rows with the same keys as a Markdown table; floats with four significant digits."""
+    """Rows with the same keys as a Markdown table; floats with four significant digits.
+
+    The UI shows a short one in a narrow column and a long one in a dialog: up to five columns fit either.
+    """
     if not rows:
         return dg.MetadataValue.md("*none*")
     header = list(rows[0])
     values = ([row[name] for name in header] for row in rows)
     return dg.MetadataValue.md(markdown.table(header, values, floats=".4g", integers=""))
+
+
+def transposed(rows: Sequence[Mapping[str, object]], heading: str) -> list[dict[str, object]]:
+    """A few rows of many keys as many rows of few: a column for each row, named by its value of `heading`."""
+    names = [name for name in rows[0] if name != heading] if rows else []
+    return [{heading: name, **{str(row[heading]): row[name] for row in rows}} for name in names]
 
 
 def counts_table(counts: Mapping[str, int], name: str) -> dg.MarkdownMetadataValue:

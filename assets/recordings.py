@@ -7,7 +7,8 @@ from accelkd.home.layout import Home
 from accelkd.recordings.batches import MANIFEST, read_manifest
 from accelkd.recordings.schema import RECORDING
 from accelkd.recordings.validate import validate_arrival
-from assets.metadata import counts_table, file_table, tags
+from assets.failures import Failed, explained
+from assets.metadata import counts_table, file_table, presented, tags
 from assets.partitions import arrival_batches
 
 MAX_VIOLATIONS = 20  # of a refused batch that are shown
@@ -22,6 +23,7 @@ MAX_VIOLATIONS = 20  # of a refused batch that are shown
     code_version="1",
     metadata=file_table(RECORDING),
 )
+@explained
 def raw_recordings(context: dg.AssetExecutionContext, home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     """Raw recordings of one arrival batch, as they landed.
 
@@ -34,22 +36,24 @@ def raw_recordings(context: dg.AssetExecutionContext, home: dg.ResourceParam[Hom
     rules_broken = counts_table(violations.counts, "rule")
     fatal = [violation.redacted for violation in violations if violation.fatal]
     if fatal:
-        raise dg.Failure(
+        raise Failed(
             f"batch {folder.name} cannot be used: {fatal[0]}",
-            metadata={"violations": fatal[:MAX_VIOLATIONS], "rules_broken": rules_broken},
-            allow_retries=False,
+            {"violations": fatal[:MAX_VIOLATIONS], "rules_broken": rules_broken},
         )
     manifest = read_manifest(folder)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(sha256_file(folder / MANIFEST)),
-        metadata={
-            "dagster/row_count": manifest.rows("recordings"),
-            "dagster/uri": str(folder),
-            "participants": manifest.rows("participants"),
-            "devices": ", ".join(manifest.devices),
-            "source": manifest.source,
-            "recordings_breaking_a_rule": violations.recordings,
-            "rules_broken": rules_broken,
-            "files_rejected_at_ingest": manifest.rows("rejected"),
-        },
+        metadata=presented(
+            {
+                "recordings": manifest.rows("recordings"),
+                "participants": manifest.rows("participants"),
+                "recordings_breaking_a_rule": violations.recordings,
+                "files_rejected_at_ingest": manifest.rows("rejected"),
+                "rules_broken": rules_broken,
+                "devices": ", ".join(manifest.devices),
+                "source": manifest.source,
+                "dagster/row_count": manifest.rows("recordings"),
+                "dagster/uri": str(folder),
+            }
+        ),
     )

@@ -1,15 +1,21 @@
 """Reports: probes, retrieval and maps of the embeddings, as rows in the warehouse, figures and one written report."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from accelkd.home.files import sha256_file, sha256_json
 from accelkd.home.layout import Home
-from accelkd.models.specs import ENCODERS
+from accelkd.models.specs import ENCODERS, encoder_spec
 from accelkd.warehouse.schema import PARTICIPANT_PROBE_RESULTS, PROBE_PREDICTIONS, PROBE_RESULTS, RETRIEVAL_RESULTS
 from assets.cohort import participant_split
-from assets.metadata import figure, markdown_table, tags, warehouse_tables
+from assets.failures import explained
+from assets.metadata import document, figure, markdown_table, presented, tags, warehouse_tables
+
+if TYPE_CHECKING:
+    from accelkd.evaluation.retrieval import RetrievalResult
 
 
 def _probes(encoder: str) -> dg.AssetsDefinition:
@@ -31,8 +37,10 @@ def _probes(encoder: str) -> dg.AssetsDefinition:
         pool="duckdb_writer",
         code_version="3",
     )
+    @explained
     def probes(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
         from accelkd.reports.report import probe_encoder
+        from assets.probe_results import participant_probes, segment_probes
 
         report = probe_encoder(home, encoder)
         rows = [asdict(result) for result in report.results]
@@ -41,18 +49,18 @@ def _probes(encoder: str) -> dg.AssetsDefinition:
             data_version=dg.DataVersion(
                 sha256_json([report.model_id, report.split_version, report.batches_version, rows, people])
             ),
-            metadata={
-                "dagster/row_count": len(rows),
-                "model_id": report.model_id,
-                "split_version": report.split_version,
-                "effective_rank": report.effective_rank,
-                "results": markdown_table(rows),
-                "participant_results": markdown_table(people),
-                "figure_file": dg.MetadataValue.path(report.figure),
-                "predicted_against_measured": figure(report.figure.read_bytes(), "predicted against measured"),
-                **{f"{result.target}_mae": result.mae for result in report.results},
-                **{f"{result.target}_mae_constant": result.constant_mae for result in report.results},
-            },
+            metadata=presented(
+                {
+                    "predicted_against_measured": figure(report.figure.read_bytes(), "predicted against measured"),
+                    **segment_probes(report.results),
+                    "effective_rank": report.effective_rank,
+                    **participant_probes(report.participants),
+                    "model_id": report.model_id,
+                    "split_version": report.split_version,
+                    "figure_file": dg.MetadataValue.path(report.figure),
+                    "dagster/row_count": len(rows),
+                }
+            ),
         )
 
     return probes
@@ -74,6 +82,7 @@ probe_assets = [_probes(spec.name) for spec in ENCODERS]
     pool="duckdb_writer",
     code_version="2",
 )
+@explained
 def retrieval(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     """How often a segment's acceleration finds its own PPG among all candidates, and the reverse (paper, table 1).
 
@@ -90,19 +99,37 @@ def retrieval(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
         data_version=dg.DataVersion(
             sha256_json([*report.models.values(), report.split_version, *report.batches_versions, rows])
         ),
-        metadata={
-            "dagster/row_count": len(rows),
-            **{f"{encoder}_model_id": model_id for encoder, model_id in report.models.items()},
-            "results": markdown_table(rows),
-            "figure_file": dg.MetadataValue.path(report.figure),
-            "ranks": figure(report.figure.read_bytes(), "rank of the true pair"),
-            **{
-                f"{query}_finds_{key}_{space}_{name}": getattr(result, name)
-                for (query, key, space), result in report.results.items()
-                for name in ("top1_percent", "mean_rank")
-            },
-        },
+        metadata=presented(
+            {
+                "ranks": figure(report.figure.read_bytes(), "rank of the true pair"),
+                **_ranks(report.results),
+                "results": markdown_table(
+                    [
+                        {
+                            "query and key": f"{query} finds {key}, {space}",
+                            "top-1 (%)": f"{result.top1_percent:.1f}, chance {result.chance_top1_percent:.1f}",
+                            "mean rank": f"{result.mean_rank:.1f}, chance {result.chance_mean_rank:.1f}",
+                        }
+                        for (query, key, space), result in report.results.items()
+                    ]
+                ),
+                **{f"{encoder}_model_id": model_id for encoder, model_id in report.models.items()},
+                "figure_file": dg.MetadataValue.path(report.figure),
+                "dagster/row_count": len(rows),
+            }
+        ),
     )
+
+
+def _ranks(results: "Mapping[tuple[str, str, str], RetrievalResult]") -> dict[str, float]:
+    """Numbers to plot, in the space that a student was trained in: how it finds its teacher, and is found by it."""
+    numbers: dict[str, float] = {}
+    for (query, key, space), result in results.items():
+        if space == "projected":
+            name = f"{query}_finds" if encoder_spec(query).teacher else f"{key}_found"
+            numbers |= {f"{name}_top1_percent": result.top1_percent, f"{name}_mean_rank": result.mean_rank}
+            numbers |= {"candidates": result.segments, "pools": result.pools}
+    return numbers
 
 
 @dg.asset(
@@ -114,6 +141,7 @@ def retrieval(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     pool="duckdb_writer",
     code_version="2",
 )
+@explained
 def embedding_map(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     """t-SNE maps of the same held-out segments by every encoder, coloured by participant (paper, figure 3)."""
     from accelkd.reports.report import map_embeddings
@@ -121,12 +149,14 @@ def embedding_map(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     report = map_embeddings(home)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(sha256_json([report.made_of.configuration, sha256_file(report.figure)])),
-        metadata={
-            "participants": report.participants,
-            "segments": report.segments,
-            "figure_file": dg.MetadataValue.path(report.figure),
-            "map": figure(report.figure.read_bytes(), "t-SNE of the embeddings"),
-        },
+        metadata=presented(
+            {
+                "map": figure(report.figure.read_bytes(), "t-SNE of the embeddings"),
+                "participants": report.participants,
+                "segments": report.segments,
+                "figure_file": dg.MetadataValue.path(report.figure),
+            }
+        ),
     )
 
 
@@ -139,6 +169,7 @@ def embedding_map(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     pool="duckdb_writer",
     code_version="3",
 )
+@explained
 def written_report(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     """`reports/report.md`: the cohort, the training, the probes and the retrieval, and what they were made from."""
     from accelkd.reports.report import write_report
@@ -146,5 +177,5 @@ def written_report(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     path = write_report(home)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(sha256_file(path)),
-        metadata={"dagster/uri": str(path), "report": dg.MetadataValue.md(path.read_text(encoding="utf-8"))},
+        metadata=presented({"report": document(path), "dagster/uri": str(path)}),
     )

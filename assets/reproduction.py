@@ -1,6 +1,6 @@
 """The paper's experiments on a simulated cohort of their own, its tables and claims: launched by hand."""
 
-from typing import Any
+from collections import Counter
 
 import dagster as dg
 import pyarrow.parquet as pq
@@ -9,7 +9,8 @@ from pydantic import Field
 from accelkd.home.files import sha256_json
 from accelkd.home.layout import Home
 from accelkd.warehouse.schema import REPRODUCTION_TABLES
-from assets.metadata import figure, markdown_table, tags, warehouse_tables
+from assets.failures import Failed, explained
+from assets.metadata import figure, markdown_table, presented, tags, warehouse_tables
 
 _SHOWN = ["sentence", "paper", "ours", "verdict", "seeds"]  # of the claims
 
@@ -32,6 +33,7 @@ class Reproduction(dg.Config):
     pool="training",
     code_version="1",
 )
+@explained
 def reproduction(config: Reproduction, home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     """`reproduction/REPRODUCTION.md`: every table, figure and claim of the paper, beside ours on a simulated cohort.
 
@@ -53,17 +55,21 @@ def reproduction(config: Reproduction, home: dg.ResourceParam[Home]) -> dg.Mater
     rows = load_reproduction(home)
     folder = outcome.report.parent
     claims = pq.read_table(folder / "claims.parquet", columns=_SHOWN).to_pylist()
+    verdicts = Counter(row["verdict"] for row in claims)
     pictures = {path.stem.replace("-", "_"): path for path in sorted((folder / "figures").glob("*.png"))}
-    metadata: dict[str, Any] = {
-        "dagster/row_count": sum(rows.values()),
-        "dagster/uri": str(outcome.report),
-        "preset": config.preset,
-        "runs_done": len(outcome.done),
-        "runs_left": len(outcome.remaining),
-        "claims": markdown_table(claims),
-        **{name: figure(path.read_bytes(), name.replace("_", " ")) for name, path in pictures.items()},
-    }
+    metadata = presented(
+        {
+            **{name: figure(path.read_bytes(), name.replace("_", " ")) for name, path in pictures.items()},
+            "runs_done": len(outcome.done),
+            "runs_left": len(outcome.remaining),
+            **{f"claims_{verdict.replace(' ', '_')}": count for verdict, count in sorted(verdicts.items())},
+            "claims": markdown_table(claims),
+            "preset": config.preset,
+            "dagster/row_count": sum(rows.values()),
+            "dagster/uri": str(outcome.report),
+        }
+    )
     if outcome.failed:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in outcome.failed.items())
-        raise dg.Failure(f"{len(outcome.failed)} runs failed: {reasons}", metadata=metadata, allow_retries=False)
+        raise Failed(f"{len(outcome.failed)} runs failed: {reasons}", metadata)
     return dg.MaterializeResult(data_version=dg.DataVersion(sha256_json([config.preset, claims])), metadata=metadata)

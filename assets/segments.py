@@ -1,5 +1,7 @@
 """Segments: one minute each, preprocessed and labelled in Rust; everything else goes to quarantine with its reason."""
 
+from typing import Any
+
 import dagster as dg
 
 from accelkd.home.files import sha256_file
@@ -8,7 +10,8 @@ from accelkd.home.settings import Settings
 from accelkd.segments.schema import SEGMENT, segment_schema
 from accelkd.segments.segment import segment_batch
 from accelkd.segments.store import SegmentStore
-from assets.metadata import counts_table, figure, file_table, tags
+from assets.failures import explained
+from assets.metadata import counts_table, figure, file_table, presented, tags
 from assets.partitions import arrival_batches, current_batch
 from assets.recordings import raw_recordings
 from assets.settings import SEGMENT_SETTINGS
@@ -24,6 +27,7 @@ from assets.settings import SEGMENT_SETTINGS
     code_version=f"1.{SEGMENT.version}",  # with another column every batch is segmented again
     metadata=file_table(SEGMENT, segment_schema(1)),
 )
+@explained
 def segments(
     context: dg.AssetExecutionContext, home: dg.ResourceParam[Home], settings: dg.ResourceParam[Settings]
 ) -> dg.MaterializeResult[None]:
@@ -42,10 +46,8 @@ def segments(
         store = SegmentStore([home.segments(batch_id)])
         examples = draw_examples(home, batch_id)
         version = sha256_file(home.segments(batch_id))
-    metadata: dict[str, dg.MetadataValue | str | int | float] = {
-        "dagster/row_count": counts.segments,
-        "dagster/uri": str(home.segments(batch_id)),
-        "quarantine_file": dg.MetadataValue.path(home.quarantine(batch_id)),
+    metadata: dict[str, Any] = {
+        "segments": counts.segments,
         "participants": counts.participants,
         "seen": counts.seen,
         "quarantined": counts.quarantined,
@@ -53,14 +55,16 @@ def segments(
         "quarantined_by_reason": counts_table(counts.reasons, "reason"),
         "labels_good": counts.label_good,
         "with_reference": counts.with_reference,
-        "motion_gate": settings.motion_gate,
-        # As wide as the batch's devices have channels
-        **file_table(SEGMENT, segment_schema(max(store.ppg_channels, 1))),
+        "ppg_channels": store.ppg_channels,
         **{f"{label}_median": median for label, median in counts.label_medians.items()},
+        "motion_gate": settings.motion_gate,
+        "quarantine_file": dg.MetadataValue.path(home.quarantine(batch_id)),
+        "dagster/row_count": counts.segments,
+        "dagster/uri": str(home.segments(batch_id)),
     }
     if examples:
         metadata["examples_file"] = dg.MetadataValue.path(examples.path)
         if examples.simulated:
             metadata["examples"] = figure(examples.path.read_bytes(), "a few segments, raw and processed")
         metadata["label_distributions"] = figure(labels_figure(store.metadata), "labels and motion")
-    return dg.MaterializeResult(data_version=dg.DataVersion(version), metadata=metadata)
+    return dg.MaterializeResult(data_version=dg.DataVersion(version), metadata=presented(metadata))

@@ -5,12 +5,13 @@ from functools import partial
 import dagster as dg
 
 from accelkd.home.layout import Home
+from accelkd.models.specs import ENCODERS
 from accelkd.operations.repair import repairing
-from accelkd.warehouse.inspect import published_tables
 from accelkd.warehouse.load import load_batch, segments_artifact
 from accelkd.warehouse.publish import publish
-from accelkd.warehouse.schema import BATCH_TABLES, TABLES
-from assets.metadata import copied_tables, counts_table, tags, warehouse_tables
+from accelkd.warehouse.schema import BATCH_TABLES, TABLES, embeddings_table
+from assets.failures import explained
+from assets.metadata import copied_tables, counts_table, presented, tags, warehouse_tables
 from assets.partitions import arrival_batches, current_batch
 from assets.segments import segments
 
@@ -26,6 +27,7 @@ from assets.segments import segments
     code_version="1",
     metadata=warehouse_tables(BATCH_TABLES),
 )
+@explained
 def segment_tables(context: dg.AssetExecutionContext, home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     """Participants, segments (labels and quality, no signals) and quarantine counts of one batch, in the warehouse.
 
@@ -39,13 +41,16 @@ def segment_tables(context: dg.AssetExecutionContext, home: dg.ResourceParam[Hom
         context.instance.delete_dynamic_partition(str(arrival_batches.name), replaced)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(version),
-        metadata={
-            "dagster/row_count": loaded.segments,
-            "dagster/uri": str(home.staging),
-            "participants": loaded.participants,
-            "quarantined": loaded.quarantined,
-            "replaced": ", ".join(loaded.replaced) or "none",
-        },
+        metadata=presented(
+            {
+                "segments": loaded.segments,
+                "participants": loaded.participants,
+                "quarantined": loaded.quarantined,
+                "replaced": ", ".join(loaded.replaced) or "none",
+                "dagster/row_count": loaded.segments,
+                "dagster/uri": str(home.staging),
+            }
+        ),
     )
 
 
@@ -55,10 +60,11 @@ def segment_tables(context: dg.AssetExecutionContext, home: dg.ResourceParam[Hom
     kinds={"duckdb"},
     owners=["team:data-engineering"],
     tags=tags("participant-level", "each-report"),
-    metadata=copied_tables(TABLES),
+    metadata=copied_tables([*TABLES, *(embeddings_table(spec.name, modality=spec.modality) for spec in ENCODERS)]),
     pool="duckdb_writer",
     code_version="1",
 )
+@explained
 def published_warehouse(context: dg.AssetExecutionContext, home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     """The DuckDB file that analysts open read-only: a copy of the staging file, put in place by one rename.
 
@@ -72,13 +78,15 @@ def published_warehouse(context: dg.AssetExecutionContext, home: dg.ResourcePara
         context.log.warning(f"results are left out: {reason}")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(published.content_version),
-        metadata={
-            "dagster/uri": str(published.path),
-            "dagster/row_count": sum(published.rows.values()),
-            "size_mb": published.bytes / 1e6,
-            "held_back": ", ".join(published.held_back) or "none",
-            "results_left_out": "; ".join(published.left_out) or "none",
-            "rows_by_table": counts_table(published.rows, "table"),
-            **copied_tables(published_tables(home.published)),
-        },
+        metadata=presented(
+            {
+                "rows": sum(published.rows.values()),
+                "size_mb": published.bytes / 1e6,
+                "rows_by_table": counts_table(published.rows, "table"),
+                "held_back": ", ".join(published.held_back) or "none",
+                "results_left_out": "; ".join(published.left_out) or "none",
+                "dagster/row_count": sum(published.rows.values()),
+                "dagster/uri": str(published.path),
+            }
+        ),
     )

@@ -54,6 +54,7 @@ def failed_runs(context: dg.RunFailureSensorContext, home: dg.ResourceParam[Home
 
 @dg.sensor(
     name="alerts",
+    description="Alerts about failed checks, refused batches and overdue assets, and about their end.",
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )

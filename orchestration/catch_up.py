@@ -206,9 +206,11 @@ class _CatchUp:
         reasons: dict[dg.AssetKey, str] = {}
         for event in result.all_events:
             if event.is_step_failure:
+                explained = event.step_failure_data.user_failure_data
                 error = event.step_failure_data.error
                 cause = error.cause if error and error.cause else error
-                reasons.setdefault(assets[str(event.step_key)], cause.message.strip() if cause else "unknown")
+                reason = (explained and explained.description) or (cause.message.strip() if cause else "unknown")
+                reasons.setdefault(assets[str(event.step_key)], reason)
         for evaluation in result.get_asset_check_evaluations():
             blocking = self.graph.get(evaluation.asset_check_key).blocking
             if blocking and not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR:

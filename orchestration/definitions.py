@@ -38,7 +38,9 @@ def build_defs(home: Home) -> dg.Definitions:
         policy = None if spec.tags.get("cadence") == "manual" else policies.get(str(spec.group_name))
         return spec.replace_attributes(freshness_policy=policy)
 
-    @dg.resource
+    @dg.resource(
+        description=f"The home {home.root}: all files of the pipeline. Runs share it; a withdrawal waits for them."
+    )
     def home_of_run(context: dg.InitResourceContext) -> Iterator[Home]:
         if context.run is None:  # a sensor's tick
             yield home
@@ -48,7 +50,7 @@ def build_defs(home: Home) -> dg.Definitions:
                 report_settings(home, context.instance)  # so that what this run makes is known to be made with them
             yield replace(home, run_id=context.run.run_id)
 
-    @dg.resource
+    @dg.resource(description="What `accelkd configure` has set in settings.json, read for each run.")
     def settings_of_run(_context: dg.InitResourceContext) -> Settings:
         return Settings.load(home)
 

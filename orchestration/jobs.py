@@ -11,6 +11,7 @@ from accelkd.home.layout import Home
 from accelkd.operations.promote import roll_back
 from accelkd.recordings.arrivals import settled_arrivals
 from accelkd.registry.history import promoted_models
+from assets.failures import explained
 from assets.partitions import arrival_batches
 from orchestration.dagster_internals import (
     PARTITION_TAG,
@@ -84,6 +85,7 @@ def request_missing(home: Home, instance: dg.DagsterInstance, graph: AssetGraph)
 
 
 @dg.op(name="request_backfill")
+@explained
 def request_backfill_of_missing(context: dg.OpExecutionContext, home: dg.ResourceParam[Home]) -> None:
     """Request the backfill and log its size."""
     requested = request_missing(home, context.instance, context.repository_def.asset_graph)
@@ -148,6 +150,7 @@ class Rollback(dg.Config):
 
 
 @dg.op(pool="duckdb_writer")
+@explained
 def roll_back_encoders(context: dg.OpExecutionContext, config: Rollback, home: dg.ResourceParam[Home]) -> None:
     """Promote the previous encoders again, tables and published file included."""
     decision = roll_back(home, config.reason)

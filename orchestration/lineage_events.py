@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 import accelkd
+from assets.metadata import COLUMNS
 from orchestration.dagster_internals import PARTITION_TAG, AssetGraph
 
 if TYPE_CHECKING:
@@ -51,7 +52,11 @@ def lineage_is_on() -> bool:
     )
 
 
-@dg.sensor(minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    description="Sends the runs, and what they read and made, to a lineage server; off without its configuration.",
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
 def lineage_events(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Sends the runs, and what they read and made, to a lineage server (OpenLineage); off without its configuration.
 
@@ -215,7 +220,7 @@ def _columns(graph: AssetGraph, key: dg.AssetKey, made: Mapping[str, Any]) -> di
 
     metadata = {**graph.get(key).metadata, **made}
     facets: dict[str, Any] = {}
-    schema, lineage = metadata.get("dagster/column_schema"), metadata.get("dagster/column_lineage")
+    schema, lineage = metadata.get(COLUMNS), metadata.get("dagster/column_lineage")
     if isinstance(schema, dg.TableSchemaMetadataValue):
         fields = [
             schema_dataset.SchemaDatasetFacetFields(column.name, column.type, column.description)

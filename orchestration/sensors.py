@@ -35,7 +35,12 @@ UNFINISHED = [
 _SETTLED_NS = 2_000_000_000  # a folder's time is trusted to show the next change only after a while
 
 
-@dg.sensor(job=catch_up, minimum_interval_seconds=5, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    description="Registers what has arrived and requests a catch-up; names batches that cannot be used.",
+    job=catch_up,
+    minimum_interval_seconds=5,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
 def arrivals(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) -> dg.SensorResult | dg.SkipReason:
     """Registers every batch that has arrived in the landing zone and requests one catch-up for all of them.
 
@@ -115,6 +120,7 @@ def _evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
 
 
 @dg.sensor(
+    description="Requests a training once enough participants are new (setting `retrain_after_participants`).",
     job=retrain,
     minimum_interval_seconds=600,
     default_status=dg.DefaultSensorStatus.RUNNING,
@@ -131,7 +137,12 @@ def retraining(home: dg.ResourceParam[Home]) -> dg.RunRequest | dg.SkipReason:
     return dg.RunRequest(run_key=f"{participants} participants")
 
 
-@dg.sensor(job=catch_up, minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    description="Requests a catch-up when something was materialized other than by a catch-up, promoted or set.",
+    job=catch_up,
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
 def changes(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) -> dg.SensorResult | dg.SkipReason:
     """Requests a catch-up when something was materialized other than by a catch-up, promoted or set.
 

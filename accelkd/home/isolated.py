@@ -12,6 +12,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, ParamSpec, TypeVar
 
+from accelkd.home.explained import is_explained, mark_explained
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -19,15 +21,16 @@ R = TypeVar("R")
 def run_in_subprocess(function: Callable[P, R], *arguments: P.args, **keywords: P.kwargs) -> R:
     """Call a module-level function in a new process; returns its result, which must be picklable.
 
-    Raises RuntimeError with type and text of the exception that it raises, with the traceback in a note, and
-    ChildProcessError if the process dies. It is killed when this call is interrupted, and exits when this process does.
+    Raises RuntimeError with the text of the exception that it raises, with the traceback in a note and, unless accelkd
+    explains it, its type; and ChildProcessError if the process dies. It is killed when this call is interrupted, and
+    exits when this process does.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send_result, args=(sender, function, arguments, keywords), daemon=True)
     process.start()
     sender.close()  # so that a dead process shows as the end of the stream
-    answer: tuple[R, str | None, str]
+    answer: tuple[R, str | None, str, bool]
     try:
         answer = receiver.recv()
     except EOFError:
@@ -37,9 +40,10 @@ def run_in_subprocess(function: Callable[P, R], *arguments: P.args, **keywords: 
         process.kill()
         process.join()
         receiver.close()
-    result, error, traceback_text = answer
+    result, error, traceback_text, explained = answer
     if error is not None:
         failed = RuntimeError(error)
+        mark_explained(failed, explained)
         failed.add_note(traceback_text)
         raise failed
     return result
@@ -50,9 +54,11 @@ def _send_result(
 ) -> None:
     end_with_parent()
     try:
-        sender.send((function(*arguments, **keywords), None, ""))
+        sender.send((function(*arguments, **keywords), None, "", False))
     except Exception as error:
-        sender.send((None, f"{type(error).__name__}: {error}", traceback.format_exc()))
+        explained = is_explained(error)
+        text = str(error) if explained else f"{type(error).__name__}: {error}"
+        sender.send((None, text, traceback.format_exc(), explained))
 
 
 def end_pool(pool: ProcessPoolExecutor) -> None:

@@ -86,6 +86,8 @@ class Check:
 
         Raises FileNotFoundError or LookupError without outputs.
         """
+        if batch_id is not None:
+            _refuse_unsegmented(home, batch_id)
         encoder = () if self.encoder is None else (self.encoder,)
         batch_id = batch_id if self.per_batch else None
         verdict = self.function(home, *encoder, *(() if batch_id is None else (batch_id,)))
@@ -116,14 +118,18 @@ def check_batch(home: Home, batch_id: str) -> Iterator[tuple[Check, Verdict | st
 
     Raises FileNotFoundError for a batch that was not segmented.
     """
-    if not home.quarantine(batch_id).exists():
-        raise FileNotFoundError(f"batch {batch_id} was not segmented in {home.root}: materialize `segments` first")
+    _refuse_unsegmented(home, batch_id)
     for check in CHECKS:
         if check.per_batch:
             try:
                 yield check, check.measure(home, batch_id)
             except (FileNotFoundError, LookupError) as error:
                 yield check, str(error)
+
+
+def _refuse_unsegmented(home: Home, batch_id: str) -> None:
+    if not home.quarantine(batch_id).exists():
+        raise FileNotFoundError(f"batch {batch_id} was not segmented in {home.root}: materialize `segments` first")
 
 
 def store_has_its_schema(home: Home, batch_id: str) -> Verdict:
@@ -174,7 +180,8 @@ def labels_are_plausible(home: Home, batch_id: str) -> Verdict:
             good_share=share,
             good_share_threshold=MIN_GOOD_LABELS,
             hr_bpm_median=quality.hr_bpm_median,
-            hr_bpm_median_range=f"{low:.0f} to {high:.0f}",
+            hr_bpm_median_low=low,
+            hr_bpm_median_high=high,
             with_reference=quality.with_reference,
             hr_bpm_error_median=quality.hr_bpm_error_median,
             hr_bpm_error_threshold=MAX_HR_ERROR_BPM,

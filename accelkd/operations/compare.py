@@ -36,6 +36,7 @@ class Criterion:
     """One thing that was measured on a candidate, and what it had to be."""
 
     check: Check
+    name: str  # as numbers are named, with the unit
     what: str
     measured: float
     promoted: float | None  # the same of the promoted encoders; None where there are none
@@ -70,22 +71,26 @@ def compare(home: Home, candidate: Models, promoted: Models) -> list[Criterion]:
     old = measure(home, promoted) if promoted else Measured({}, {}, {}, {})
     criteria = []
     for encoder, bad in new.not_finite.items():
-        criteria.append(Criterion("finite", f"{encoder}: embeddings with NaN or infinity", bad, None, at_most=0))
+        criteria.append(
+            Criterion(
+                "finite", f"{encoder}_not_finite", f"{encoder}: embeddings with NaN or infinity", bad, None, at_most=0
+            )
+        )
         rank = old.ranks.get(encoder)
         at_least = MIN_RANK if rank is None else max(MIN_RANK, KEPT_RANK * rank)
-        what = f"{encoder}: effective rank"
-        criteria.append(Criterion("not_collapsed", what, new.ranks[encoder], rank, at_least=at_least))
+        name, what = f"{encoder}_effective_rank", f"{encoder}: effective rank"
+        criteria.append(Criterion("not_collapsed", name, what, new.ranks[encoder], rank, at_least=at_least))
     for (encoder, target), error in new.errors.items():
         before = old.errors.get((encoder, target))
         at_most = None if before is None else (1 + TOLERANCE) * before
         what = f"{encoder}: error of {target} ({LABELS[target].unit})"
-        criteria.append(Criterion("probes", what, error, before, at_most=at_most))
+        criteria.append(Criterion("probes", f"{encoder}_{target}_mae", what, error, before, at_most=at_most))
     for student, result in new.retrieval.items():
         earlier = old.retrieval.get(student)
         before = None if earlier is None else earlier.mean_rank
         at_most = None if before is None else max(1.0, (1 + TOLERANCE) * before)
         what = f"{student}: mean rank of the own pair among {result.segments:.0f}"
-        criteria.append(Criterion("retrieval", what, result.mean_rank, before, at_most=at_most))
+        criteria.append(Criterion("retrieval", f"{student}_mean_rank", what, result.mean_rank, before, at_most=at_most))
     return criteria
 
 

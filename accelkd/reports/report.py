@@ -364,7 +364,7 @@ def _cohort_section(connection: duckdb.DuckDBPyConnection, split_version: str) -
             if quarantined
             else "Nothing was quarantined.",
             "",
-            f"Split `{split_version}`:",
+            f"Split {markdown.code(split_version)}:",
             "",
             markdown.table(("side", "participants", "segments", "with good labels"), sides),
             "",
@@ -383,10 +383,10 @@ def _training_section(home: Home, connection: duckdb.DuckDBPyConnection, models:
             [encoder, model_id],
         ).fetchall()
         rank = effective_rank(read_embeddings(connection, encoder, test_only=True).matrix)
-        rows += [(encoder_name(encoder), f"`{model_id}`", *row, rank) for row in facts]
+        rows += [(encoder_name(encoder), markdown.code(model_id), *row, rank) for row in facts]
         curve = pq.read_table(home.checkpoint(encoder, model_id) / CURVE)
         figure = _save(home, f"loss_{encoder}.png", loss_figure(curve, encoder))
-        figures.append(f"![training loss of the {encoder_name(encoder)}]({figure.name})")
+        figures.append(f"![training loss of the {markdown.escape(encoder_name(encoder))}]({figure.name})")
     header = (
         "encoder",
         "model",
@@ -454,7 +454,10 @@ def _probe_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, s
             "share of the constant's error.",
             "",
             *_error_tables(rows, {name: label.title for name, label in LABELS.items()}),
-            *(f"![probes of the {encoder_name(encoder)}](probe_{encoder}.png)" for encoder in encoders),
+            *(
+                f"![probes of the {markdown.escape(encoder_name(encoder))}](probe_{encoder}.png)"
+                for encoder in encoders
+            ),
             "",
         ]
     )
@@ -576,10 +579,13 @@ def _origin_section(connection: duckdb.DuckDBPyConnection, made_of: ReportInputs
         [
             "## Made from",
             "",
-            *(f"- {encoder_name(encoder)} `{model_id}`" for encoder, model_id in made_of.models.items()),
-            f"- split `{made_of.split_version}`",
-            f"- arrival batches {', '.join(f'`{batch_id}`' for batch_id in batches)}",
-            f"- their contents, as far as they are embedded and split: `{made_of.batches_version}`",
+            *(
+                f"- {markdown.escape(encoder_name(encoder))} {markdown.code(model_id)}"
+                for encoder, model_id in made_of.models.items()
+            ),
+            f"- split {markdown.code(made_of.split_version)}",
+            f"- arrival batches {', '.join(markdown.code(batch_id) for batch_id in batches)}",
+            f"- their contents, as far as they are embedded and split: {markdown.code(made_of.batches_version)}",
             "- `FROM lineage_of('report:report')` in the warehouse leads on to every raw file.",
             "",
         ]

@@ -140,7 +140,7 @@ def _time(results: Results) -> list[str]:
     ceilings = results.cohort["ceilings"]
     rows = [
         (
-            f"`{stage['run']}`",
+            markdown.code(stage["run"]),
             _quantity(stage["planned_s"]),
             _quantity(stage["training_s"]),
             _quantity(stage["evaluation_s"], digits=1),
@@ -181,11 +181,11 @@ def _claims(judgements: Sequence[Judgement]) -> str:
     count = {verdict: sum(j.verdict == verdict for j in judgements) for verdict in _MARK}
     rows = [
         (
-            f"[{j.claim.sentence}](#{_anchor(j)})",
+            markdown.Markup(f"[{markdown.escape(j.claim.sentence)}](#{_anchor(j)})"),
             j.claim.where,
             j.paper,
             j.ours,
-            _MARK[j.verdict],
+            markdown.Markup(_MARK[j.verdict]),
             *(_SHORT[verdict_on(j, target)] for target in SEGMENT_TARGETS),
             str(j.seeds or ABSENT),
         )
@@ -307,10 +307,10 @@ def _interval(finding: Finding) -> str:
 def _models(results: Results) -> str:
     rows = [
         (
-            f"`{row['experiment']}`",
+            markdown.code(row["experiment"]),
             str(row["seed"]),
-            f"`{row['model_id'][:12]}`",
-            f"`{row['teacher_model_id'][:12]}`" if row["teacher_model_id"] else ABSENT,
+            markdown.code(row["model_id"][:12]),
+            markdown.code(row["teacher_model_id"][:12]) if row["teacher_model_id"] else ABSENT,
             row["method"],
             row["architecture"],
             parameters_text(row["parameters"]),
@@ -323,7 +323,7 @@ def _models(results: Results) -> str:
             _quantity(row["segments_per_s"]),
             _quantity(row["mfu"], 100, " %", 1),
             " ".join(str(row[name]) for name in ("device", "precision") if row[name]),
-            f"`{row['code_version']}`" if row["code_version"] else ABSENT,
+            markdown.code(row["code_version"]) if row["code_version"] else ABSENT,
         )
         for row in results.models
     ]

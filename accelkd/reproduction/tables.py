@@ -17,6 +17,7 @@ import numpy as np
 from accelkd.evaluation.significance import Comparison, compare_aucs
 from accelkd.recordings.labels import LABELS
 from accelkd.recordings.survey import TARGETS
+from accelkd.reports import markdown
 from accelkd.reproduction import paper
 from accelkd.reproduction.experiments import SUPERVISED
 from accelkd.reproduction.paper import LOW_FRACTION, NAMES, NUMBERS, SEGMENT_TARGETS, Key
@@ -96,7 +97,11 @@ def _printed(table: int, experiment: str, target: str, metric: str = "mae", labe
 def _name(experiment: str) -> str:
     if experiment == CONSTANT:
         return "constant predictor"
-    return f"{NAMES[experiment]} (`{experiment}`)" if experiment in NAMES else f"`{experiment}`"
+    return _named(NAMES[experiment], experiment) if experiment in NAMES else markdown.code(experiment)
+
+
+def _named(name: str, experiment: str) -> markdown.Markup:
+    return markdown.Markup(f"{markdown.escape(name)} ({markdown.code(experiment)})")
 
 
 def _seeds(results: Results, experiment: str, target: str, metric: str = "mae") -> str:
@@ -244,7 +249,7 @@ def sizes(results: Results) -> ResultTable:
         count = parameters.get(experiment)
         rows.append(
             (
-                f"{labels[experiment]} (`{experiment}`)" if experiment in labels else _name(experiment),
+                _named(labels[experiment], experiment) if experiment in labels else _name(experiment),
                 parameters_text(size.parameters) if size else ABSENT,
                 parameters_text(count) if count else ABSENT if experiment == CONSTANT else absence(results, experiment),
                 *(cell(results, experiment, target) for target in SEGMENT_TARGETS),

@@ -9,11 +9,10 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from accelkd.home.columns import Table
 from accelkd.home.layout import Home
 from accelkd.registry.history import promoted_checkpoint
 from accelkd.warehouse.embeddings import NEXT, UNPUBLISHED_SUFFIXES, loaded_models
-from accelkd.warehouse.schema import HISTORY_TABLES, TABLES, embeddings_table
+from accelkd.warehouse.schema import HISTORY_TABLES
 from accelkd.warehouse.staging import contents, staging, tables
 
 
@@ -146,17 +145,25 @@ def trained_on(home: Home, encoder: str) -> list[str]:
 
 
 def heart_rate_errors(home: Home, encoder: str) -> tuple[float, float]:
-    """Mean absolute error in bpm of the heart-rate probe on the encoder's table, and of the constant beside it."""
+    """Mean absolute error in bpm of the heart-rate probe on the encoder's table, and of the constant beside it.
+
+    Raises LookupError where it was not probed.
+    """
     with staging(home) as connection:
         rows: list[tuple[float, float]] = connection.execute(
             "SELECT mae, constant_mae FROM probe_results WHERE encoder = ? AND model_id = ? AND target = 'hr_bpm'",
-            [encoder, loaded_models(connection)[encoder]],
+            [encoder, loaded_models(connection).get(encoder)],
         ).fetchall()
+    if not rows:
+        raise LookupError(f"no heart-rate probe of the promoted {encoder}: materialize `{encoder}_probes` first")
     return rows[0]
 
 
 def retrieval_ranks(home: Home) -> dict[str, tuple[float, float]]:
-    """Mean rank of the own pair and that of chance in projected space, for each direction."""
+    """Mean rank of the own pair and that of chance in projected space, for each direction.
+
+    Raises LookupError where it was not measured.
+    """
     with staging(home) as connection:
         rows = connection.execute(
             "SELECT query_encoder || '_finds_' || key_encoder, mean_rank, chance_mean_rank FROM retrieval_results "
@@ -164,27 +171,18 @@ def retrieval_ranks(home: Home) -> dict[str, tuple[float, float]]:
             "AND list_contains($models, key_model_id) ORDER BY 1",
             {"models": list(loaded_models(connection).values())},
         ).fetchall()
+    if not rows:
+        raise LookupError("no retrieval results of the promoted encoders: materialize `retrieval` first")
     return {direction: (rank, chance) for direction, rank, chance in rows}
-
-
-def published_tables(path: Path) -> tuple[Table, ...]:
-    """The tables that a published file holds, as they are declared; embeddings with their width."""
-    with duckdb.connect(str(path), read_only=True) as connection:
-        present = tables(connection)
-        declared = [table for table in TABLES if table.name in present]
-        for name in sorted(present):
-            if name.startswith("embeddings."):
-                columns = connection.table(name).limit(0).to_arrow_table().schema
-                width = columns.field("embedding").type.list_size
-                declared.append(embeddings_table(name.removeprefix("embeddings."), width))
-    return tuple(declared)
 
 
 def table_contents(path: Path) -> dict[str, tuple[int, int | None]]:
     """Rows of every published table of a DuckDB file, and the sum of the rows' hashes.
 
-    Without the history of checks, which goes on after publishing.
+    Without the history of checks, which goes on after publishing. Raises FileNotFoundError where the file is missing.
     """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: materialize `published_warehouse` first")
     histories = tuple(table.name for table in HISTORY_TABLES)
     with duckdb.connect(str(path), read_only=True) as connection:
         return contents(connection, without_suffixes=(*UNPUBLISHED_SUFFIXES, *histories))

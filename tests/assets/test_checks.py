@@ -20,6 +20,7 @@ from accelkd.training.checkpoint import CURVE
 from accelkd.warehouse.load import load_batch
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.staging import staging
+from assets.metadata import COLUMNS
 from orchestration.definitions import build_defs
 from tests.support.homes import (
     checkpoint,
@@ -134,7 +135,7 @@ BROKEN: dict[str, tuple[str, Callable[[Home], None], dict[str, object]]] = {
     "quarantine_rate": (
         "segments",
         lambda home: change_quarantine(home, copies=31, seen=61),
-        {"quarantine_rate": 31 / 61},
+        {"quarantine_rate": 0.5082},
     ),
     "store_has_its_schema": (
         "segments",
@@ -232,8 +233,8 @@ def test_lineage_of_columns_leads_to_columns_that_are_there(home: Home) -> None:
     columns, sources = {}, {}
     for key in graph.get_all_asset_keys():
         metadata = graph.get(key).metadata
-        if "dagster/column_schema" in metadata:
-            columns[key] = {column.name for column in metadata["dagster/column_schema"].value.columns}
+        if COLUMNS in metadata:
+            columns[key] = {column.name for column in metadata[COLUMNS].value.columns}
         if "dagster/column_lineage" in metadata:
             sources[key] = metadata["dagster/column_lineage"].value.deps_by_column
     assert {key.to_user_string() for key in columns} >= {

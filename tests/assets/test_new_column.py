@@ -59,6 +59,7 @@ from accelkd.segments.store import SegmentStore
 from accelkd.warehouse.documentation import documented_tables
 from accelkd.warehouse.load import load_batch
 from accelkd.warehouse.publish import publish
+from assets.metadata import COLUMNS
 from orchestration.definitions import build_defs
 
 segment.segment_batch(home, "b1")
@@ -73,7 +74,7 @@ graph = build_defs(home).resolve_asset_graph()
 assets = {{}}
 for key in graph.get_all_asset_keys():
     metadata = graph.get(key).metadata
-    schema_of = metadata.get("dagster/column_schema")
+    schema_of = metadata.get(COLUMNS)
     lineage = metadata.get("dagster/column_lineage")
     for listed in schema_of.value.columns if schema_of else ():
         if "perfusion_index" in listed.name:

@@ -58,8 +58,21 @@ def failed_check(page: Page) -> None:
 
 def columns(page: Page) -> None:
     page.goto("/assets/participant_split")
+    page.locator("tr", has_text="columns").get_by_text("Show Table Schema").click()
     page.get_by_text("← segment_tables").first.wait_for()
+
+
+def asset_page(page: Page) -> None:
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.goto("/assets/accel_student_probes")
+    page.get_by_text("hr_bpm_mae").first.wait_for()
     page.get_by_text(" ago").first.wait_for()
+
+
+def failed_run(page: Page) -> None:
+    page.goto("/runs")
+    page.get_by_text("Failure", exact=True).first.click()
+    page.get_by_text("Failed: batch").first.wait_for()
 
 
 def backfill(page: Page) -> None:
@@ -93,6 +106,8 @@ PICTURES: dict[str, Callable[[Page], None]] = {
     "quarantine": quarantine,
     "failed-check": failed_check,
     "columns": columns,
+    "asset-page": asset_page,
+    "failed-run": failed_run,
     "backfill": backfill,
     "promotion": promotion,
     "probe-report": probe_report,
@@ -121,6 +136,9 @@ def main() -> None:
         with opened_instance(home) as instance:
             assert materialize_batch(home, instance, "restless").success
         land_damaged(home, "damaged", like)
+        with opened_instance(home) as instance:
+            assert not materialize_batch(home, instance, "damaged").success
+            instance.delete_dynamic_partition("arrival_batch", "damaged")
         with dagster_dev(home) as address:
             shoot(address, home.root, folder)
 

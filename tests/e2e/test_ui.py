@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from tests.support.homes import copy_home
 from tests.support.pipeline import Pipeline, materialize_batch, opened_instance
-from tests.support.ui import CHROMIUM, browser, dagster_dev, land_restless
+from tests.support.ui import CHROMIUM, browser, dagster_dev, land_damaged, land_restless
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None and not os.environ.get("CI"), reason="Chromium is not installed: `apt-get install chromium`"
@@ -20,11 +20,14 @@ GROUPS = ("recordings", "segments", "cohort", "encoders", "embeddings", "reports
 
 @pytest.fixture(scope="module")
 def ui(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a `dagster dev` on a copy of the home, in which a third batch moved too much."""
+    """Address of `make ui` on a copy of the home, in which a third batch moved too much, and a fourth is damaged."""
     home = copy_home(pipeline.home, tmp_path_factory.mktemp("ui") / "home")
     land_restless(home, "sim-restless", like="sim-a")
     with opened_instance(home) as instance:
         assert materialize_batch(home, instance, "sim-restless").success
+        land_damaged(home, "damaged", like="sim-a")
+        assert not materialize_batch(home, instance, "damaged").success
+        instance.delete_dynamic_partition("arrival_batch", "damaged")
     with dagster_dev(home) as address:
         yield address
 
@@ -48,15 +51,41 @@ def test_asset_tells_who_owns_it_and_what_its_columns_are_made_from(ui: str, pag
     page.goto(f"{ui}/assets/participant_split")
     for text in ("data-engineering", "cadence: each-training", "DuckDB", "Extends the ledger by the participants"):
         expect(page.get_by_text(text).first).to_be_visible()
+    page.locator("tr", has_text="columns").get_by_text("Show Table Schema").click()
     expect(page.get_by_text("← segment_tables.demographics.age_years").first).to_be_visible()
 
 
-def test_figure_of_a_report_is_drawn(ui: str, page: Page) -> None:
+def test_figures_are_in_sight_and_every_image_of_the_report_is_drawn(ui: str, page: Page) -> None:
+    page.set_viewport_size({"width": 1440, "height": 900})
     page.goto(f"{ui}/assets/accel_student_probes")
-    page.locator("tr", has_text="predicted_against_measured").get_by_text("Show Markdown").first.click()
+    entry = page.locator("tr", has_text="predicted_against_measured").get_by_text("Show Markdown").first
+    expect(entry).to_be_in_viewport()  # without scrolling
+    expect(page.locator("tr", has_text="hr_bpm_mae").first).to_be_in_viewport()
+    entry.click()
     figure = page.locator("img[src^='data:image/png']").first
     expect(figure).to_be_visible()
     assert figure.evaluate("image => image.naturalWidth") > 300
+    page.goto(f"{ui}/assets/written_report")
+    page.locator("tr", has_text="report").get_by_text("Show Markdown").first.click()
+    expect(page.locator("img")).to_have_count(7)
+    expect(page.locator("img").last).to_be_visible()
+    assert all(page.locator("img").evaluate_all("images => images.map(image => image.naturalWidth > 300)"))
+
+
+def test_no_page_of_an_asset_is_wider_than_its_column(ui: str, page: Page) -> None:
+    page.set_viewport_size({"width": 1440, "height": 900})
+    for asset in ("ppg_teacher_probes", "promoted_encoders", "retrieval", "participant_split"):
+        page.goto(f"{ui}/assets/{asset}")
+        expect(page.get_by_text("Metadata", exact=True).first).to_be_visible()
+        expect(page.locator("tr", has_text="Key").first).to_be_visible()
+        wide = "tables => tables.filter(table => table.scrollWidth > table.parentElement.clientWidth + 4).length"
+        assert page.locator("table").evaluate_all(wide) == 0, asset
+
+
+def test_a_failed_run_begins_with_what_to_do(ui: str, page: Page) -> None:
+    page.goto(f"{ui}/runs")
+    page.get_by_text("Failure", exact=True).first.click()
+    expect(page.get_by_text("Failed: batch damaged cannot be used: ").first).to_be_visible()
 
 
 def test_failed_check_can_be_read_with_its_threshold(ui: str, page: Page) -> None:

@@ -37,7 +37,7 @@ def test_what_is_loaded_stays_in_the_other_process() -> None:
 
 
 def test_an_error_is_raised_with_its_type_and_place() -> None:
-    with pytest.raises(RuntimeError, match=r"DamagedFileError: model\.safetensors is damaged") as caught:
+    with pytest.raises(RuntimeError, match=r"^DamagedFileError: model\.safetensors is damaged") as caught:
         run_in_subprocess(refuse, "model.safetensors")
     assert "in refuse" in caught.value.__notes__[0]
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -39,14 +35,12 @@ def dagster_dev(home: Home) -> Iterator[str]:
 
     Yields its address.
     """
-    address = f"http://127.0.0.1:{(port := _free_port())}"
+    address = f"http://127.0.0.1:{(port := free_port())}"
     log = (home.root / "dagster" / "dagster-dev.log").open("w")
-    (arguments,) = re.findall(r"bin/dagster (dev .*)--port 3000", (REPOSITORY / "Makefile").read_text(encoding="utf-8"))
     process = subprocess.Popen(
-        [sys.executable, "-m", "dagster", *shlex.split(arguments), "--port", str(port)],
+        [sys.executable, "-m", "orchestration.ui", "--port", str(port), "--end-with-parent"],
         cwd=REPOSITORY,
         env=environment(home),
-        start_new_session=True,
         stdout=log,
         stderr=subprocess.STDOUT,
     )
@@ -58,11 +52,8 @@ def dagster_dev(home: Home) -> Iterator[str]:
             time.sleep(0.5)
         yield address
     finally:
-        os.killpg(process.pid, signal.SIGINT)
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+        process.terminate()
+        process.wait(timeout=60)
         log.close()
 
 
@@ -106,7 +97,8 @@ def land_damaged(home: Home, batch_id: str, like: str) -> None:
         copy.rename(home.landing / batch_id)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine on which nothing listens."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
