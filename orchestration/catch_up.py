@@ -23,7 +23,15 @@ import dagster as dg
 from accelkd.home.files import sweep
 from accelkd.home.layout import Home
 from accelkd.home.locks import shared_lock
-from accelkd.recordings.arrivals import arrived_batches, refused, refused_unchanged, settled_arrivals, superseded
+from accelkd.operations.checks import removed_from_landing_zone
+from accelkd.recordings.arrivals import (
+    arrived_batches,
+    forget,
+    refused,
+    refused_unchanged,
+    settled_arrivals,
+    superseded,
+)
 from accelkd.registry.history import promoted_models
 from accelkd.warehouse.staging import readable
 from assets.partitions import arrival_batches
@@ -116,7 +124,11 @@ class _CatchUp:
         report_outside(self.home, self.instance)
         for batch_id in sorted(refused_unchanged(self.home)):
             print(f"  refused  {batch_id}: {refused(self.home)[batch_id].reasons[0]}", flush=True)
-        for batch_id in superseded(self.home).keys() & set(self.instance.get_dynamic_partitions(_PARTITIONS)):
+        known = set(self.instance.get_dynamic_partitions(_PARTITIONS))
+        removed = removed_from_landing_zone(self.home, known).forgotten
+        for batch_id in removed:
+            forget(self.home, batch_id)
+        for batch_id in {*(superseded(self.home).keys() & known), *removed}:
             self.instance.delete_dynamic_partition(_PARTITIONS, batch_id)
         settled = settled_arrivals(self.home)
         batches = [name for name in self.instance.get_dynamic_partitions(_PARTITIONS) if name not in settled]

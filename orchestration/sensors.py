@@ -14,8 +14,8 @@ import dagster as dg
 from accelkd.cohort.split import read_split
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
-from accelkd.operations.checks import landing_zone
-from accelkd.recordings.arrivals import Arrival, pending_arrivals, refused, superseded
+from accelkd.operations.checks import landing_zone, removed_from_landing_zone
+from accelkd.recordings.arrivals import Arrival, forget, pending_arrivals, refused, superseded
 from accelkd.registry.history import participants_when_trained
 from assets.checks import check_result
 from assets.partitions import arrival_batches
@@ -32,6 +32,7 @@ UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+MAX_NAMED = 50  # batches that cannot be used, in the reason of a tick; the check has them all
 _SETTLED_NS = 2_000_000_000  # a folder's time is trusted to show the next change only after a while
 
 
@@ -46,15 +47,18 @@ def arrivals(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) 
 
     What arrives while a catch-up runs waits for its end: so each one publishes, however steadily batches arrive.
     Batches that cannot be used are reported, with the reason, in the tick and in the check `landing_zone` of
-    `raw_recordings`; they are tried again once their files change. While nothing changes, a tick costs one look at the
-    landing zone.
+    `raw_recordings`; they are tried again once their files change. A delivery that is removed before it was loaded is
+    forgotten. While nothing changes, a tick costs one look at the landing zone.
     """
     last_tick = json.loads(context.cursor) if context.cursor else {}
     changed_ns = home.landing.stat().st_mtime_ns if home.landing.is_dir() else 0
     if last_tick.get("changed_ns") == changed_ns and not last_tick.get("open") and not refused(home):
         return dg.SkipReason("nothing has changed in the landing zone")
     known = set(context.instance.get_dynamic_partitions(str(arrival_batches.name)))
-    pending = pending_arrivals(home, known)
+    removed = removed_from_landing_zone(home, known)
+    for batch_id in removed.forgotten:
+        forget(home, batch_id)
+    pending = [*pending_arrivals(home, known), *removed.missing]
     usable = [arrival for arrival in pending if arrival.arrived and not arrival.problem]
     unusable = [arrival for arrival in pending if arrival.problem]
     problems = str([(arrival.batch_id, arrival.problem) for arrival in unusable])
@@ -67,16 +71,16 @@ def arrivals(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) 
         "problems": problems_sha256,
     }
     new = [arrival.batch_id for arrival in now if arrival.batch_id not in known]
-    replaced = sorted(known & superseded(home).keys())
+    gone = sorted({*(known & superseded(home).keys()), *removed.forgotten})
     news = problems_sha256 != last_tick.get("problems")
-    for arrival in unusable if news else []:
+    for arrival in unusable[:MAX_NAMED] if news else []:
         context.log.warning(f"batch {arrival.batch_id} cannot be used: {arrival.problem}")
     return dg.SensorResult(
         run_requests=[_request(now)] if now else [],
         skip_reason=None if now else _nothing_to_do(pending),
         dynamic_partitions_requests=[
             *([arrival_batches.build_add_request(new)] if new else []),
-            *([arrival_batches.build_delete_request(replaced)] if replaced else []),
+            *([arrival_batches.build_delete_request(gone)] if gone else []),
         ],
         asset_events=[_evaluation(check_result(landing_zone(pending)))] if news else [],
         cursor=json.dumps(cursor),
@@ -101,6 +105,8 @@ def _request(arrived: list[Arrival]) -> dg.RunRequest:
 
 def _nothing_to_do(pending: list[Arrival]) -> str:
     problems = [f"{arrival.batch_id}: {arrival.problem}" for arrival in pending if arrival.problem]
+    if len(problems) > MAX_NAMED:
+        problems[MAX_NAMED:] = [f"and {len(problems) - MAX_NAMED} more"]
     arriving = [arrival.batch_id for arrival in pending if not arrival.arrived and not arrival.problem]
     reasons = [f"cannot be used: {'; '.join(problems)}"] if problems else []
     reasons += [f"still arriving: {', '.join(arriving)}"] if arriving else []

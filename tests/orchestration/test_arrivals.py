@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,9 @@ import dagster as dg
 import pytest
 
 from accelkd.home.layout import Home
-from accelkd.recordings.arrivals import STALLED_S, Supersession, accept, refuse, supersede
+from accelkd.recordings.arrivals import STALLED_S, Supersession, accept, refuse, refused, supersede
 from accelkd.recordings.batches import MANIFEST
+from accelkd.warehouse.load import load_batch
 from assets.partitions import arrival_batches
 from orchestration.definitions import build_defs
 from orchestration.sensors import arrivals
@@ -196,6 +198,30 @@ def test_a_superseded_batch_loses_its_partition_and_does_not_come_back(home: Hom
     assert requested(sensor.tick()) == ["b2"]
     assert sensor.instance.get_dynamic_partitions(NAME) == ["b2"]
     assert requested(sensor.tick()) == []
+
+
+def test_a_delivery_that_is_removed_before_it_was_loaded_is_forgotten(home: Home, sensor: Sensor) -> None:
+    for batch_id in ("b0", "b1"):
+        land(home, batch_id, ["p1"])
+    sensor.tick()
+    load_batch(home, "b0")
+    refuse(home, "b1", ["participants.parquet: sha256: damaged"])  # as its run does
+    assert not reported(sensor.tick())[0]
+    shutil.rmtree(home.batch("b1"))
+    assert reported(sensor.tick()) == (True, "")
+    assert sensor.instance.get_dynamic_partitions(NAME) == ["b0"]
+    assert refused(home) == {}
+
+
+def test_a_loaded_batch_whose_folder_is_gone_is_reported_and_kept(home: Home, sensor: Sensor) -> None:
+    land(home, "b1", ["p1"])
+    sensor.tick()
+    load_batch(home, "b1")
+    shutil.rmtree(home.batch("b1"))
+    passed, why = reported(sensor.tick())
+    assert not passed
+    assert "b1" in why
+    assert sensor.instance.get_dynamic_partitions(NAME) == ["b1"]
 
 
 def test_a_hostile_folder_name_is_reported_and_never_a_partition(home: Home, sensor: Sensor) -> None:
