@@ -32,7 +32,7 @@ class Example:
     accel: Floats
 
 
-def example_segments(home: Home, batch_id: str, count: int = 4) -> list[Example]:
+def example_segments(home: Home, batch_id: str, count: int = 3) -> list[Example]:
     """Up to `count` segments of a batch, of different participants, preferably with good labels."""
     store = SegmentStore([home.segments(batch_id)])
     facts = store.metadata.select(["recording_id", "participant_id", "offset_s", "hr_bpm", "label_good"]).to_pylist()

@@ -21,7 +21,7 @@ class ExamplesFigure:
 
 
 def draw_examples(home: Home, batch_id: str) -> ExamplesFigure | None:
-    """Draw up to four segments of a batch into the reports folder; None, and no file, if it has no segment."""
+    """Draw up to three segments of a batch into the reports folder; None, and no file, if it has no segment."""
     examples = example_segments(home, batch_id)
     if not examples:
         home.examples(batch_id).unlink(missing_ok=True)

@@ -81,7 +81,7 @@ def _png(draw: Callable[P, Figure]) -> Callable[P, bytes]:
 @_png
 def segments_figure(examples: Sequence[Example]) -> Figure:
     """A row for each segment: raw and processed PPG, raw and processed acceleration; its first 10 s."""
-    figure = Figure(figsize=(12.5, 0.5 + 1.75 * len(examples)), layout="constrained")
+    figure = _figure(12.5, 0.8 + 1.75 * len(examples))
     axes = figure.subplots(len(examples), 4, squeeze=False, sharex=True)
     for row, example in zip(axes, examples, strict=True):
         for ax, signal, rate_hz in zip(
@@ -106,7 +106,7 @@ def segments_figure(examples: Sequence[Example]) -> Figure:
 @_png
 def labels_figure(labels: pa.Table) -> Figure:
     """Distributions of the labels and of motion over the segments in `labels` (columns of SEGMENT)."""
-    figure = Figure(figsize=(12.5, 2.7), layout="constrained")
+    figure = _figure(12.5, 2.7)
     names = {
         **{name: label.axis for name, label in LABELS.items()},
         "motion_p95_g": "motion, 95th percentile (g)",
@@ -228,7 +228,7 @@ def map_figure(maps: Mapping[str, Floats], participants: Sequence[str]) -> Figur
 @_png
 def drift_figure(drifts: Sequence[Drift]) -> Figure:
     """A bar for each quantity: the batch's difference from the training cohort, and the threshold as a mark."""
-    figure = Figure(figsize=(8.0, 0.9 + 0.27 * len(drifts)), layout="constrained")
+    figure = _figure(8.0, 0.9 + 0.27 * len(drifts), left=1.9)
     ax = figure.subplots()
     places = np.arange(len(drifts))[::-1]
     colors = [ACCEL if drift.drifted else PPG for drift in drifts]
@@ -239,6 +239,15 @@ def drift_figure(drifts: Sequence[Drift]) -> Figure:
     ax.set(xlabel="difference from the training cohort", xlim=(0, None))
     ax.grid(axis="y", visible=False)
     ax.legend(loc="lower right")
+    return figure
+
+
+def _figure(width: float, height: float, *, left: float = 0.6) -> Figure:
+    """A figure with margins in inches. Looking for margins that fit takes longer than drawing, for every batch."""
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(
+        left=left / width, right=1 - 0.15 / width, bottom=0.5 / height, top=1 - 0.3 / height, wspace=0.2, hspace=0.15
+    )
     return figure
 
 

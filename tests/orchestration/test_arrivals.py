@@ -15,6 +15,7 @@ import pytest
 from accelkd.home.layout import Home
 from accelkd.recordings.arrivals import STALLED_S, Supersession, accept, refuse, refused, supersede
 from accelkd.recordings.batches import MANIFEST
+from accelkd.reports.markdown import escape
 from accelkd.warehouse.load import load_batch
 from assets.partitions import arrival_batches
 from orchestration.definitions import build_defs
@@ -247,6 +248,6 @@ def test_odd_entries_stop_no_good_batch_and_each_is_reported_under_its_name(home
     rows = [line for line in table.splitlines() if line.startswith("|")][2:]
     assert len(rows) == len(KINDS)
     for kind in KINDS.values():
-        assert any(kind.shown in row and kind.problem in row for row in rows), kind.shown
+        assert any(escape(kind.shown) in row and escape(kind.problem) in row for row in rows), kind.shown
     again = sensor.tick()
     assert (requested(again), again.asset_events) == ([], [])  # reported once
