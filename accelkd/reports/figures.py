@@ -81,7 +81,7 @@ def _png(draw: Callable[P, Figure]) -> Callable[P, bytes]:
 @_png
 def segments_figure(examples: Sequence[Example]) -> Figure:
     """A row for each segment: raw and processed PPG, raw and processed acceleration; its first 10 s."""
-    figure = _figure(12.5, 0.8 + 1.75 * len(examples))
+    figure = _figure(12.5, 0.8 + 1.75 * len(examples), left=0.85)
     axes = figure.subplots(len(examples), 4, squeeze=False, sharex=True)
     for row, example in zip(axes, examples, strict=True):
         for ax, signal, rate_hz in zip(
@@ -246,7 +246,7 @@ def _figure(width: float, height: float, *, left: float = 0.6) -> Figure:
     """A figure with margins in inches. Looking for margins that fit takes longer than drawing, for every batch."""
     figure = Figure(figsize=(width, height))
     figure.subplots_adjust(
-        left=left / width, right=1 - 0.15 / width, bottom=0.5 / height, top=1 - 0.3 / height, wspace=0.2, hspace=0.15
+        left=left / width, right=1 - 0.15 / width, bottom=0.5 / height, top=1 - 0.3 / height, wspace=0.25, hspace=0.15
     )
     return figure
 
