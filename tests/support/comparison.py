@@ -8,8 +8,8 @@ import duckdb
 
 from accelkd.home.layout import Home
 
-# What differs when the same is made again: who made it and when, and how long the training took
-LEFT_OUT = ("provenance.runs",)
+# What differs when the same is made again: who made and checked it and when, and how long the training took
+LEFT_OUT = ("provenance.runs", "main.check_results", "main.drift_history")
 WITHOUT_TIMES = {
     "main.models": """REPLACE (json_merge_patch(metrics, '{"wall_s": null, "segments_per_s": null}') AS metrics)""",
 }
