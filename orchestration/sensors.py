@@ -15,7 +15,7 @@ from accelkd.cohort.split import read_split
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
 from accelkd.operations.checks import landing_zone, removed_from_landing_zone
-from accelkd.recordings.arrivals import Arrival, forget, pending_arrivals, refused, superseded
+from accelkd.recordings.arrivals import Arrival, forget, pending_arrivals, refused, rewritten, superseded
 from accelkd.registry.history import participants_when_trained
 from assets.checks import check_result
 from assets.partitions import arrival_batches
@@ -158,22 +158,26 @@ def changes(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) -
     if events := unreported(home, context.instance):
         return dg.SensorResult(asset_events=events, cursor=context.cursor)
     graph: AssetGraph = context.repository_def.asset_graph  # type: ignore[union-attr]  # there is one in a sensor's tick
-    seen: dict[str, int] = json.loads(context.cursor) if context.cursor else {}
-    latest = _latest(context.instance, graph)
-    if latest == seen:
-        return dg.SkipReason("nothing was materialized, promoted or set")
+    seen = json.loads(context.cursor) if context.cursor else {"events": {}, "rewritten": {}}
+    events, withdrawn_from = _latest(context.instance, graph), rewritten(home)
+    cursor = json.dumps({"events": events, "rewritten": withdrawn_from})
+    if cursor == context.cursor:
+        return dg.SkipReason("nothing was materialized, promoted, set or withdrawn")
     if _in_progress(context.instance):
         return dg.SkipReason("something has changed; waiting for the runs in progress")
     changed = sorted(
         name
-        for name, storage_id in latest.items()
-        if storage_id > seen.get(name, 0) and _changed_elsewhere(context.instance, graph, name, seen.get(name, 0))
+        for name, storage_id in events.items()
+        if _changed_elsewhere(context.instance, graph, name, after=seen["events"].get(name, 0), until=storage_id)
     )
+    changed += [
+        batch_id for batch_id, sha256 in state["rewritten"].items() if seen["rewritten"].get(batch_id) != sha256
+    ]
     if not changed:
-        return dg.SensorResult(cursor=json.dumps(latest), skip_reason="only catch-ups have materialized anything")
+        return dg.SensorResult(cursor=cursor, skip_reason="only catch-ups have materialized anything")
     return dg.SensorResult(
         run_requests=[dg.RunRequest(run_key=None, tags={"accelkd/changed": ", ".join(changed)[:200]})],
-        cursor=json.dumps(latest),
+        cursor=cursor,
     )
 
 
@@ -194,8 +198,10 @@ def _events(
     return fetch(dg.AssetRecordsFilter(key, after_storage_id=after), limit=limit).records
 
 
-def _changed_elsewhere(instance: dg.DagsterInstance, graph: AssetGraph, name: str, after: int) -> bool:
+def _changed_elsewhere(instance: dg.DagsterInstance, graph: AssetGraph, name: str, *, after: int, until: int) -> bool:
     """Whether an event of an asset, later than `after`, is not of a catch-up."""
+    if until <= after:
+        return False
     events = _events(instance, graph, dg.AssetKey.from_user_string(name), after=after, limit=1000)
     for run_id in {event.run_id for event in events}:
         run = instance.get_run_by_id(run_id) if run_id else None  # none: it was reported without a run

@@ -41,7 +41,7 @@ from accelkd.home.locks import exclusive_lock
 from accelkd.home.settings import Settings
 from accelkd.operations.remnants import find_remnants, first_line, quoted
 from accelkd.operations.repair import repair
-from accelkd.recordings.arrivals import remove_superseded
+from accelkd.recordings.arrivals import record_rewritten, remove_superseded
 from accelkd.recordings.batches import (
     MANIFEST,
     BatchFile,
@@ -102,8 +102,8 @@ def withdraw(home: Home, participant_id: str) -> Withdrawal:
     """Remove a participant from landing zone, segments, quarantine, split, warehouse and reports; search for remnants.
 
     It is refused while a run is in progress, which would write back what it has read; runs that start meanwhile wait.
-    The landed batches are rewritten without their rows, so everything derived from them is stale afterwards and the
-    next catch-up re-materializes it. Checkpoints stay and are listed.
+    The landed batches are rewritten without their rows, so everything derived from them is stale afterwards, and the
+    next catch-up re-materializes it, reports included. Checkpoints stay and are listed.
 
     What cannot be read stops nothing: it is `not_searched`, as is a landed file that is not the one that its manifest
     lists, which is left as it is. With something `remaining` or not searched the withdrawal is unfinished, and asking
@@ -340,6 +340,7 @@ def _rewrite_batch(home: Home, batch_id: str, journal: _Journal, withdrawal: Wit
         with _reported(withdrawal, f"landing/{batch_id}/{entry.path}"):
             files[-1] = _rewrite_file(home, folder, entry, journal, withdrawal)
     if tuple(files) != manifest.files:
+        record_rewritten(home, batch_id)  # so that what was made of the batch counts as stale
         content = json_text(asdict(replace(manifest, files=tuple(files)))).encode()
         replace_below(home.landing, f"{batch_id}/{MANIFEST}", content)
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from accelkd.home.files import DamagedFileError, open_below, remove_with_checksum, write_json
+from accelkd.home.files import DamagedFileError, remove_with_checksum, sha256_file, write_json
 from accelkd.home.identifiers import IDENTIFIER
 from accelkd.home.layout import Home
 from accelkd.home.locks import batches_lock
@@ -188,6 +188,23 @@ def check_not_superseded(home: Home, batch_id: str) -> None:
 def settled_arrivals(home: Home) -> set[str]:
     """Batches that no run has to try again: refused and unchanged since, or superseded."""
     return refused_unchanged(home) | superseded(home).keys()
+
+
+def record_rewritten(home: Home, batch_id: str) -> None:
+    """Record that a withdrawal is about to rewrite the manifest of a landed batch."""
+    write_json(home.root / "rewritten.json", sorted({*_rewritten(home), batch_id}))
+
+
+def rewritten(home: Home) -> dict[str, str]:
+    """Batches that withdrawals have rewritten, with the SHA-256 of their manifests as they are now."""
+    manifests = {batch_id: home.landing / batch_id / MANIFEST for batch_id in _rewritten(home)}
+    return {batch_id: sha256_file(path) for batch_id, path in manifests.items() if path.is_file()}
+
+
+def _rewritten(home: Home) -> list[str]:
+    path = home.root / "rewritten.json"
+    names: list[str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return names
 
 
 def superseded(home: Home) -> dict[str, Supersession]:

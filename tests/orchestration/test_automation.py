@@ -9,12 +9,15 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from accelkd.cohort.split import participants_on
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
+from accelkd.operations.withdraw import withdraw
 from accelkd.recordings.arrivals import refuse
 from accelkd.registry.history import decide, promoted_checkpoint, promoted_models
 from accelkd.training.checkpoint import WEIGHTS
 from accelkd.warehouse.inspect import table_contents
+from accelkd.warehouse.report_state import report_state
 from accelkd.warehouse.staging import staging
 from assets.encoders import Training
 from assets.partitions import arrival_batches
@@ -259,6 +262,22 @@ def test_a_promotion_elsewhere_and_a_changed_setting_request_a_catch_up(
     assert sensor.requests()
     Settings(preset="smoke", hop_s=30.0).save(home)
     assert sensor.requests()
+    assert not sensor.requests()
+
+
+def test_a_withdrawal_requests_a_catch_up_that_makes_the_reports_without_them(
+    home: Home, instance: dg.DagsterInstance
+) -> None:
+    sensor = Changes(home, instance)
+    participant = min(participants_on(home.split, "test"))
+    withdraw(home, participant)
+    assert sensor.requests()
+    outcome = materialize_missing(home, instance, encoders="wait", retry_failed=False)
+    assert outcome.failed == []
+    made = {name for name, _ in outcome.materialized}
+    assert {"raw_recordings", "segment_tables", "accel_student_embeddings", "published_warehouse"} <= made
+    assert report_state(home).mixed == ()
+    assert materialize_missing(home, instance, encoders="wait").materialized == []
     assert not sensor.requests()
 
 
