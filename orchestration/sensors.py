@@ -155,8 +155,8 @@ def changes(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) -
     It waits for runs that are still in progress, other than trainings, so that it follows all of them at once. What was
     promoted or set on the command line is reported to Dagster here.
     """
-    if events := unreported(home, context.instance):
-        return dg.SensorResult(asset_events=events, cursor=context.cursor)
+    if news := unreported(home, context.instance):
+        return dg.SensorResult(asset_events=news, cursor=context.cursor)
     graph: AssetGraph = context.repository_def.asset_graph  # type: ignore[union-attr]  # there is one in a sensor's tick
     seen = json.loads(context.cursor) if context.cursor else {"events": {}, "rewritten": {}}
     events, withdrawn_from = _latest(context.instance, graph), rewritten(home)
@@ -170,9 +170,7 @@ def changes(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) -
         for name, storage_id in events.items()
         if _changed_elsewhere(context.instance, graph, name, after=seen["events"].get(name, 0), until=storage_id)
     )
-    changed += [
-        batch_id for batch_id, sha256 in state["rewritten"].items() if seen["rewritten"].get(batch_id) != sha256
-    ]
+    changed += [batch_id for batch_id, sha256 in withdrawn_from.items() if seen["rewritten"].get(batch_id) != sha256]
     if not changed:
         return dg.SensorResult(cursor=cursor, skip_reason="only catch-ups have materialized anything")
     return dg.SensorResult(

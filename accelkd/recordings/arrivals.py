@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from accelkd.home.files import DamagedFileError, remove_with_checksum, sha256_file, write_json
+from accelkd.home.files import DamagedFileError, open_below, remove_with_checksum, sha256_file, write_json
 from accelkd.home.identifiers import IDENTIFIER
 from accelkd.home.layout import Home
 from accelkd.home.locks import batches_lock
