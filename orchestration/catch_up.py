@@ -120,7 +120,9 @@ class _CatchUp:
         self.job = defs.resolve_implicit_global_asset_job_def()
 
     def run(self) -> CatchUpOutcome:
-        self.instance.add_dynamic_partitions(_PARTITIONS, arrived_batches(self.home))
+        settled = settled_arrivals(self.home)
+        arrived = [batch_id for batch_id in arrived_batches(self.home) if batch_id not in settled]
+        self.instance.add_dynamic_partitions(_PARTITIONS, arrived)
         report_outside(self.home, self.instance)
         for batch_id in sorted(refused_unchanged(self.home)):
             print(f"  refused  {batch_id}: {refused(self.home)[batch_id].reasons[0]}", flush=True)
@@ -130,7 +132,6 @@ class _CatchUp:
             forget(self.home, batch_id)
         for batch_id in {*(superseded(self.home).keys() & known), *removed}:
             self.instance.delete_dynamic_partition(_PARTITIONS, batch_id)
-        settled = settled_arrivals(self.home)
         batches = [name for name in self.instance.get_dynamic_partitions(_PARTITIONS) if name not in settled]
         for groups in STAGES:
             keys = [key for key in self.graph.toposorted_asset_keys if self.graph.get(key).group_name in groups]

@@ -84,7 +84,7 @@ def test_no_page_of_an_asset_is_wider_than_its_column(ui: str, page: Page) -> No
 
 def test_a_failed_run_begins_with_what_to_do(ui: str, page: Page) -> None:
     page.goto(f"{ui}/runs")
-    page.get_by_text("Failure", exact=True).first.click()
+    page.locator("tr", has_text="partition: damaged").get_by_role("link", name="View").first.click()
     expect(page.get_by_text("Failed: batch damaged cannot be used: ").first).to_be_visible()
 
 

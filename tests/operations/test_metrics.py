@@ -160,7 +160,7 @@ def serving(home: Home) -> Iterator[str]:
                     time.sleep(0.1)
             yield f"http://127.0.0.1:{port}/metrics"
         finally:
-            process.terminate()
+            process.kill()  # whoever starts the tests may have SIGTERM ignored
 
 
 def test_rules_and_dashboard_ask_for_metrics_that_exist(home: Home) -> None:

@@ -12,6 +12,7 @@ import pytest
 from accelkd.cohort.split import participants_on
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
+from accelkd.operations.embed import EmbeddedBatch, embed_batch
 from accelkd.operations.withdraw import withdraw
 from accelkd.recordings.arrivals import refuse
 from accelkd.registry.history import decide, promoted_checkpoint, promoted_models
@@ -304,13 +305,19 @@ def test_a_changed_setting_makes_stale_what_it_changes_and_needs_no_reload(
     assert ("segments", "sim-b") not in stale()
 
 
-def test_what_failed_is_left_alone_until_an_input_changes(home: Home, instance: dg.DagsterInstance) -> None:
+def test_what_failed_is_left_alone_until_an_input_changes(
+    home: Home, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(home: Home, encoder: str, batch_id: str) -> EmbeddedBatch:
+        if encoder == "accel_student":
+            raise RuntimeError("out of memory")
+        return embed_batch(home, encoder, batch_id)
+
     land_late(home, instance)
-    student = promoted_checkpoint(home, "accel_student")
-    away = student.rename(student.with_name("away"))
-    first = materialize_missing(home, instance, encoders="wait", retry_failed=False)
+    with monkeypatch.context() as patch:
+        patch.setattr("accelkd.operations.embed.embed_batch", fails)
+        first = materialize_missing(home, instance, encoders="wait", retry_failed=False)
     assert first.failed == [("accel_student_embeddings", "late")]
-    away.rename(student)
     again = materialize_missing(home, instance, encoders="wait", retry_failed=False)
     assert (again.materialized, again.failed) == ([], [])
     event = dg.AssetMaterialization("segment_tables", partition="late", tags={DATA_VERSION_TAG: "another"})

@@ -61,7 +61,7 @@ names = pytest.mark.parametrize("name", HOSTILE)
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    home = Home(tmp_path_factory.mktemp("loaded"))
+    home = Home(tmp_path_factory.mktemp("loaded") / "home")
     land(home, "b1", ["p1", "p2"])
     load_batch(home, "b1")
     return home

@@ -110,7 +110,7 @@ def test_a_batch_that_is_superseded_while_it_is_segmented_leaves_nothing(raced: 
 
 def test_everything_else_is_split_trained_embedded_and_published(raced: Raced) -> None:
     home = raced.home
-    assert set(raced.outcome.failed) == {("segments", BAD), ("segment_tables", SELF)}
+    assert set(raced.outcome.failed) == {("segments", BAD), ("raw_recordings", SELF)}
     assert {batch_id for _, batch_id in raced.outcome.skipped} == {BAD, SELF}
     assert usable_batches(home) == [CORRECTION, GOOD]
     assert unused_batches(home) == [BAD]

