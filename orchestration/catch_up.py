@@ -46,8 +46,9 @@ UNFINISHED = [status for status in dg.DagsterRunStatus if status not in FINISHED
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}  # a failure is printed in one line instead
 
 # Groups of assets, in order. What of a stage is stale for one batch shares a run; of the last one, with all below it.
-STAGES = (("recordings", "segments"), ("cohort",), ("encoders",), ("embeddings",), ("reports", "warehouse"))
-WITHOUT_ENCODERS = STAGES[:2]
+# Recordings come first, by themselves: a batch that is refused then leaves no check behind that was not executed.
+STAGES = (("recordings",), ("segments",), ("cohort",), ("encoders",), ("embeddings",), ("reports", "warehouse"))
+WITHOUT_ENCODERS = STAGES[:3]
 
 Step = tuple[str, str | None]  # asset, and its batch if it has one
 Encoders = Literal["train", "keep", "wait"]

@@ -74,6 +74,22 @@ def publish(home: Home) -> PublishedInfo:
     )
 
 
+def publishable(home: Home) -> dict[str, tuple[int, int | None]]:
+    """What a publication would hold now, as `contents` says it: without the history of checks, which goes on after it.
+
+    Raises FileNotFoundError where there is no staging file.
+    """
+    if not home.staging.exists():
+        raise FileNotFoundError(f"{home.staging} is missing: `accelkd rebuild-warehouse` rebuilds it")
+    with staging_lock(home), duckdb.connect(str(home.staging)) as connection:
+        connection.begin()
+        _hold_back(connection)
+        drop_mixed(connection)
+        rows = contents(connection, without_suffixes=UNPUBLISHED_SUFFIXES)
+        connection.rollback()
+    return {table: count for table, count in rows.items() if table not in {table.name for table in HISTORY_TABLES}}
+
+
 def _hold_back(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     """Delete the batches that are not embedded by every encoder; returns the reason for each."""
     incomplete = incomplete_batches(connection)
