@@ -57,7 +57,7 @@ def _probes(encoder: str) -> dg.AssetsDefinition:
                     **participant_probes(report.participants),
                     "model_id": report.model_id,
                     "split_version": report.split_version,
-                    "figure_file": dg.MetadataValue.path(report.figure),
+                    "figure_file": home.relative(report.figure),
                     "dagster/row_count": len(rows),
                 }
             ),
@@ -114,7 +114,7 @@ def retrieval(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
                     ]
                 ),
                 **{f"{encoder}_model_id": model_id for encoder, model_id in report.models.items()},
-                "figure_file": dg.MetadataValue.path(report.figure),
+                "figure_file": home.relative(report.figure),
                 "dagster/row_count": len(rows),
             }
         ),
@@ -154,7 +154,7 @@ def embedding_map(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
                 "map": figure(report.figure.read_bytes(), "t-SNE of the embeddings"),
                 "participants": report.participants,
                 "segments": report.segments,
-                "figure_file": dg.MetadataValue.path(report.figure),
+                "figure_file": home.relative(report.figure),
             }
         ),
     )

@@ -58,12 +58,12 @@ def segments(
         "ppg_channels": store.ppg_channels,
         **{f"{label}_median": median for label, median in counts.label_medians.items()},
         "motion_gate": settings.motion_gate,
-        "quarantine_file": dg.MetadataValue.path(home.quarantine(batch_id)),
+        "quarantine_file": home.relative(home.quarantine(batch_id)),
         "dagster/row_count": counts.segments,
         "dagster/uri": str(home.segments(batch_id)),
     }
     if examples:
-        metadata["examples_file"] = dg.MetadataValue.path(examples.path)
+        metadata["examples_file"] = home.relative(examples.path)
         if examples.simulated:
             metadata["examples"] = figure(examples.path.read_bytes(), "a few segments, raw and processed")
         metadata["label_distributions"] = figure(labels_figure(store.metadata), "labels and motion")
