@@ -44,17 +44,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = prepare(Path(folder))
         with daemon(home):
-            # The daemon's first ticks, and whatever it finds to do
-            time.sleep(60)
-            rows = [("one batch of 24 participants", land(home, {"one": PARTICIPANTS}))]
+            time.sleep(60)  # the daemon's first ticks, and whatever it has to do
+            print("| what | until it is published (s) |\n|---|---|", flush=True)
+            show("one batch of 24 participants", land(home, {"one": PARTICIPANTS}))
             small = {f"small-{number:02d}": SMALL for number in range(arguments.batches)}
-            rows.append((f"{len(small)} batches of {SMALL} at once", land(home, small)))
+            show(f"{len(small)} batches of {SMALL} at once", land(home, small))
             missing = arguments.promoted_over - len(published_batches(home))
             land(home, {f"more-{number:02d}": SMALL for number in range(missing)})
-            rows.append((f"another pair promoted over {arguments.promoted_over} batches", promote_another(home)))
-    print("\n| what | until it is published (s) |\n|---|---|")
-    for what, seconds in rows:
-        print(f"| {what} | {seconds:.0f} |")
+            show(f"another pair promoted over {arguments.promoted_over} batches", promote_another(home))
+
+
+def show(what: str, seconds: float) -> None:
+    print(f"| {what} | {seconds:.0f} |", flush=True)
 
 
 def prepare(root: Path) -> Home:
