@@ -142,7 +142,7 @@ def _leaves(config: Any, prefix: str = "") -> dict[str, object]:
     leaves: dict[str, object] = {}
     for field in fields(config):
         value = getattr(config, field.name)
-        if is_dataclass(value) and "architecture" in (shape := asdict(value)):  # type: ignore[arg-type]
+        if is_dataclass(value) and "architecture" in (shape := asdict(value)):  # type: ignore[arg-type]  # no class: a field's value
             kind = shape.pop("architecture")
             leaves[prefix + field.name] = f"{kind}: {', '.join(f'{name} {size}' for name, size in shape.items())}"
         elif is_dataclass(value):

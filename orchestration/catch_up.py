@@ -40,9 +40,8 @@ from orchestration.dagster_internals import AssetGraph, fail_run
 from orchestration.definitions import build_defs
 from orchestration.freshness import Freshness
 from orchestration.outside import report_outside
+from orchestration.statuses import UNFINISHED
 
-FINISHED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
-UNFINISHED = [status for status in dg.DagsterRunStatus if status not in FINISHED]
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}  # a failure is printed in one line instead
 
 # Groups of assets, in order. What of a stage is stale for one batch shares a run; of the last one, with all below it.

@@ -23,8 +23,8 @@ from orchestration.dagster_internals import (
     last_check_executions,
     last_planned,
 )
+from orchestration.statuses import FINISHED
 
-FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _ASSET_EVENTS = {
     dg.DagsterEventType.ASSET_MATERIALIZATION,
     dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,

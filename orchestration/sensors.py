@@ -24,14 +24,8 @@ from orchestration.catch_up_lock import CATCH_UP
 from orchestration.dagster_internals import AssetGraph
 from orchestration.jobs import catch_up, retrain
 from orchestration.outside import unreported
+from orchestration.statuses import UNFINISHED
 
-UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 MAX_NAMED = 50  # batches that cannot be used, in the reason of a tick; the check has them all
 _SETTLED_NS = 2_000_000_000  # a folder's time is trusted to show the next change only after a while
 

@@ -107,7 +107,7 @@ class Webhook(_Channel):
 
     url_variable: _Variable = "ACCELKD_WEBHOOK_URL"
 
-    def deliver(self, home: Home, subject: str, entries: Sequence[Entry]) -> None:  # noqa: ARG002
+    def deliver(self, home: Home, subject: str, entries: Sequence[Entry]) -> None:  # noqa: ARG002  (a file needs it)
         """Post one message. Raises DeliveryError."""
         url = _secret(self.url_variable)
         parts = urlsplit(url)
@@ -134,7 +134,7 @@ class File(_Channel):
 
     path: Annotated[Path, Field(strict=False)] = Path("alerts/alerts.jsonl")  # below the home, or absolute
 
-    def deliver(self, home: Home, subject: str, entries: Sequence[Entry]) -> None:  # noqa: ARG002
+    def deliver(self, home: Home, subject: str, entries: Sequence[Entry]) -> None:  # noqa: ARG002  (mail has it)
         """Append the entries in one write. Raises DeliveryError."""
         path = home.root / self.path
         lines = "".join(json.dumps(vars(entry), ensure_ascii=False) + "\n" for entry in entries)

@@ -271,7 +271,7 @@ class _Segmenter:
             self._quarantine("window", reason, detail, facts, window.offset_s)
         columns = segment_columns(self.batch_id, [windows[i] for i in fit], done, np.array(fit, np.intp))
         if differing := sorted(columns.keys() ^ set(SEGMENT.names)):
-            raise NotImplementedError(
+            raise RuntimeError(
                 f"{', '.join(differing)}: a column of segments is declared in accelkd/segments/schema.py (SEGMENT) and "
                 "computed in accelkd/segments/segment.py (segment_columns); here only one of them is done"
             )

@@ -53,7 +53,7 @@ def test_an_encoder_is_found_by_name_and_by_folder(home: Home, monkeypatch: pyte
         f"Encoder(name='{NAME}', model_id='{encoder.model_id}', modality='accel', channels=3"
     )
     with pytest.raises(FrozenInstanceError):
-        encoder.width = 1  # type: ignore[misc]
+        encoder.width = 1  # type: ignore[misc]  # what must fail
 
 
 def test_an_unknown_name_is_answered_with_what_there_is(home: Home, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_tensor_of_a_gpu_gives_a_tensor_there(monkeypatch: pytest.MonkeyPatch,
             return super().forward(x.reshape(len(x), 3, 16, 240).mean(3))
 
     monkeypatch.setattr(encoders, "_check_z_scored", lambda *_: None)
-    encoder = accelkd.Encoder("means", "0", "accel", 3, 48, None, module=Means())  # type: ignore[arg-type]
+    encoder = accelkd.Encoder("means", "0", "accel", 3, 48, None, module=Means())  # type: ignore[arg-type]  # a stand-in
     with FakeTensorMode(allow_non_fake_inputs=False):
         embeddings = accelkd.embed(encoder, torch.randn(300, 3, 3840, device="cuda"), device=device)
     assert (embeddings.shape, embeddings.device.type) == ((300, 48), "cuda")

@@ -8,7 +8,7 @@ import dagster as dg
 import duckdb
 import pytest
 
-from orchestration.catch_up import UNFINISHED
+from orchestration.statuses import UNFINISHED
 from tests.support.homes import copy_home, simulate
 from tests.support.pipeline import Pipeline, opened_instance
 from tests.support.processes import wait_until

@@ -37,10 +37,10 @@ from accelkd.home.layout import Home
 from accelkd.recordings.batches import read_manifest, writing_batch
 from accelkd.recordings.simulator import simulate_batch
 from accelkd.registry.history import history
-from orchestration.catch_up import UNFINISHED
 from orchestration.catch_up_lock import CATCH_UP
 from orchestration.definitions import build_defs
 from orchestration.freshness import Freshness
+from orchestration.statuses import UNFINISHED
 from tests.support import REPOSITORY
 from tests.support.comparison import contents, differences
 from tests.support.homes import new_home
