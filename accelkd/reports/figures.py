@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -68,11 +69,11 @@ def _png(draw: Callable[P, Figure]) -> Callable[P, bytes]:
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> bytes:
         with mpl.rc_context(STYLE):
-            out = BytesIO()
-            draw(*args, **kwargs).savefig(out, format="png")
-            # Without matplotlib's version in it, the same figure is the same bytes
+            canvas: Any = FigureCanvasAgg(draw(*args, **kwargs))  # untyped
+            canvas.draw()  # `savefig` would draw twice, to lay it out
             small = BytesIO()
-            Image.open(out).convert("RGB").quantize(COLOURS).save(small, format="png", optimize=True)
+            image = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba())
+            image.convert("RGB").quantize(COLOURS).save(small, format="png", optimize=True)
             return small.getvalue()
 
     return drawn
@@ -113,7 +114,7 @@ def labels_figure(labels: pa.Table) -> Figure:
     }
     for ax, (column, name) in zip(figure.subplots(1, 4), names.items(), strict=True):
         values = labels.column(column).drop_null().to_numpy()
-        ax.hist(values, bins=40, color=PPG)
+        ax.stairs(*np.histogram(values, bins=40), fill=True, color=PPG)  # `hist` draws each bar by itself
         if len(values):
             middle = float(np.median(values))
             ax.axvline(middle, color=ACCEL, linewidth=1.5)
@@ -215,8 +216,7 @@ def map_figure(maps: Mapping[str, Floats], participants: Sequence[str]) -> Figur
     figure = Figure(figsize=(5.2 * len(maps), 4.8), layout="constrained")
     names, code = np.unique(np.asarray(participants), return_inverse=True)
     for ax, (name, xy) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
-        for number in range(len(names)):
-            ax.scatter(*xy[code == number].T, s=22, alpha=0.8, linewidths=0, color=CYCLE[number % len(CYCLE)])
+        ax.scatter(*xy.T, s=22, alpha=0.8, linewidths=0, color=[CYCLE[number % len(CYCLE)] for number in code])
         ax.set_title(name)
         _bare(ax)
     figure.supxlabel(
