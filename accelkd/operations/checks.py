@@ -40,6 +40,7 @@ from accelkd.warehouse.inspect import (
     table_contents,
 )
 from accelkd.warehouse.publish import publishable
+from accelkd.warehouse.report_state import report_state
 
 MAX_QUARANTINED = 0.5  # of a batch's windows, before the batch needs a look
 HR_MEDIAN_BPM = (40.0, 130.0)  # of a batch
@@ -270,9 +271,14 @@ def embeddings_resemble_training(home: Home, encoder: str, batch_id: str) -> Ver
 
 
 def beats_the_constant_predictor(home: Home, encoder: str) -> Verdict:
-    """The heart-rate probe errs less than a constant does: an encoder that fails here learned nothing of use."""
-    mae, constant_mae = heart_rate_errors(home, encoder)
-    return Verdict(mae < constant_mae, {"hr_bpm_mae": mae, "hr_bpm_mae_constant": constant_mae})
+    """The heart-rate probe errs less than a constant does: an encoder that fails here learned nothing of use.
+
+    On few people either may happen by chance; `not_decidable` then says why.
+    """
+    mae, constant_mae, not_decidable = heart_rate_errors(home, encoder)
+    return Verdict(
+        mae < constant_mae, _known(hr_bpm_mae=mae, hr_bpm_mae_constant=constant_mae, not_decidable=not_decidable)
+    )
 
 
 def retrieval_beats_chance(home: Home) -> Verdict:
@@ -302,6 +308,20 @@ def published_equals_staging(home: Home) -> Verdict:
     )
 
 
+def reports_are_current(home: Home) -> Verdict:
+    """Every report has been made, of the loaded split, the promoted encoders and all loaded batches.
+
+    Results that are of something else are left out of the published file; making the reports again brings them back.
+    """
+    state = report_state(home)
+    parts = {"missing": state.missing, "mixed": state.mixed, "uncovered_batches": state.uncovered}
+    return Verdict(
+        state.is_current,
+        {name: len(entries) for name, entries in parts.items()},
+        table=[{"what": name, "which": entry} for name, entries in parts.items() for entry in entries[:MAX_LISTED]],
+    )
+
+
 CHECKS = (
     Check("segments", store_has_its_schema, per_batch=True, blocking=True),
     Check("segments", windows_add_up, per_batch=True, blocking=True),
@@ -327,6 +347,7 @@ CHECKS = (
     ),
     Check("retrieval", retrieval_beats_chance),
     Check("published_warehouse", published_equals_staging, blocking=True),
+    Check("published_warehouse", reports_are_current),
 )
 
 

@@ -144,14 +144,15 @@ def trained_on(home: Home, encoder: str) -> list[str]:
     return [str(input_id).partition(":")[2] for (input_id,) in rows]
 
 
-def heart_rate_errors(home: Home, encoder: str) -> tuple[float, float]:
+def heart_rate_errors(home: Home, encoder: str) -> tuple[float, float, str | None]:
     """Mean absolute error in bpm of the heart-rate probe on the encoder's table, and of the constant beside it.
 
-    Raises LookupError where it was not probed.
+    The third is why they decide nothing, None if they do. Raises LookupError where it was not probed.
     """
     with staging(home) as connection:
-        rows: list[tuple[float, float]] = connection.execute(
-            "SELECT mae, constant_mae FROM probe_results WHERE encoder = ? AND model_id = ? AND target = 'hr_bpm'",
+        rows: list[tuple[float, float, str | None]] = connection.execute(
+            "SELECT mae, constant_mae, not_decidable FROM probe_results "
+            "WHERE encoder = ? AND model_id = ? AND target = 'hr_bpm'",
             [encoder, loaded_models(connection).get(encoder)],
         ).fetchall()
     if not rows:

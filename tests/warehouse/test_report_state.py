@@ -12,6 +12,7 @@ from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import extend_split
 from accelkd.evaluation.retrieval import RetrievalResult, retrieve
 from accelkd.home.layout import Home
+from accelkd.operations.checks import reports_are_current
 from accelkd.registry.history import decide
 from accelkd.reports.report import map_embeddings, probe_encoder, retrieve_pairs, write_report
 from accelkd.warehouse.inspect import loaded_split_version
@@ -71,7 +72,7 @@ def reports(models: dict[str, str]) -> list[str]:
 
 def test_reports_of_the_same_inputs_belong_together(home: Home) -> None:
     assert report_state(home) == NOTHING_WRONG
-    assert report_state(home).is_current
+    assert reports_are_current(home).passed
     load_batch(home, "b1")  # the same content again
     assert report_state(home) == NOTHING_WRONG
     assert "do not belong together" not in (home.reports / "report.md").read_text(encoding="utf-8")
@@ -91,7 +92,9 @@ def test_reports_that_were_not_made_are_missing(tmp_path: Path) -> None:
     embed(home, models, ["b1"])
     probe_encoder(home, "ppg_teacher")
     assert report_state(home) == ReportState(tuple(reports(models)[1:]), (), ())
-    assert not report_state(home).is_current
+    verdict = reports_are_current(home)
+    assert (verdict.passed, verdict.measured) == (False, {"missing": 4, "mixed": 0, "uncovered_batches": 0})
+    assert verdict.table == [{"what": "missing", "which": name} for name in reports(models)[1:]]
 
 
 def test_a_batch_that_arrived_later_is_in_no_report(home: Home, models: dict[str, str]) -> None:
