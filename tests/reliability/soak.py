@@ -55,8 +55,8 @@ OF_KILLS = (
     "no code server is on record",
     "the code server that started this run is gone",
     "no longer runs this run's process",
-    "unexpectedly exited",
-    "timed out",
+    "terminated by signal 9",
+    "seconds to start",
 )
 
 
@@ -235,27 +235,30 @@ class Soak:
         self.wrong += differences(contents(self.undisturbed), contents(self.disturbed))
         ledger = read_split(self.disturbed.split)
         sides = dict(zip(ledger.column("participant_id").to_pylist(), ledger.column("split").to_pylist(), strict=True))
-        moved = [name for name, side in self.sides.items() if sides.get(name) != side]
+        # Whoever is in no batch any more may leave
+        present = {name for batch_id in self.batches for name in participants(self.disturbed.batch(batch_id))}
+        moved = [
+            name for name, side in self.sides.items() if sides.get(name, "gone" if name in present else side) != side
+        ]
         self.wrong += [f"moved in the split, or gone from it: {name}" for name in moved]
         self.sides = sides
         self.wrong += self.unexplained()
 
     def unexplained(self) -> Iterator[str]:
-        """Failures on record, since the last look, that no kill explains."""
+        """Failures on record, since the last look, that neither a kill nor an odd entry explains."""
         killed = any("kill" in what for what in self.counts)
         with opened_instance(self.disturbed) as instance:
             for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE])):
                 if run.run_id in self.seen_runs:
                     continue
                 self.seen_runs.add(run.run_id)
-                messages = [
-                    record.message
-                    for record in instance.all_logs(run.run_id)
-                    if record.dagster_event is not None and record.dagster_event.is_failure
-                ]
+                messages = list(failures(instance, run.run_id))
+                batch_id = run.tags.get("dagster/partition", "")
+                if batch_id.startswith("odd-") and any(f"batch {batch_id} cannot be used" in text for text in messages):
+                    continue
                 if not (killed and any(text in message for message in messages for text in OF_KILLS)):
                     part_of = run.tags.get(CATCH_UP, "")
-                    yield f"run {run.run_id} {run.job_name} {part_of}: {' | '.join(messages)[:500]}"
+                    yield f"run {run.run_id} {run.job_name} {batch_id} {part_of}: {' | '.join(messages)[:1000]}"
 
     def tidy(self) -> None:
         for folder in self.disturbed.landing.glob("odd-*"):
@@ -286,13 +289,30 @@ class Soak:
 def correct(original: Path, landing: Path, batch_id: str) -> None:
     """Write a batch that replaces another: the same without its last participant."""
     manifest = read_manifest(original)
-    people = pq.read_table(original / "participants.parquet").column("participant_id").to_pylist()
+    people = participants(original)
     with writing_batch(landing, batch_id, source=manifest.source, replaces=original.name) as batch:
         for entry in manifest.files:
             table = pq.read_table(original / entry.path)
             if len(people) > 1:
                 table = table.filter(pc.not_equal(table.column("participant_id"), people[-1]))
             batch.add(entry.table, table)
+
+
+def participants(batch: Path) -> list[str]:
+    """Who a batch is of, in its order."""
+    table = pq.read_table(batch / "participants.parquet", columns=["participant_id"])
+    return [str(name) for name in table.column("participant_id").to_pylist()]
+
+
+def failures(instance: dg.DagsterInstance, run_id: str) -> Iterator[str]:
+    """What a run says of its failure, of those of its steps, and of its process."""
+    for record in instance.all_logs(run_id):
+        event = record.dagster_event
+        if event is not None and (event.is_failure or event.is_engine_event):
+            yield record.message
+            if event.is_step_failure:
+                data = event.step_failure_data
+                yield (data.user_failure_data and data.user_failure_data.description) or str(data.error)
 
 
 def run_processes(home: Home) -> list[int]:
