@@ -31,7 +31,7 @@ $(VENV)/bin/uv:
 
 $(VENV)/.ready: $(VENV)/bin/uv pyproject.toml constraints.txt $(RUST_SOURCES)
 	@.ci/check rust
-	$(UV) pip install --quiet --python $(PYTHON) --constraints constraints.txt --reinstall-package rust_dsp \
+	$(UV) pip install --quiet --compile-bytecode --python $(PYTHON) --constraints constraints.txt --reinstall-package rust_dsp \
 		./rust_dsp --editable '.[platform,dev,docs]'
 	touch $@
 
@@ -67,7 +67,7 @@ hooks: setup  ## check every commit with the formatters, linters and the type ch
 	$(VENV)/bin/pre-commit install
 
 bench-dsp: setup  ## time the signal processing against SciPy and NeuroKit2
-	$(UV) pip install --quiet --python $(PYTHON) --constraints constraints.txt --editable '.[bench]'
+	$(UV) pip install --quiet --compile-bytecode --python $(PYTHON) --constraints constraints.txt --editable '.[bench]'
 	$(PYTHON) benches/dsp.py
 	cargo bench --quiet --manifest-path rust_dsp/Cargo.toml --package rust_dsp_core --features stages --bench stages
 
