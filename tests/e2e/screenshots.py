@@ -2,14 +2,15 @@
 
     ACCELKD_HOME=some/home python -m tests.e2e.screenshots docs/images
 
-Lands two batches in the copy: one that moved too much, and one that lacks a file.
+More arguments name the pictures to take, instead of all. Lands two batches in the copy: one that moved too much, and
+one that lacks a file.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -17,15 +18,19 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from accelkd.home.layout import Home
+from tests.support import REPOSITORY
 from tests.support.homes import copy_home
 from tests.support.pipeline import materialize_batch, opened_instance
 from tests.support.ui import browser, dagster_dev, land_damaged, land_restless
 
 COLOURS = 64  # of a palette: a quarter of the bytes, and nobody sees it
 
-SHORTEN = """home => {
+SHORTEN = """([home, repository]) => {
     const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-    while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replaceAll(home, ".accelkd");
+    while (texts.nextNode()) {
+        const text = texts.currentNode;
+        text.data = text.data.replaceAll(home, ".accelkd").replaceAll(repository + "/", "");
+    }
 }"""
 
 
@@ -35,7 +40,8 @@ def graph(page: Page) -> None:
     for group in ("recordings", "segments", "cohort", "encoders", "embeddings", "reports", "warehouse"):
         nodes.get_by_text(group, exact=True).first.click()
     nodes.get_by_text("publish").first.wait_for()
-    page.set_viewport_size({"width": 1600, "height": 800})
+    page.get_by_text("Hide navigation").click()
+    page.set_viewport_size({"width": 2200, "height": 960})
     page.reload()  # which fits what is unfolded into the page
     nodes.get_by_text("publish").first.wait_for()
     page.wait_for_timeout(60_000)  # for the colours of what is materialized: on a busy machine they come one by one
@@ -70,8 +76,8 @@ def asset_page(page: Page) -> None:
 
 
 def failed_run(page: Page) -> None:
-    page.goto("/runs")
-    page.get_by_text("Failure", exact=True).first.click()
+    page.goto("/runs?q[0]=tag%3Adagster%2Fpartition%3Ddamaged")
+    page.get_by_role("link", name="View", exact=True).first.click()
     page.get_by_text("Failed: batch").first.wait_for()
 
 
@@ -101,7 +107,7 @@ def automation(page: Page) -> None:
 
 
 PICTURES: dict[str, Callable[[Page], None]] = {
-    "asset-graph": graph,
+    "asset-graph": graph,  # by itself, before anything fails
     "landing-zone": landing,
     "quarantine": quarantine,
     "failed-check": failed_check,
@@ -115,22 +121,26 @@ PICTURES: dict[str, Callable[[Page], None]] = {
 }
 
 
-def shoot(address: str, home: Path, folder: Path) -> None:
-    """Write every picture as a small PNG; the home is shown as `.accelkd`, wherever the copy lies."""
+def shoot(address: str, home: Path, folder: Path, names: Sequence[str]) -> None:
+    """Write each picture as a small PNG; no path says where home and repository lie."""
     with browser(1280, 760, address) as page:
-        for name, go in PICTURES.items():
+        for name in names:
             page.set_viewport_size({"width": 1280, "height": 760})
-            go(page)
+            PICTURES[name](page)
             page.wait_for_timeout(2_000)  # for icons and placeholders to settle; the page never stops asking
-            page.evaluate(SHORTEN, str(home))
+            page.evaluate(SHORTEN, [str(home), str(REPOSITORY)])
             picture = Image.open(BytesIO(page.screenshot())).convert("RGB").quantize(COLOURS)
             picture.save(folder / f"{name}.png", optimize=True)
 
 
 def main() -> None:
     source, folder = Home.from_environment(), Path(sys.argv[1])
+    names = sys.argv[2:] or list(PICTURES)
     with tempfile.TemporaryDirectory() as scratch:
         home = copy_home(source, Path(scratch) / "home")
+        if "asset-graph" in names:
+            with dagster_dev(home) as address:
+                shoot(address, home.root, folder, ["asset-graph"])
         like = min(path.name for path in home.landing.iterdir() if not path.name.startswith("."))
         land_restless(home, "restless", like)
         with opened_instance(home) as instance:
@@ -140,7 +150,7 @@ def main() -> None:
             assert not materialize_batch(home, instance, "damaged").success
             instance.delete_dynamic_partition("arrival_batch", "damaged")
         with dagster_dev(home) as address:
-            shoot(address, home.root, folder)
+            shoot(address, home.root, folder, [name for name in names if name != "asset-graph"])
 
 
 if __name__ == "__main__":
