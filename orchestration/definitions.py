@@ -21,7 +21,6 @@ from orchestration.freshness_policies import freshness_policies
 from orchestration.jobs import jobs, schedules
 from orchestration.lineage_events import lineage_sensors
 from orchestration.outside import report_settings
-from orchestration.retention import nightly_tidy, tidy
 from orchestration.sensors import sensors
 
 # Dagster gives it when it resolves the job of a sensor, whether the sensor has owners or not
@@ -58,9 +57,9 @@ def build_defs(home: Home) -> dg.Definitions:
     return dg.Definitions(
         assets=[settings_assets, *dg.map_asset_specs(with_freshness, stages)],
         asset_checks=dg.load_asset_checks_from_modules([checks]),
-        jobs=[*jobs, tidy],
+        jobs=jobs,
         sensors=[*sensors, *alert_sensors, *lineage_sensors],
-        schedules=[*schedules, nightly_tidy],
+        schedules=schedules,
         resources={"home": home_of_run, "settings": settings_of_run},
         executor=dg.in_process_executor,  # a process per step would import torch again each time
     )

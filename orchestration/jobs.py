@@ -4,10 +4,13 @@ Belongs here: jobs, the ops of those that are no assets, schedules. Does not bel
 something happened (sensors), and deciding what is stale (freshness).
 """
 
+from datetime import timedelta
+
 import dagster as dg
 from pydantic import Field
 
 from accelkd.home.layout import Home
+from accelkd.home.settings import Settings
 from accelkd.operations.promote import roll_back
 from accelkd.recordings.arrivals import settled_arrivals
 from accelkd.registry.history import promoted_models
@@ -22,6 +25,7 @@ from orchestration.dagster_internals import (
 )
 from orchestration.freshness import Freshness
 from orchestration.outside import report_outside
+from orchestration.retention import delete_old_runs
 
 HOUR_S = 3600
 NIGHTLY = "accelkd/nightly"  # tag of the backfills
@@ -163,6 +167,29 @@ def rollback() -> None:
     roll_back_encoders()
 
 
+@dg.op(name="delete_old_runs")
+@explained
+def delete_runs(context: dg.OpExecutionContext, home: dg.ResourceParam[Home]) -> None:
+    """Delete the runs that are old and not needed, and log how many."""
+    days = Settings.load(home).keep_runs_days
+    if not days:
+        context.log.info("keep_runs_days is 0: every run is kept")
+        return
+    tidied = delete_old_runs(context.instance, context.repository_def.asset_graph, timedelta(days=days))
+    context.log.info(
+        f"{tidied.deleted} runs older than {days} days deleted ({tidied.freed_bytes / 1e6:.1f} MB); "
+        f"{tidied.kept} kept whose results are the latest"
+    )
+
+
+@dg.job(
+    description="Deletes runs older than the setting `keep_runs_days`, except those whose results are the latest.",
+    tags={"dagster/max_runtime": str(2 * HOUR_S)},
+)
+def tidy() -> None:
+    delete_runs()
+
+
 nightly = dg.ScheduleDefinition(
     name="nightly_backfill",
     job=backfill,
@@ -177,5 +204,12 @@ weekly = dg.ScheduleDefinition(
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Trains a candidate on what has arrived; the same training again costs nothing.",
 )
-jobs: list[Job] = [per_batch, retrain, report, catch_up, backfill, rollback]
-schedules = [nightly, weekly]
+nightly_tidy = dg.ScheduleDefinition(
+    name="nightly_tidy",
+    job=tidy,
+    cron_schedule="30 3 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Keeps Dagster's storage from growing for ever.",
+)
+jobs: list[Job] = [per_batch, retrain, report, catch_up, backfill, rollback, tidy]
+schedules = [nightly, weekly, nightly_tidy]

@@ -3,8 +3,8 @@
 Deleting a run deletes its materializations too, and with them the data versions that staleness is judged by. So the
 runs stay whose events are the latest of an asset, a partition or a check, or what something downstream was made from.
 
-Belongs here: which runs are no longer needed, and the job that deletes them. Does not belong here: the age at which
-ticks are deleted, which Dagster does itself (dagster.yaml).
+Belongs here: which runs are no longer needed. Does not belong here: the job that deletes them (jobs), and the age at
+which ticks are deleted, which Dagster does itself (dagster.yaml).
 """
 
 from collections.abc import Iterator
@@ -13,8 +13,6 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from accelkd.home.layout import Home
-from accelkd.home.settings import Settings
 from assets.partitions import arrival_batches
 from orchestration.dagster_internals import (
     AssetGraph,
@@ -113,35 +111,3 @@ def _latest(
     )
     records = instance.fetch_materializations(wanted, limit=1).records
     return records[0] if records else None
-
-
-@dg.op(name="delete_old_runs")
-def delete_old_runs_op(context: dg.OpExecutionContext, home: dg.ResourceParam[Home]) -> None:
-    """Delete them and log how many."""
-    days = Settings.load(home).keep_runs_days
-    if not days:
-        context.log.info("keep_runs_days is 0: every run is kept")
-        return
-    graph: AssetGraph = context.repository_def.asset_graph
-    tidied = delete_old_runs(context.instance, graph, timedelta(days=days))
-    context.log.info(
-        f"{tidied.deleted} runs older than {days} days deleted ({tidied.freed_bytes / 1e6:.1f} MB); "
-        f"{tidied.kept} kept whose results are the latest"
-    )
-
-
-@dg.job(
-    description="Deletes runs older than the setting `keep_runs_days`, except those whose results are the latest.",
-    tags={"dagster/max_runtime": "7200"},
-)
-def tidy() -> None:
-    delete_old_runs_op()
-
-
-nightly_tidy = dg.ScheduleDefinition(
-    name="nightly_tidy",
-    job=tidy,
-    cron_schedule="30 3 * * *",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Keeps Dagster's storage from growing for ever.",
-)
