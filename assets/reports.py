@@ -80,7 +80,7 @@ probe_assets = [_probes(spec.name) for spec in ENCODERS]
         **warehouse_tables([RETRIEVAL_RESULTS]),
     },
     pool="duckdb_writer",
-    code_version="2",
+    code_version="3",
 )
 @explained
 def retrieval(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
@@ -113,6 +113,7 @@ def retrieval(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
                         for (query, key, space), result in report.results.items()
                     ]
                 ),
+                "not_decidable": ", ".join(dict.fromkeys(report.not_decidable.values())) or "none",
                 **{f"{encoder}_model_id": model_id for encoder, model_id in report.models.items()},
                 "figure_file": home.relative(report.figure),
                 "dagster/row_count": len(rows),

@@ -100,5 +100,15 @@ def undecided_error(
     return None
 
 
+def undecided_retrieval(test_participants: int) -> str | None:
+    """Why a mean rank decides nothing beside that of chance; None if it does.
+
+    Pools are drawn from the same people: with one person they are all alike, and their spread is 0.
+    """
+    if test_participants < MIN_TEST:
+        return f"too few people: {test_participants} in test, {MIN_TEST} are needed"
+    return None
+
+
 def _text(bounds: tuple[float, float]) -> str:
     return f"{bounds[0]:.2f} to {bounds[1]:.2f}"

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from accelkd.cohort.split import read_split
 from accelkd.evaluation.calibration import probabilities
 from accelkd.evaluation.collapse import effective_rank
+from accelkd.evaluation.evidence import undecided_retrieval
 from accelkd.evaluation.extract import project
 from accelkd.evaluation.participant_probes import (
     TARGET_LABELS,
@@ -81,6 +82,7 @@ class RetrievalReport:
     split_version: str
     batches_versions: tuple[str, ...]  # of the batches that it covers, by student
     results: Mapping[tuple[str, str, str], RetrievalResult]
+    not_decidable: Mapping[tuple[str, str, str], str]  # why a result decides nothing, of those that do not
     figure: Path
 
 
@@ -210,6 +212,7 @@ def retrieve_pairs(home: Home) -> RetrievalReport:
     ValueError if a student was distilled from another teacher.
     """
     results: dict[tuple[str, str, str], RetrievalResult] = {}
+    not_decidable: dict[tuple[str, str, str], str] = {}
     curves: dict[str, npt.NDArray[np.float64]] = {}
     models: dict[str, str] = {}
     candidates = 0
@@ -244,6 +247,8 @@ def retrieve_pairs(home: Home) -> RetrievalReport:
         for space, (ppg, accel) in spaces.items():
             for query, key, queries, keys in ((spec.name, teacher, accel, ppg), (teacher, spec.name, ppg, accel)):
                 results[query, key, space] = retrieve(queries, keys, participants)
+                if reason := undecided_retrieval(len(set(participants))):
+                    not_decidable[query, key, space] = reason
                 curves[f"{_direction(query, key)}, {space}"] = ranks(queries[shown], keys[shown])
     figure = _save(home, "retrieval.png", retrieval_figure(curves, candidates))
     rows = {
@@ -257,6 +262,8 @@ def retrieve_pairs(home: Home) -> RetrievalReport:
                 "batches_version": made_of[spec.name].batches_version,
                 "space": space,
                 **asdict(result),
+                "status": "not_decidable" if (query, key, space) in not_decidable else "decidable",
+                "not_decidable": not_decidable.get((query, key, space)),
             }
             for (query, key, space), result in results.items()
             if spec.name in (query, key)
@@ -274,7 +281,7 @@ def retrieve_pairs(home: Home) -> RetrievalReport:
             artifact = _artifact(home, "retrieval", name, sha256_json(own), figure, made_of[student])
             record(connection, artifact, inputs[student])
     batches_versions = tuple(inputs_of.batches_version for inputs_of in made_of.values())
-    return RetrievalReport(models, split.version, batches_versions, results, figure)
+    return RetrievalReport(models, split.version, batches_versions, results, not_decidable, figure)
 
 
 def map_embeddings(home: Home) -> MapReport:
@@ -537,12 +544,14 @@ def _participant_section(connection: duckdb.DuckDBPyConnection, models: Mapping[
 def _retrieval_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> str:
     rows = connection.execute(
         "SELECT query_encoder, key_encoder, space, top1_percent, top1_percent_sd, chance_top1_percent, mean_rank, "
-        "       mean_rank_sd, chance_mean_rank, segments, participants, pools "
+        f"       mean_rank_sd, chance_mean_rank, segments, participants, pools, {_REASON} "
         "FROM retrieval_results WHERE query_model_id IN $models AND key_model_id IN $models ORDER BY ALL",
         {"models": list(models.values())},
     ).fetchall()
     if not rows:
         return "## Retrieval\n\nNot evaluated.\n"
+    reasons = dict.fromkeys((encoder_name(row[0]), encoder_name(row[1]), row[-1]) for row in rows if row[-1])
+    undecided = [f"Not decidable, {query} finds {key}: {reason}.\n" for query, key, reason in reasons]
     header = (
         "query",
         "finds",
@@ -564,8 +573,9 @@ def _retrieval_section(connection: duckdb.DuckDBPyConnection, models: Mapping[st
             "Means over candidate pools of test participants drawn with replacement; `of` is the mean number of "
             "candidates.",
             "",
-            markdown.table(header, [(encoder_name(row[0]), encoder_name(row[1]), *row[2:]) for row in rows]),
+            markdown.table(header, [(encoder_name(row[0]), encoder_name(row[1]), *row[2:-1]) for row in rows]),
             "",
+            *undecided,
             "![rank of the own pair](retrieval.png)",
             "![t-SNE of teacher and student](map.png)",
             "",

@@ -682,6 +682,7 @@ RETRIEVAL_RESULTS = Table(
         ),
         Column("pools", _NUMBER, nullable=False, meaning="Number of bootstrap candidate pools"),
         *_ranks(_SPLIT, (*_EMBEDDING, *_SPLIT)),
+        *_status(_SPLIT),
     ),
     key=("query_encoder", "query_model_id", "key_encoder", "key_model_id", "space"),
     meaning="How well one modality finds the same minute of the other, in test participants",

@@ -7,7 +7,13 @@ import numpy.typing as npt
 import pytest
 from scipy.stats import binomtest, norm
 
-from accelkd.evaluation.evidence import auc_interval, error_interval, undecided_area, undecided_error
+from accelkd.evaluation.evidence import (
+    auc_interval,
+    error_interval,
+    undecided_area,
+    undecided_error,
+    undecided_retrieval,
+)
 from accelkd.evaluation.significance import auc, bootstrap_aucs, interval
 
 RUNS = 300
@@ -111,3 +117,9 @@ def test_when_an_error_decides_nothing(
     train: int, test: int, bounds: tuple[float, float], constant: float, reason: str | None
 ) -> None:
     assert undecided_error(train, test, bounds, constant) == reason
+
+
+def test_a_retrieval_among_few_people_decides_nothing() -> None:
+    assert undecided_retrieval(1) == "too few people: 1 in test, 10 are needed"
+    assert undecided_retrieval(9) == "too few people: 9 in test, 10 are needed"
+    assert undecided_retrieval(10) is None

@@ -176,6 +176,20 @@ def test_retrieval_runs_both_ways_in_both_spaces(home: Home) -> None:
     assert rows(home, "SELECT count(*) FROM retrieval_results") == [(4,)]
 
 
+def test_a_retrieval_among_three_people_decides_nothing(home: Home) -> None:
+    teacher, student = promote_pair(home)
+    same = np.random.default_rng(1).standard_normal((64, 16)).astype(np.float32)
+    plant(home, "ppg_teacher", teacher, same)
+    plant(home, "accel_student", student, same)
+    report = retrieve_pairs(home)
+    few = "too few people: 3 in test, 10 are needed"
+    assert report.not_decidable == dict.fromkeys(report.results, few)
+    stored = rows(home, "SELECT DISTINCT status, not_decidable FROM retrieval_results")
+    assert stored == [("not_decidable", few)]
+    text = write_report(home).read_text(encoding="utf-8")
+    assert f"Not decidable, PPG teacher finds accelerometer student: {few}." in text
+
+
 def test_a_student_of_another_teacher_is_not_compared(home: Home) -> None:
     _, student = promote_pair(home)
     other = loaded_checkpoint(home, "ppg_teacher", BATCHES, seed=5)
