@@ -339,10 +339,11 @@ def run_to_its_end(program: list[str], home: Home, *, unfinished: str | None = N
         done = subprocess.run(
             program, cwd=REPOSITORY, env=environment(home), capture_output=True, text=True, check=False
         )
-        if done.returncode == 0 or (unfinished and unfinished in done.stdout):
-            return done.stdout
-        if "runs are in progress" not in done.stderr or time.monotonic() > deadline:
-            raise RuntimeError(f"{' '.join(program[2:])} ended with {done.returncode}: {done.stdout}{done.stderr}")
+        printed = done.stdout + done.stderr
+        if done.returncode == 0 or (unfinished and unfinished in printed):
+            return printed
+        if "runs are in progress" not in printed or time.monotonic() > deadline:
+            raise RuntimeError(f"{' '.join(program[2:])} ended with {done.returncode}: {printed}")
         time.sleep(2)
 
 
