@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -39,6 +38,7 @@ from orchestration.catch_up_lock import CATCH_UP, catch_up_lock
 from orchestration.dagster_internals import AssetGraph, fail_run
 from orchestration.definitions import build_defs
 from orchestration.freshness import Freshness
+from orchestration.instance import dagster_home, opened_instance
 from orchestration.outside import report_outside
 from orchestration.statuses import UNFINISHED
 
@@ -231,21 +231,12 @@ class _CatchUp:
         return reasons
 
 
-@contextmanager
-def opened_instance(home: Home) -> Iterator[dg.DagsterInstance]:
-    """The instance in DAGSTER_HOME. Who opens it first makes its tables, which two at the same moment cannot."""
-    with catch_up_lock(home):
-        instance = dg.DagsterInstance.get()
-    with instance:
-        yield instance
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m orchestration.catch_up", description=__doc__)
     parser.add_argument("--keep-encoders", action="store_true", help="do not retrain encoders that exist")
     arguments = parser.parse_args()
     home = Home.from_environment()
-    with opened_instance(home) as instance:
+    with opened_instance(dagster_home(home)) as instance:
         outcome = catch_up(home, instance, encoders="keep" if arguments.keep_encoders else "train")
     print(
         f"{len(outcome.materialized)} materialized, {len(outcome.failed)} failed, "

@@ -13,7 +13,8 @@ from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
 from accelkd.recordings.simulator import simulate_batch
 from accelkd.warehouse.summary import summary
-from orchestration.catch_up import catch_up, opened_instance
+from orchestration.catch_up import catch_up
+from orchestration.instance import dagster_home, opened_instance
 
 SEED = 7
 SEGMENTS_PER_PARTICIPANT = 8
@@ -40,7 +41,7 @@ def main() -> int:
                 processes=os.cpu_count() or 1,
             )
     print("Materializing what is missing or stale", flush=True)
-    with opened_instance(home) as instance:
+    with opened_instance(dagster_home(home)) as instance:
         outcome = catch_up(home, instance)
     if outcome.failed:
         print(f"FAILED: {', '.join(name for name, _ in outcome.failed)}", file=sys.stderr)

@@ -8,12 +8,10 @@ Belongs here: numbers that only Dagster's storage knows. Does not belong here: w
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from pathlib import Path
 
 import dagster as dg
 from prometheus_client.core import Metric
@@ -22,6 +20,7 @@ from accelkd.home.layout import Home
 from accelkd.operations.metrics import gauge, labelled, single
 from orchestration.dagster_internals import AssetGraph, check_states, daemon_heartbeats, last_evaluation
 from orchestration.definitions import build_defs
+from orchestration.instance import dagster_home, opened_instance
 
 DRIFT = "_resemble_training"  # end of the names of checks that measure drift
 THRESHOLD = "_threshold"
@@ -29,10 +28,10 @@ THRESHOLD = "_threshold"
 
 def instance_metrics(home: Home) -> Iterator[Metric]:
     """Metrics of the instance in DAGSTER_HOME, else in the home's folder `dagster`; none where there is none."""
-    folder = Path(os.environ.get("DAGSTER_HOME") or home.root / "dagster")
+    folder = dagster_home(home)
     if not (folder / "dagster.yaml").exists():
         return
-    with dg.DagsterInstance.from_config(str(folder)) as instance:
+    with opened_instance(folder) as instance:
         yield from _runs(instance)
         yield from _checks(instance, _graph(home))
         heartbeats = daemon_heartbeats(instance)

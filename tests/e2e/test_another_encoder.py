@@ -30,11 +30,12 @@ smoke = PRESETS["smoke"]
 smaller = replace(smoke.student, encoder=TransformerShape(width=24, layers=1, heads=2, mlp=32))
 PRESETS["smoke"] = replace(smoke, others={"second_student": smaller})
 
-from orchestration.catch_up import catch_up, opened_instance
+from orchestration.catch_up import catch_up
+from orchestration.instance import dagster_home, opened_instance
 from orchestration.definitions import build_defs
 
 home = Home.from_environment()
-with opened_instance(home) as instance:
+with opened_instance(dagster_home(home)) as instance:
     outcome = catch_up(home, instance)
 checks = {key.name for key in build_defs(home).resolve_asset_graph().asset_check_keys if "second" in str(key.asset_key)}
 print(sorted(checks))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
 
+import orchestration.instance
 from accelkd.home.layout import Home
 from orchestration.catch_up import CatchUpOutcome, catch_up
 from orchestration.definitions import build_defs
@@ -30,11 +31,9 @@ def run_pipeline(root: Path) -> Pipeline:
         return Pipeline(home, catch_up(home, instance))
 
 
-@contextmanager
-def opened_instance(home: Home) -> Iterator[dg.DagsterInstance]:
+def opened_instance(home: Home) -> AbstractContextManager[dg.DagsterInstance]:
     """The Dagster instance of a home."""
-    with dg.DagsterInstance.from_config(str(home.root / "dagster")) as instance:
-        yield instance
+    return orchestration.instance.opened_instance(home.root / "dagster")
 
 
 def materialize_batch(

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from accelkd.home.layout import Home
+from orchestration.instance import opened_instance
 from tests.support import REPOSITORY
 
 LIMIT_S = 1800  # by itself nothing takes three minutes; a shared machine is slower
@@ -65,6 +66,8 @@ def settle(home: Home, attempts: int = 3) -> str:
 @contextmanager
 def daemon(home: Home) -> Iterator[subprocess.Popen[bytes]]:
     """Dagster's daemon with its code server and runs; all that remains of them is killed when the block ends."""
+    with opened_instance(home.root / "dagster"):
+        pass  # makes its tables, before daemon and test open them side by side
     with (home.root / "dagster" / "daemon.log").open("a") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "dagster._daemon", "run", "--workspace", "workspace.yaml"],
