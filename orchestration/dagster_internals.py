@@ -7,7 +7,7 @@ belong here: anything that the public API can do, and any decision about what to
 - data versions of events that no run reports: `DATA_VERSION_TAG`
 - why the last attempt at an asset came to nothing: `last_planned`, `last_check_executions`
 - what a killed process left behind: `fail_run`
-- what alerts are about: `check_states`, `freshness_states`, `WILL_RETRY_TAG`
+- what alerts are about: `check_states`, `freshness_states`, `WILL_RETRY_TAG`, `AUTO_RETRY_RUN_ID_TAG`
 - retention: `delete_run`
 - metrics: `last_evaluation`, `daemon_heartbeats`
 - a backfill of chosen partitions of many assets: `request_backfill`, `requested_backfills`, `PARTITION_TAG`
@@ -51,12 +51,13 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from dagster._core.storage.event_log.base import PlannedMaterializationInfo
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
+from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 from dagster._core.storage.tags import PARTITION_NAME_TAG as PARTITION_TAG
-from dagster._core.storage.tags import WILL_RETRY_TAG
 from dagster._core.utils import make_new_backfill_id
 from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
 
 __all__ = [
+    "AUTO_RETRY_RUN_ID_TAG",
     "DATA_VERSION_TAG",
     "PARTITION_TAG",
     "UNTRACKED_PARTITIONS",

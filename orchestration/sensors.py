@@ -21,12 +21,13 @@ from assets.checks import check_result
 from assets.partitions import arrival_batches
 from assets.recordings import raw_recordings
 from orchestration.catch_up_lock import CATCH_UP
-from orchestration.dagster_internals import AssetGraph
+from orchestration.dagster_internals import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG, AssetGraph
 from orchestration.jobs import catch_up, retrain
 from orchestration.outside import unreported
 from orchestration.statuses import UNFINISHED
 
 MAX_NAMED = 50  # batches that cannot be used, in the reason of a tick; the check has them all
+_RETRIED_WITHIN_S = 60  # Dagster looks every five seconds
 _SETTLED_NS = 2_000_000_000  # a folder's time is trusted to show the next change only after a while
 
 
@@ -146,11 +147,15 @@ def retraining(home: dg.ResourceParam[Home]) -> dg.RunRequest | dg.SkipReason:
 def changes(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) -> dg.SensorResult | dg.SkipReason:
     """Requests a catch-up when something was materialized other than by a catch-up, promoted or set.
 
-    It waits for runs that are still in progress, other than trainings, so that it follows all of them at once. What was
-    promoted or set on the command line is reported to Dagster here.
+    Also instead of one whose process died, if Dagster does not start it again. It waits for runs that are still in
+    progress, other than trainings, so that it follows all of them at once. What was promoted or set on the command line
+    is reported to Dagster here.
     """
     if news := unreported(home, context.instance):
         return dg.SensorResult(asset_events=news, cursor=context.cursor)
+    if lost := _lost_retry(context.instance):
+        request = dg.RunRequest(f"instead of {lost.run_id}", lost.run_config, {"accelkd/instead_of": lost.run_id})
+        return dg.SensorResult(run_requests=[request], cursor=context.cursor)
     graph: AssetGraph = context.repository_def.asset_graph  # type: ignore[union-attr]  # there is one in a sensor's tick
     seen = json.loads(context.cursor) if context.cursor else {"events": {}, "rewritten": {}}
     events, withdrawn_from = _latest(context.instance, graph), rewritten(home)
@@ -171,6 +176,20 @@ def changes(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) -
         run_requests=[dg.RunRequest(run_key=None, tags={"accelkd/changed": ", ".join(changed)[:200]})],
         cursor=cursor,
     )
+
+
+def _lost_retry(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
+    """The last catch-up, if its process died and Dagster has not started it again, as it says it will.
+
+    Dagster reads the event of a failure before it has recorded the failure of the run, if both fall into one moment,
+    and then passes over it for ever.
+    """
+    for record in instance.get_run_records(dg.RunsFilter(job_name=catch_up.name), limit=1):
+        run, age_s = record.dagster_run, time.time() - record.update_timestamp.timestamp()
+        failed = run.status is dg.DagsterRunStatus.FAILURE and run.tags.get(WILL_RETRY_TAG) == "true"
+        if failed and AUTO_RETRY_RUN_ID_TAG not in run.tags and age_s > _RETRIED_WITHIN_S:
+            return run
+    return None
 
 
 def _latest(instance: dg.DagsterInstance, graph: AssetGraph) -> dict[str, int]:

@@ -255,6 +255,24 @@ def test_a_catch_up_follows_what_others_have_materialized(home: Home, instance: 
     assert not sensor.requests()
 
 
+def test_a_catch_up_that_dagster_does_not_start_again_is_requested_again(
+    home: Home, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sensor = Changes(home, instance)
+    run_config = {"ops": {"materialize_missing": {"config": {"arrived": ["sim-a"]}}}}
+    run = instance.create_run_for_job(build_defs(home).resolve_job_def("catch_up"), run_config=run_config)
+    instance.report_run_failed(run, "killed")
+    assert not sensor.requests()  # Dagster still has its minute
+    monkeypatch.setattr("orchestration.sensors._RETRIED_WITHIN_S", 0)
+    result = sensor.tick()
+    assert isinstance(result, dg.SensorResult)
+    assert result.run_requests is not None
+    (request,) = result.run_requests
+    assert (request.run_key, request.run_config) == (f"instead of {run.run_id}", run_config)
+    instance.add_run_tags(run.run_id, {"dagster/auto_retry_run_id": "another"})
+    assert not sensor.requests()
+
+
 def test_a_promotion_elsewhere_and_a_changed_setting_request_a_catch_up(
     home: Home, instance: dg.DagsterInstance
 ) -> None:

@@ -87,6 +87,7 @@ VALUES = {
     "dagster._core.definitions.data_version:SKIP_PARTITION_DATA_VERSION_DEPENDENCY_THRESHOLD": 100,
     "dagster._core.storage.tags:PARTITION_NAME_TAG": "dagster/partition",
     "dagster._core.storage.tags:WILL_RETRY_TAG": "dagster/will_retry",
+    "dagster._core.storage.tags:AUTO_RETRY_RUN_ID_TAG": "dagster/auto_retry_run_id",
 }
 
 
