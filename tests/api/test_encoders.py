@@ -255,7 +255,7 @@ def test_windows_that_are_not_usable_are_refused(encoder: accelkd.Encoder) -> No
         accelkd.embed(encoder, windows.signals)
     assert accelkd.embed(encoder, windows.signals[windows.usable]).shape[0] == 1
     with pytest.raises(TypeError, match="found Windows"):
-        accelkd.embed(encoder, windows)  # type: ignore[call-overload]
+        accelkd.embed(encoder, windows)  # type: ignore[call-overload]  # what must fail
 
 
 def test_only_an_encoder_embeds(home: Home, encoder: accelkd.Encoder, signals: Signals) -> None:

@@ -158,11 +158,15 @@ def test_probes_of_participants_read_what_the_warehouse_knows_of_them(home: Home
     assert "| Asthma | too few people: 0 with a value in training | PPG teacher | 0 of 0 | 0 of 0 |" in text
 
 
-def test_retrieval_runs_both_ways_in_both_spaces(home: Home) -> None:
-    teacher, student = promote_pair(home)
+def plant_alike(home: Home) -> None:
+    """A promoted pair whose encoders embed every segment alike."""
     same = np.random.default_rng(1).standard_normal((64, 16)).astype(np.float32)
-    plant(home, "ppg_teacher", teacher, same)
-    plant(home, "accel_student", student, same)
+    for encoder, model_id in zip(("ppg_teacher", "accel_student"), promote_pair(home), strict=True):
+        plant(home, encoder, model_id, same)
+
+
+def test_retrieval_runs_both_ways_in_both_spaces(home: Home) -> None:
+    plant_alike(home)
     report = retrieve_pairs(home)
     assert {key[2] for key in report.results} == {"projected", "raw"}
     for (_, _, space), result in report.results.items():
@@ -177,10 +181,7 @@ def test_retrieval_runs_both_ways_in_both_spaces(home: Home) -> None:
 
 
 def test_a_retrieval_among_three_people_decides_nothing(home: Home) -> None:
-    teacher, student = promote_pair(home)
-    same = np.random.default_rng(1).standard_normal((64, 16)).astype(np.float32)
-    plant(home, "ppg_teacher", teacher, same)
-    plant(home, "accel_student", student, same)
+    plant_alike(home)
     report = retrieve_pairs(home)
     few = "too few people: 3 in test, 10 are needed"
     assert report.not_decidable == dict.fromkeys(report.results, few)
