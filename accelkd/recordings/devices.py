@@ -9,13 +9,16 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Device:
-    """One kind of sensor. Ranges are exclusive: a sample at or beyond a limit counts as missing."""
+    """One kind of sensor. Ranges are exclusive: a sample at or beyond a limit counts as missing.
+
+    Any recording may lack a modality, whatever its device has.
+    """
 
     device_id: str
     manufacturer: str
-    ppg_channels: int
+    ppg_channels: int | None  # 0: it has no PPG; None: it differs between recordings
     ppg_unit: str
-    led_offsets_s: tuple[float, ...]  # instant of each PPG channel inside its frame
+    led_offsets_s: tuple[float, ...] = ()  # instant of each PPG channel inside its frame; empty: all at its start
     ppg_full_scale: tuple[float, float] = (-inf, inf)  # also of the dark slots; infinite where not documented
     accel_range_g: tuple[float, float] = (-inf, inf)
     # +1: systole is a steep rise; -1: raw reflected light, a steep fall; None: the beat finder decides per window
@@ -53,5 +56,18 @@ DEVICES: dict[str, Device] = {
         Device("troika", "TROIKA", 2, "counts", (0.0,) * 2, (-1023.0, 1023.0), (-3.99, 3.98), reader="troika"),
         # The ambient light is sampled in the frame of the LEDs, at instants that are not documented
         Device("polar", "Polar", 3, "counts", (0.0,) * 3, polarity=-1, dark_slots=1, reader="polar"),
+        Device("embraceplus", "Empatica", 1, "arbitrary", (0.0,), polarity=1, reader="embraceplus"),
+        Device("verily", "Verily", 1, "counts", (0.0,), reader="verily"),
+        # Accelerometers; what lies at the range that a recording was set to, its reader marks as missing
+        Device("axivity", "Axivity", 0, "none", reader="axivity"),
+        Device("geneactiv", "Activinsights", 0, "none", reader="geneactiv"),
+        Device("actigraph", "ActiGraph", 0, "none", reader="actigraph"),
+        Device("matrix", "Parmay", 0, "none", reader="matrix"),
+        Device("nilspod", "Portabiles", 0, "none", accel_range_g=(-16.0, 16.0), reader="nilspod"),
+        Device("phone", "various", 0, "none", reader="phone"),
+        # Files that say themselves what they hold
+        Device("edf", "various", None, "arbitrary", reader="edf"),
+        Device("wfdb", "various", None, "arbitrary", reader="wfdb"),
+        Device("table", "various", None, "arbitrary", reader="table"),
     )
 }

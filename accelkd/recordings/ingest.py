@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from accelkd.home.identifiers import check_identifier
 from accelkd.home.progress import progress
-from accelkd.recordings.batches import MANIFEST, open_batch_file, read_manifest, writing_batch
+from accelkd.recordings.batches import writing_batch
 from accelkd.recordings.deliveries import MAX_PARTICIPANTS, batch_ids
 from accelkd.recordings.devices import DEVICES
+from accelkd.recordings.identity import by_path, level_of
+from accelkd.recordings.landed import HASH_DIGITS, Landed
 from accelkd.recordings.listing import printable
-from accelkd.recordings.readers import Reader, Recording, Session, Unreadable
-from accelkd.recordings.schema import RECORDING, REJECTED
+from accelkd.recordings.readers import Demographics, Reader, Recording, Session, Unreadable
+from accelkd.recordings.references import clean_references
+from accelkd.recordings.schema import PARTICIPANT, RECORDING, REJECTED
+from accelkd.recordings.timeline import pieces_of
+from accelkd.recordings.unpack import Delivered, delivered_files
 from accelkd.recordings.validate import recording_errors
 from accelkd.recordings.withdrawn import Withdrawn
 
-logger = logging.getLogger(__name__)
-_HASH_DIGITS = 12
 _COMPANION_PREFIXES = ("README", "LICENSE", "CITATION")  # files about a delivery, in any format
 
 
@@ -51,7 +53,7 @@ class IngestSummary:
     batch_ids: tuple[str, ...]  # that have landed
     read: int
     participants: int
-    duration_s: float  # of the PPG of all recordings
+    duration_s: float  # of all recordings
     rejections: tuple[Rejection, ...]
     companions: int  # known files that hold nothing for a recording
     notes: tuple[str, ...]  # what was corrected or left out within the recordings
@@ -84,138 +86,262 @@ def ingest(
     *,
     replaces: str | None = None,
     max_participants: int = MAX_PARTICIPANTS,
+    participant_from: str | None = None,
+    demographics: Mapping[str, Demographics] | None = None,
+    reader: Reader | None = None,
 ) -> IngestSummary:
     """Read every session of `device` below `folder` and land them as the arrival batch `batch_id`.
 
     A delivery of more than `max_participants` is split into batches `<batch_id>-001` and so on, each with whole
     participants; the first supersedes the batch that the delivery `replaces`. What cannot be read is listed in the
     batch's table `rejected`, and the rest is still read; where nothing can be read, no batch lands. A recording whose
-    samples have landed before is rejected as a duplicate, unless that was in these batches or in the one that they
-    replace. Raises ValueError for a device without a reader or a bad batch id, NotADirectoryError for a bad folder,
-    FileExistsError if the batch exists with other content.
+    samples have landed before is rejected as a duplicate, and minutes that another recording of the same participant
+    and sensor covers are left out, unless they landed in these batches or in the one that they replace. Recordings of
+    more than six hours are cut.
+
+    `participant_from` says where the participants' names stand (accelkd.recordings.identity); by default by the rule of
+    the format, else in the path where it can be read in one way only. `demographics` describes participants by their
+    names in the delivery; it overrides what the files say. `reader` overrides the device's own.
+
+    Raises ValueError for a device without a reader, a bad batch id or `participant_from`, NotADirectoryError for a bad
+    folder, FileExistsError if the batch exists with other content.
     """
-    if device not in DEVICES or DEVICES[device].reader is None:
-        known = ", ".join(name for name, entry in DEVICES.items() if entry.reader)
-        raise ValueError(f"device {device!r} has no reader; known: {known}")
+    if reader is None:
+        reader = _reader(device)
     check_identifier("batch_id", batch_id)
+    level = level_of(participant_from)
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is not a folder")
     folder = folder.resolve()  # its name may identify the participant
-    reader = cast(Reader, import_module(f"accelkd.recordings.readers.{DEVICES[device].reader}"))
+    with delivered_files(folder) as delivered:
+        about = {path for path in delivered.paths if path.name.startswith((".", *_COMPANION_PREFIXES))}
+        delivery = reader.find(sorted(delivered.paths.keys() - about))
+        companions = {*delivery.companions, *about}
+        used = {path for session in delivery.sessions for path in session.files} | companions
+        rejections = [Rejection(path, None, reason, detail) for path, reason, detail in delivered.problems]
+        rejections += [
+            Rejection(printable(str(relative)), None, "not_recognised", f"not a file of a {device} recording")
+            for path, relative in sorted(delivered.paths.items(), key=lambda entry: entry[1])
+            if path not in used
+        ]
+        named = _named(delivery.sessions, delivered, folder.name, participant_from, level)
+        groups = _groups(named, max_participants)
+        names = batch_ids(batch_id, len(groups))
+        landing_state = Landed(landing, exclude={*names, replaces})
+        delivered_as = _Delivering(device, reader, landing, landing_state, demographics or {}, rejections)
+        arrived = _land(delivered_as, groups, names, landing, device, replaces)
+    return IngestSummary(
+        device,
+        tuple(arrived),
+        delivered_as.read,
+        len(delivered_as.participants),
+        delivered_as.duration_s,
+        tuple(rejections),
+        len(companions),
+        tuple(delivered_as.notes),
+    )
 
-    files = {path for path in folder.rglob("*") if path.is_file()}
-    about = {path for path in files if path.name.startswith((".", *_COMPANION_PREFIXES))}
-    delivery = reader.find(sorted(files - about))
-    companions = {*delivery.companions, *about}
-    used = {path for session in delivery.sessions for path in session.files} | companions
-    rejections = [
-        Rejection(str(path.relative_to(folder)), None, "not_recognised", f"not a file of a {device} recording")
-        for path in sorted(files - used)
-    ]
-    groups = _groups(delivery.sessions, max_participants)
-    names = batch_ids(batch_id, len(groups))
-    withdrawn = Withdrawn(landing)
-    landed = _landed(landing, exclude={*names, replaces})
-    participants: set[str] = set()
-    duration_s = 0.0
-    notes: list[str] = []
 
-    def rows(sessions: list[Session]) -> Iterator[pa.Table]:
-        """Read session by session: at most one recording is in memory."""
-        nonlocal duration_s
-        for session in progress(sessions, f"reading {device}"):
-            source = folder.name if session.source == folder else str(session.source.relative_to(folder))
-            participant_id = None
-            try:
-                participant_id = _participant_id(device, session)
-                if participant_id in withdrawn:
-                    rejections.append(Rejection("a withdrawn participant", None, "withdrawn", "not ingested again"))
-                    continue
-                recording = reader.read(session)
-                row = _row(device, participant_id, recording)
-                if errors := list(recording_errors(row)):
-                    raise Unreadable(errors[0][0], "; ".join(f"{rule}: {detail}" for rule, detail in errors))
-                recording_id = row["recording_id"][0].as_py()
-                samples = recording_id[-_HASH_DIGITS:]
-                if samples in landed:
-                    raise Unreadable("duplicate", f"the same samples as {landed[samples]}")
-            except Unreadable as error:
-                rejections.append(Rejection(source, participant_id, error.reason, error.detail))
-                continue
-            except OSError as error:
-                rejections.append(Rejection(source, participant_id, "unreadable_file", str(error.strerror)))
-                continue
-            landed[samples] = source
-            participants.add(participant_id)
-            duration_s += recording.ppg.shape[1] / recording.ppg_rate_hz
-            notes.extend(f"{recording_id}: {note}" for note in recording.notes)
-            yield pa.Table.from_batches([row])
+def _reader(device: str) -> Reader:
+    if device not in DEVICES or DEVICES[device].reader is None:
+        known = ", ".join(name for name, entry in DEVICES.items() if entry.reader)
+        raise ValueError(f"device {device!r} has no reader; known: {known}")
+    return cast(Reader, import_module(f"accelkd.recordings.readers.{DEVICES[device].reader}"))
 
-    count, listed = 0, 0
+
+@dataclass(frozen=True)
+class _Named:
+    """A session, the name of its participant in the delivery or why it is not known, and how it is shown."""
+
+    session: Session
+    participant: str | None
+    problem: str
+    source_file: str
+    inside: bool  # the participant is named inside the files
+
+
+def _named(
+    sessions: Sequence[Session], delivered: Delivered, folder: str, participant_from: str | None, level: int | None
+) -> list[_Named]:
+    """Whose each session is."""
+    paths = []
+    for session in sessions:
+        relative = delivered.relative(session.source)
+        is_file = session.source in delivered.paths
+        paths.append(relative.with_name(relative.name.split(".")[0] or relative.name) if is_file else relative)
+    told = by_path([PurePath(path) for path in paths], folder, level)
+    named = []
+    for session, path, (name, problem) in zip(sessions, paths, told, strict=True):
+        if level is None and (session.participant or session.contradiction):
+            name, problem = session.participant, session.contradiction or ""
+        shown = printable(str(delivered.relative(session.source)))
+        inside = participant_from in ("file", "column")
+        named.append(_Named(session, name, problem, printable(folder) if path == Path() else shown, inside))
+    return named
+
+
+def _land(
+    delivering: _Delivering,
+    groups: Sequence[Sequence[_Named]],
+    names: Sequence[str],
+    landing: Path,
+    device: str,
+    replaces: str | None,
+) -> list[str]:
+    """Land each group as one batch; returns the names of those that have a recording."""
     arrived: list[str] = []
+    listed = 0
     for name, sessions in zip(names, groups, strict=True):
-        before = set(participants)
-        recordings = rows(sessions)
+        before = set(delivering.participants)
+        recordings = delivering.rows(sessions)
         first = next(recordings, None)
         if first is None:
             continue  # what was rejected is listed in the next batch
         with writing_batch(landing, name, source=device, replaces=replaces if not arrived else None) as batch:
             for row in chain([first], recordings):
                 batch.add("recordings", row)
-                count += 1
-            batch.add("participants", pa.table({"participant_id": sorted(participants - before)}))
-            if rejections[listed:]:
-                rejected = [asdict(rejection) for rejection in rejections[listed:]]
+            described = sorted(delivering.participants.keys() - before)
+            people = [
+                {"participant_id": name, **asdict(delivering.participants[name] or Demographics())}
+                for name in described
+            ]
+            batch.add("participants", pa.Table.from_pylist(people, PARTICIPANT.arrow()))
+            if delivering.rejections[listed:]:
+                rejected = [asdict(rejection) for rejection in delivering.rejections[listed:]]
                 batch.add("rejected", pa.Table.from_pylist(rejected, REJECTED.arrow()))
-        listed = len(rejections)
+        listed = len(delivering.rejections)
         arrived.append(name)
-    return IngestSummary(
-        device,
-        tuple(arrived),
-        count,
-        len(participants),
-        duration_s,
-        tuple(rejections),
-        len(companions),
-        tuple(notes),
-    )
+    return arrived
 
 
-def _groups(sessions: Sequence[Session], max_participants: int) -> list[list[Session]]:
-    """The sessions in groups of at most `max_participants`, in their order; at least one group. Raises ValueError."""
+class _Delivering:
+    """One pass over the sessions of a delivery: yields recordings, collects what was rejected and noted."""
+
+    def __init__(
+        self,
+        device: str,
+        reader: Reader,
+        landing: Path,
+        landed: Landed,
+        demographics: Mapping[str, Demographics],
+        rejections: list[Rejection],
+    ) -> None:
+        self.rejections = rejections
+        self.participants: dict[str, Demographics | None] = {}
+        self.read = 0
+        self.duration_s = 0.0
+        self.notes: list[str] = []
+        self._device = device
+        self._reader = reader
+        self._withdrawn = Withdrawn(landing)
+        self._landed = landed
+        self._demographics = demographics
+
+    def rows(self, sessions: Sequence[_Named]) -> Iterator[pa.Table]:
+        """Read session by session: at most one is in memory."""
+        for named in progress(sessions, f"reading {self._device}"):
+            try:
+                if not named.inside and self._is_withdrawn(named.participant, named.problem):
+                    continue
+                recordings = self._reader.read(named.session)
+            except Unreadable as error:
+                self._reject(named, error)
+                continue
+            except OSError as error:
+                self._reject(named, Unreadable("unreadable_file", str(error.strerror)))
+                continue
+            for recording in recordings:
+                try:
+                    name = recording.participant if named.inside else named.participant
+                    problem = named.problem if not named.inside else "the files do not name the participant"
+                    if self._is_withdrawn(name, problem):
+                        continue
+                    participant_id = self._participant_id(name, problem)
+                    yield from self._recording_rows(participant_id, name or "", recording, named)
+                except Unreadable as error:
+                    self._reject(named, error, recording)
+
+    def _recording_rows(
+        self, participant_id: str, name: str, recording: Recording, named: _Named
+    ) -> Iterator[pa.Table]:
+        sensor_id = recording.sensor_id or named.session.sensor_id
+        whole = replace(recording, sensor_id=sensor_id)
+        parts, left_out = self._landed.uncovered(participant_id, whole)
+        notes = list(recording.notes) + left_out
+        for part in chain.from_iterable(map(pieces_of, parts)):
+            row, dropped = clean_references(_row(self._device, participant_id, part))
+            notes += [f"{rule}: {detail}, left out" for rule, detail in dropped]
+            if errors := list(recording_errors(row)):
+                raise Unreadable(errors[0][0], "; ".join(f"{rule}: {detail}" for rule, detail in errors))
+            recording_id = row["recording_id"][0].as_py()
+            self._landed.add(recording_id, participant_id, part, named.source_file)
+            self.read += 1
+            self.duration_s += part.duration_s
+            self.notes.extend(f"{recording_id}: {note}" for note in notes)
+            notes = []  # those of the whole recording stand with its first part
+            known = self._demographics.get(name, self._demographics.get(participant_id, recording.demographics))
+            if self.participants.get(participant_id) is None:
+                self.participants[participant_id] = known
+            yield pa.Table.from_batches([row])
+
+    def _is_withdrawn(self, name: str | None, problem: str) -> bool:
+        if self._participant_id(name, problem) not in self._withdrawn:
+            return False
+        self.rejections.append(Rejection("a withdrawn participant", None, "withdrawn", "not ingested again"))
+        return True
+
+    def _participant_id(self, name: str | None, problem: str) -> str:
+        """The pseudonym, unique over all devices: the device, then the participant's name in the delivery."""
+        if name is None:
+            raise Unreadable("participant_unknown", problem)
+        prefix = f"{self._device}-"
+        try:
+            return check_identifier("participant_id", prefix + name.removeprefix(prefix))
+        except ValueError as error:
+            raise Unreadable("identifier", str(error)) from None
+
+    def _reject(self, named: _Named, error: Unreadable, recording: Recording | None = None) -> None:
+        name = named.participant if recording is None or not named.inside else recording.participant
+        participant_id = None
+        with suppress(Unreadable):
+            participant_id = self._participant_id(None if named.inside and recording is None else name, "")
+        self.rejections.append(Rejection(named.source_file, participant_id, error.reason, error.detail))
+
+
+def _groups(sessions: Sequence[_Named], max_participants: int) -> list[list[_Named]]:
+    """The sessions in groups of at most `max_participants`, in their order; at least one group. Raises ValueError.
+
+    Of one participant's sessions the largest come first: where two cover the same minutes, the more complete one stays.
+    """
     if max_participants < 1:
         raise ValueError(f"max_participants must be at least 1, not {max_participants}")
+    sizes = {id(named): sum(path.stat().st_size for path in named.session.files if path.exists()) for named in sessions}
     number: dict[str | None, int] = {}
-    for session in sessions:
-        number.setdefault(session.participant, len(number))
-    groups: list[list[Session]] = [[] for _ in range(0, max(len(number), 1), max_participants)]
-    for session in sessions:
-        groups[number[session.participant] // max_participants].append(session)
+    for named in sessions:
+        number.setdefault(named.participant, len(number))
+    groups: list[list[_Named]] = [[] for _ in range(0, max(len(number), 1), max_participants)]
+    for named in sorted(sessions, key=lambda named: (number[named.participant], -sizes[id(named)])):
+        groups[number[named.participant] // max_participants].append(named)
     return groups
-
-
-def _participant_id(device: str, session: Session) -> str:
-    """The pseudonym, unique over all devices: the device, then the participant's name in the delivery."""
-    if session.participant is None:
-        raise Unreadable("participant_unknown", "the names of the files and folders do not agree on a participant")
-    try:
-        return check_identifier("participant_id", f"{device}-{session.participant}")
-    except ValueError as error:
-        raise Unreadable("identifier", str(error)) from None
 
 
 def _row(device: str, participant_id: str, recording: Recording) -> pa.RecordBatch:
     """One row of the recording table, named by its participant and its samples."""
     with np.errstate(over="ignore"):  # beyond float32 is infinite, which counts as a missing sample
-        ppg, accel = (np.ascontiguousarray(stream, np.float32) for stream in (recording.ppg, recording.accel))
-    samples = hashlib.sha256(ppg.tobytes() + accel.tobytes()).hexdigest()[:_HASH_DIGITS]
+        ppg, accel = (
+            np.empty((0, 0), np.float32) if stream is None else np.ascontiguousarray(stream, np.float32)
+            for stream in (recording.ppg, recording.accel)
+        )
+    samples = hashlib.sha256(ppg.tobytes() + accel.tobytes()).hexdigest()[:HASH_DIGITS]
     columns = {name: value for name, value in vars(recording).items() if name in RECORDING.names}
     columns |= {
         "recording_id": f"{participant_id}-{samples}",
         "participant_id": participant_id,
         "device_id": device,
         "ppg": list(ppg),
+        "ppg_rate_hz": None if recording.ppg is None else recording.ppg_rate_hz,
         "accel": list(accel),
+        "accel_rate_hz": None if recording.accel is None else recording.accel_rate_hz,
     }
     if recording.started_at_s is not None:
         try:
@@ -225,26 +351,3 @@ def _row(device: str, participant_id: str, recording: Recording) -> pa.RecordBat
     if recording.dark is not None:
         columns |= {"dark": list(recording.dark.astype(np.float32)), "dark_rate_hz": recording.ppg_rate_hz}
     return pa.RecordBatch.from_pylist([columns], RECORDING.arrow())
-
-
-def _landed(landing: Path, exclude: set[str | None]) -> dict[str, str]:
-    """Ingested recordings of all batches but `exclude`, by the hash of their samples: recording and batch.
-
-    A batch that cannot be read stops nothing: it is logged, and loading compares recordings once more.
-    """
-    landed: dict[str, str] = {}
-    for manifest_path in sorted(landing.glob(f"*/{MANIFEST}")):
-        folder = manifest_path.parent
-        try:
-            manifest = read_manifest(folder)
-            if manifest.batch_id in exclude or manifest.source not in DEVICES:
-                continue
-            for entry in manifest.files:
-                if entry.table == "recordings":
-                    with open_batch_file(folder, entry.path) as file:
-                        ids = pq.read_table(file, columns=["recording_id"])["recording_id"].to_pylist()
-                    landed |= {name[-_HASH_DIGITS:]: f"{name} of batch {manifest.batch_id}" for name in ids}
-        except (ValueError, FileNotFoundError, pa.ArrowException) as error:  # also of names that are not UTF-8
-            name, why = printable(folder.name), printable(str(error))
-            logger.warning("recordings that batch %s holds may land again: %s", name, why)
-    return landed

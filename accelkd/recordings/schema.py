@@ -26,15 +26,21 @@ RECORDING = Table(
         Column(
             "started_at",
             pa.timestamp("us", tz="UTC"),
-            meaning="instant of the first PPG frame; null where the device records no absolute time",
+            meaning="instant of the start: the first PPG frame, or without PPG the first accelerometer sample; "
+            "null where the device records no absolute time",
         ),
         Column(
             "ppg",
             _STREAMS,
             nullable=False,
-            meaning="optical channels, raw counts (exact to 2^24) or the device's unit; NaN = no sample",
+            meaning="optical channels, none or more, raw counts (exact to 2^24) or the device's unit; NaN = no sample",
         ),
-        Column("ppg_rate_hz", pa.float64(), unit="Hz", nullable=False, meaning="sampling rate of `ppg`"),
+        Column("ppg_rate_hz", pa.float64(), unit="Hz", meaning="sampling rate of `ppg`; null without PPG"),
+        Column(
+            "ppg_polarity",
+            pa.int8(),
+            meaning="1 if the pulse is a steep rise of `ppg`, -1 if a steep fall; null as the device table says",
+        ),
         Column(
             "dark",
             _STREAMS,
@@ -42,14 +48,16 @@ RECORDING = Table(
         ),
         Column("dark_rate_hz", pa.float64(), unit="Hz", meaning="frame rate of `dark`"),
         Column("dark_offsets_s", _SERIES, unit="s", meaning="instant of each dark slot inside its frame"),
-        Column("accel", _STREAMS, nullable=False, meaning="acceleration x, y, z in g; NaN = no sample"),
-        Column("accel_rate_hz", pa.float64(), unit="Hz", nullable=False, meaning="sampling rate of `accel`"),
+        Column(
+            "accel", _STREAMS, nullable=False, meaning="acceleration x, y, z in g, or no axis at all; NaN = no sample"
+        ),
+        Column("accel_rate_hz", pa.float64(), unit="Hz", meaning="sampling rate of `accel`; null without acceleration"),
         Column(
             "accel_start_s",
             pa.float64(),
             unit="s",
             nullable=False,
-            meaning="first accelerometer sample, seconds after the first PPG frame",
+            meaning="first accelerometer sample, seconds after the start",
         ),
         *(
             Column(
@@ -69,13 +77,13 @@ RECORDING = Table(
             "reference_beat_s",
             _SERIES,
             unit="s",
-            meaning="reference beats, seconds after the first PPG frame",
+            meaning="reference beats, seconds after the start",
         ),
         Column(
             "reference_hr_s",
             _SERIES,
             unit="s",
-            meaning="instants of `reference_hr_bpm`, seconds after the first PPG frame",
+            meaning="instants of `reference_hr_bpm`, seconds after the start",
         ),
         Column("reference_hr_bpm", _SERIES, unit="bpm", meaning="reference heart rate over time"),
         Column(
@@ -89,8 +97,9 @@ RECORDING = Table(
             "event_s",
             _SERIES,
             unit="s",
-            meaning="marks that the wearer or the app set, seconds after the first PPG frame",
+            meaning="marks that the wearer or the app set, seconds after the start",
         ),
+        Column("sensor_id", pa.string(), meaning="serial number of the device; null where it is unknown"),
     ),
     key=("recording_id",),
     meaning="Raw recordings of an arrival batch",

@@ -9,7 +9,7 @@ violations are kept with the number of all.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,9 +28,9 @@ from accelkd.home.layout import Home
 from accelkd.recordings.arrivals import accept, refuse, replacement_error
 from accelkd.recordings.batches import MANIFEST, BatchFile, BatchFileError, Manifest, open_batch_file, read_manifest
 from accelkd.recordings.devices import DEVICES, Device
-from accelkd.recordings.labels import LABELS
 from accelkd.recordings.listing import Listing, fingerprint, list_folder, printable
-from accelkd.recordings.schema import BATCH_TABLES
+from accelkd.recordings.references import clean_references
+from accelkd.recordings.schema import BATCH_TABLES, RECORDING
 from accelkd.recordings.withdrawn import Withdrawn
 
 RATES_HZ = (20.0, 2048.0)  # what rust_dsp resamples
@@ -46,17 +46,12 @@ MAX_VALUES = 2**27
 MAX_TEXT_BYTES = 2**28  # of a file's names and answers, decoded: a million answers take a quarter
 # A batch that decodes to a GB and to a thousand times its size holds no signals: simulated ones decode to the triple
 MAX_DECODED_BYTES, MAX_EXPANSION = 2**30, 1000
+MAX_SHARED_S = 1.0  # of two recordings of one sensor: they may touch
 MAX_KEPT = 20  # violations of each rule
 MAX_DETAILS = 1000  # recordings of a batch whose quarantine says of a rule what was measured
 _MAX_DETAIL = 300  # characters
 _ROWS_READ = 16  # at a time: a row group as the writer makes them
 _WIDTH = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 8, "FLOAT": 4, "DOUBLE": 8}  # bytes of a value in memory
-REFERENCE_SOURCES = ("ecg", "device", "simulation")
-_REFERENCES = (  # instants, and the values at these instants
-    ("reference_beat_s", None),
-    ("reference_hr_s", "reference_hr_bpm"),
-    ("reference_ibi_end_s", "reference_ibi_s"),
-)
 
 
 @dataclass(frozen=True)
@@ -70,6 +65,7 @@ class Violation:
     rule: str
     detail: str
     fatal: bool  # nothing of the batch may be used
+    dropped: bool = False  # only what broke the rule was left out, a reference; the recording is used
 
     def __str__(self) -> str:
         row = "" if self.row is None else f" row {self.row}"
@@ -153,8 +149,9 @@ def validate_batch(folder: Path, home: Home | None = None) -> Violations:
 
 
 def iter_recordings(folder: Path, home: Home | None = None) -> Iterator[tuple[pa.RecordBatch, list[Violation]]]:
-    """Yield the recordings of a batch, a few at a time: (valid rows, all violations of the other rows).
+    """Yield the recordings of a batch, a few at a time: (valid rows, all violations).
 
+    A row is valid if it breaks no rule but those of references, of which what breaks a rule is dropped.
     At most a row group is in memory. Raises BatchError before the first row if the batch breaks a fatal rule, and at
     the latest after the last one if its files changed after their hashes were checked. `home` as in `validate_batch`.
     """
@@ -167,10 +164,9 @@ def iter_recordings(folder: Path, home: Home | None = None) -> Iterator[tuple[pa
         if entry.table == "recordings":
             first = 0
             for rows in _read_rows(folder, entry.path):
-                broken = [
-                    recordings.violations(rows, number, entry.path, first + number) for number in range(len(rows))
-                ]
-                yield rows.filter(pa.array([not errors for errors in broken], pa.bool_())), list(chain(*broken))
+                checked = [recordings.check(rows, number, entry.path, first + number) for number in range(len(rows))]
+                valid = [row for row, errors in checked if all(error.dropped for error in errors)]
+                yield _concatenated(valid, rows.schema), list(chain.from_iterable(errors for _, errors in checked))
                 first += rows.num_rows
     if fingerprint(folder) != fingerprint_before:
         raise _changed(folder, MANIFEST, "files of the batch changed while it was read")
@@ -179,9 +175,23 @@ def iter_recordings(folder: Path, home: Home | None = None) -> Iterator[tuple[pa
 def _read_rows(folder: Path, path: str) -> Iterator[pa.RecordBatch]:
     try:
         with open_batch_file(folder, path) as source, pq.ParquetFile(source) as file:
-            yield from file.iter_batches(_ROWS_READ, use_threads=False)  # threads cost more than so few rows
+            for rows in file.iter_batches(_ROWS_READ, use_threads=False):  # threads cost more than so few rows
+                yield _completed(rows)
     except (pa.ArrowException, OSError, BatchFileError) as error:
         raise _changed(folder, path, str(error)) from None
+
+
+def _completed(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Recordings with every column: those declared after the file was written are null."""
+    expected = RECORDING.arrow()
+    columns = [
+        rows[field.name] if field.name in rows.schema.names else pa.nulls(len(rows), field.type) for field in expected
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=expected)
+
+
+def _concatenated(rows: list[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
+    return pa.concat_batches(rows) if rows else pa.RecordBatch.from_pylist([], schema)
 
 
 def _changed(folder: Path, file: str, detail: str) -> BatchError:
@@ -286,14 +296,19 @@ class _TooLargeError(ValueError):
 
 def _check_schema(file: pq.ParquetFile, entry: BatchFile) -> None:
     """Raises ValueError for other columns, types or nulls than the table's, and for another number of rows."""
-    expected, schema = BATCH_TABLES[entry.table].arrow(), file.schema_arrow
-    if not schema.equals(expected):
-        differing = sorted(
-            {f"{field.name} {field.type}" for field in schema} ^ {f"{field.name} {field.type}" for field in expected}
-        )
+    schema = file.schema_arrow
+    known = {field.name: field for field in schema}
+    # A nullable column may be missing, since it may have been declared later, or may never be null
+    expected = [field for field in BATCH_TABLES[entry.table].arrow() if not field.nullable or field.name in known]
+    if [(field.name, field.type) for field in schema] != [(field.name, field.type) for field in expected]:
+        differing = {f"{field.name} {field.type}" for field in schema} ^ {
+            f"{field.name} {field.type}" for field in expected
+        }
         raise ValueError(
-            f"not the schema of table {entry.table!r}; differing: {', '.join(differing) or 'order or nulls'}"
+            f"not the schema of table {entry.table!r}; differing: {', '.join(sorted(differing)) or 'order'}"
         )
+    if nulls := [field.name for field in expected if known[field.name].nullable and not field.nullable]:
+        raise ValueError(f"not the schema of table {entry.table!r}: {', '.join(nulls)} may be null")
     if file.metadata.num_rows != entry.rows:
         raise ValueError(f"the manifest says {entry.rows} rows, the file has {file.metadata.num_rows}")
 
@@ -350,10 +365,6 @@ def _check_devices(manifest: Manifest, tables: dict[str, pa.Table], violations: 
         violations.fatal(MANIFEST, "devices", f"recordings of {name!r}, which it does not list")
     for name in sorted(listed - recorded - DEVICES.keys()):  # a withdrawal may leave a device without recordings
         violations.fatal(MANIFEST, "devices", f"lists {name!r}, which no recording and no row of the device table has")
-    channels = {name: DEVICES[name].ppg_channels for name in sorted(listed & DEVICES.keys())}
-    if len(set(channels.values())) > 1:
-        detail = f"differ in their number of PPG channels ({channels}): land each in its own batch"
-        violations.fatal(MANIFEST, "devices", detail)
 
 
 def _check_participants(table: pa.Table, withdrawn: Withdrawn, violations: Violations) -> set[str]:
@@ -418,18 +429,23 @@ class _Recordings:
         self._participants = participants
         self._seen: set[str] = set()  # their names
         self._counts: Counter[str] = Counter()  # violations, by rule
+        # Start, end, sensor and name of recordings, by participant and device
+        self._covered: dict[tuple[str, str], list[tuple[float, float, str | None, str]]] = defaultdict(list)
 
-    def violations(self, rows: pa.RecordBatch, number: int, file: str, row: int) -> list[Violation]:
-        """All violations of the next recording."""
+    def check(self, rows: pa.RecordBatch, number: int, file: str, row: int) -> tuple[pa.RecordBatch, list[Violation]]:
+        """The next recording, without the references that break a rule, and all its violations."""
         recording_id, participant_id = (rows[name][number].as_py() for name in ("recording_id", "participant_id"))
-        errors = list(recording_errors(rows.slice(number, 1)))
+        recording, dropped = clean_references(rows.slice(number, 1))
+        errors = list(recording_errors(recording))
         if recording_id in self._seen:
             errors.append(("duplicate_recording", f"{_name(recording_id)!r} is in this batch already"))
         self._seen.add(recording_id)
         if participant_id not in self._participants:
             errors.append(("participant_unknown", "not in participants.parquet"))
-        self._counts.update(rule for rule, _ in errors)
-        return [
+        if not errors and (overlap := self._overlap(recording)):
+            errors.append(("overlap", overlap))
+        self._counts.update(rule for rule, _ in [*errors, *dropped])
+        return recording, [
             Violation(
                 file,
                 row,
@@ -438,9 +454,27 @@ class _Recordings:
                 rule,
                 _shortened(detail) if self._counts[rule] <= MAX_DETAILS else "",
                 fatal=False,
+                dropped=is_dropped,
             )
-            for rule, detail in errors
+            for problems, is_dropped in ((errors, False), (dropped, True))
+            for rule, detail in problems
         ]
+
+    def _overlap(self, recording: pa.RecordBatch) -> str | None:
+        """Why the minutes of a valid recording have come before: with the same participant, device and sensor."""
+        started_at = recording["started_at"][0].as_py()
+        if started_at is None:
+            return None
+        start_s = started_at.timestamp()
+        end_s = start_s + duration_s(recording)
+        sensor, name = recording["sensor_id"][0].as_py(), recording["recording_id"][0].as_py()
+        key = (recording["participant_id"][0].as_py(), recording["device_id"][0].as_py())
+        for other_start_s, other_end_s, other_sensor, other in self._covered[key]:
+            shared_s = min(end_s, other_end_s) - max(start_s, other_start_s)
+            if shared_s > MAX_SHARED_S and (sensor is None or other_sensor in (None, sensor)):
+                return f"{shared_s:.1f} s of it are those of {_name(other)!r}"
+        self._covered[key].append((start_s, end_s, sensor, name))
+        return None
 
 
 def recording_errors(row: pa.RecordBatch) -> Iterator[tuple[str, str]]:
@@ -458,97 +492,91 @@ def recording_errors(row: pa.RecordBatch) -> Iterator[tuple[str, str]]:
     yield from stream_errors
     if not stream_errors:
         yield from _plausibility_errors(row)
-    yield from _reference_errors(row)
 
 
 def _stream_errors(row: pa.RecordBatch, device: Device | None) -> Iterator[tuple[str, str]]:
-    """Rates, numbers of channels, lengths and nulls of the three streams."""
+    """Rates, numbers of channels, lengths and nulls of the streams; a modality may be absent, not both."""
     has_dark = {row[name].is_valid()[0].as_py() for name in ("dark", "dark_rate_hz", "dark_offsets_s")}
     if len(has_dark) > 1:
         yield "dark_incomplete", "dark, dark_rate_hz and dark_offsets_s are all present or all null"
         return
-    expected = {"ppg": device.ppg_channels if device else None, "accel": 3}
+    has_ppg, has_accel = (len(row[name][0].values) > 0 for name in ("ppg", "accel"))
+    if not has_ppg and not has_accel:
+        yield "no_stream", "neither PPG nor acceleration"
+        return
+    expected: dict[str, int | None] = {}
+    if has_ppg:
+        expected["ppg"] = device.ppg_channels if device else None
+    if has_accel:
+        expected["accel"] = 3
     if has_dark == {True}:
         offsets = row["dark_offsets_s"][0].as_py()
         expected["dark"] = len(offsets)
         frame_s = 1 / row["dark_rate_hz"][0].as_py() if row["dark_rate_hz"][0].as_py() else 0.0
         if not all(offset is not None and 0 <= offset < frame_s for offset in offsets):
             yield "dark_offsets", f"{offsets} are not all within a frame of {frame_s:.6f} s"
-    if device and len(row["dark_offsets_s"][0].as_py() or ()) != device.dark_slots:
-        yield (
-            "dark_slots",
-            f"{device.device_id} has {device.dark_slots}, found {len(row['dark_offsets_s'][0].as_py() or ())}",
-        )
+    slots = device.dark_slots if device and has_ppg else 0
+    if device and len(row["dark_offsets_s"][0].as_py() or ()) != slots:
+        yield "dark_slots", f"{device.device_id} has {slots}, found {len(row['dark_offsets_s'][0].as_py() or ())}"
+    for name in ("ppg", "accel"):
+        if name not in expected and row[f"{name}_rate_hz"].is_valid()[0].as_py():
+            yield "rate", f"{name}: {row[f'{name}_rate_hz'][0].as_py()} Hz without a channel"
     for name, channels in expected.items():
         rate_hz = row[f"{name}_rate_hz"][0].as_py()
-        if not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
+        if rate_hz is None or not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
             yield "rate", f"{name}: {rate_hz} Hz is not in {RATES_HZ[0]:g} to {RATES_HZ[1]:g}"
         stream = row[name][0].values
         lengths = stream.value_lengths().to_pylist()
         if channels is not None and len(lengths) != channels:
-            yield "channels", f"{name}: expected {channels}, found {len(lengths)}"
+            yield "channels", f"{name}: expected {channels}{' or none' if name != 'dark' else ''}, found {len(lengths)}"
         if stream.null_count or stream.flatten().null_count:
             yield "null_sample", f"{name}: a missing sample is NaN, not null"
         elif not lengths or min(lengths) == 0:
             yield "empty_stream", f"{name} has no samples"
         elif len(set(lengths)) > 1:
             yield "unequal_lengths", f"{name}: channels of {sorted(set(lengths))} samples"
+    polarity = row["ppg_polarity"][0].as_py()
+    if polarity not in (None, 1, -1):
+        yield "ppg_polarity", f"{polarity} is neither 1 nor -1"
 
 
 def _plausibility_errors(row: pa.RecordBatch) -> Iterator[tuple[str, str]]:
     """Units and times, on streams that are well formed."""
     start_s = row["accel_start_s"][0].as_py()
     ppg, accel = (row[name][0].values for name in ("ppg", "accel"))
-    ppg_s = len(ppg[0].values) / row["ppg_rate_hz"][0].as_py()
-    accel_s = len(accel[0].values) / row["accel_rate_hz"][0].as_py()
-    if not -accel_s < start_s < ppg_s:
-        yield "no_overlap", f"acceleration from {start_s} s for {accel_s:.3f} s, PPG for {ppg_s:.3f} s"
-    if error := accel_unit_error(accel.flatten().to_numpy().reshape(3, -1)):
+    if not np.isfinite(start_s):
+        yield "no_overlap", f"accel_start_s is {start_s}"
+    elif len(ppg) and len(accel):
+        ppg_s = len(ppg[0].values) / row["ppg_rate_hz"][0].as_py()
+        accel_s = len(accel[0].values) / row["accel_rate_hz"][0].as_py()
+        if not -accel_s < start_s < ppg_s:
+            yield "no_overlap", f"acceleration from {start_s} s for {accel_s:.3f} s, PPG for {ppg_s:.3f} s"
+    elif start_s:
+        yield "accel_start_s", f"{start_s}: a recording of one modality starts with it, at 0"
+    if len(accel) and (error := accel_unit_error(accel.flatten().to_numpy().reshape(3, -1))):
         yield "accel_unit", error
+
+
+def duration_s(row: pa.RecordBatch) -> float:
+    """From the start of a valid recording to the end of its last stream."""
+    ends_s = [0.0]
+    for name, start_s in (("ppg", 0.0), ("accel", row["accel_start_s"][0].as_py())):
+        channels = row[name][0].values
+        if len(channels):
+            ends_s.append(start_s + len(channels[0].values) / row[f"{name}_rate_hz"][0].as_py())
+    return max(ends_s)
 
 
 def accel_unit_error(accel: npt.NDArray[np.float32]) -> str | None:
     """Why `accel` [3, samples] is not in g, judged by the median norm of its complete samples; None where it is."""
     norm = np.sqrt(np.einsum("as,as->s", accel, accel, dtype=np.float64))
     norm = norm[np.isfinite(norm)]
-    median = float(np.median(norm)) if norm.size else float("nan")
+    if not norm.size:
+        return None  # no sample at all is missing data
+    median = float(np.median(norm))
     if ACCEL_NORM_G[0] < median < ACCEL_NORM_G[1]:
         return None
     return f"median norm {median:.3f} is not between {ACCEL_NORM_G[0]} and {ACCEL_NORM_G[1]} g"
-
-
-def _reference_errors(row: pa.RecordBatch) -> Iterator[tuple[str, str]]:
-    """Reference labels: increasing instants, as many values as instants, positive values, a named source."""
-    for name in LABELS:
-        value = row[name][0].as_py()
-        if value is not None and not 0 <= value < np.inf:
-            yield "reference_value", f"{name}: {value}"
-    for instants, values in _REFERENCES:
-        times = row[instants][0].values
-        if times is not None and not _finite(times):
-            yield "reference_value", f"{instants}: null or not finite"
-        elif times is not None and pc.any(pc.less_equal(pc.pairwise_diff(times, 1), 0.0)).as_py():
-            yield "reference_order", f"{instants} does not increase"
-        if values is None:
-            continue
-        data = row[values][0].values
-        if (times is None) != (data is None) or (times is not None and len(times) != len(data)):
-            yield (
-                "reference_lengths",
-                f"{instants} has {'no' if times is None else len(times)}, "
-                f"{values} {'no' if data is None else len(data)} values",
-            )
-        elif data is not None and not (_finite(data) and pc.all(pc.greater(data, 0.0)).as_py()):
-            yield "reference_value", f"{values}: null, not finite or not positive"
-    events = row["event_s"][0].values
-    if events is not None and not _finite(events):
-        yield "event_value", "event_s: null or not finite"
-    source = row["reference_source"][0].as_py()
-    columns = [*LABELS, *(name for pair in _REFERENCES for name in pair if name)]
-    if source is None and any(row[name].is_valid()[0].as_py() for name in columns):
-        yield "reference_source", f"null, with reference labels; expected one of {', '.join(REFERENCE_SOURCES)}"
-    elif source is not None and source not in REFERENCE_SOURCES:
-        yield "reference_source", f"{source!r} is none of {', '.join(REFERENCE_SOURCES)}"
 
 
 def _name(text: str) -> str:
@@ -558,7 +586,3 @@ def _name(text: str) -> str:
 
 def _shortened(detail: str) -> str:
     return detail if len(detail) <= _MAX_DETAIL else f"{detail[:_MAX_DETAIL]}…"
-
-
-def _finite(values: pa.Array) -> bool:
-    return not values.null_count and bool(np.isfinite(values.to_numpy()).all())

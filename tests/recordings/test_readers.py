@@ -30,7 +30,8 @@ def find(reader: Reader, folder: Path) -> Delivery:
 
 def read(reader: Reader, folder: Path, name: str) -> Recording:
     (session,) = (session for session in find(reader, folder).sessions if session.source.name == name)
-    return reader.read(session)
+    (recording,) = reader.read(session)
+    return recording
 
 
 @pytest.fixture(scope="module")

@@ -19,16 +19,16 @@ COUNTS_PER_G = 4096
 
 def find(files: Iterable[Path]) -> Delivery:
     named = ((path, re.fullmatch(r"Subject_(\d+)\.mat", path.name)) for path in files)
-    return Delivery(tuple(Session(path, match[1], (path,)) for path, match in named if match))
+    return Delivery(tuple(Session(path, (path,), match[1]) for path, match in named if match))
 
 
-def read(session: Session) -> Recording:
+def read(session: Session) -> list[Recording]:
     ppg, accel, beat_s, hr_bpm = read_matrices(
         session.source, {"sigPPG": (3, None), "sigAcc": (3, None), "timeECG": (None, 1), "bpmECG": (None, 1)}
     )
     if ppg.shape != accel.shape:
         raise Unreadable("unequal_lengths", f"sigPPG has {ppg.shape[1]} samples, sigAcc {accel.shape[1]}")
-    return Recording(
+    recording = Recording(
         ppg=ppg,
         ppg_rate_hz=RATE_HZ,
         accel=(accel - ACCEL_OFFSET) / COUNTS_PER_G,
@@ -38,3 +38,4 @@ def read(session: Session) -> Recording:
         reference_hr_s=beat_s[:, 0],  # one value per beat, not per second
         reference_hr_bpm=hr_bpm[:, 0],
     )
+    return [recording]

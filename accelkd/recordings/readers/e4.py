@@ -31,22 +31,22 @@ def find(files: Iterable[Path]) -> Delivery:
         companions += [path for path in members if path.name in _COMPANIONS]
         if any(path.name in _SESSION_FILES for path in members):
             used = [path for path in members if path.name in _SESSION_FILES or path.match("tags*.csv")]
-            sessions.append(Session(folder, _participant(folder, used), tuple(used)))
+            participant, contradiction = _participant(folder, used)
+            sessions.append(Session(folder, tuple(used), participant, contradiction))
     return Delivery(tuple(sessions), tuple(companions))
 
 
-def _participant(folder: Path, files: list[Path]) -> str | None:
-    """The id in the tag file's name, else the folder's name; None where two ids contradict each other."""
-    names = {path.stem.removeprefix("tags_") for path in files if path.name.startswith("tags_")}
+def _participant(folder: Path, files: list[Path]) -> tuple[str | None, str | None]:
+    """The id in the tag file's name, if there is one; and why it cannot be right, if it contradicts others."""
+    names = sorted({path.stem.removeprefix("tags_") for path in files if path.name.startswith("tags_")})
     if len(names) > 1:
-        return None
-    name = names.pop() if names else folder.name
-    if re.fullmatch(r"S\d+", folder.name) and name != folder.name:
-        return None
-    return name
+        return None, f"its tag files name {' and '.join(names)}"
+    if names and re.fullmatch(r"S\d+", folder.name) and names[0] != folder.name:
+        return None, f"the folder is {folder.name}, its tag file is that of {names[0]}"
+    return (names[0] if names else None), None
 
 
-def read(session: Session) -> Recording:
+def read(session: Session) -> list[Recording]:
     files = {path.name: path for path in session.files}
     for name in ("BVP.csv", "ACC.csv"):
         if name not in files:
@@ -70,7 +70,7 @@ def read(session: Session) -> Recording:
         (pressed,) = read_columns(tags[0], ",", ("f8",))
         event_s, note = _events(pressed - start_s, ppg_s)
         notes += note
-    return Recording(
+    recording = Recording(
         ppg=ppg,
         ppg_rate_hz=ppg_rate_hz,
         accel=accel / COUNTS_PER_G,
@@ -85,6 +85,7 @@ def read(session: Session) -> Recording:
         event_s=event_s,
         notes=tuple(notes),
     )
+    return [recording]
 
 
 def _stream(path: Path, columns: int) -> tuple[float, float, Signals]:

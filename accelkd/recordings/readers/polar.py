@@ -33,12 +33,11 @@ def find(files: Iterable[Path]) -> Delivery:
         companions += [path for path in members if path.name in _COMPANIONS]
         used = [path for path in members if path.name in _FILES]
         if any(path.name != "MARKER.txt" for path in used):
-            # No file names the participant
-            sessions.append(Session(folder, folder.name.removeprefix("polar-"), tuple(used)))
+            sessions.append(Session(folder, tuple(used)))
     return Delivery(tuple(sessions), tuple(companions))
 
 
-def read(session: Session) -> Recording:
+def read(session: Session) -> list[Recording]:
     files = {_FILES[path.name]: path for path in session.files}
     for name in ("PPG", "ACC"):
         if name not in files:
@@ -71,7 +70,7 @@ def read(session: Session) -> Recording:
     if "MARKER" in files:
         event_s = after_start("MARKER")
         event_s = event_s[(event_s >= 0) & (event_s <= duration_s)]
-    return Recording(
+    recording = Recording(
         ppg=ppg[:3],
         ppg_rate_hz=ppg_rate_hz,
         dark=ppg[3:],
@@ -87,6 +86,7 @@ def read(session: Session) -> Recording:
         event_s=event_s,
         notes=tuple(notes),
     )
+    return [recording]
 
 
 def _stream(path: Path, channels: int) -> tuple[int, float, Signals]:

@@ -28,11 +28,11 @@ def find(files: Iterable[Path]) -> Delivery:
             number, trace = extra[1], path.with_name(path.name.replace("DATA", "BPM", 1))
         else:
             continue
-        sessions.append(Session(path, str(int(number)), (path, trace) if trace in present else (path,)))
+        sessions.append(Session(path, (path, trace) if trace in present else (path,), str(int(number))))
     return Delivery(tuple(sessions))
 
 
-def read(session: Session) -> Recording:
+def read(session: Session) -> list[Recording]:
     (rows,) = read_matrices(session.source, {"sig": (6, None)})  # ECG, two PPG channels, acceleration in g
     hr_s = hr_bpm = None
     if len(session.files) == 2:
@@ -42,7 +42,7 @@ def read(session: Session) -> Recording:
             raise Unreadable("reference_lengths", f"{session.files[1].name}: {len(trace)} windows, expected {windows}")
         hr_s = HR_WINDOW_S / 2 + HR_STEP_S * np.arange(float(windows))  # middles of the windows
         hr_bpm = trace[:, 0]
-    return Recording(
+    recording = Recording(
         ppg=rows[1:3],
         ppg_rate_hz=RATE_HZ,
         accel=rows[3:6],
@@ -52,3 +52,4 @@ def read(session: Session) -> Recording:
         reference_hr_bpm=hr_bpm,
         notes=() if hr_bpm is not None else ("no file with a heart-rate trace",),
     )
+    return [recording]

@@ -31,11 +31,11 @@ def find(files: Iterable[Path]) -> Delivery:
     for path in sorted(present):
         if match := re.fullmatch(r"(s\d+)_\w+\.edf", path.name):
             beats = path.with_suffix(".atr.txt")
-            sessions.append(Session(path, match[1], (path, beats) if beats in present else (path,)))
+            sessions.append(Session(path, (path, beats) if beats in present else (path,), match[1]))
     return Delivery(tuple(sessions))
 
 
-def read(session: Session) -> Recording:
+def read(session: Session) -> list[Recording]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # raised for a file shorter than its header says
@@ -70,7 +70,7 @@ def read(session: Session) -> Recording:
         beat_s = beat_sample[beat_sample < samples] / RATE_HZ
     else:
         notes.append("no beat list")
-    return Recording(
+    recording = Recording(
         ppg=signals[PPG].data[None, :samples],
         ppg_rate_hz=RATE_HZ,
         accel=np.stack([s.data[:samples] / STANDARD_GRAVITY_M_S2 for s in signals[ACCEL]]),
@@ -79,6 +79,7 @@ def read(session: Session) -> Recording:
         reference_beat_s=beat_s,
         notes=tuple(notes),
     )
+    return [recording]
 
 
 def _check_layout(signals: tuple[edfio.EdfSignal, ...]) -> None:

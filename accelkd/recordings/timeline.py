@@ -1,0 +1,297 @@
+"""From time stamps to streams of equally spaced samples: samples are placed by their time, never counted.
+
+A lost packet becomes a gap of NaN of the right length, a clock that was set back or stood still for long begins
+another piece, and jitter moves nothing. What was corrected is said in notes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from accelkd.recordings.readers import Recording, Signals, Times, Unreadable
+
+MAX_BACK_S = 1.0  # packets that arrive out of order; a clock that goes back further was reset
+MAX_GAP_S = 600.0  # a longer one begins another recording instead of ten minutes of NaN
+_REACH = 16  # samples on both sides of a long step that tell a lost packet from a late one
+MAX_RATE_HZ = 10_000.0
+MIN_PART_S = 60.0  # of a recording that is cut: a shorter part holds no window
+MAX_RECORDING_S = 6 * 3600.0  # of one row of a batch; a longer recording is cut
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Equally spaced samples of one stream, from one instant of its clock on."""
+
+    start_s: float
+    rate_hz: float
+    samples: Signals  # [channels, samples]; NaN where samples were lost
+
+    @property
+    def end_s(self) -> float:
+        """The instant after the last sample."""
+        return self.start_s + float(self.samples.shape[1]) / self.rate_hz
+
+
+def place(
+    time_s: Times, samples: Signals, *, name: str = "", max_gap_s: float = MAX_GAP_S
+) -> tuple[list[Piece], list[str]]:
+    """Place samples `[channels, samples]` by their instants; returns the pieces in the order recorded, and notes.
+
+    The rate is measured: sampling periods between first and last sample over the time between them. `name` stands
+    before each note. Raises Unreadable if fewer than two samples have a time.
+    """
+    notes = []
+    time_s = np.asarray(time_s, np.float64)
+    timed = np.isfinite(time_s)
+    if not timed.all():
+        notes.append(f"{(~timed).sum()} samples without a time left out")
+        time_s, samples = time_s[timed], samples[:, timed]
+    if len(time_s) < 2:
+        raise Unreadable("empty_file", f"{name or 'the stream'} has less than two samples")
+    pieces: list[Piece] = []
+    resets = np.flatnonzero(np.diff(time_s) < -MAX_BACK_S) + 1
+    for rows in np.split(np.arange(len(time_s)), resets):
+        placed, corrected = _place_run(time_s[rows], samples[:, rows], max_gap_s)
+        pieces += placed
+        notes += corrected
+    if len(resets):
+        notes.append(f"the clock went back {len(resets)} times: {len(pieces)} recordings")
+    if not pieces:
+        raise Unreadable("empty_file", f"{name or 'the stream'} has less than two samples at different times")
+    return pieces, [f"{name}: {note}" if name else note for note in notes]
+
+
+def _place_run(time_s: Times, samples: Signals, max_gap_s: float) -> tuple[list[Piece], list[str]]:
+    """Pieces of a run of samples whose clock was not reset."""
+    notes = []
+    if (np.diff(time_s) < 0).any():
+        order = np.argsort(time_s, kind="stable")
+        notes.append(f"{(np.diff(time_s) < 0).sum()} samples out of order sorted by time")
+        time_s, samples = time_s[order], samples[:, order]
+    again = np.concatenate([[False], (np.diff(time_s) == 0) & _equal_to_previous(samples)])
+    # A device that stamps whole packets repeats times; one that sends rows twice repeats the samples as well
+    if again.any() and not again.mean() > 0.5:
+        notes.append(f"{again.sum()} samples that came twice left out")
+        time_s, samples = time_s[~again], samples[:, ~again]
+    if len(time_s) < 2 or time_s[-1] <= time_s[0]:
+        return [], [*notes, f"{len(time_s)} samples at one instant left out"]
+    time_s = _spread_packets(time_s)
+    period_s = _period_s(time_s)
+    lost = _lost_samples(time_s, period_s)
+    period_s = (time_s[-1] - time_s[0]) / (len(time_s) - 1 + lost.sum())
+    lost = _lost_samples(time_s, period_s)
+    pieces = []
+    far = np.flatnonzero(lost * period_s > max_gap_s) + 1
+    for rows in np.split(np.arange(len(time_s)), far):
+        if len(rows) < 2:
+            notes.append("1 sample between two long gaps left out")
+            continue
+        inside = lost[rows[:-1]]
+        index = np.concatenate([[0], np.cumsum(1 + inside)])
+        rate_hz = index[-1] / (time_s[rows[-1]] - time_s[rows[0]])
+        if not rate_hz <= MAX_RATE_HZ:
+            raise Unreadable("rate", f"{len(rows)} samples within {time_s[rows[-1]] - time_s[rows[0]]:.6f} s")
+        placed: Signals = samples[:, rows].astype(np.float32 if samples.dtype == np.float32 else np.float64)
+        if inside.any():
+            gaps = np.flatnonzero(inside)
+            notes.append(
+                f"{len(gaps)} gaps, {inside.sum()} samples ({inside.sum() / rate_hz:.3f} s) lost, the longest after "
+                f"{(time_s[rows[gaps[inside[gaps].argmax()]]] - time_s[rows[0]]):.1f} s"
+            )
+            filled = np.full((len(samples), int(index[-1]) + 1), np.nan, placed.dtype)
+            filled[:, index] = placed
+            placed = filled
+        pieces.append(Piece(float(time_s[rows[0]]), float(rate_hz), placed))
+    if len(far):
+        notes.append(f"{len(far)} interruptions of more than {max_gap_s:g} s: {len(pieces)} recordings")
+    return pieces, notes
+
+
+def _equal_to_previous(samples: Signals) -> npt.NDArray[np.bool_]:
+    before, after = samples[:, :-1], samples[:, 1:]
+    equal: npt.NDArray[np.bool_] = ((before == after) | (np.isnan(before) & np.isnan(after))).all(axis=0)
+    return equal
+
+
+def _spread_packets(time_s: Times) -> Times:
+    """Times where the samples of a packet share one stamp, its last sample's: spread evenly back to the one before."""
+    first = np.concatenate([[True], np.diff(time_s) > 0])
+    if first.mean() > 0.5:
+        return time_s
+    stamps, size = time_s[first], np.diff(np.append(np.flatnonzero(first), len(time_s)))
+    period_s = float(np.median(np.diff(stamps) / size[1:]))
+    back = np.concatenate([np.arange(n - 1, -1, -1) for n in size]) * period_s
+    spread: Times = np.maximum.accumulate(np.repeat(stamps, size) - back)
+    return spread
+
+
+def _period_s(time_s: Times) -> float:
+    """The sampling period as far as the median step tells: clocks of whole milliseconds are averaged over steps."""
+    step_s = np.diff(time_s)
+    typical = float(np.median(step_s[step_s > 0]))
+    usual = step_s < 1.5 * typical
+    return float(step_s[usual].mean()) if usual.any() else typical
+
+
+def _lost_samples(time_s: Times, period_s: float) -> npt.NDArray[np.int64]:
+    """How many samples are missing after each one.
+
+    A step is a gap as far as all samples after it are later than all before it: a late sample, which the next ones
+    catch up with, is no gap.
+    """
+    step_s = np.diff(time_s)
+    lost = np.zeros(len(step_s), np.int64)
+    late_s = time_s - np.arange(len(time_s)) * period_s
+    for i in np.flatnonzero(step_s > 1.5 * period_s):
+        before, after = late_s[max(i + 1 - _REACH, 0) : i + 1], late_s[i + 1 : i + 1 + _REACH]
+        lost[i] = max(round((after.min() - before.max()) / period_s), 0)
+    return lost
+
+
+def assemble(
+    ppg: Sequence[Piece],
+    accel: Sequence[Piece],
+    facts: Recording,
+    *,
+    dark_channels: int = 0,
+    utc: bool,
+) -> list[Recording]:
+    """Recordings from the pieces of one session's streams, whose clocks agree, in order of time.
+
+    Pieces that overlap in time become one recording; where one stream has several pieces meanwhile, NaN stands between
+    them. `facts` holds everything else; its references and events, on the same clock, go to the recording in whose time
+    they are. The last `dark_channels` rows of `ppg` are dark slots. With `utc` the clock counts seconds since 1970.
+    """
+    groups: list[tuple[list[Piece], list[Piece]]] = []
+    end_s = -np.inf
+    tagged = [(piece, 0) for piece in ppg] + [(piece, 1) for piece in accel]
+    for piece, stream in sorted(tagged, key=lambda entry: entry[0].start_s):
+        if piece.start_s >= end_s:
+            groups.append(([], []))
+        groups[-1][stream].append(piece)
+        end_s = max(end_s, piece.end_s)
+    return [_recording(_joined(optical), _joined(inertial), facts, dark_channels, utc) for optical, inertial in groups]
+
+
+def _joined(pieces: Sequence[Piece]) -> Piece | None:
+    """Pieces of one stream on the grid of the first, with NaN between them; later samples stand where they overlap."""
+    if not pieces:
+        return None
+    first = pieces[0]
+    if len(pieces) == 1:
+        return first
+    starts = [round((piece.start_s - first.start_s) * first.rate_hz) for piece in pieces]
+    length = max(start + piece.samples.shape[1] for start, piece in zip(starts, pieces, strict=True))
+    samples = np.full((len(first.samples), length), np.nan, first.samples.dtype)
+    for start, piece in zip(starts, pieces, strict=True):
+        samples[:, start : start + piece.samples.shape[1]] = piece.samples
+    return replace(first, samples=samples)
+
+
+def _recording(ppg: Piece | None, accel: Piece | None, facts: Recording, dark_channels: int, utc: bool) -> Recording:
+    start = ppg or accel
+    assert start is not None
+    start_s = start.start_s
+    channels = None if ppg is None else len(ppg.samples) - dark_channels
+    moved = replace(
+        facts,
+        ppg=None if ppg is None else ppg.samples[:channels],
+        ppg_rate_hz=None if ppg is None else ppg.rate_hz,
+        dark=ppg.samples[channels:] if ppg is not None and dark_channels else None,
+        dark_offsets_s=facts.dark_offsets_s if ppg is not None and dark_channels else None,
+        accel=None if accel is None else accel.samples,
+        accel_rate_hz=None if accel is None else accel.rate_hz,
+        accel_start_s=0.0 if accel is None else accel.start_s - start_s,
+        started_at_s=start_s if utc else None,
+    )
+    return between(moved, start_s, start_s + moved.duration_s)
+
+
+def between(recording: Recording, from_s: float, to_s: float) -> Recording:
+    """References and events of `from_s` to `to_s` of a recording, counted from `from_s`; the signals stay."""
+
+    def inside(instants_s: Times | None, values: Times | None = None) -> tuple[Times | None, Times | None]:
+        if instants_s is None:
+            return None, None
+        kept = (instants_s >= from_s) & (instants_s <= to_s)
+        return instants_s[kept] - from_s, None if values is None else values[kept]
+
+    beat_s, _ = inside(recording.reference_beat_s)
+    hr_s, hr_bpm = inside(recording.reference_hr_s, recording.reference_hr_bpm)
+    ibi_end_s, ibi_s = inside(recording.reference_ibi_end_s, recording.reference_ibi_s)
+    event_s, _ = inside(recording.event_s)
+    return replace(
+        recording,
+        reference_beat_s=beat_s,
+        reference_hr_s=hr_s,
+        reference_hr_bpm=hr_bpm,
+        reference_ibi_end_s=ibi_end_s,
+        reference_ibi_s=ibi_s,
+        event_s=event_s,
+    )
+
+
+def cut(recording: Recording, from_s: float, to_s: float) -> Recording:
+    """The part of a recording from `from_s` to `to_s` after its start, on its own time."""
+    streams: dict[str, tuple[Signals | None, float]] = {}
+    for name, start_s in (("ppg", 0.0), ("dark", 0.0), ("accel", recording.accel_start_s)):
+        samples: Signals | None = getattr(recording, name)
+        rate_hz = recording.accel_rate_hz if name == "accel" else recording.ppg_rate_hz
+        if samples is None or rate_hz is None:
+            streams[name] = (None, 0.0)
+            continue
+        first = max(int(np.ceil((from_s - start_s) * rate_hz - 1e-6)), 0)
+        last = min(max(int(np.ceil((to_s - start_s) * rate_hz - 1e-6)), first), samples.shape[1])
+        part = samples[:, first:last]
+        streams[name] = (part if part.shape[1] else None, start_s + first / rate_hz)
+    (ppg, ppg_s), (dark, _), (accel, accel_s) = streams["ppg"], streams["dark"], streams["accel"]
+    start_s = ppg_s if ppg is not None else accel_s
+    moved = replace(
+        recording,
+        ppg=ppg,
+        ppg_rate_hz=None if ppg is None else recording.ppg_rate_hz,
+        dark=dark,
+        dark_offsets_s=None if dark is None else recording.dark_offsets_s,
+        accel=accel,
+        accel_rate_hz=None if accel is None else recording.accel_rate_hz,
+        accel_start_s=0.0 if accel is None else accel_s - start_s,
+        started_at_s=None if recording.started_at_s is None else recording.started_at_s + start_s,
+    )
+    return between(moved, start_s, to_s)
+
+
+def pieces_of(recording: Recording, max_s: float = MAX_RECORDING_S) -> list[Recording]:
+    """A recording in parts: where one modality lasts a minute longer than the other, and of at most `max_s`.
+
+    `max_s` is a multiple of a minute. What one modality covers alone is a recording of it alone, and memory is bounded.
+    """
+    edges_s = [min(recording.accel_start_s, 0.0), recording.duration_s]
+    if recording.ppg is not None and recording.ppg_rate_hz and recording.accel is not None and recording.accel_rate_hz:
+        ends_s = (
+            recording.ppg.shape[1] / recording.ppg_rate_hz,
+            recording.accel_start_s + recording.accel.shape[1] / recording.accel_rate_hz,
+        )
+        edges_s += [max(recording.accel_start_s, 0.0), min(ends_s)]
+    edges_s = _apart(sorted(edges_s), MIN_PART_S)
+    parts = []
+    for from_s, to_s in pairwise(edges_s):
+        count = max(int(np.ceil((to_s - from_s - MIN_PART_S) / max_s)), 1)
+        inner = [from_s + number * max_s for number in range(count)]
+        parts += [cut(recording, *edges) for edges in pairwise([*inner, to_s])]
+    if len(parts) == 1:
+        return [recording]
+    return [part for part in parts if part.ppg is not None or part.accel is not None]
+
+
+def _apart(edges_s: list[float], least_s: float) -> list[float]:
+    """First and last edge, and those between that are at least `least_s` from the one kept before and from the last."""
+    kept = edges_s[:1]
+    for edge_s in edges_s[1:-1]:
+        if edge_s - kept[-1] >= least_s and edges_s[-1] - edge_s >= least_s:
+            kept.append(edge_s)
+    return [*kept, edges_s[-1]]
