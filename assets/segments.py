@@ -7,7 +7,7 @@ import dagster as dg
 from accelkd.home.files import sha256_file
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
-from accelkd.segments.schema import SEGMENT, segment_schema
+from accelkd.segments.schema import SEGMENT
 from accelkd.segments.segment import segment_batch
 from accelkd.segments.store import SegmentStore
 from assets.failures import explained
@@ -25,7 +25,7 @@ from assets.settings import SEGMENT_SETTINGS
     owners=["team:data-engineering"],
     tags=tags("participant-level", "each-batch"),
     code_version=f"1.{SEGMENT.version}",  # with another column every batch is segmented again
-    metadata=file_table(SEGMENT, segment_schema(1)),
+    metadata=file_table(SEGMENT),
 )
 @explained
 def segments(
@@ -55,7 +55,10 @@ def segments(
         "quarantined_by_reason": counts_table(counts.reasons, "reason"),
         "labels_good": counts.label_good,
         "with_reference": counts.with_reference,
-        "ppg_channels": store.ppg_channels,
+        "channels": counts_table(
+            {f"{count} {modality}": rows for modality, of in counts.channels.items() for count, rows in of.items()},
+            "channels",
+        ),
         **{f"{label}_median": median for label, median in counts.label_medians.items()},
         "motion_gate": settings.motion_gate,
         "quarantine_file": home.relative(home.quarantine(batch_id)),

@@ -23,7 +23,7 @@ import torch
 
 from accelkd.models.efficientnet import EfficientNetShape
 from accelkd.models.transformer import SIZES, TransformerShape
-from accelkd.segments.schema import SAMPLES, segment_schema
+from accelkd.segments.schema import ACCEL_AXES, SAMPLES, SEGMENT
 from accelkd.segments.store import SegmentStore, write_segments
 from accelkd.training.augment import Augmentations, augment
 from accelkd.training.contrastive import ContrastiveConfig
@@ -47,16 +47,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def random_store(path: Path, participants: int, segments: int) -> SegmentStore:
     """Segments of noise: what a step costs does not depend on what is in them."""
     rng = np.random.default_rng(0)
-    schema = segment_schema(PPG_CHANNELS)
+    schema = SEGMENT.arrow()
     rows = participants * segments
     columns = []
     for field in schema:
-        if pa.types.is_fixed_size_list(field.type):
-            width = field.type.list_size
+        if pa.types.is_list(field.type):
+            channels = PPG_CHANNELS if field.name.startswith("ppg") else ACCEL_AXES
+            width = channels * (SAMPLES if field.name in ("ppg", "accel") else 1)
             noise = field.name in ("ppg", "accel")
             values = rng.standard_normal(rows * width, np.float32) if noise else np.zeros(rows * width)
             flat = pa.array(values.astype(field.type.value_type.to_pandas_dtype()))
-            columns.append(pa.FixedSizeListArray.from_arrays(flat, width))
+            columns.append(pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * width), flat))
         elif field.name == "participant_id":
             columns.append(pa.array([f"p{row // segments}" for row in range(rows)]))
         elif pa.types.is_string(field.type):
@@ -65,7 +66,7 @@ def random_store(path: Path, participants: int, segments: int) -> SegmentStore:
             columns.append(pa.nulls(rows, field.type))
         else:
             columns.append(pa.array(np.zeros(rows)).cast(field.type))
-    write_segments(path, PPG_CHANNELS, [pa.RecordBatch.from_arrays(columns, schema=schema)])
+    write_segments(path, [pa.RecordBatch.from_arrays(columns, schema=schema)])
     assert len(columns[-1].values) == rows * 3 * SAMPLES
     return SegmentStore([path])
 

@@ -214,6 +214,8 @@ def _acceleration(samples: npt.ArrayLike) -> Raw:
     stream = raw_stream("accel", samples)
     if len(stream) != ACCEL_AXES:
         raise ValueError(f"accel must be [{ACCEL_AXES}, samples], the axes x, y and z, found {list(stream.shape)}")
+    if not np.isfinite(stream).any():
+        raise ValueError("accel holds not a single sample")
     if error := accel_unit_error(stream):
         raise ValueError(f"accel must be in g, with gravity: {error}")
     return stream

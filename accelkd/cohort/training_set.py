@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -18,70 +18,72 @@ from accelkd.cohort.loaded import unused_batches, usable_batches
 from accelkd.cohort.split import participants_on, read_split, split_version
 from accelkd.home.files import sha256_json
 from accelkd.home.layout import Home
-from accelkd.segments.schema import SAMPLES
+from accelkd.segments.schema import ACCEL_AXES
 from accelkd.segments.segment import verify_segments
-from accelkd.segments.store import SegmentStore
+from accelkd.segments.store import MODALITIES, Modality, SegmentStore
 
 
 @dataclass(frozen=True)
 class TrainingSet:
     """Segments to train on, and what identifies them."""
 
-    store: SegmentStore
+    store: SegmentStore  # the segments that have every modality that is asked for, with equally many channels
     rows: npt.NDArray[np.intp]  # of the training participants
-    batch_ids: tuple[str, ...]
-    left_out: tuple[str, ...]  # batches with another number of PPG channels than most segments have
+    batch_ids: tuple[str, ...]  # with such a segment
+    left_out: tuple[str, ...]  # batches without one: they lack a modality, or have another number of PPG channels
     not_loaded: tuple[str, ...]  # segmented batches that the warehouse does not hold
     data_version: str
     split_version: str
 
 
-def segmented_batches(home: Home) -> dict[str, int]:
-    """Usable batches (accelkd.cohort.loaded) with at least one segment, and their number of PPG channels.
+def segmented_batches(home: Home) -> list[str]:
+    """Usable batches (accelkd.cohort.loaded) with at least one segment, sorted.
 
     Raises DamagedFileError for a store that is missing or cannot be opened.
     """
-    channels = {}
+    batch_ids = []
     for batch_id in usable_batches(home):
         try:
-            schema, empty = _open(home.segments(batch_id))
+            with pa.memory_map(str(home.segments(batch_id))) as source:
+                empty = not pa.ipc.open_file(source).num_record_batches
         except (OSError, pa.ArrowException):
             verify_segments(home, batch_id)
             raise
         if not empty:
-            channels[batch_id] = schema.field("ppg").type.list_size // SAMPLES
-    return channels
+            batch_ids.append(batch_id)
+    return batch_ids
 
 
-def _open(store: Path) -> tuple[pa.Schema, bool]:
-    """The schema of a store, and whether the store is empty."""
-    with pa.memory_map(str(store)) as source:
-        reader = pa.ipc.open_file(source)
-        return reader.schema, not reader.num_record_batches
+def training_set(home: Home, modalities: Collection[Modality] = MODALITIES) -> TrainingSet:
+    """The segments of training participants that have all of `modalities`, over the usable batches.
 
-
-def training_set(home: Home) -> TrainingSet:
-    """All segments of training participants, over the usable batches with the most common number of PPG channels.
-
-    Every store is verified against its checksum. Raises FileNotFoundError if there is no split or no segment yet,
-    DamagedFileError for a store that is damaged or missing.
+    Their PPG has the number of channels that is most common among segments with both modalities, or where there are
+    none with both, among those with PPG: so teacher and students agree on it. Every store that is read is verified
+    against its checksum. Raises FileNotFoundError if there is no split or no such segment yet, DamagedFileError for a
+    store that is damaged or missing.
     """
-    channels = segmented_batches(home)
-    if not channels:
+    names = segmented_batches(home)
+    if not names:
         waiting = f" ({', '.join(unused_batches(home))}: segmented, not loaded)" if unused_batches(home) else ""
         raise FileNotFoundError(
             f"no segments in {home.root}{waiting}: materialize `segments` and `segment_tables` of one batch first"
         )
     if not home.split.exists():
         raise FileNotFoundError(f"no split ledger in {home.root}: materialize `participant_split` first")
-    per_count = Counter[int]()
-    for batch_id, count in channels.items():
-        per_count[count] += len(SegmentStore([home.segments(batch_id)]))
-    chosen, _ = max(per_count.items(), key=lambda item: (item[1], item[0]))
-    batch_ids = tuple(batch_id for batch_id, count in channels.items() if count == chosen)
+    stores = {name: SegmentStore([home.segments(name)]) for name in names}
+    ppg_channels = _common_ppg_channels(list(stores.values()))
+    batch_ids = tuple(name for name in names if suited_rows(stores[name], modalities, ppg_channels).any())
+    if not batch_ids:
+        lacking = " and ".join({"ppg": "PPG", "accel": "acceleration"}[modality] for modality in modalities)
+        raise FileNotFoundError(
+            f"no segment in {home.root} has {lacking}: an encoder that was trained elsewhere can be adopted "
+            "(`accelkd adopt`)"
+        )
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the GIL
         hashes = list(pool.map(partial(verify_segments, home), batch_ids))
-    store = SegmentStore([home.segments(batch_id) for batch_id in batch_ids])
+    whole = SegmentStore([home.segments(batch_id) for batch_id in batch_ids])
+    suited = suited_rows(whole, modalities, ppg_channels)
+    store = whole if suited.all() else whole.subset(suited)
     in_training = pc.is_in(
         store.metadata.column("participant_id"), value_set=pa.array(sorted(participants_on(home.split, "train")))
     )
@@ -89,8 +91,28 @@ def training_set(home: Home) -> TrainingSet:
         store=store,
         rows=np.flatnonzero(in_training.to_numpy(zero_copy_only=False)),
         batch_ids=batch_ids,
-        left_out=tuple(sorted(set(channels) - set(batch_ids))),
+        left_out=tuple(sorted(set(names) - set(batch_ids))),
         not_loaded=tuple(unused_batches(home)),
         data_version=sha256_json(hashes)[:16],
         split_version=split_version(read_split(home.split)),
     )
+
+
+def suited_rows(store: SegmentStore, modalities: Collection[Modality], ppg_channels: int) -> npt.NDArray[np.bool_]:
+    """Which segments have every one of `modalities`: three axes, and as many PPG channels as said."""
+    wanted: dict[Modality, int] = {"ppg": ppg_channels, "accel": ACCEL_AXES}
+    suited = np.ones(len(store), np.bool_)
+    for modality in modalities:
+        suited &= store.counts(modality) == wanted[modality]
+    return suited
+
+
+def _common_ppg_channels(stores: Sequence[SegmentStore]) -> int:
+    """The most common number of PPG channels, the larger one of two; 0 without any PPG."""
+    both, alone = Counter[int](), Counter[int]()
+    for store in stores:
+        ppg = store.counts("ppg")
+        both.update(ppg[(ppg > 0) & (store.counts("accel") > 0)].tolist())
+        alone.update(ppg[ppg > 0].tolist())
+    counted = both or alone
+    return max(counted.items(), key=lambda item: (item[1], item[0]))[0] if counted else 0

@@ -140,7 +140,7 @@ def store_has_its_schema(home: Home, batch_id: str) -> Verdict:
 
 
 def windows_add_up(home: Home, batch_id: str) -> Verdict:
-    """Every window, recording and file of the batch is either a segment or in quarantine with its reason."""
+    """Every window, recording, reference and file of the batch is either a segment or in quarantine with its reason."""
     counts = recount(home, batch_id)
     return Verdict(
         counts.seen == counts.segments + counts.quarantined,
@@ -208,7 +208,7 @@ def tables_hold_the_batch(home: Home, batch_id: str) -> Verdict:
 def split_is_disjoint(home: Home) -> Verdict:
     """No participant is in training and in test, and every participant with a segment is on one side."""
     train, test = (participants_on(home.split, side) for side in ("train", "test"))
-    segmented = segmented_participants(home, list(readable_batches(home))).column("participant_id").to_pylist()
+    segmented = segmented_participants(home, readable_batches(home)).column("participant_id").to_pylist()
     both, neither = len(train & test), len(set(segmented) - train - test)
     return Verdict(not both and not neither, {"on_both_sides": both, "on_no_side": neither})
 

@@ -101,11 +101,13 @@ def measure(home: Home, models: Models) -> Measured:
         for spec in ENCODERS
         if spec.name in models
     }
-    channels = {info.channels for _, info in encoders.values() if info.modality == "ppg"}
-    suiting = [batch_id for batch_id, count in readable_batches(home).items() if channels <= {count}]
-    if not suiting:
-        raise ValueError(f"no batch has the {sorted(channels)} PPG channels that {', '.join(models.values())} take")
-    store = SegmentStore([home.segments(batch_id) for batch_id in suiting])
+    whole = SegmentStore([home.segments(batch_id) for batch_id in readable_batches(home)])
+    inputs = sorted({(info.modality, info.channels) for _, info in encoders.values()})
+    suited = np.logical_and.reduce([whole.counts(modality) == channels for modality, channels in inputs])
+    if not suited.any():
+        wanted = " and ".join(f"{channels} {modality}" for modality, channels in inputs)
+        raise ValueError(f"no segment has the {wanted} channels that {', '.join(models.values())} take")
+    store = whole.subset(suited)
     train, test = (_rows(home, store, side) for side in ("train", "test"))
     if not len(train) or not len(test):
         raise ValueError("a comparison needs segments of training and of test participants")

@@ -77,13 +77,19 @@ def _facts(home: Home, batch_ids: Sequence[str]) -> pa.Table:
             stored = pa.ipc.open_file(source).read_all()
             table = stored.select(["participant_id", "device_id", *LABELS, *QUALITY])
             for level in LEVELS:
-                values = _matrix(stored, level)
-                good = _matrix(stored, f"{level.partition('_')[0]}_status") == 0
-                number = good.sum(axis=1)
-                means = np.where(good, values, 0).sum(axis=1) / np.where(number, number, np.nan)
-                table = table.append_column(level, pa.array(means, from_pandas=True))
+                table = table.append_column(level, pa.array(_good_mean(stored, level), from_pandas=True))
             tables.append(table)
     return pa.concat_tables(tables)
+
+
+def _good_mean(stored: pa.Table, level: str) -> npt.NDArray[np.float64]:
+    """Mean of a level over the good channels of each segment; NaN where there is none."""
+    levels, status = (stored.column(name).combine_chunks() for name in (level, f"{level.partition('_')[0]}_status"))
+    row = np.repeat(np.arange(len(levels)), pc.list_value_length(levels).to_numpy())
+    good = status.flatten().to_numpy() == 0
+    total = np.bincount(row[good], levels.flatten().to_numpy()[good], minlength=len(levels))
+    number = np.bincount(row[good], minlength=len(levels))
+    return total / np.where(number, number, np.nan)
 
 
 def _sample(rows: pa.Table, quantity: str) -> Sample:

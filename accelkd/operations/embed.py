@@ -36,9 +36,9 @@ class EmbeddedBatch:
 def embed_batch(home: Home, encoder: str, batch_id: str, device: str = "auto") -> EmbeddedBatch:
     """Embed the segments of one batch with the promoted encoder and load them into the warehouse, also projected.
 
-    A PPG encoder passes over a batch whose devices have another number of PPG channels. Damaged segments are repaired
-    first. Raises FileNotFoundError if no such encoder is promoted, LookupError if its model or the batch was not loaded
-    into the warehouse, SupersededError for a batch that a correction has replaced.
+    Segments that lack the encoder's modality, or have another number of channels, are passed over. Damaged segments
+    are repaired first. Raises FileNotFoundError if no such encoder is promoted, LookupError if its model or the batch
+    was not loaded into the warehouse, SupersededError for a batch that a correction has replaced.
     """
     from accelkd.evaluation.extract import embed  # imports torch: what an embedding was, is known without
     from accelkd.training.checkpoint import load_encoder
@@ -46,11 +46,16 @@ def embed_batch(home: Home, encoder: str, batch_id: str, device: str = "auto") -
     check_not_superseded(home, batch_id)
     module, info = load_encoder(promoted_checkpoint(home, encoder))
     repairing(home, partial(verify_segments, home, batch_id), [batch_id])
-    store = SegmentStore([home.segments(batch_id)])
-    if not len(store):
+    whole = SegmentStore([home.segments(batch_id)])
+    if not len(whole):
         return EmbeddedBatch(info.model_id, 0, info.width, "the batch has no segments", info.model_id)
-    if store.channels(info.modality) != info.channels:
-        reason = f"the batch has {store.channels(info.modality)} PPG channels, the encoder takes {info.channels}"
+    store = whole.subset(whole.counts(info.modality) == info.channels)
+    if not len(store):
+        others = sorted(set(whole.counts(info.modality).tolist()))
+        reason = (
+            f"its segments have {' or '.join(map(str, others))} {info.modality} channels, the encoder takes "
+            f"{info.channels}"
+        )
         return EmbeddedBatch(info.model_id, 0, info.width, reason, info.model_id)
     segment_ids = store.metadata.column("segment_id").to_pylist()
     matrix = embed(module, store, info.modality, device)

@@ -73,6 +73,6 @@ def repairing(home: Home, action: Callable[[], T], batch_ids: Sequence[str] | No
         return action()
 
 
-def readable_batches(home: Home) -> dict[str, int]:
-    """Batches with at least one segment, with their number of PPG channels, after a repair where one is needed."""
+def readable_batches(home: Home) -> list[str]:
+    """Batches with at least one segment, after a repair where one is needed."""
     return repairing(home, partial(segmented_batches, home))

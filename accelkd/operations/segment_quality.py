@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,8 @@ import pyarrow as pa
 
 from accelkd.home.layout import Home
 from accelkd.recordings.labels import LABELS
-from accelkd.segments.schema import SAMPLES, segment_schema
-from accelkd.segments.store import Modality, SegmentStore
+from accelkd.segments.schema import SEGMENT
+from accelkd.segments.store import MODALITIES, Modality, SegmentStore
 
 _CHUNK_SIZE = 256
 
@@ -49,22 +50,23 @@ def label_quality(home: Home, batch_id: str) -> LabelQuality:
 def signals_not_finite(home: Home, batch_id: str) -> dict[Modality, int]:
     """Segments of a batch with NaN or infinity in a signal, for each modality."""
     store = SegmentStore([home.segments(batch_id)])
-    modalities: tuple[Modality, ...] = ("ppg", "accel")
-    return {
-        modality: sum(
-            int((~np.isfinite(store.signals(modality, rows)).all(axis=(1, 2))).sum())
-            for rows in np.array_split(np.arange(len(store)), len(store) // _CHUNK_SIZE + 1)
-        )
-        for modality in modalities
-    }
+    return {modality: sum(_not_finite(store, modality)) for modality in MODALITIES}
+
+
+def _not_finite(store: SegmentStore, modality: Modality) -> Iterator[int]:
+    """Numbers of such segments, chunk by chunk of equally many channels."""
+    counts = store.counts(modality)
+    for channels in np.unique(counts):
+        rows = np.flatnonzero(counts == channels)
+        for chunk in np.array_split(rows, len(rows) // _CHUNK_SIZE + 1):
+            yield int((~np.isfinite(store.signals(modality, chunk)).all(axis=(1, 2))).sum())
 
 
 def schema_differences(home: Home, batch_id: str) -> list[str]:
-    """Columns of a batch's store that are missing, too many or of another type than `segment_schema` says."""
+    """Columns of a batch's store that are missing, too many or of another type than SEGMENT says."""
     with pa.memory_map(str(home.segments(batch_id))) as source:
         stored = pa.ipc.open_file(source).schema
-    width = stored.field("ppg").type.list_size if "ppg" in stored.names else SAMPLES
-    wanted = segment_schema(max(1, width // SAMPLES))
+    wanted = SEGMENT.arrow()
     return [
         f"{name}: {_type(wanted, name)} expected, {_type(stored, name)} found"
         for name in dict.fromkeys([*wanted.names, *stored.names])

@@ -43,7 +43,7 @@ def split_participants(home: Home) -> ExtendedSplit:
     """
     settings = Settings.load(home)
     settle_batches(home)
-    participants = segmented_participants(home, list(readable_batches(home)))
+    participants = segmented_participants(home, readable_batches(home))
     trained_on, all_known = all_trained_on(home)
     removed = _remove_strangers(home, participants, trained_on) if all_known else {}
     summary = extend_split(

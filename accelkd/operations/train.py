@@ -11,11 +11,12 @@ from accelkd.cohort.split import read_split, split_version
 from accelkd.cohort.training_set import TrainingSet, training_set
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
-from accelkd.models.specs import ENCODERS, encoder_spec
+from accelkd.models.specs import ENCODERS, EncoderSpec, encoder_spec
 from accelkd.operations.repair import repairing
 from accelkd.recordings.arrivals import refused, superseded
 from accelkd.registry.history import candidate_checkpoint, make_candidate
 from accelkd.registry.trained_on import read_trained_on, whose_segments, write_trained_on
+from accelkd.segments.store import Modality
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,11 @@ def train_candidate(
 ) -> TrainedEncoder:
     """Train an encoder on the training participants' segments, and record it as the candidate for promotion.
 
-    A student learns from the candidate of its teacher. The checkpoint's name is a hash of configuration, code, data and
-    split: what is there already is used again, and an interrupted training continues. `preset` overrides the home's;
-    `steps`, `learning_rate` and `seed` override the preset's. Damaged segments are repaired first. Inside
-    `process_group`, all processes train and the first one records. Needs no warehouse.
+    A segment takes part if it has the encoder's modality, and for a student also that of its teacher. A student learns
+    from the candidate of its teacher. The checkpoint's name is a hash of configuration, code, data and split: what is
+    there already is used again, and an interrupted training continues. `preset` overrides the home's; `steps`,
+    `learning_rate` and `seed` override the preset's. Damaged segments are repaired first. Inside `process_group`, all
+    processes train and the first one records. Needs no warehouse.
 
     Raises LookupError for an encoder that is none of ENCODERS, FileNotFoundError without segments, a split or the
     teacher's candidate, ValueError for a preset that is none, and what `train_encoder` raises.
@@ -55,7 +57,7 @@ def train_candidate(
     spec = encoder_spec(encoder)
     config = named_preset(preset or Settings.load(home).preset).config(spec)
     teacher = None if spec.teacher is None else candidate_checkpoint(home, spec.teacher)
-    selected = repairing(home, partial(training_set, home))
+    selected = repairing(home, partial(training_set, home, modalities_of(spec)))
     folder = train_encoder(
         selected.store,
         selected.rows,
@@ -72,6 +74,12 @@ def train_candidate(
         make_candidate(home, encoder, folder.name, read_split(home.split).num_rows)
     barrier()
     return TrainedEncoder(encoder, folder, selected)
+
+
+def modalities_of(spec: EncoderSpec) -> tuple[Modality, ...]:
+    """What a segment needs for the training of an encoder: its own input, and that of its teacher."""
+    learned_from = [] if spec.teacher is None else [encoder_spec(spec.teacher).modality]
+    return tuple(dict.fromkeys([spec.modality, *learned_from]))
 
 
 def train_all(home: Home, *, preset: str | None = None, device: str = "auto") -> Iterator[TrainedEncoder]:

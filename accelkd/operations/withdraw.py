@@ -413,12 +413,11 @@ def _filter_segments(home: Home, batch_id: str, participant_id: str) -> None:
     """Take a participant out of the segment store and the quarantine of a batch."""
     store, quarantine = home.segments(batch_id), home.quarantine(batch_id)
     verify_segments(home, batch_id)
-    channels = SegmentStore([store]).ppg_channels
     with pa.memory_map(str(store)) as source:
         reader = pa.ipc.open_file(source)
         batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
         kept = (batch.filter(pc.invert(_own(batch, participant_id))) for batch in batches)
-        segments = write_segments(store, channels, kept)
+        segments = write_segments(store, kept)
     rows = pq.read_table(quarantine)
     rows = rows.filter(pc.invert(_own(rows, participant_id)))
     seen = {b"seen": str(segments + rows.num_rows).encode()}

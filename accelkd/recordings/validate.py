@@ -1,9 +1,10 @@
 """The validator of arrival batches: one list of rules, each violation with its file, row, participant and rule.
 
-A batch is checked in two steps. What concerns it as a whole (manifest, hashes, sizes, schemas, the small tables) is
-fatal: nothing of the batch may be used. Recordings are checked one by one: an invalid one is quarantined, the others
-are used. A few bytes can stand for gigabytes, so sizes are checked before anything is decoded, and of each rule a few
-violations are kept with the number of all.
+A batch is checked in two steps. What concerns it as a whole (manifest, hashes, sizes, schemas, names) is fatal: nothing
+of the batch may be used. Recordings are checked one by one: an invalid one is quarantined, the others are used. What
+is optional (references, facts about participants, answers) is dropped where it breaks a rule, and costs nothing else. A
+few bytes can stand for gigabytes, so sizes are checked before anything is decoded, and of each rule a few violations
+are kept with the number of all.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from accelkd.recordings.arrivals import accept, refuse, replacement_error
 from accelkd.recordings.batches import MANIFEST, BatchFile, BatchFileError, Manifest, open_batch_file, read_manifest
 from accelkd.recordings.devices import DEVICES, Device
 from accelkd.recordings.listing import Listing, fingerprint, list_folder, printable
+from accelkd.recordings.participants import clean_participants, clean_survey
 from accelkd.recordings.references import clean_references
 from accelkd.recordings.schema import BATCH_TABLES, RECORDING
 from accelkd.recordings.withdrawn import Withdrawn
@@ -51,6 +53,7 @@ MAX_KEPT = 20  # violations of each rule
 MAX_DETAILS = 1000  # recordings of a batch whose quarantine says of a rule what was measured
 _MAX_DETAIL = 300  # characters
 _ROWS_READ = 16  # at a time: a row group as the writer makes them
+_VALUES_READ = 2**24  # at a time, where recordings are long
 _WIDTH = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 8, "FLOAT": 4, "DOUBLE": 8}  # bytes of a value in memory
 
 
@@ -65,7 +68,7 @@ class Violation:
     rule: str
     detail: str
     fatal: bool  # nothing of the batch may be used
-    dropped: bool = False  # only what broke the rule was left out, a reference; the recording is used
+    dropped: bool = False  # only what broke the rule was left out: a reference, a value about a person, an answer
 
     def __str__(self) -> str:
         row = "" if self.row is None else f" row {self.row}"
@@ -140,7 +143,9 @@ def validate_batch(folder: Path, home: Home | None = None) -> Violations:
     violations = Violations()
     try:
         for _, broken in iter_recordings(folder, home):
-            violations.recordings += len({(violation.file, violation.row) for violation in broken})
+            violations.recordings += len(
+                {(violation.file, violation.row) for violation in broken if violation.recording_id is not None}
+            )
             for violation in broken:
                 violations.add(violation)
     except BatchError as error:
@@ -158,8 +163,10 @@ def iter_recordings(folder: Path, home: Home | None = None) -> Iterator[tuple[pa
     if not folder.is_symlink():  # which is not followed
         folder = folder.resolve()  # the folder is named after the batch
     fingerprint_before = fingerprint(folder)
-    manifest, participants = _check_batch(folder, home)
+    manifest, participants, dropped = _check_batch(folder, home)
     recordings = _Recordings(participants)
+    if dropped:
+        yield pa.RecordBatch.from_pylist([], RECORDING.arrow()), dropped
     for entry in manifest.files:
         if entry.table == "recordings":
             first = 0
@@ -175,10 +182,21 @@ def iter_recordings(folder: Path, home: Home | None = None) -> Iterator[tuple[pa
 def _read_rows(folder: Path, path: str) -> Iterator[pa.RecordBatch]:
     try:
         with open_batch_file(folder, path) as source, pq.ParquetFile(source) as file:
-            for rows in file.iter_batches(_ROWS_READ, use_threads=False):  # threads cost more than so few rows
+            values = sum(
+                abs(group.column(i).num_values)
+                for group in _row_groups(file.metadata)
+                for i in range(group.num_columns)
+            )
+            longest = values // max(file.metadata.num_rows, 1)  # on average
+            rows_read = max(min(_ROWS_READ, _VALUES_READ // max(longest, 1)), 1)
+            for rows in file.iter_batches(rows_read, use_threads=False):  # threads cost more than so few rows
                 yield _completed(rows)
     except (pa.ArrowException, OSError, BatchFileError) as error:
         raise _changed(folder, path, str(error)) from None
+
+
+def _row_groups(metadata: pq.FileMetaData) -> list[pq.RowGroupMetaData]:
+    return [metadata.row_group(number) for number in range(metadata.num_row_groups)]
 
 
 def _completed(rows: pa.RecordBatch) -> pa.RecordBatch:
@@ -200,8 +218,11 @@ def _changed(folder: Path, file: str, detail: str) -> BatchError:
     return BatchError(folder, violations)
 
 
-def _check_batch(folder: Path, home: Home | None) -> tuple[Manifest, set[str]]:
-    """The manifest and the participants of a batch. Raises BatchError with the violations that are fatal."""
+def _check_batch(folder: Path, home: Home | None) -> tuple[Manifest, set[str], list[Violation]]:
+    """The manifest and the participants of a batch, and what is dropped about them.
+
+    Raises BatchError with the violations that are fatal.
+    """
     violations = Violations()
     manifest, listing = _check_listing(folder, violations)
     if manifest is not None:
@@ -211,11 +232,9 @@ def _check_batch(folder: Path, home: Home | None) -> tuple[Manifest, set[str]]:
         raise BatchError(folder, violations)
     _check_devices(manifest, tables, violations)
     participants = _check_participants(tables["participants.parquet"], Withdrawn(folder.parent), violations)
-    if "survey.parquet" in tables:
-        _check_survey(tables["survey.parquet"], participants, violations)
     if violations:
         raise BatchError(folder, violations)
-    return manifest, participants
+    return manifest, participants, _dropped_facts(tables, participants)
 
 
 def _check_listing(folder: Path, violations: Violations) -> tuple[Manifest | None, Listing]:
@@ -316,8 +335,7 @@ def _check_schema(file: pq.ParquetFile, entry: BatchFile) -> None:
 def _decoded_bytes(metadata: pq.FileMetaData) -> int:
     """What the values of a file take in memory. Raises _TooLargeError for more than a row group or the names may."""
     decoded = names = 0
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
+    for number, group in enumerate(_row_groups(metadata)):
         columns = [group.column(index) for index in range(group.num_columns)]
         values = sum(abs(column.num_values) for column in columns)
         size = max(
@@ -341,7 +359,12 @@ def _read_names(source: BinaryIO, table: str) -> pa.Table:
 
     Raises _TooLargeError if the texts would take too much without, ArrowInvalid for one that is not UTF-8.
     """
-    texts = [field.name for field in BATCH_TABLES[table].arrow() if pa.types.is_string(field.type)]
+    stored = pq.read_schema(source).names
+    texts = [
+        field.name
+        for field in BATCH_TABLES[table].arrow()
+        if pa.types.is_string(field.type) and field.name in stored
+    ]
     with pq.ParquetFile(source, read_dictionary=texts) as file:
         rows = file.read(texts if table == "recordings" else None).unify_dictionaries().combine_chunks()
     size = 0
@@ -370,10 +393,9 @@ def _check_devices(manifest: Manifest, tables: dict[str, pa.Table], violations: 
 def _check_participants(table: pa.Table, withdrawn: Withdrawn, violations: Violations) -> set[str]:
     """The participants that a batch describes."""
     file, participants = "participants.parquet", set()
-    for row, participant in enumerate(table.to_pylist()):
-        name = participant["participant_id"]
-        for rule, detail in _participant_errors(participant):
-            violations.fatal(file, rule, detail, row, name)
+    for row, name in enumerate(table.column("participant_id").to_pylist()):
+        if error := _identifier_error("participant_id", name):
+            violations.fatal(file, "identifier", error, row, name)
         if name in withdrawn:
             violations.fatal(file, "withdrawn", "withdrew: `accelkd withdraw` removes them again", row, name)
         if name in participants:
@@ -382,24 +404,24 @@ def _check_participants(table: pa.Table, withdrawn: Withdrawn, violations: Viola
     return participants
 
 
-def _check_survey(table: pa.Table, participants: set[str], violations: Violations) -> None:
-    """Answers are those of participants, one to a question; a million of them take a hundred MB."""
-    people, questions = (table.column(name).combine_chunks() for name in ("participant_id", "question_id"))
-    names, asked = people.dictionary.to_pylist(), questions.dictionary.to_pylist()
-    answered: set[int] = set()
-    position = {question: number for number, question in enumerate(asked)}  # the same for equal texts
-    first = {name: number for number, name in enumerate(names)}
-    unknown = {number for number, name in enumerate(names) if name not in participants}
-    for row, (person, question) in enumerate(
-        zip(people.indices.to_pylist(), questions.indices.to_pylist(), strict=True)
-    ):
-        if person in unknown:
-            violations.fatal("survey.parquet", "participant_unknown", "not in participants.parquet", row, names[person])
-        key = first[names[person]] * len(asked) + position[asked[question]]
-        if key in answered:
-            detail = f"question {_name(asked[question])!r}"
-            violations.fatal("survey.parquet", "duplicate_answer", detail, row, names[person])
-        answered.add(key)
+def _dropped_facts(tables: dict[str, pa.Table], participants: set[str]) -> list[Violation]:
+    """Values of participants and answers that are left out."""
+    dropped = [("participants.parquet", entry) for entry in clean_participants(tables["participants.parquet"])[1]]
+    if "survey.parquet" in tables:
+        dropped += [("survey.parquet", entry) for entry in clean_survey(tables["survey.parquet"], participants)[1]]
+    return [
+        Violation(
+            file,
+            entry.row,
+            None,
+            _name(entry.participant_id),
+            entry.rule,
+            _shortened(entry.detail),
+            fatal=False,
+            dropped=True,
+        )
+        for file, entry in dropped
+    ]
 
 
 def _identifier_error(field: str, value: str) -> str | None:
@@ -408,18 +430,6 @@ def _identifier_error(field: str, value: str) -> str | None:
     except (ValueError, TypeError) as error:
         return str(error)
     return None
-
-
-def _participant_errors(participant: dict[str, object]) -> Iterator[tuple[str, str]]:
-    """(rule, detail) of a row of the participants table."""
-    if error := _identifier_error("participant_id", str(participant["participant_id"])):
-        yield "identifier", error
-    if participant["sex"] not in (None, "female", "male"):
-        yield "sex", f"{participant['sex']!r} is neither 'female' nor 'male'"
-    for field, low, high in (("age_years", 0.0, 125.0), ("height_m", 0.4, 2.6), ("bmi_kg_m2", 8.0, 120.0)):
-        value = participant[field]
-        if isinstance(value, float) and not low <= value <= high:
-            yield field, f"{value} is not in {low:g} to {high:g}"
 
 
 class _Recordings:

@@ -21,13 +21,13 @@ Floats = npt.NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Example:
-    """One segment before and after preprocessing. Signals are `[channels, samples]`."""
+    """One segment before and after preprocessing. Signals are `[channels, samples]`, without channels where absent."""
 
     hr_bpm: float | None
     raw_ppg: Floats
-    ppg_rate_hz: float
+    ppg_rate_hz: float | None
     raw_accel: Floats
-    accel_rate_hz: float
+    accel_rate_hz: float | None
     ppg: Floats
     accel: Floats
 
@@ -76,8 +76,10 @@ def _example(store: SegmentStore, row: int, facts: dict[str, Any], recording: pa
     )
 
 
-def _minute(stream: pa.ChunkedArray, rate_hz: float, start_s: float) -> Floats:
+def _minute(stream: pa.ChunkedArray, rate_hz: float | None, start_s: float) -> Floats:
     """60 s of a recording's stream (`stream` has one row) from `start_s` on, as `[channels, samples]`."""
+    if rate_hz is None:
+        return np.empty((0, 0), np.float32)
     start, samples = max(0, round(start_s * rate_hz)), round(DURATION_S * rate_hz)
     channels = stream[0].values
     return np.stack([np.asarray(channel.values[start : start + samples]) for channel in channels])

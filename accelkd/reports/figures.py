@@ -91,6 +91,9 @@ def segments_figure(examples: Sequence[Example]) -> Figure:
             (example.ppg_rate_hz, 64.0, example.accel_rate_hz, 64.0),
             strict=True,
         ):
+            if not len(signal) or rate_hz is None:
+                ax.text(0.5, 0.5, "absent", ha="center", va="center", transform=ax.transAxes)
+                continue
             shown = signal[:, : round(_SHOWN_S * rate_hz)]
             if ax in row[[0, 2]]:  # raw channels differ in level: show the changes
                 shown = _centred(shown)

@@ -64,7 +64,8 @@ def _per_channel(stream: str, channel: str, status: str, sources: tuple[str, ...
     )
 
 
-# Lists are as long as the stream that they are named after has channels, the signals themselves 3840 times that.
+# Lists are as long as the stream that they are named after has channels, the signals themselves 3840 times that: a
+# modality that a segment lacks has empty lists.
 SEGMENT = Table(
     "store.segments",
     (
@@ -101,7 +102,7 @@ SEGMENT = Table(
             "started_at",
             pa.timestamp("us", tz="UTC"),
             sources=_recorded("started_at"),
-            meaning="Instant of its first PPG sample; null where the device records no absolute time",
+            meaning="Instant of its start; null where the device records no absolute time",
         ),
         Column(
             "offset_s",
@@ -115,17 +116,15 @@ SEGMENT = Table(
             "motion_median_g",
             pa.float64(),
             unit="g",
-            nullable=False,
             sources=_ACCEL,
-            meaning="Median over its seconds of the spread of acceleration",
+            meaning="Median over its seconds of the spread of acceleration; null without acceleration",
         ),
         Column(
             "motion_p95_g",
             pa.float64(),
             unit="g",
-            nullable=False,
             sources=_ACCEL,
-            meaning="95th percentile over its seconds of the spread of acceleration",
+            meaning="95th percentile over its seconds of the spread of acceleration; null without acceleration",
         ),
         Column(
             "hr_bpm",
@@ -217,14 +216,14 @@ SEGMENT = Table(
             pa.list_(pa.float16()),
             nullable=False,
             sources=_LABEL,
-            meaning="The signal, z-scored per channel: [channels × 3840]",
+            meaning="The signal, z-scored per channel: [channels × 3840]; empty without PPG",
         ),
         Column(
             "accel",
             pa.list_(pa.float16()),
             nullable=False,
             sources=(*_ACCEL, *_recorded("device_id")),
-            meaning="The signal, z-scored per axis: [3 × 3840]",
+            meaning="The signal, z-scored per axis: [3 × 3840]; empty without acceleration",
         ),
     ),
     key=("segment_id",),
@@ -247,7 +246,12 @@ QUARANTINE = Table(
             sources=_recorded("participant_id"),
             meaning="Pseudonym; null where it is unknown",
         ),
-        Column("unit", pa.string(), nullable=False, meaning="file, recording or window"),
+        Column(
+            "unit",
+            pa.string(),
+            nullable=False,
+            meaning="file, recording or window; or what was dropped alone: reference, participant, answer",
+        ),
         Column(
             "offset_s",
             pa.float64(),
@@ -266,20 +270,6 @@ QUARANTINE = Table(
     ),
     meaning="One row per window, recording or source file that did not become a segment",
 )
-
-
-def segment_schema(ppg_channels: int) -> pa.Schema:
-    """Arrow schema of a store of recordings with as many PPG channels: SEGMENT with its lists' lengths."""
-    channels = {"ppg": ppg_channels, "accel": ACCEL_AXES}
-
-    def sized(field: pa.Field) -> pa.Field:
-        stream = field.name.partition("_")[0]
-        if not pa.types.is_list(field.type) or stream not in channels:
-            return field
-        length = channels[stream] * (SAMPLES if field.name == stream else 1)
-        return field.with_type(pa.list_(field.type.value_type, length))
-
-    return pa.schema([sized(field) for field in SEGMENT.arrow()])
 
 
 def metadata_schema() -> pa.Schema:

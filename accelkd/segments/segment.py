@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib.metadata import version
@@ -33,18 +33,21 @@ from accelkd.home.progress import progress
 from accelkd.home.settings import MotionGate
 from accelkd.recordings.arrivals import check_not_superseded
 from accelkd.recordings.batches import Manifest, read_manifest, read_small_table
-from accelkd.recordings.devices import DEVICES, Device
+from accelkd.recordings.devices import DEVICES
 from accelkd.recordings.labels import LABELS
 from accelkd.recordings.validate import Violation, iter_recordings
-from accelkd.segments.reference import Reference, window_reference
-from accelkd.segments.schema import DURATION_S, QUARANTINE, SEGMENT, segment_schema
-from accelkd.segments.store import SegmentStore, write_segments
-from accelkd.segments.windows import CHUNK_SIZE, device_plan, motion_reason, preprocess_windows, window_samples
+from accelkd.segments.reference import Reference, references, window_reference
+from accelkd.segments.schema import DURATION_S, QUARANTINE, SEGMENT
+from accelkd.segments.store import MODALITIES, SegmentStore, write_segments
+from accelkd.segments.windows import CHUNK_SIZE, Raw, device_plan, motion_reason, preprocess_windows, window_samples
 
 
 @dataclass(frozen=True)
 class SegmentCounts:
-    """The outcome of one batch. `seen` counts windows, recordings without any, and files that could not be read."""
+    """The outcome of one batch.
+
+    `seen` counts windows, recordings without any, references that were dropped and files that could not be read.
+    """
 
     seen: int
     segments: int
@@ -54,49 +57,57 @@ class SegmentCounts:
     label_good: int  # segments whose labels passed the quality gate
     with_reference: int  # segments with a reference heart rate
     label_medians: dict[str, float]  # of the segments with good labels, by label; none where there are none
+    channels: dict[str, dict[int, int]]  # segments by modality and number of channels
 
 
 @dataclass(frozen=True)
 class _Window:
-    """One window that passed the motion gate, still raw."""
+    """One window that passed the motion gate, still raw; a modality that it lacks has no rows."""
 
     plan: rust_dsp.Plan
-    device: Device
+    device_id: str
+    polarity: Literal[1, -1] | None
     recording_id: str
     participant_id: str
     started_at: datetime | None
     offset_s: float
-    motion_median_g: float
-    motion_p95_g: float
+    motion_median_g: float | None
+    motion_p95_g: float | None
+    lies_still: bool
     reference: Reference
-    ppg: npt.NDArray[np.float32]  # [channels, samples]
-    dark: npt.NDArray[np.float32] | None
-    accel: npt.NDArray[np.float32]
+    ppg: Raw  # [channels, samples]
+    dark: Raw
+    accel: Raw
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Windows of one kind are processed together."""
+        return self.plan, self.polarity, len(self.ppg), len(self.dark), len(self.accel)
 
 
 def segment_batch(home: Home, batch_id: str, *, gate: MotionGate = "strict", hop_s: float = 60.0) -> SegmentCounts:
     """Segment the valid recordings of a landed batch; write its segment store and its quarantine.
 
     Windows start every `hop_s` seconds. The motion gate keeps a window whose 95th percentile (`strict`) or median
-    (`loose`) of the per-second spread of acceleration is below 0.05 g; `off` keeps all. A window becomes a segment if
-    at least one PPG channel is good, every accelerometer axis is complete and not all are flat; the rows of bad
-    channels are zeros, with their status. Labels come from the PPG channel with the highest template correlation among
-    those that pass the quality gate. Both files are replaced atomically and depend only on the batch and the arguments;
-    memory is that of a few hundred windows.
+    (`loose`) of the per-second spread of acceleration is below 0.05 g; `off` keeps all, and so does a window without
+    acceleration. A window in which nothing but noise moves the accelerometer and that has no pulse was not worn; `off`
+    keeps it. A window becomes a segment if at least one PPG channel is good, every accelerometer axis is complete and
+    not all are flat; the rows of bad channels are zeros, with their status. A modality without a single sample in the
+    window is absent, and the other one stands alone. Labels come from the PPG channel with the highest template
+    correlation among those that pass the quality gate. Both files are replaced atomically and depend only on the batch
+    and the arguments; memory is that of a few hundred windows.
 
     Raises BatchError for a batch that breaks a fatal rule, SupersededError for one that a correction has replaced, also
-    meanwhile, ValueError if its devices differ in their number of PPG channels, RuntimeError if the counts do not add
-    up. No file is put in place then.
+    meanwhile, RuntimeError if the counts do not add up. No file is put in place then.
     """
     check_not_superseded(home, batch_id)
     folder = home.batch(batch_id)
     manifest = read_manifest(folder)
     segmenter = _Segmenter(batch_id, gate, hop_s)
-    channels = _ppg_channels(manifest)
     targets = home.segments(batch_id), home.quarantine(batch_id)
     with scratch_folder(targets[0]) as scratch, scratch_folder(targets[1]) as quarantine_scratch:
         store, listed = scratch / targets[0].name, quarantine_scratch / targets[1].name
-        write_segments(store, channels, segmenter.run(folder, manifest, channels))
+        write_segments(store, segmenter.run(folder, manifest))
         quarantine = pa.Table.from_pylist(segmenter.quarantined, QUARANTINE.arrow())
         code = f"{code_stamp('accelkd.segments')} rust_dsp@{version('rust_dsp')}"
         settings = {"seen": str(segmenter.seen), "gate": gate, "hop_s": repr(float(hop_s)), "code": code}
@@ -130,7 +141,8 @@ def recount(home: Home, batch_id: str) -> SegmentCounts:
 
 
 def _count(store: Path, listed: Path) -> SegmentCounts:
-    metadata = SegmentStore([store]).metadata
+    segments = SegmentStore([store])
+    metadata = segments.metadata
     quarantine = pq.read_table(listed)
     labels = {name: metadata.column(name).drop_null().to_numpy() for name in LABELS}
     return SegmentCounts(
@@ -142,6 +154,9 @@ def _count(store: Path, listed: Path) -> SegmentCounts:
         label_good=metadata.column("label_good").to_pylist().count(True),
         with_reference=metadata.num_rows - metadata.column("reference_hr_bpm").null_count,
         label_medians={name: float(np.median(values)) for name, values in labels.items() if len(values)},
+        channels={
+            modality: dict(sorted(Counter(segments.counts(modality).tolist()).items())) for modality in MODALITIES
+        },
     )
 
 
@@ -151,21 +166,25 @@ def segment_id(recording_id: str, offset_s: float) -> str:
 
 
 def segment_columns(
-    batch_id: str, windows: Sequence[_Window], done: rust_dsp.Preprocessed, rows: npt.NDArray[np.intp]
+    batch_id: str,
+    windows: Sequence[_Window],
+    done: rust_dsp.Preprocessed,
+    labels: Mapping[str, Any],
+    rows: npt.NDArray[np.intp],
 ) -> dict[str, Any]:
-    """Every column of SEGMENT for windows of one plan, by name; `rows` are where their signals are in `done`."""
+    """Every column of SEGMENT for windows of one kind, by name; `rows` are where their signals are in `done`."""
     columns: dict[str, Any] = {
         "segment_id": [segment_id(window.recording_id, window.offset_s) for window in windows],
         "batch_id": [batch_id] * len(windows),
-        "device_id": [window.device.device_id for window in windows],
-        **_label(done.ppg[rows], done.ppg_status[rows], windows[0].device.polarity if windows else None),
+        "device_id": [window.device_id for window in windows],
+        **labels,
         **{name: [getattr(window, name) for window in windows] for name in _WINDOW_COLUMNS},
         **{f"reference_{name}": [getattr(window.reference, name) for window in windows] for name in LABELS},
     }
     for stream in ("ppg", "accel"):
-        columns[stream] = _fixed(getattr(done, stream)[rows].astype(np.float16))
+        columns[stream] = _lists(getattr(done, stream)[rows].astype(np.float16))
         for fact in ("status", "level", "ac_level", "missing"):
-            columns[f"{stream}_{fact}"] = _fixed(getattr(done, f"{stream}_{fact}")[rows])
+            columns[f"{stream}_{fact}"] = _lists(getattr(done, f"{stream}_{fact}")[rows])
     return columns
 
 
@@ -179,13 +198,13 @@ class _Segmenter:
         self.seen = 0
         self.quarantined: list[dict[str, Any]] = []
 
-    def run(self, folder: Path, manifest: Manifest, channels: int) -> Iterator[pa.RecordBatch]:
-        """Record batches of `segment_schema(channels)`, at most `CHUNK_SIZE` rows each."""
+    def run(self, folder: Path, manifest: Manifest) -> Iterator[pa.RecordBatch]:
+        """Record batches of SEGMENT, at most `CHUNK_SIZE` rows each."""
         segments = 0
         windows = self._windows(folder, manifest.rows("recordings"))
-        for _, same_plan in groupby(windows, key=lambda window: window.plan):
-            while chunk := list(islice(same_plan, CHUNK_SIZE)):
-                batch = self._segments(chunk, channels)
+        for _, same_kind in groupby(windows, key=lambda window: window.kind):
+            while chunk := list(islice(same_kind, CHUNK_SIZE)):
+                batch = self._segments(chunk)
                 segments += batch.num_rows
                 yield batch
         if (folder / "rejected.parquet").exists():
@@ -211,54 +230,74 @@ class _Segmenter:
 
     def _recording_windows(self, row: pa.RecordBatch) -> Iterator[_Window]:
         """The windows of one recording."""
-        facts = {name: row[name][0].as_py() for name in row.schema.names if name not in ("ppg", "dark", "accel")}
+        facts = {name: _value(row[name]) for name in row.schema.names if name not in ("ppg", "dark", "accel")}
         device = DEVICES[facts["device_id"]]
-        ppg, accel = _stream(row, "ppg"), _stream(row, "accel")
-        dark = None if facts["dark_rate_hz"] is None else _stream(row, "dark")
-        ppg_hz, accel_hz, dark_hz = (facts[f"{name}_rate_hz"] for name in ("ppg", "accel", "dark"))
+        ppg, dark, accel = (_stream(row, name) for name in ("ppg", "dark", "accel"))
+        ppg_hz, dark_hz, accel_hz = (facts[f"{name}_rate_hz"] for name in ("ppg", "dark", "accel"))
+        dark_offsets_s = facts["dark_offsets_s"]
         try:
-            plan = device_plan(device, ppg_hz, accel_hz, dark_hz, tuple(facts["dark_offsets_s"] or (0.0,)))
+            plan = device_plan(
+                device, ppg_hz, accel_hz, dark_hz, (0.0,) if dark_offsets_s is None else tuple(dark_offsets_s.tolist())
+            )
         except ValueError as error:
             self.seen += 1
             self._quarantine("recording", "unsupported_rate", str(error), facts)
             return
         windows = plan.windows(
-            ppg, accel, dark=dark, hop_s=self.hop_s, accel_start_s=facts["accel_start_s"], gate=self.gate
+            ppg if len(ppg) else None,
+            accel if len(accel) else None,
+            dark=dark if len(dark) else None,
+            hop_s=self.hop_s,
+            accel_start_s=facts["accel_start_s"],
+            gate=self.gate,
         )
         if not len(windows.offset_s):
             self.seen += 1
-            lasts = f"PPG {ppg.shape[1] / ppg_hz:.3f} s, acceleration {accel.shape[1] / accel_hz:.3f} s"
-            self._quarantine("recording", "too_short", f"no whole window of {DURATION_S} s: {lasts}", facts)
+            lasts = [
+                f"{name} {stream.shape[1] / rate_hz:.3f} s"
+                for name, stream, rate_hz in (("PPG", ppg, ppg_hz), ("acceleration", accel, accel_hz))
+                if len(stream)
+            ]
+            self._quarantine("recording", "too_short", f"no whole window of {DURATION_S} s: {', '.join(lasts)}", facts)
+        known = references(facts)
         for i, offset_s in enumerate(windows.offset_s.tolist()):
             self.seen += 1
+            window_ppg = _present(window_samples(ppg, windows.ppg_start[i], ppg_hz or 0.0))
+            window_accel = _present(window_samples(accel, windows.accel_start[i], accel_hz or 0.0))
             median_g, p95_g = float(windows.motion_median_g[i]), float(windows.motion_p95_g[i])
-            if reason := motion_reason(windows.kept[i], p95_g):
+            if not len(window_ppg) and not len(window_accel):
+                self._quarantine("window", "no_signal", "not a single sample of PPG or acceleration", facts, offset_s)
+                continue
+            if len(window_accel) and (reason := motion_reason(windows.kept[i], p95_g)):
                 detail = f"spread of acceleration: median {median_g:.4f} g, 95th percentile {p95_g:.4f} g"
                 self._quarantine("window", reason, detail, facts, offset_s)
                 continue
             yield _Window(
                 plan=plan,
-                device=device,
+                device_id=device.device_id,
+                polarity=facts["ppg_polarity"] or device.polarity,
                 recording_id=facts["recording_id"],
                 participant_id=facts["participant_id"],
                 started_at=facts["started_at"] and facts["started_at"] + timedelta(seconds=offset_s),
                 offset_s=offset_s,
-                motion_median_g=median_g,
-                motion_p95_g=p95_g,
-                reference=window_reference(facts, offset_s, only_window=len(windows.offset_s) == 1),
-                ppg=window_samples(ppg, windows.ppg_start[i], ppg_hz),
-                dark=None if dark is None else window_samples(dark, windows.dark_start[i], dark_hz),
-                accel=window_samples(accel, windows.accel_start[i], accel_hz),
+                motion_median_g=median_g if np.isfinite(median_g) else None,
+                motion_p95_g=p95_g if np.isfinite(p95_g) else None,
+                lies_still=bool(windows.lies_still[i]) and self.gate != "off",
+                reference=window_reference(known, offset_s, only_window=len(windows.offset_s) == 1),
+                ppg=window_ppg,
+                dark=window_samples(dark, windows.dark_start[i], dark_hz or ppg_hz or 0.0)
+                if len(window_ppg)
+                else _NONE,
+                accel=window_accel,
             )
 
-    def _segments(self, windows: list[_Window], channels: int) -> pa.RecordBatch:
-        """Preprocess and label windows of one plan; those with unfit signals are quarantined."""
-        done, reasons = preprocess_windows(
-            windows[0].plan,
-            [window.ppg for window in windows],
-            [window.dark for window in windows if window.dark is not None] or None,  # all have it, or none
-            [window.accel for window in windows],
-        )
+    def _segments(self, windows: list[_Window]) -> pa.RecordBatch:
+        """Preprocess and label windows of one kind; those that are unfit or were not worn are quarantined."""
+        streams = {
+            name: [getattr(window, name) for window in windows] if len(getattr(windows[0], name)) else None
+            for name in ("ppg", "dark", "accel")
+        }
+        done, reasons = preprocess_windows(windows[0].plan, **streams)
         fit = []
         for i, (window, reason) in enumerate(zip(windows, reasons, strict=True)):
             if reason is None:
@@ -267,24 +306,42 @@ class _Segmenter:
             stream = reason.partition("_")[0]
             status, missing = (getattr(done, f"{stream}_{fact}")[i].tolist() for fact in ("status", "missing"))
             detail = f"status {status}, missing {[round(share, 4) for share in missing]}"
-            facts = {"recording_id": window.recording_id, "participant_id": window.participant_id}
-            self._quarantine("window", reason, detail, facts, window.offset_s)
-        columns = segment_columns(self.batch_id, [windows[i] for i in fit], done, np.array(fit, np.intp))
+            self._quarantine_window(window, reason, detail)
+        labels = _label(done.ppg[fit], done.ppg_status[fit], windows[0].polarity)
+        worn = [number for number, i in enumerate(fit) if labels["label_good"][number] or not windows[i].lies_still]
+        for number in sorted(set(range(len(fit))) - set(worn)):
+            window = windows[fit[number]]
+            moves = f"spread of acceleration: median {window.motion_median_g or 0.0:.4f} g"
+            self._quarantine_window(window, "not_worn", f"nothing but noise moves the sensor, and no pulse: {moves}")
+        rows = np.array(fit, np.intp)[worn]
+        labels = {name: [values[number] for number in worn] for name, values in labels.items()}
+        columns = segment_columns(self.batch_id, [windows[i] for i in rows], done, labels, rows)
         if differing := sorted(columns.keys() ^ set(SEGMENT.names)):
             raise RuntimeError(
                 f"{', '.join(differing)}: a column of segments is declared in accelkd/segments/schema.py (SEGMENT) and "
                 "computed in accelkd/segments/segment.py (segment_columns); here only one of them is done"
             )
-        schema = segment_schema(channels)
+        schema = SEGMENT.arrow()
         return pa.RecordBatch.from_arrays([_array(columns[field.name], field.type) for field in schema], schema=schema)
 
     def _quarantine_recordings(self, violations: list[Violation]) -> None:
-        """One row for each recording that breaks a rule, by the first one."""
+        """One row for each recording that breaks a rule, by the first one, or for each of its references that does."""
         for _, group in groupby(violations, key=lambda violation: (violation.file, violation.row)):
             broken = list(group)
-            self.seen += 1
             facts = {"recording_id": broken[0].recording_id, "participant_id": broken[0].participant_id}
-            self._quarantine("recording", broken[0].rule, "; ".join(map(str, broken)), facts)
+            errors = [violation for violation in broken if not violation.dropped]
+            if errors:
+                self.seen += 1
+                self._quarantine("recording", errors[0].rule, "; ".join(map(str, errors)), facts)
+                continue
+            unit = {"participants.parquet": "participant", "survey.parquet": "answer"}.get(broken[0].file, "reference")
+            for violation in broken:
+                self.seen += 1
+                self._quarantine(unit, violation.rule, str(violation), facts)
+
+    def _quarantine_window(self, window: _Window, reason: str, detail: str) -> None:
+        facts = {"recording_id": window.recording_id, "participant_id": window.participant_id}
+        self._quarantine("window", reason, detail, facts, window.offset_s)
 
     def _quarantine(
         self, unit: str, reason: str, detail: str, facts: dict[str, Any], offset_s: float | None = None
@@ -302,24 +359,31 @@ class _Segmenter:
         )
 
 
+_NONE: Raw = np.empty((0, 0), np.float32)
+_LABEL_FACTS = ("label_channel", "label_agreement", "label_template_correlation", "label_coverage")
 _WINDOW_COLUMNS = ("recording_id", "participant_id", "started_at", "offset_s", "motion_median_g", "motion_p95_g")
 
 
-def _ppg_channels(manifest: Manifest) -> int:
-    channels = {name: DEVICES[name].ppg_channels for name in manifest.devices if name in DEVICES}
-    if len(set(channels.values())) > 1:
-        raise ValueError(
-            f"batch {manifest.batch_id}: its devices differ in their number of PPG channels ({channels}); "
-            "land each in its own batch"
-        )
-    return next(iter(channels.values()), 1)
+def _value(column: pa.Array) -> Any:
+    """The value of the only row; a series as an array."""
+    if pa.types.is_list(column.type):
+        values = column[0].values
+        return None if values is None else values.to_numpy(zero_copy_only=False)
+    return column[0].as_py()
 
 
-def _stream(row: pa.RecordBatch, name: str) -> npt.NDArray[np.float32]:
-    """One stream of a recording, `[channels, samples]`, without a copy."""
+def _stream(row: pa.RecordBatch, name: str) -> Raw:
+    """One stream of a recording, `[channels, samples]`, without a copy; without rows where there is none."""
     channels = row[name][0].values
+    if channels is None or not len(channels):
+        return _NONE
     flat: npt.NDArray[np.float32] = channels.flatten().to_numpy()
     return flat.reshape(len(channels), -1)
+
+
+def _present(samples: Raw) -> Raw:
+    """The samples of a window, or no row where not one of them is there."""
+    return samples if np.isfinite(samples).any() else _NONE
 
 
 def _label(
@@ -327,8 +391,12 @@ def _label(
 ) -> dict[str, Any]:
     """Label columns of segments with `ppg` [segments, channels, 3840]: the best usable channel of each.
 
-    That is the one with the highest template correlation among those that pass the quality gate, or among all.
+    That is the one with the highest template correlation among those that pass the quality gate, or among all. Without
+    PPG there are none.
     """
+    if not ppg.shape[1]:
+        absent: dict[str, Any] = dict.fromkeys([*LABELS, *_LABEL_FACTS], [None] * len(ppg))
+        return {**absent, "label_good": [False] * len(ppg)}
     segment, channel = np.nonzero(status == 0)
     labels = rust_dsp.label(ppg[segment, channel], polarity=polarity)
     order = np.lexsort((channel, -labels.template_correlation, ~labels.good, segment))
@@ -348,9 +416,10 @@ def _label(
     }
 
 
-def _fixed(values: npt.NDArray[np.generic]) -> pa.FixedSizeListArray:
-    """Rows of an array as lists of one size."""
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values[0].size if len(values) else 1)
+def _lists(values: npt.NDArray[np.generic]) -> pa.ListArray:
+    """Rows of an array as lists."""
+    edges = np.arange(len(values) + 1, dtype=np.int32) * int(np.prod(values.shape[1:]))
+    return pa.ListArray.from_arrays(pa.array(edges), pa.array(values.ravel()))
 
 
 def _array(values: Any, kind: pa.DataType) -> pa.Array:

@@ -11,18 +11,19 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from accelkd.home.files import atomic_path, write_checksum
-from accelkd.segments.schema import ACCEL_AXES, SAMPLES, metadata_schema, segment_schema
+from accelkd.segments.schema import SAMPLES, SEGMENT, metadata_schema
 
 Modality = Literal["ppg", "accel"]
+MODALITIES: tuple[Modality, ...] = ("ppg", "accel")
 
 
-def write_segments(path: Path, ppg_channels: int, batches: Iterable[pa.RecordBatch]) -> int:
-    """Write a store from record batches of `segment_schema(ppg_channels)`; returns the number of segments.
+def write_segments(path: Path, batches: Iterable[pa.RecordBatch]) -> int:
+    """Write a store from record batches of SEGMENT; returns the number of segments.
 
     Streams: at most one record batch is in memory. The file replaces an older one atomically and gets a checksum file.
     """
     rows = 0
-    with atomic_path(path) as part, pa.ipc.new_file(str(part), segment_schema(ppg_channels)) as writer:
+    with atomic_path(path) as part, pa.ipc.new_file(str(part), SEGMENT.arrow()) as writer:
         for batch in batches:
             writer.write_batch(batch)
             rows += batch.num_rows
@@ -40,53 +41,87 @@ def select_columns(store: pa.Table, names: Sequence[str], path: Path) -> pa.Tabl
 class SegmentStore:
     """Read-only view over the segments of one or several batches, in the order of `paths`.
 
-    `metadata` is a table (`metadata_schema`); signals stay on disk until they are requested. Raises ValueError
-    if the files differ in their number of PPG channels, or one lacks a column that was declared since.
+    `metadata` is a table (`metadata_schema`); signals stay on disk until they are requested. Segments may differ in
+    their channels: PPG has none or more, acceleration three axes or none. Raises ValueError if a file lacks a column
+    that was declared since.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         tables = [pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in paths]
-        channels = {table.schema.field("ppg").type.list_size // SAMPLES for table in tables}
-        if len(channels) > 1:
-            raise ValueError(
-                "segment files differ in their number of PPG channels: "
-                + ", ".join(
-                    f"{p.name} has {t.schema.field('ppg').type.list_size // SAMPLES}"
-                    for p, t in zip(paths, tables, strict=True)
-                )
-            )
-        self.ppg_channels: int = channels.pop() if channels else 0
         metadata = metadata_schema()
         self.metadata: pa.Table = pa.concat_tables(
-            [select_columns(table, metadata.names, path) for table, path in zip(tables, paths, strict=True)]
+            [
+                select_columns(table, metadata.names, path).cast(metadata)
+                for table, path in zip(tables, paths, strict=True)
+            ]
             or [metadata.empty_table()]
         ).combine_chunks()
-        self._signals: dict[Modality, list[npt.NDArray[np.float16]]] = {
-            "ppg": [_mapped(chunk, self.ppg_channels) for table in tables for chunk in table.column("ppg").chunks],
-            "accel": [_mapped(chunk, ACCEL_AXES) for table in tables for chunk in table.column("accel").chunks],
-        }
-        self._starts = np.cumsum([0, *(len(chunk) for chunk in self._signals["ppg"])])
+        self._values: dict[Modality, list[npt.NDArray[np.float16]]] = {}  # of all segments of a chunk
+        self._first: dict[Modality, npt.NDArray[np.int64]] = {}  # position of each segment's first value in its chunk
+        self._counts: dict[Modality, npt.NDArray[np.int16]] = {}
+        for modality in MODALITIES:
+            chunks = [chunk for table in tables for chunk in table.column(modality).chunks]
+            edges = [_edges(chunk) for chunk in chunks]
+            self._values[modality] = [chunk.values.to_numpy(zero_copy_only=True) for chunk in chunks]
+            self._first[modality] = np.concatenate([np.empty(0, np.int64), *(edge[:-1] for edge in edges)])
+            sizes = np.concatenate([np.empty(0, np.int64), *(np.diff(edge) for edge in edges)])
+            self._counts[modality] = (sizes // SAMPLES).astype(np.int16)
+            self._chunk = np.repeat(np.arange(len(chunks), dtype=np.int32), [len(chunk) for chunk in chunks])
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return len(self._chunk)
+
+    def subset(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> SegmentStore:
+        """A view of some rows, given by their numbers or by a mask."""
+        chosen = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
+        view = object.__new__(SegmentStore)
+        view.metadata = self.metadata.take(pa.array(chosen))
+        view._values = self._values
+        view._first = {modality: first[chosen] for modality, first in self._first.items()}
+        view._counts = {modality: counts[chosen] for modality, counts in self._counts.items()}
+        view._chunk = self._chunk[chosen]
+        return view
+
+    def counts(self, modality: Modality) -> npt.NDArray[np.int16]:
+        """Number of channels of each segment, `[rows]`; 0 where it lacks the modality."""
+        return self._counts[modality]
 
     def channels(self, modality: Modality) -> int:
-        """Number of channels of a modality's signals."""
-        return self.ppg_channels if modality == "ppg" else ACCEL_AXES
+        """Number of channels that all segments have; 0 without segments. Raises ValueError where they differ."""
+        numbers = np.unique(self._counts[modality])
+        if len(numbers) > 1:
+            raise ValueError(f"segments differ in their number of {modality} channels: {numbers.tolist()}")
+        return int(numbers[0]) if len(numbers) else 0
 
     def signals(self, modality: Modality, rows: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.float16]:
-        """Signals of `rows`, by default all, copied out of the memory map: `[rows, channels, 3840]` float16."""
+        """Signals of `rows`, by default all, copied out of the memory map: `[rows, channels, 3840]` float16.
+
+        Raises ValueError if the rows differ in their number of channels.
+        """
         rows = np.arange(len(self)) if rows is None else rows
-        out = np.empty((len(rows), self.channels(modality), SAMPLES), np.float16)
-        chunk_of = np.searchsorted(self._starts, rows, side="right") - 1
-        for number in np.unique(chunk_of):
-            in_chunk = chunk_of == number
-            out[in_chunk] = self._signals[modality][number][rows[in_chunk] - self._starts[number]]
-        return out
+        numbers = np.unique(self._counts[modality][rows])
+        if len(numbers) > 1:
+            raise ValueError(f"segments differ in their number of {modality} channels: {numbers.tolist()}")
+        channels = int(numbers[0]) if len(numbers) else self.channels(modality)
+        size = channels * SAMPLES
+        out = np.empty((len(rows), size), np.float16)
+        if size:
+            chunk_of, first = self._chunk[rows], self._first[modality][rows]
+            for number in np.unique(chunk_of):
+                in_chunk = chunk_of == number
+                values = self._values[modality][number]
+                if (first[in_chunk] % size).any():  # beside segments of other channels
+                    out[in_chunk] = [values[begin : begin + size] for begin in first[in_chunk]]
+                else:
+                    grid = values[: len(values) // size * size].reshape(-1, size)
+                    out[in_chunk] = grid[first[in_chunk] // size]
+        return out.reshape(len(rows), channels, SAMPLES)
 
 
-def _mapped(chunk: pa.FixedSizeListArray, channels: int) -> npt.NDArray[np.float16]:
-    """Signals of a chunk, `[rows, channels, 3840]`, in the memory map."""
-    values = chunk.values.slice(chunk.offset * channels * SAMPLES, len(chunk) * channels * SAMPLES)
-    flat: npt.NDArray[np.float16] = values.to_numpy(zero_copy_only=True)
-    return flat.reshape(len(chunk), channels, SAMPLES)
+def _edges(chunk: pa.ListArray | pa.FixedSizeListArray) -> npt.NDArray[np.int64]:
+    """Where the signals of each segment begin among the values of a chunk, and where the last one ends."""
+    if pa.types.is_fixed_size_list(chunk.type):  # as version 0.1.0 wrote it
+        edges = (chunk.offset + np.arange(len(chunk) + 1)) * chunk.type.list_size
+    else:
+        edges = chunk.offsets.to_numpy()
+    return np.asarray(edges, np.int64)

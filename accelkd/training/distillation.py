@@ -82,7 +82,7 @@ class DistillationConfig:
         if inputs.teacher is not None:
             teacher = inputs.teacher.to(inputs.device)
         elif self.teacher_encoder is not None:
-            teacher = build_encoder(inputs.store.ppg_channels, self.teacher_encoder)
+            teacher = build_encoder(inputs.store.channels("ppg"), self.teacher_encoder)
         else:
             raise ValueError(f"{self.method} needs a teacher")
         if self.teacher == "frozen" and compiles(inputs.device, self.optimisation):

@@ -139,10 +139,10 @@ def _teacher(config: EncoderConfig, teacher: Path | None, store: SegmentStore) -
     if teacher is None:
         return None
     encoder, info = load_encoder(teacher)
-    if info.modality != "ppg" or info.channels != store.ppg_channels:
+    if info.modality != "ppg" or info.channels != store.channels("ppg"):
         raise ValueError(
             f"teacher {info.model_id} takes {info.channels} {info.modality} channels, "
-            f"the segments have {store.ppg_channels} PPG channels"
+            f"the segments have {store.channels('ppg')} PPG channels"
         )
     return encoder, info
 

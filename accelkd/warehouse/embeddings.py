@@ -17,7 +17,7 @@ from accelkd.home.layout import Home
 from accelkd.recordings.labels import LABELS
 from accelkd.registry.history import head_checkpoint
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
-from accelkd.warehouse.schema import PROJECTED_WIDTH, comments, create, embeddings_table, mean_embeddings
+from accelkd.warehouse.schema import PROJECTED_WIDTH, TAKES, comments, create, embeddings_table, mean_embeddings
 from accelkd.warehouse.staging import staging
 
 NEXT = "__next"  # suffix of the staged table, which a new model fills before it replaces the active one
@@ -252,7 +252,7 @@ def _missing(connection: duckdb.DuckDBPyConnection, encoder: str, model_id: str,
     """Number of segments that the model can embed and that the table lacks, of each batch that has any."""
     counts = connection.execute(
         f"SELECT batch_id, count(*) FROM segments, models WHERE encoder = ? AND model_id = ? "
-        f"AND (modality = 'accel' OR channels = len(ppg_status)) "
+        f"AND {TAKES} "
         f"AND NOT EXISTS (FROM embeddings.{table} e WHERE e.segment_id = segments.segment_id) GROUP BY batch_id",
         [encoder, model_id],
     ).fetchall()

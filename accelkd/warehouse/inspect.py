@@ -12,7 +12,7 @@ import pyarrow as pa
 from accelkd.home.layout import Home
 from accelkd.registry.history import promoted_checkpoint
 from accelkd.warehouse.embeddings import NEXT, UNPUBLISHED_SUFFIXES, loaded_models
-from accelkd.warehouse.schema import HISTORY_TABLES
+from accelkd.warehouse.schema import HISTORY_TABLES, TAKES
 from accelkd.warehouse.staging import contents, staging, tables
 
 
@@ -58,7 +58,7 @@ def coverage(home: Home, encoder: str, batch_id: str) -> Coverage:
     with staging(home) as connection:
         ((segments, passed_over),) = connection.execute(
             "SELECT count(*) FILTER (takes), count(*) FILTER (NOT takes) FROM ("
-            "SELECT modality = 'accel' OR channels = len(ppg_status) AS takes FROM segments, models "
+            f"SELECT {TAKES} AS takes FROM segments, models "
             "WHERE batch_id = ? AND encoder = ? AND model_id = ?)",
             [batch_id, encoder, model_id],
         ).fetchall()

@@ -34,6 +34,11 @@ MIGRATIONS: tuple[Migration, ...] = (
         "superseded is the word for a batch that a correction replaced",
         renamed_from="retired_batches",
     ),
+    Migration(
+        "segments",
+        "a recording without acceleration has no motion, so it may be null",
+        "FROM old",
+    ),
 )
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import duckdb
 
+from accelkd.warehouse.schema import TAKES
+
 NEWEST_BATCHES = 20  # with a quarantine rate of their own
 
 
@@ -48,7 +50,7 @@ def _coverage(connection: duckdb.DuckDBPyConnection, encoder: str) -> float:
     ((takes,),) = connection.execute(
         "SELECT count(*) FROM segments, models WHERE encoder = ? "
         f'AND model_id = (SELECT any_value(model_id) FROM embeddings."{encoder}") '
-        "AND (modality = 'accel' OR channels = len(ppg_status))",
+        f"AND {TAKES}",
         [encoder],
     ).fetchall()
     return embedded / takes if takes else 1.0

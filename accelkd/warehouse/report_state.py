@@ -16,6 +16,7 @@ from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS, students
 from accelkd.registry.history import promoted_models
 from accelkd.warehouse.embeddings import encoder_table, loaded_models
+from accelkd.warehouse.schema import TAKES
 from accelkd.warehouse.staging import staging, tables
 
 REPORT = "report:report"
@@ -195,7 +196,7 @@ def _split_version(connection: duckdb.DuckDBPyConnection) -> str:
 # Segments that a model can take
 _TAKEN = (
     "SELECT batch_id, segment_id, participant_id FROM segments, models WHERE encoder = $encoder "
-    "AND model_id = $model_id AND (modality = 'accel' OR channels = len(ppg_status))"
+    f"AND model_id = $model_id AND {TAKES}"
 )
 
 

@@ -250,6 +250,9 @@ SEGMENTS = Table(
     meaning="One row per 60 s segment: when, who, labels, quality; its signals are in the segment store",
 )
 
+# Whether a model (a row of `models`) can embed a segment: its input has as many channels as the segment
+TAKES = "channels = CASE modality WHEN 'ppg' THEN len(ppg_status) ELSE len(accel_status) END"
+
 QUARANTINED = Table(
     "quarantine",
     (

@@ -183,6 +183,51 @@ def test_windows_are_aligned_by_time() -> None:
     assert (early.offset_s[0], early.ppg_start[0], early.accel_start[0]) == (0, 0, 64)
 
 
+def test_a_recording_may_lack_a_modality() -> None:
+    plan = rust_dsp.Plan(ppg_rate_hz=64, accel_rate_hz=32)
+    ppg, accel = np.zeros((1, 64 * 200)), np.zeros((3, 32 * 200))
+    ppg_only, accel_only = plan.windows(ppg), plan.windows(None, accel)
+    assert ppg_only.offset_s.tolist() == accel_only.offset_s.tolist() == [0, 60, 120]
+    assert np.isnan(ppg_only.motion_p95_g).all()
+    assert ppg_only.kept.all()
+    assert not ppg_only.lies_still.any()
+    assert accel_only.accel_start.tolist() == [0, 1920, 3840]
+    assert accel_only.ppg_start.tolist() == [0, 0, 0]
+    with pytest.raises(ValueError, match="ppg, accel or both"):
+        plan.windows(None)
+    with pytest.raises(ValueError, match="accel_rate_hz"):
+        rust_dsp.Plan(ppg_rate_hz=64).windows(None, accel)
+
+
+@pytest.mark.parametrize(("noise_g", "rate_hz"), [(0.0, 32), (0.002, 64), (0.005, 32)])
+def test_a_thing_at_rest_lies_still_and_a_breathing_person_does_not(noise_g: float, rate_hz: int) -> None:
+    rng = np.random.default_rng(1)
+    t = np.arange(60 * rate_hz) / rate_hz
+    table = np.array([[0.0], [0.6], [0.8]]) + noise_g * rng.standard_normal((3, len(t)))
+    table[:, 100:110] = np.nan
+    worn = table + 0.006 * np.sin(2 * np.pi * 0.25 * t) * np.array([[0.0], [0.0], [1.0]])
+    plan = rust_dsp.Plan(accel_rate_hz=rate_hz)
+    assert plan.windows(None, table).lies_still.tolist() == [True]
+    assert plan.windows(None, worn).lies_still.tolist() == [False]
+
+
+@pytest.mark.parametrize("rate_hz", [99.544, 20.0001, 63.99991, 2047.9])
+def test_any_measured_rate_is_planned_for(rate_hz: float) -> None:
+    samples = round(60 * rate_hz)
+    x = np.sin(2 * np.pi * 2 * np.arange(samples) / rate_hz)
+    done = rust_dsp.Plan(ppg_rate_hz=rate_hz).preprocess(x[None, None])
+    expected = np.sin(2 * np.pi * 2 * np.arange(3840) / 64)
+    assert done.ppg_status.tolist() == [[0]]
+    assert np.corrcoef(done.ppg[0, 0, 640:-640], expected[640:-640])[0, 1] > 0.999
+
+
+def test_a_masked_array_is_refused() -> None:
+    masked = np.ma.masked_array(np.zeros((1, 1, 3840)), mask=False)
+    masked.mask[0, 0, :640] = True
+    with pytest.raises(TypeError, match="masked array, whose mask would be lost"):
+        rust_dsp.Plan(ppg_rate_hz=64).preprocess(masked)
+
+
 @pytest.mark.parametrize(("lacking", "windows"), [(0, 1), (16, 1), (17, 0)])
 def test_a_window_may_lack_what_the_gap_rule_fills(lacking: int, windows: int) -> None:
     plan = rust_dsp.Plan(ppg_rate_hz=64, accel_rate_hz=64)

@@ -22,8 +22,11 @@ STILL_G = 0.05
 Floats = npt.NDArray[np.float64]
 
 
-def recordings(folder: Path, find: Callable[[Any], Delivery], read: Callable[[Session], Recording]) -> list[Recording]:
-    return [read(session) for session in find(path for path in folder.rglob("*") if path.is_file()).sessions]
+def recordings(
+    folder: Path, find: Callable[[Any], Delivery], read: Callable[[Session], list[Recording]]
+) -> list[Recording]:
+    sessions = find(path for path in folder.rglob("*") if path.is_file()).sessions
+    return [recording for session in sessions for recording in read(session)]
 
 
 def plan_for(recording: Recording, device_id: str) -> rust_dsp.Plan:

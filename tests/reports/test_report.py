@@ -81,7 +81,7 @@ def test_batches_without_segments_or_with_other_channels_are_passed_over(home: H
     for batch_id in BATCHES:
         embed_batch(home, "ppg_teacher", batch_id, device="cpu")
     passed = embed_batch(home, "ppg_teacher", "b4", device="cpu")
-    assert (passed.rows, passed.status) == (0, "the batch has 1 PPG channels, the encoder takes 2")
+    assert (passed.rows, passed.status) == (0, "its segments have 1 ppg channels, the encoder takes 2")
     assert embed_batch(home, "accel_student", "b4", device="cpu").rows == 3
     assert embedding_table(home, "ppg_teacher").missing == 0
 

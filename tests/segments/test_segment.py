@@ -211,13 +211,7 @@ def test_streams_of_other_rates_and_starts_are_cut_at_the_same_time(home: Home) 
     land_people(home, "b1", [person])
     segment_batch(home, "b1")
     assert [row["offset_s"] for row in rows(home, "b1")] == [5.0, 65.0]
-    assert SegmentStore([home.segments("b1")]).ppg_channels == 1
-
-
-def test_devices_of_different_channels_need_their_own_batches(home: Home) -> None:
-    land_people(home, "b1", [Person("p1"), Person("p2", device_id="e4")])
-    with pytest.raises(ValueError, match="land each in its own batch"):
-        segment_batch(home, "b1")
+    assert SegmentStore([home.segments("b1")]).channels("ppg") == 1
 
 
 def test_a_batch_of_nothing_but_damage_gives_an_empty_store(home: Home) -> None:

@@ -32,12 +32,38 @@ def test_signals_come_from_the_right_file_in_any_order(tmp_path: Path) -> None:
         assert (signals == expected[rows]).all()
 
 
-def test_files_of_different_channels_do_not_mix(tmp_path: Path) -> None:
+def test_files_of_different_channels_are_read_apart(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    land(home, "b1", ["p1"], minutes=2)
+    land(home, "b2", ["p2"], minutes=1, ppg_channels=4)
+    store = SegmentStore([home.segments("b1"), home.segments("b2")])
+    assert store.counts("ppg").tolist() == [2, 2, 4]
+    with pytest.raises(ValueError, match=r"differ in their number of ppg channels: \[2, 4\]"):
+        store.channels("ppg")
+    with pytest.raises(ValueError, match=r"differ in their number of ppg channels: \[2, 4\]"):
+        store.signals("ppg")
+    four = store.subset(store.counts("ppg") == 4)
+    assert (len(four), four.channels("ppg"), four.channels("accel")) == (1, 4, 3)
+    assert four.metadata.column("participant_id").to_pylist() == ["p2"]
+    assert (four.signals("ppg") == SegmentStore([home.segments("b2")]).signals("ppg")).all()
+    assert (store.signals("ppg", np.array([1])) == store.subset(np.array([1])).signals("ppg")).all()
+
+
+def test_a_store_of_version_0_1_0_can_be_read(tmp_path: Path) -> None:
+    """Its signals were lists of one size."""
     home = Home(tmp_path)
     land(home, "b1", ["p1"])
-    land(home, "b2", ["p2"], ppg_channels=4)
-    with pytest.raises(ValueError, match=r"b1\.arrow has 2, b2\.arrow has 4"):
-        SegmentStore([home.segments("b1"), home.segments("b2")])
+    store = SegmentStore([home.segments("b1")])
+    table = pa.ipc.open_file(str(home.segments("b1"))).read_all()
+    for modality, channels in (("ppg", 2), ("accel", 3)):
+        index = table.column_names.index(modality)
+        sized = pa.FixedSizeListArray.from_arrays(table.column(modality).combine_chunks().flatten(), channels * SAMPLES)
+        table = table.set_column(index, modality, sized)
+    with pa.ipc.new_file(str(tmp_path / "old.arrow"), table.schema) as writer:
+        writer.write_table(table, max_chunksize=2)
+    old = SegmentStore([tmp_path / "old.arrow"])
+    assert (old.signals("ppg") == store.signals("ppg")).all()
+    assert (old.signals("accel") == store.signals("accel")).all()
 
 
 def test_no_file_is_an_empty_store() -> None:

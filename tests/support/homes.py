@@ -137,7 +137,7 @@ def land(
             ),
         )
     segments = _noise(prefix, participants, minutes, ppg_channels, {"batch_id": batch_id, "device_id": DEVICE_ID}, rng)
-    write_segments(home.segments(batch_id), ppg_channels, [segments])
+    write_segments(home.segments(batch_id), [segments])
     window = {
         "batch_id": batch_id,
         "participant_id": participants[0],

@@ -77,28 +77,29 @@ class Person:
     hr_bpm: float = 70.0
     device_id: str = "sim-wrist-64"
     facts: dict[str, Any] = field(default_factory=dict)  # further columns of the recording
-    ppg: npt.NDArray[np.float32] = field(init=False)  # [channels, samples]: damage it as you like
+    ppg: npt.NDArray[np.float32] = field(init=False)  # [channels, samples]: damage or empty it as you like
     accel: npt.NDArray[np.float32] = field(init=False)
 
     def __post_init__(self) -> None:
         seed = sum(self.name.encode())
-        self.ppg = pulse(self.duration_s, self.hr_bpm, DEVICES[self.device_id].ppg_channels, seed)
+        self.ppg = pulse(self.duration_s, self.hr_bpm, DEVICES[self.device_id].ppg_channels or 0, seed)
         rng = np.random.default_rng(seed)
         still = np.array([[0.1], [0.2], [0.97]]) + 0.002 * rng.standard_normal((3, self.ppg.shape[1]))
+        still[2] += 0.006 * np.sin(2 * np.pi * 0.25 * np.arange(still.shape[1]) / RATE_HZ)  # breath tilts the wrist
         self.accel = still.astype(np.float32)
 
     def row(self) -> dict[str, Any]:
         dark = {}
-        if DEVICES[self.device_id].dark_slots:
+        if DEVICES[self.device_id].dark_slots and len(self.ppg):
             dark = {"dark": [np.zeros(self.ppg.shape[1]) + 500], "dark_rate_hz": RATE_HZ, "dark_offsets_s": [0.0]}
         return {
             "recording_id": f"r-{self.name}",
             "participant_id": self.name,
             "device_id": self.device_id,
             "ppg": list(self.ppg),
-            "ppg_rate_hz": RATE_HZ,
+            "ppg_rate_hz": RATE_HZ if len(self.ppg) else None,
             "accel": list(self.accel),
-            "accel_rate_hz": RATE_HZ,
+            "accel_rate_hz": RATE_HZ if len(self.accel) else None,
             "accel_start_s": 0.0,
             **dark,
             **self.facts,

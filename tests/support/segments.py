@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from accelkd.segments.schema import ACCEL_AXES, SAMPLES, segment_schema
+from accelkd.segments.schema import ACCEL_AXES, SAMPLES, SEGMENT
 from accelkd.segments.store import SegmentStore, write_segments
 
 PPG_CHANNELS = 2
@@ -19,11 +19,11 @@ PPG_CHANNELS = 2
 def segment_rows(
     participants: Sequence[str], columns: Mapping[str, Any], ppg_channels: int = PPG_CHANNELS
 ) -> pa.RecordBatch:
-    """One row of `segment_schema` for each participant: the given columns, else null, or zeros where null may not be.
+    """One row of SEGMENT for each participant: the given columns, else null, or zeros where null may not be.
 
     Columns are sequences of a value per row; signals are arrays `[rows, channels × 3840]` or `[rows, channels, 3840]`.
     """
-    schema = segment_schema(ppg_channels)
+    schema = SEGMENT.arrow()
     rows = len(participants)
     given = {
         "participant_id": participants,
@@ -33,16 +33,20 @@ def segment_rows(
         "device_id": ["device"] * rows,
         **columns,
     }
-    return pa.RecordBatch.from_arrays([_column(field, given.get(field.name), rows) for field in schema], schema=schema)
+    return pa.RecordBatch.from_arrays(
+        [_column(field, given.get(field.name), rows, ppg_channels) for field in schema], schema=schema
+    )
 
 
-def _column(field: pa.Field, values: Any, rows: int) -> pa.Array:
+def _column(field: pa.Field, values: Any, rows: int, ppg_channels: int) -> pa.Array:
     if values is None and field.nullable:
         return pa.nulls(rows, field.type)
-    if pa.types.is_fixed_size_list(field.type):
-        width, dtype = field.type.list_size, field.type.value_type.to_pandas_dtype()
+    if pa.types.is_list(field.type):
+        channels = ppg_channels if field.name.startswith("ppg") else ACCEL_AXES
+        width = channels * (SAMPLES if field.name in ("ppg", "accel") else 1)
         flat = np.zeros(rows * width) if values is None else np.asarray(values).reshape(rows * width)
-        return pa.FixedSizeListArray.from_arrays(pa.array(flat.astype(dtype)), width)
+        edges = pa.array(np.arange(rows + 1, dtype=np.int32) * width)
+        return pa.ListArray.from_arrays(edges, pa.array(flat.astype(field.type.value_type.to_pandas_dtype())))
     return pa.array(np.zeros(rows) if values is None else values).cast(field.type)
 
 
@@ -66,5 +70,5 @@ def pulse_trains(
 
 def segment_store(path: Path, rows: pa.RecordBatch) -> SegmentStore:
     """A store of these rows alone."""
-    write_segments(path, PPG_CHANNELS, [rows])
+    write_segments(path, [rows])
     return SegmentStore([path])

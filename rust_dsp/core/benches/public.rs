@@ -44,7 +44,7 @@ fn windows(bencher: Bencher<'_, '_>) {
     let hour: Vec<Vec<f32>> = raw.accel.iter().map(|row| row.repeat(60)).collect();
     let accel: Vec<_> = hour.iter().map(|row| Samples::F32(row)).collect();
     let plan = plan(rate_hz, InstructionSet::detect());
-    bencher.bench_local(|| plan.windows(hour[0].len(), None, &accel, 60.0, 0.0, Gate::Strict));
+    bencher.bench_local(|| plan.windows(Some(hour[0].len()), None, Some(&accel), 60.0, 0.0, Gate::Strict));
 }
 
 #[divan::bench]

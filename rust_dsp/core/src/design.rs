@@ -6,7 +6,8 @@ use crate::OUTPUT_RATE_HZ;
 pub(crate) const FIR_HALF: usize = 10;
 /// 80 dB of stop-band attenuation: 0.1102 · (80 − 8.7).
 const KAISER_BETA: f64 = 7.857;
-const MAX_DENOMINATOR: i128 = 512;
+/// Tried in turn: small fractions have few filters, and with the last one every rate is within 1e-4 of a fraction.
+const MAX_DENOMINATORS: [i128; 6] = [512, 1024, 2048, 4096, 8192, 16_384];
 
 /// A positive fraction in lowest terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,18 +57,19 @@ impl Fraction {
     }
 }
 
-/// `64 / rate_hz` as `(up, down)` with a denominator of at most 512; `None` outside 20 to 2048 Hz or if no such fraction
-/// is within 1e-4.
+/// `64 / rate_hz` as `(up, down)` to within 1e-4, with the smallest limit of the denominator that allows it; `None`
+/// outside 20 to 2048 Hz.
 pub(crate) fn resampling_ratio(rate_hz: f64) -> Option<(usize, usize)> {
     if !(20.0..=2048.0).contains(&rate_hz) {
         return None;
     }
     let rate = Fraction::exact(rate_hz).limit_denominator(100_000);
     let exact = Fraction::new(OUTPUT_RATE_HZ as i128 * rate.denominator, rate.numerator);
-    let ratio = exact.limit_denominator(MAX_DENOMINATOR);
-    let error = (ratio.numerator * exact.denominator - exact.numerator * ratio.denominator).abs();
-    (error * 10_000 <= exact.numerator * ratio.denominator)
-        .then_some((ratio.numerator as usize, ratio.denominator as usize))
+    MAX_DENOMINATORS.iter().map(|&max| exact.limit_denominator(max)).find_map(|ratio| {
+        let error = (ratio.numerator * exact.denominator - exact.numerator * ratio.denominator).abs();
+        (error * 10_000 <= exact.numerator * ratio.denominator)
+            .then_some((ratio.numerator as usize, ratio.denominator as usize))
+    })
 }
 
 /// Linear-phase low-pass at `up` times the input rate: windowed sinc, cut-off 1/max(up, down), gain `up` at DC.

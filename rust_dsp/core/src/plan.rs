@@ -45,8 +45,8 @@ impl Default for Device {
 /// An invalid device.
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum PlanError {
-    /// Outside 20 to 2048 Hz, or not close to a supported fraction of 64 Hz.
-    #[error("{stream} rate {rate_hz} Hz is not supported: 20 to 2048 Hz, within 1e-4 of a fraction of 64 Hz")]
+    /// Outside 20 to 2048 Hz.
+    #[error("{stream} rate {rate_hz} Hz is not supported: 20 to 2048 Hz")]
     Rate {
         /// "ppg", "accel" or "dark".
         stream: &'static str,

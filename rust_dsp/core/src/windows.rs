@@ -4,11 +4,18 @@ use thiserror::Error;
 
 use crate::WINDOW_S;
 use crate::gaps::MAX_GAP_S;
-use crate::plan::Plan;
+use crate::plan::{Plan, Stream};
 use crate::samples::Samples;
 
 /// Motion below which a window is still, in g.
 const MAX_STILL_G: f64 = 0.05;
+/// Range of the means of whole seconds up to which nothing but noise moves an axis, in g. Of people who keep still it
+/// is at least 4.6 mg on one axis (breathing, posture), of a watch on a table less than 2 mg: `docs/sensors.md`.
+const MAX_LYING_G: f64 = 0.003;
+/// Of a noisy sensor the means of seconds spread too: 60 of them reach over 4.6 of their standard deviations.
+const LYING_DEVIATIONS: f64 = 6.0;
+/// Standard deviation within seconds that counts as the sensor's own noise, at most, in g.
+const MAX_NOISE_G: f64 = 0.005;
 
 /// The motion gate: which windows are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +31,8 @@ pub enum Gate {
 /// One 60 s window of a recording.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Window {
-    /// Start, in seconds after the first PPG frame.
+    /// Start, in seconds after the start of the recording: the first PPG frame, or without PPG the first accelerometer
+    /// sample.
     pub offset_s: f64,
     /// Index of the first PPG frame.
     pub ppg_start: usize,
@@ -32,11 +40,13 @@ pub struct Window {
     pub dark_start: usize,
     /// Index of the first accelerometer sample.
     pub accel_start: usize,
-    /// Median of the motion over whole seconds, in g.
+    /// Median of the motion over whole seconds, in g; NaN without an accelerometer.
     pub motion_median_g: f64,
-    /// 95th percentile of the motion over whole seconds, in g.
+    /// 95th percentile of the motion over whole seconds, in g; NaN without an accelerometer.
     pub motion_p95_g: f64,
-    /// Whether the window passes the gate.
+    /// Whether the sensor lay still like a thing, as [`lies_still`] says: it was hardly worn.
+    pub lies_still: bool,
+    /// Whether the window passes the gate; without an accelerometer every window does.
     pub kept: bool,
 }
 
@@ -44,8 +54,11 @@ pub struct Window {
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum WindowsError {
     /// A rate that the plan lacks.
-    #[error("cutting windows needs {0}_rate_hz in the plan")]
+    #[error("cutting windows of {0} needs {0}_rate_hz in the plan")]
     NoRate(&'static str),
+    /// Neither PPG nor acceleration.
+    #[error("cutting windows needs ppg, accel or both")]
+    NoStream,
     /// A hop shorter than 0.1 s or not finite.
     #[error("hop_s must be finite and at least 0.1, found {0}")]
     Hop(f64),
@@ -57,57 +70,88 @@ pub enum WindowsError {
 impl Plan {
     /// Cut a recording of `ppg_samples` frames (and `dark_frames`, if any) into 60 s windows, `hop_s` apart.
     ///
-    /// The first window starts when all streams have started. Streams are aligned by time: each starts at its sample
-    /// nearest to the window's start. The last windows may lack as much of their end as the gap rule fills.
+    /// A modality that the recording does not have is `None`. The first window starts when all streams have started.
+    /// Streams are aligned by time: each starts at its sample nearest to the window's start. The last windows may lack
+    /// as much of their end as the gap rule fills.
     pub fn windows(
         &self,
-        ppg_samples: usize,
+        ppg_samples: Option<usize>,
         dark_frames: Option<usize>,
-        accel: &[Samples<'_>],
+        accel: Option<&[Samples<'_>]>,
         hop_s: f64,
         accel_start_s: f64,
         gate: Gate,
     ) -> Result<Vec<Window>, WindowsError> {
-        let ppg = self.ppg.as_ref().ok_or(WindowsError::NoRate("ppg"))?;
-        let stream = self.accel.as_ref().ok_or(WindowsError::NoRate("accel"))?;
         if !(hop_s >= 0.1 && hop_s.is_finite()) {
             return Err(WindowsError::Hop(hop_s));
         }
         if !accel_start_s.is_finite() {
             return Err(WindowsError::Start(accel_start_s));
         }
-        let nearest = |time_s: f64, rate_hz: f64| (time_s * rate_hz + 0.5).floor() as usize;
-        let accel_samples = accel.iter().map(|axis| axis.len()).min().unwrap_or(0);
-        let dark_rate_hz = self.device().dark_rate_hz.unwrap_or(ppg.rate_hz);
-        let covers = |start: usize, rate_hz: f64, samples: usize| {
-            let missing = start.saturating_add(nearest(WINDOW_S as f64, rate_hz)).saturating_sub(samples);
-            missing as f64 <= MAX_GAP_S * rate_hz + 1e-9
+        let rate_of =
+            |stream: &Option<Stream>, name| stream.as_ref().map(|s| s.rate_hz).ok_or(WindowsError::NoRate(name));
+        let ppg_rate_hz = ppg_samples.map(|_| rate_of(&self.ppg, "ppg")).transpose()?;
+        let accel_rate_hz = accel.map(|_| rate_of(&self.accel, "accel")).transpose()?;
+        if ppg_rate_hz.is_none() && accel_rate_hz.is_none() {
+            return Err(WindowsError::NoStream);
+        }
+        let dark_rate_hz = dark_frames.and(ppg_rate_hz).map(|rate_hz| self.device().dark_rate_hz.unwrap_or(rate_hz));
+        let accel_samples = accel.map(|axes| axes.iter().map(|axis| axis.len()).min().unwrap_or(0));
+        // First sample of a stream in a window, and whether the stream reaches its end; always without the stream
+        let place = |rate_hz: Option<f64>, samples: Option<usize>, time_s: f64| match (rate_hz, samples) {
+            (Some(rate_hz), Some(samples)) => {
+                let start = nearest(time_s, rate_hz);
+                let missing = start.saturating_add(nearest(WINDOW_S as f64, rate_hz)).saturating_sub(samples);
+                (start, missing as f64 <= MAX_GAP_S * rate_hz + 1e-9)
+            }
+            _ => (0, true),
         };
-        let first_s = accel_start_s.max(0.0);
+        let first_s = if accel.is_some() { accel_start_s.max(0.0) } else { 0.0 };
         let mut windows = Vec::new();
         for number in 0.. {
             let offset_s = first_s + number as f64 * hop_s;
-            let ppg_start = nearest(offset_s, ppg.rate_hz);
-            let dark_start = nearest(offset_s, dark_rate_hz);
-            let accel_start = nearest(offset_s - accel_start_s, stream.rate_hz);
-            if !(covers(ppg_start, ppg.rate_hz, ppg_samples)
-                && covers(accel_start, stream.rate_hz, accel_samples)
-                && dark_frames.is_none_or(|frames| covers(dark_start, dark_rate_hz, frames)))
-            {
+            let (ppg_start, ppg_covers) = place(ppg_rate_hz, ppg_samples, offset_s);
+            let (dark_start, dark_covers) = place(dark_rate_hz, dark_frames, offset_s);
+            let (accel_start, accel_covers) = place(accel_rate_hz, accel_samples, offset_s - accel_start_s);
+            if !(ppg_covers && dark_covers && accel_covers) {
                 break;
             }
-            let len = nearest(WINDOW_S as f64, stream.rate_hz);
-            let axes: Vec<_> = accel.iter().map(|axis| axis.window(accel_start, len)).collect();
-            let (motion_median_g, motion_p95_g) = motion(&axes, stream.rate_hz);
-            let kept = match gate {
-                Gate::Strict => motion_p95_g < MAX_STILL_G,
-                Gate::Loose => motion_median_g < MAX_STILL_G,
-                Gate::Off => true,
+            let mut window = Window {
+                offset_s,
+                ppg_start,
+                dark_start: if dark_frames.is_some() { dark_start } else { ppg_start },
+                accel_start,
+                motion_median_g: f64::NAN,
+                motion_p95_g: f64::NAN,
+                lies_still: false,
+                kept: true,
             };
-            windows.push(Window { offset_s, ppg_start, dark_start, accel_start, motion_median_g, motion_p95_g, kept });
+            if let (Some(accel), Some(rate_hz)) = (accel, accel_rate_hz) {
+                let len = nearest(WINDOW_S as f64, rate_hz);
+                let axes: Vec<_> = accel.iter().map(|axis| axis.window(accel_start, len)).collect();
+                (window.motion_median_g, window.motion_p95_g) = motion(&axes, rate_hz);
+                window.lies_still = lies_still(&axes, rate_hz);
+                window.kept = match gate {
+                    Gate::Strict => window.motion_p95_g < MAX_STILL_G,
+                    Gate::Loose => window.motion_median_g < MAX_STILL_G,
+                    Gate::Off => true,
+                };
+            }
+            windows.push(window);
         }
         Ok(windows)
     }
+}
+
+/// Index of the sample nearest to an instant.
+fn nearest(time_s: f64, rate_hz: f64) -> usize {
+    (time_s * rate_hz + 0.5).floor() as usize
+}
+
+/// Edges of the whole seconds of a stream, in samples.
+fn seconds(samples: usize, rate_hz: f64) -> impl Iterator<Item = (usize, usize)> {
+    let edge = move |second: usize| nearest(second as f64, rate_hz).min(samples);
+    (0..(samples as f64 / rate_hz + 1e-9) as usize).map(move |second| (edge(second), edge(second + 1)))
 }
 
 /// Median and 95th percentile, over whole seconds, of the spread of acceleration; NaN without a whole second.
@@ -116,11 +160,9 @@ impl Plan {
 /// ignored. All axes have the same length.
 pub fn motion(axes: &[Samples<'_>], rate_hz: f64) -> (f64, f64) {
     let samples = axes.iter().map(|axis| axis.len()).min().unwrap_or(0);
-    let seconds = (samples as f64 / rate_hz + 1e-9) as usize;
-    let edge = |second: usize| ((second as f64 * rate_hz + 0.5).floor() as usize).min(samples);
-    let mut spreads: Vec<f64> = (0..seconds)
-        .filter_map(|second| {
-            let variances = axes.iter().map(|axis| variance(*axis, edge(second), edge(second + 1)));
+    let mut spreads: Vec<f64> = seconds(samples, rate_hz)
+        .filter_map(|(from, to)| {
+            let variances = axes.iter().map(|axis| moments(*axis, from, to).map(|(_, variance)| variance));
             variances.sum::<Option<f64>>().map(f64::sqrt)
         })
         .collect();
@@ -128,12 +170,30 @@ pub fn motion(axes: &[Samples<'_>], rate_hz: f64) -> (f64, f64) {
     (percentile(&spreads, 0.5), percentile(&spreads, 0.95))
 }
 
-/// Variance of the finite samples of `from..to`, or `None` if there are none.
-fn variance(axis: Samples<'_>, from: usize, to: usize) -> Option<f64> {
+/// Whether no axis of a window (in g) moves more than the noise of a sensor at rest; not if any axis has no sample.
+///
+/// Even a still wrist tilts with breath and posture, which moves the means of whole seconds; a thing at rest does not.
+/// The idea is that of the non-wear rule of van Hees et al. (PLoS ONE 6(7):e22922, 2011), which takes standard deviation
+/// and range over half an hour and more; second means make it sharp enough for one minute.
+pub fn lies_still(axes: &[Samples<'_>], rate_hz: f64) -> bool {
+    !axes.is_empty()
+        && axes.iter().all(|axis| {
+            let (mut low, mut high, mut within, mut count) = (f64::INFINITY, f64::NEG_INFINITY, 0.0, 0.0);
+            for (mean, variance) in seconds(axis.len(), rate_hz).filter_map(|(from, to)| moments(*axis, from, to)) {
+                (low, high, within, count) = (low.min(mean), high.max(mean), within + variance, count + 1.0);
+            }
+            let noise_g = (within / count).sqrt().min(MAX_NOISE_G);
+            count > 0.0 && high - low <= MAX_LYING_G.max(LYING_DEVIATIONS * noise_g / rate_hz.sqrt())
+        })
+}
+
+/// Mean and variance of the finite samples of `from..to`, or `None` if there are none.
+fn moments(axis: Samples<'_>, from: usize, to: usize) -> Option<(f64, f64)> {
     let finite = || (from..to).map(|index| axis.at(index)).filter(|sample| sample.is_finite());
     let count = finite().count() as f64;
     let mean = finite().sum::<f64>() / count;
-    (count > 0.0).then(|| finite().map(|sample| (sample - mean) * (sample - mean)).sum::<f64>() / count)
+    let variance = finite().map(|sample| (sample - mean) * (sample - mean)).sum::<f64>() / count;
+    (count > 0.0).then_some((mean, variance))
 }
 
 /// Percentile of sorted values, linearly interpolated; NaN without values.

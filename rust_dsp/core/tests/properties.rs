@@ -216,6 +216,22 @@ proptest! {
         }
     }
 
+    /// A sensor's measured rate is any number: a sine of 5 Hz stays one, at 64 Hz.
+    #[test]
+    fn every_rate_is_resampled(rate_hz in 20.0..2048.0_f64) {
+        let device = Device { accel_rate_hz: Some(rate_hz), ..Device::default() };
+        let plan = Plan::new(device).expect("a plan for every rate");
+        let samples = (60.0 * rate_hz + 0.5).floor() as usize;
+        let axis: Vec<f64> = (0..samples).map(|i| (TAU * 5.0 * i as f64 / rate_hz).sin()).collect();
+        let raw = Raw { ppg: Vec::new(), dark: Vec::new(), accel: vec![axis.clone(), axis.clone(), axis] };
+        let (_, z, _) = run::<f32>(&plan, &[raw.view()], 1);
+        for second in 5..55 {
+            let error = |i: usize| (f64::from(z[i]) / 2_f64.sqrt() - (TAU * 5.0 * i as f64 / 64.0).sin()).abs();
+            let worst = (second * 64..(second + 1) * 64).map(error).fold(0.0, f64::max);
+            prop_assert!(worst < 0.25, "{worst} at {second} s of {rate_hz} Hz"); // 1e-4 of 60 s: 0.19 of an amplitude
+        }
+    }
+
     #[test]
     fn windows_of_a_long_recording_are_aligned_in_time(hop_s in 5.0..90.0_f64, start_s in -3.0..3.0_f64, rates in 0..RATES_HZ.len() - 2) {
         let (ppg_rate_hz, accel_rate_hz) = RATES_HZ[rates];
@@ -225,7 +241,14 @@ proptest! {
         let plan = plan(ppg_rate_hz, accel_rate_hz, InstructionSet::detect());
         let recording = raw.view();
         let windows = plan
-            .windows(recording.ppg[0].len(), Some(recording.dark[0].len()), &recording.accel, hop_s, start_s, Gate::Off)
+            .windows(
+                Some(recording.ppg[0].len()),
+                Some(recording.dark[0].len()),
+                Some(&recording.accel),
+                hop_s,
+                start_s,
+                Gate::Off,
+            )
             .expect("windows");
         let expected = 1 + ((120.0 - start_s.abs() + 0.25) / hop_s) as usize;
         prop_assert!(windows.len().abs_diff(expected) <= 1, "{} windows, expected {expected}", windows.len());

@@ -63,8 +63,8 @@ class Plan:
 
     def windows(
         self,
-        ppg: _Raw,
-        accel: _Raw,
+        ppg: _Raw | None,
+        accel: _Raw | None = None,
         *,
         dark: _Raw | None = None,
         hop_s: float = 60.0,
@@ -73,11 +73,13 @@ class Plan:
     ) -> Windows:
         """Cut one long recording, ppg [C, T] and accel [3, Ta] in g, into 60 s windows that are `hop_s` apart.
 
-        `accel_start_s` is the instant of the first accelerometer sample, in seconds after the first PPG frame. The
-        first window starts when both streams have started; the last may lack up to 0.25 s of its end. A window is
-        kept if the 95th percentile ("strict") or the median ("loose") of its motion is below 0.05 g.
+        A modality that the recording lacks is None. `accel_start_s` is the instant of the first accelerometer sample,
+        in seconds after the start, which is the first PPG frame, or without PPG the first accelerometer sample. The
+        first window starts when all streams have started; the last may lack up to 0.25 s of its end. A window is kept
+        if the 95th percentile ("strict") or the median ("loose") of its motion is below 0.05 g; without acceleration
+        all are.
 
-        Raises ValueError for a bad shape, hop or gate, or a plan without both rates.
+        Raises ValueError for a bad shape, hop or gate, without any stream, or for a plan without the rate of one.
         """
 
 @final
@@ -130,7 +132,7 @@ class Windows:
 
     @property
     def offset_s(self) -> npt.NDArray[np.float64]:
-        """Start, in seconds after the first PPG frame."""
+        """Start, in seconds after the start of the recording."""
 
     @property
     def ppg_start(self) -> npt.NDArray[np.int64]:
@@ -146,11 +148,19 @@ class Windows:
 
     @property
     def motion_median_g(self) -> npt.NDArray[np.float64]:
-        """Median, over whole seconds, of the spread of acceleration (see `motion`)."""
+        """Median, over whole seconds, of the spread of acceleration (see `motion`); NaN without acceleration."""
 
     @property
     def motion_p95_g(self) -> npt.NDArray[np.float64]:
-        """95th percentile, over whole seconds, of the spread of acceleration."""
+        """95th percentile, over whole seconds, of the spread of acceleration; NaN without acceleration."""
+
+    @property
+    def lies_still(self) -> npt.NDArray[np.bool_]:
+        """Whether the means of whole seconds move no more than the noise of a sensor that nobody wears.
+
+        Every axis stays within 3 mg, or within six standard errors of a noisy sensor's second means. After the non-wear
+        rule of van Hees et al., PLoS ONE 6(7):e22922, 2011, for one minute. False without acceleration.
+        """
 
     @property
     def kept(self) -> npt.NDArray[np.bool_]:

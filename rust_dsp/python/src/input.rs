@@ -19,11 +19,22 @@ pub(crate) fn borrow<'py, T: Element>(
     object: &Bound<'py, PyAny>,
     name: &str,
 ) -> PyResult<Option<PyReadonlyArrayDyn<'py, T>>> {
+    check_unmasked(object, name)?;
     let Ok(array) = object.cast::<PyArrayDyn<T>>() else { return Ok(None) };
     if !array.is_aligned() {
         return Err(PyValueError::new_err(format!("{name} is not aligned in memory")));
     }
     array.try_readonly().map(Some).map_err(|_| PyValueError::new_err(format!("{name} is being written to")))
+}
+
+/// Refuse a masked array: its mask would be lost, and what it hides would count as measured.
+fn check_unmasked(object: &Bound<'_, PyAny>, name: &str) -> PyResult<()> {
+    if object.hasattr("mask")? && object.hasattr("filled")? {
+        return Err(PyTypeError::new_err(format!(
+            "{name} is a masked array, whose mask would be lost: mark missing samples by `.filled(numpy.nan)`"
+        )));
+    }
+    Ok(())
 }
 
 /// The dtype of an array, or the type of another object, for errors.

@@ -41,6 +41,7 @@ pub(crate) struct Windows {
     accel_start: Py<PyArray1<i64>>,
     motion_median_g: Py<PyArray1<f64>>,
     motion_p95_g: Py<PyArray1<f64>>,
+    lies_still: Py<PyArray1<bool>>,
     kept: Py<PyArray1<bool>>,
 }
 
@@ -119,13 +120,13 @@ impl Plan {
         }
     }
 
-    #[pyo3(signature = (ppg, accel, *, dark = None, hop_s = 60.0, accel_start_s = 0.0, gate = "strict"))]
+    #[pyo3(signature = (ppg, accel = None, *, dark = None, hop_s = 60.0, accel_start_s = 0.0, gate = "strict"))]
     #[expect(clippy::too_many_arguments, reason = "arguments of a Python method")]
     fn windows<'py>(
         &self,
         py: Python<'py>,
-        ppg: Bound<'py, PyAny>,
-        accel: Bound<'py, PyAny>,
+        ppg: Option<Bound<'py, PyAny>>,
+        accel: Option<Bound<'py, PyAny>>,
         dark: Option<Bound<'py, PyAny>>,
         hop_s: f64,
         accel_start_s: f64,
@@ -137,12 +138,14 @@ impl Plan {
             "off" => Gate::Off,
             _ => return Err(PyValueError::new_err(format!("gate must be 'strict', 'loose' or 'off', found {gate:?}"))),
         };
-        let ppg_samples = Recording::new(&ppg, "ppg")?.samples();
-        let dark_frames = dark.map(|dark| Recording::new(&dark, "dark")).transpose()?.map(|dark| dark.samples());
-        let accel = Recording::new(&accel, "accel")?;
-        let axes = accel.rows("accel")?;
+        let stream =
+            |object: Option<Bound<'py, PyAny>>, name| object.map(|object| Recording::new(&object, name)).transpose();
+        let ppg_samples = stream(ppg, "ppg")?.map(|ppg| ppg.samples());
+        let dark_frames = stream(dark, "dark")?.map(|dark| dark.samples());
+        let accel = stream(accel, "accel")?;
+        let axes = accel.as_ref().map(|accel| accel.rows("accel")).transpose()?;
         let windows = py
-            .detach(|| self.0.windows(ppg_samples, dark_frames, &axes, hop_s, accel_start_s, gate))
+            .detach(|| self.0.windows(ppg_samples, dark_frames, axes.as_deref(), hop_s, accel_start_s, gate))
             .map_err(value_error)?;
         let column = |value: fn(&core::Window) -> f64| PyArray1::from_iter(py, windows.iter().map(value)).unbind();
         let start = |value: fn(&core::Window) -> usize| {
@@ -155,6 +158,7 @@ impl Plan {
             accel_start: start(|window| window.accel_start),
             motion_median_g: column(|window| window.motion_median_g),
             motion_p95_g: column(|window| window.motion_p95_g),
+            lies_still: PyArray1::from_iter(py, windows.iter().map(|window| window.lies_still)).unbind(),
             kept: PyArray1::from_iter(py, windows.iter().map(|window| window.kept)).unbind(),
         })
     }
