@@ -19,6 +19,7 @@ MAX_BACK_S = 1.0  # packets that arrive out of order; a clock that goes back fur
 MAX_GAP_S = 600.0  # a longer one begins another recording instead of ten minutes of NaN
 _REACH = 16  # samples on both sides of a long step that tell a lost packet from a late one
 MAX_RATE_HZ = 10_000.0
+MAX_LOST = 2.0**40  # samples, where a damaged stamp is far off
 MIN_PART_S = 60.0  # of a recording that is cut: a shorter part holds no window
 MAX_RECORDING_S = 6 * 3600.0  # of one row of a batch; a longer recording is cut
 
@@ -149,7 +150,7 @@ def _lost_samples(time_s: Times, period_s: float) -> npt.NDArray[np.int64]:
     late_s = time_s - np.arange(len(time_s)) * period_s
     for i in np.flatnonzero(step_s > 1.5 * period_s):
         before, after = late_s[max(i + 1 - _REACH, 0) : i + 1], late_s[i + 1 : i + 1 + _REACH]
-        lost[i] = max(round((after.min() - before.max()) / period_s), 0)
+        lost[i] = round(np.clip((after.min() - before.max()) / period_s, 0, MAX_LOST))
     return lost
 
 
