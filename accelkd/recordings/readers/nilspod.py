@@ -132,10 +132,13 @@ def _sample_starts(content: bytes, header: _Header) -> tuple[npt.NDArray[np.int6
             continue
         window = data[at : at + _SCANNED + _CONSECUTIVE * size].astype(np.int64)
         words = window[:-3] | window[1:-2] << 8 | window[2:-1] << 16 | window[3:] << 24
-        steps = words[size:] - words[:-size] == 1
-        ends = np.lib.stride_tricks.sliding_window_view(steps, (_CONSECUTIVE - 2) * size + 1)[:, ::size].all(axis=1)
-        next_ends = np.flatnonzero(ends[behind + 1 :]) + 1 if len(ends) > behind + 1 else np.empty(0, np.int64)
-        move = int(next_ends[0]) if len(next_ends) else _SCANNED
+        steps = words[size:] - words[:-size]
+        tested = max(len(steps) - (_CONSECUTIVE - 2) * size, 0)
+        ends = np.ones(tested, bool)
+        for later in range(_CONSECUTIVE - 1):
+            ends &= steps[later * size : later * size + tested] == 1
+        following = np.flatnonzero(ends[behind + 1 :])
+        move = int(following[0]) + 1 if len(following) else _SCANNED
         skipped += min(move, len(content) - at)
         at += move
     return (np.concatenate(runs) if runs else np.empty(0, np.int64)), skipped

@@ -38,6 +38,7 @@ _TO_G = {
 _ACCEL = re.compile(r"acc(?:el|eleration|elerometer)?[_ ]?([xyz])", re.IGNORECASE)
 _PPG = re.compile(r"green|ppg(?:[_ ]?green)?", re.IGNORECASE)
 _MAX_JSON_BYTES = 1 << 20
+_MAX_DELTA_S = 86_400.0
 
 
 def find(files: Iterable[Path]) -> Delivery:
@@ -205,6 +206,8 @@ def _time(
             raise Unreadable("missing_file", f"{meta.name} names no times")
         with np.errstate(invalid="ignore"):  # a damaged number may be no number
             stored = _rows(times[0], meta, present, notes)[0].astype(np.float64)
+        if not len(stored):
+            raise Unreadable("missing_file", f"{meta.name} has no times")
     except Unreadable as error:
         end_s = _instant(entries[0].get("end_iso8601"))
         if error.reason != "missing_file" or end_s is None or end_s <= start_s:
@@ -213,7 +216,8 @@ def _time(
         return np.linspace(start_s, end_s, samples)
     if len(stored) != samples:
         notes.append(f"{meta.name}: {len(stored)} times of {samples} samples")
-    unit = str(times[0].get("units", [""])[0]).lower()
+    units = times[0].get("units")
+    unit = str(units[0]).lower() if isinstance(units, list) and units else ""
     match = re.search(r"(?:^|_)(ns|us|ms|s)(?:_|$)", unit)
     if match is None:
         raise Unreadable("bad_header", f"{meta.name}: the unit of the times is {unit[:32]!r}")
@@ -221,7 +225,13 @@ def _time(
         stored[:samples] * _TIME_UNITS_S[match[1]] * float(_of_channels(times[0].get("scale_factors", [1]), [0])[0, 0])
     )
     if re.search("delta|difference", unit):
-        time_s = np.cumsum(np.nan_to_num(time_s))
+        wrong = ~((time_s >= 0) & (time_s < _MAX_DELTA_S))
+        if wrong.all():
+            raise Unreadable("time_order", f"{meta.name}: no time between two samples is plausible")
+        if wrong.any():
+            notes.append(f"{wrong.sum()} damaged times between samples replaced by the median")
+            time_s[wrong] = np.median(time_s[~wrong])
+        time_s = np.cumsum(time_s)
     return time_s if re.search("absolute|unix|epoch", unit) else start_s + time_s
 
 
