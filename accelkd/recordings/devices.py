@@ -56,7 +56,8 @@ DEVICES: dict[str, Device] = {
         Device("troika", "TROIKA", 2, "counts", (0.0,) * 2, (-1023.0, 1023.0), (-3.99, 3.98), reader="troika"),
         # The ambient light is sampled in the frame of the LEDs, at instants that are not documented
         Device("polar", "Polar", 3, "counts", (0.0,) * 3, polarity=-1, dark_slots=1, reader="polar"),
-        Device("embraceplus", "Empatica", 1, "arbitrary", (0.0,), polarity=1, reader="embraceplus"),
+        # The peaks that the device marks are minima, after a steep fall
+        Device("embraceplus", "Empatica", 1, "arbitrary", (0.0,), polarity=-1, reader="embraceplus"),
         Device("verily", "Verily", 1, "counts", (0.0,), reader="verily"),
         # Accelerometers; what lies at the range that a recording was set to, its reader marks as missing
         Device("axivity", "Axivity", 0, "none", reader="axivity"),

@@ -19,6 +19,8 @@ MAX_BACK_S = 1.0  # packets that arrive out of order; a clock that goes back fur
 MAX_GAP_S = 600.0  # a longer one begins another recording instead of ten minutes of NaN
 _REACH = 16  # samples on both sides of a long step that tell a lost packet from a late one
 MAX_RATE_HZ = 10_000.0
+MAX_TIME_S = 1e11  # on either side of 1970; a stamp beyond is damaged
+MAX_LOST = 2.0**40  # samples between two stamps
 MIN_PART_S = 60.0  # of a recording that is cut: a shorter part holds no window
 MAX_RECORDING_S = 6 * 3600.0  # of one row of a batch; a longer recording is cut
 
@@ -47,7 +49,7 @@ def place(
     """
     notes = []
     time_s = np.asarray(time_s, np.float64)
-    timed = np.isfinite(time_s)
+    timed = np.abs(time_s) < MAX_TIME_S  # NaN is not
     if not timed.all():
         notes.append(f"{(~timed).sum()} samples without a time left out")
         time_s, samples = time_s[timed], samples[:, timed]
@@ -88,8 +90,8 @@ def _place_run(time_s: Times, samples: Signals, max_gap_s: float) -> tuple[list[
     pieces = []
     far = np.flatnonzero(lost * period_s > max_gap_s) + 1
     for rows in np.split(np.arange(len(time_s)), far):
-        if len(rows) < 2:
-            notes.append("1 sample between two long gaps left out")
+        if len(rows) < 2 or time_s[rows[-1]] <= time_s[rows[0]]:
+            notes.append(f"{len(rows)} samples between two long gaps left out")
             continue
         inside = lost[rows[:-1]]
         index = np.concatenate([[0], np.cumsum(1 + inside)])
@@ -149,7 +151,7 @@ def _lost_samples(time_s: Times, period_s: float) -> npt.NDArray[np.int64]:
     late_s = time_s - np.arange(len(time_s)) * period_s
     for i in np.flatnonzero(step_s > 1.5 * period_s):
         before, after = late_s[max(i + 1 - _REACH, 0) : i + 1], late_s[i + 1 : i + 1 + _REACH]
-        lost[i] = max(round((after.min() - before.max()) / period_s), 0)
+        lost[i] = round(np.clip((after.min() - before.max()) / period_s, 0, MAX_LOST))
     return lost
 
 
