@@ -169,9 +169,9 @@ def _named(
         relative = delivered.relative(session.source)
         is_file = session.source in delivered.paths
         paths.append(relative.with_name(relative.name.split(".")[0] or relative.name) if is_file else relative)
-    told = by_path([PurePath(path) for path in paths], folder, level)
+    by_name = by_path([PurePath(path) for path in paths], folder, level)
     named = []
-    for session, path, (name, problem) in zip(sessions, paths, told, strict=True):
+    for session, path, (name, problem) in zip(sessions, paths, by_name, strict=True):
         if level is None and (session.participant or session.contradiction):
             name, problem = session.participant, session.contradiction or ""
         shown = printable(str(delivered.relative(session.source)))
@@ -247,6 +247,8 @@ class _Delivering:
             except Unreadable as error:
                 self._reject(named, error)
                 continue
+            except ImportError as error:  # of a reader's own library
+                raise ValueError(f"{self._device}: {error}") from None
             except OSError as error:
                 self._reject(named, Unreadable("unreadable_file", str(error.strerror)))
                 continue

@@ -17,7 +17,7 @@ from accelkd.recordings.readers import Recording, Signals, Times, Unreadable
 
 MAX_BACK_S = 1.0  # packets that arrive out of order; a clock that goes back further was reset
 MAX_GAP_S = 600.0  # a longer one begins another recording instead of ten minutes of NaN
-_REACH = 16  # samples on both sides of a long step that tell a lost packet from a late one
+_REACH, _LEAST = 16, 4  # samples on both sides of a long step that tell a lost packet from a late one
 MAX_RATE_HZ = 10_000.0
 MAX_TIME_S = 1e11  # on either side of 1970; a stamp beyond is damaged
 MAX_LOST = 2.0**40  # samples between two stamps
@@ -32,6 +32,7 @@ class Piece:
     start_s: float
     rate_hz: float
     samples: Signals  # [channels, samples]; NaN where samples were lost
+    epoch: int = 0  # how often the clock had been reset before
 
     @property
     def end_s(self) -> float:
@@ -57,9 +58,9 @@ def place(
         raise Unreadable("empty_file", f"{name or 'the stream'} has less than two samples")
     pieces: list[Piece] = []
     resets = np.flatnonzero(np.diff(time_s) < -MAX_BACK_S) + 1
-    for rows in np.split(np.arange(len(time_s)), resets):
+    for epoch, rows in enumerate(np.split(np.arange(len(time_s)), resets)):
         placed, corrected = _place_run(time_s[rows], samples[:, rows], max_gap_s)
-        pieces += placed
+        pieces += [replace(piece, epoch=epoch) for piece in placed]
         notes += corrected
     if len(resets):
         notes.append(f"the clock went back {len(resets)} times: {len(pieces)} recordings")
@@ -133,25 +134,29 @@ def _spread_packets(time_s: Times) -> Times:
 
 
 def _period_s(time_s: Times) -> float:
-    """The sampling period as far as the median step tells: clocks of whole milliseconds are averaged over steps."""
-    step_s = np.diff(time_s)
-    typical = float(np.median(step_s[step_s > 0]))
-    usual = step_s < 1.5 * typical
-    return float(step_s[usual].mean()) if usual.any() else typical
+    """The sampling period: the median over spans of samples, which averages jitter and passes over gaps."""
+    span = min(2 * _REACH, max((len(time_s) - 1) // 4, 1))
+    period_s = float(np.median(time_s[span:] - time_s[:-span])) / span
+    return period_s if period_s > 0 else float(time_s[-1] - time_s[0]) / (len(time_s) - 1)
 
 
 def _lost_samples(time_s: Times, period_s: float) -> npt.NDArray[np.int64]:
     """How many samples are missing after each one.
 
-    A step is a gap as far as all samples after it are later than all before it: a late sample, which the next ones
-    catch up with, is no gap.
+    A long step is a gap by as much as the samples after it are later than those before it, in the median: a few samples
+    that are late, and that the next ones catch up with, are no gap.
     """
     step_s = np.diff(time_s)
     lost = np.zeros(len(step_s), np.int64)
     late_s = time_s - np.arange(len(time_s)) * period_s
+    edges = np.concatenate([[0], np.flatnonzero(step_s > 2.5 * period_s) + 1, [len(time_s)]])  # of runs without a gap
     for i in np.flatnonzero(step_s > 1.5 * period_s):
-        before, after = late_s[max(i + 1 - _REACH, 0) : i + 1], late_s[i + 1 : i + 1 + _REACH]
-        lost[i] = round(np.clip((after.min() - before.max()) / period_s, 0, MAX_LOST))
+        run = np.searchsorted(edges, i, side="right")
+        begin, end = edges[run - 1], edges[min(run + (edges[run] == i + 1), len(edges) - 1)]
+        before, after = late_s[max(i + 1 - _REACH, begin) : i + 1], late_s[i + 1 : min(i + 1 + _REACH, end)]
+        if step_s[i] < 2.5 * period_s and min(len(before), len(after)) < _LEAST:
+            continue  # beside a gap that is certain: jitter
+        lost[i] = round(np.clip((np.median(after) - np.median(before)) / period_s, 0, MAX_LOST))
     return lost
 
 
@@ -163,20 +168,22 @@ def assemble(
     dark_channels: int = 0,
     utc: bool,
 ) -> list[Recording]:
-    """Recordings from the pieces of one session's streams, whose clocks agree, in order of time.
+    """Recordings from the pieces of one session's streams, whose clocks agree, in the order recorded.
 
-    Pieces that overlap in time become one recording; where one stream has several pieces meanwhile, NaN stands between
-    them. `facts` holds everything else; its references and events, on the same clock, go to the recording in whose time
-    they are. The last `dark_channels` rows of `ppg` are dark slots. With `utc` the clock counts seconds since 1970.
+    Pieces that overlap in time, after equally many resets of the clock, become one recording; where one stream has
+    several pieces meanwhile, NaN stands between them. `facts` holds everything else; its references and events, on the
+    same clock, go to the recording in whose time they are. The last `dark_channels` rows of `ppg` are dark slots. With
+    `utc` the clock counts seconds since 1970.
     """
     groups: list[tuple[list[Piece], list[Piece]]] = []
-    end_s = -np.inf
+    epoch, end_s = -1, -np.inf
     tagged = [(piece, 0) for piece in ppg] + [(piece, 1) for piece in accel]
-    for piece, stream in sorted(tagged, key=lambda entry: entry[0].start_s):
-        if piece.start_s >= end_s:
+    for piece, stream in sorted(tagged, key=lambda entry: (entry[0].epoch, entry[0].start_s)):
+        if piece.epoch != epoch or piece.start_s >= end_s:
             groups.append(([], []))
+            end_s = -np.inf
         groups[-1][stream].append(piece)
-        end_s = max(end_s, piece.end_s)
+        epoch, end_s = piece.epoch, max(end_s, piece.end_s)
     return [_recording(_joined(optical), _joined(inertial), facts, dark_channels, utc) for optical, inertial in groups]
 
 

@@ -361,9 +361,7 @@ def _read_names(source: BinaryIO, table: str) -> pa.Table:
     """
     stored = pq.read_schema(source).names
     texts = [
-        field.name
-        for field in BATCH_TABLES[table].arrow()
-        if pa.types.is_string(field.type) and field.name in stored
+        field.name for field in BATCH_TABLES[table].arrow() if pa.types.is_string(field.type) and field.name in stored
     ]
     with pq.ParquetFile(source, read_dictionary=texts) as file:
         rows = file.read(texts if table == "recordings" else None).unify_dictionaries().combine_chunks()

@@ -61,7 +61,13 @@ def test_signals_that_are_not_finite_are_counted(home: Home) -> None:
     signals = np.zeros((4, 3 * SAMPLES), np.float16)
     signals[1, 7] = np.nan
     signals[3, 7] = np.inf
-    rewrite(home, put("accel", pa.FixedSizeListArray.from_arrays(pa.array(signals.ravel()), 3 * SAMPLES)))
+    rewrite(
+        home,
+        put(
+            "accel",
+            pa.ListArray.from_arrays(pa.array(np.arange(5, dtype=np.int32) * 3 * SAMPLES), pa.array(signals.ravel())),
+        ),
+    )
     assert signals_not_finite(home, "b") == {"ppg": 0, "accel": 2}
 
 

@@ -27,7 +27,10 @@ SAMPLES = SECONDS * RATE_HZ
 ODD = {"path": "\ud800"}  # which no file can be called, and no log takes
 RULE_MODULES = ("validate.py", "listing.py", "references.py", "participants.py")
 _FILE = r"""(?:"[^"]*"|[^",]*(?:\([^)]*\)[^",]*)?), """
-RULE = re.compile(rf"""(?:fatal\({_FILE}|Problem\({_FILE}|yield\s*\(?\s*|append\(\(|drop\(|rules = \[\(|rule, detail = )"([a-z_]+)",""")
+RULE = re.compile(
+    rf"""(?:fatal\({_FILE}|Problem\({_FILE}|yield\s*\(?\s*|append\(\(|drop\(|rules = \[\(|rule, detail = )"""
+    """"([a-z_]+)","""
+)
 PART = "recordings/part-00000.parquet"
 
 
@@ -142,7 +145,13 @@ def test_only_the_bad_values_of_a_reference_are_dropped(tmp_path: Path) -> None:
 
 
 def test_a_recording_may_lack_either_modality_but_not_both(tmp_path: Path) -> None:
-    no_ppg: dict[str, Any] = {"ppg": [], "ppg_rate_hz": None, "dark": None, "dark_rate_hz": None, "dark_offsets_s": None}
+    no_ppg: dict[str, Any] = {
+        "ppg": [],
+        "ppg_rate_hz": None,
+        "dark": None,
+        "dark_rate_hz": None,
+        "dark_offsets_s": None,
+    }
     no_accel: dict[str, Any] = {"accel": [], "accel_rate_hz": None}
     recordings = [recording(0, **no_ppg), recording(1, **no_accel), recording(2, **no_ppg, **no_accel)]
     recordings += [recording(3, ppg=[], dark=None, dark_rate_hz=None, dark_offsets_s=None)]

@@ -47,14 +47,14 @@ def test_a_batch_may_mix_devices_with_none_one_and_four_channels(home: Home) -> 
     assert (counts.seen, counts.segments, counts.reasons) == (5, 5, {})
     assert counts.channels == {"ppg": {0: 2, 1: 1, 4: 2}, "accel": {0: 1, 3: 4}}
     store = SegmentStore([home.segments("b1")])
-    found = dict(
+    channels = dict(
         zip(
             store.metadata.column("participant_id").to_pylist(),
             zip(store.counts("ppg"), store.counts("accel"), strict=True),
             strict=True,
         )
     )
-    assert found == {"four": (4, 3), "one": (1, 3), "accel": (0, 3), "ppg": (4, 0), "phone": (0, 3)}
+    assert channels == {"four": (4, 3), "one": (1, 3), "accel": (0, 3), "ppg": (4, 0), "phone": (0, 3)}
     by_name = {row["participant_id"]: row for row in rows(home)}
     accel, ppg = by_name["accel"], by_name["ppg"]
     assert (accel["ppg"], accel["ppg_status"], accel["ppg_level"]) == ([], [], [])
