@@ -9,6 +9,7 @@ import dagster as dg
 import pyarrow.parquet as pq
 from pydantic import Field
 
+from accelkd.cohort.training_set import TrainingSet
 from accelkd.home.files import sha256_file
 from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS, EncoderSpec
@@ -89,11 +90,7 @@ def _encoder(spec: EncoderSpec) -> dg.AssetsDefinition:
                     **_facts(read_metrics(folder)),
                     "card": dg.MetadataValue.md((folder / CARD).read_text(encoding="utf-8")),
                     "model_id": folder.name,
-                    "training_batches": ", ".join(selected.batch_ids),
-                    "batches_left_out": ", ".join(selected.left_out) or "none",
-                    "batches_not_loaded": ", ".join(selected.not_loaded) or "none",
-                    "data_version": selected.data_version,
-                    "split_version": selected.split_version,
+                    **_trained_on(selected),
                     "run_configuration": json.dumps(config.model_dump(mode="json", exclude_defaults=True)),
                     "dagster/uri": str(folder),
                 }
@@ -101,6 +98,19 @@ def _encoder(spec: EncoderSpec) -> dg.AssetsDefinition:
         )
 
     return encoder
+
+
+def _trained_on(selected: TrainingSet | None) -> dict[str, object]:
+    if selected is None:
+        return {"training_batches": "none: no segment here has what it learns from; it was adopted from elsewhere"}
+    return {
+        "training_batches": ", ".join(selected.batch_ids),
+        "training_segments": len(selected.rows),
+        "batches_left_out": ", ".join(selected.left_out) or "none",
+        "batches_not_loaded": ", ".join(selected.not_loaded) or "none",
+        "data_version": selected.data_version,
+        "split_version": selected.split_version,
+    }
 
 
 def _facts(metrics: Mapping[str, object]) -> dict[str, object]:

@@ -54,6 +54,24 @@ def promote(
     return 0 if outcome.models == decision.models else 1
 
 
+def adopt(
+    sources: Annotated[
+        tuple[Path, ...],
+        Parameter(help="another home, or a checkpoint folder or exported file of weights of each encoder"),
+    ],
+    /,
+    *,
+    home: OpenedHome,
+) -> int:
+    """Promote a teacher and its students that were trained elsewhere."""
+    from accelkd.operations.adopt import adopt as adopt_encoders
+
+    with shared_lock(home):
+        decision = adopt_encoders(home, sources)
+    print(f"{decision.reason}: {', '.join(f'{encoder} {model_id}' for encoder, model_id in decision.models.items())}")
+    return 0
+
+
 def rollback(
     *,
     reason: Annotated[str, Parameter(help="kept in the history of promotions")] = "asked for on the command line",

@@ -36,6 +36,10 @@ class TrainingSet:
     split_version: str
 
 
+class NothingToTrainOnError(FileNotFoundError):
+    """No segment of the home has the modalities that an encoder learns from."""
+
+
 def segmented_batches(home: Home) -> list[str]:
     """Usable batches (accelkd.cohort.loaded) with at least one segment, sorted.
 
@@ -59,7 +63,8 @@ def training_set(home: Home, modalities: Collection[Modality] = MODALITIES) -> T
 
     Their PPG has the number of channels that is most common among segments with both modalities, or where there are
     none with both, among those with PPG: so teacher and students agree on it. Every store that is read is verified
-    against its checksum. Raises FileNotFoundError if there is no split or no such segment yet, DamagedFileError for a
+    against its checksum. Raises FileNotFoundError if there is no split or no segment yet, NothingToTrainOnError if none
+    has the modalities, DamagedFileError for a
     store that is damaged or missing.
     """
     names = segmented_batches(home)
@@ -75,7 +80,7 @@ def training_set(home: Home, modalities: Collection[Modality] = MODALITIES) -> T
     batch_ids = tuple(name for name in names if suited_rows(stores[name], modalities, ppg_channels).any())
     if not batch_ids:
         lacking = " and ".join({"ppg": "PPG", "accel": "acceleration"}[modality] for modality in modalities)
-        raise FileNotFoundError(
+        raise NothingToTrainOnError(
             f"no segment in {home.root} has {lacking}: an encoder that was trained elsewhere can be adopted "
             "(`accelkd adopt`)"
         )

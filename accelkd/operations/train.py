@@ -8,14 +8,14 @@ from functools import partial
 from pathlib import Path
 
 from accelkd.cohort.split import read_split, split_version
-from accelkd.cohort.training_set import TrainingSet, training_set
+from accelkd.cohort.training_set import NothingToTrainOnError, TrainingSet, training_set
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
 from accelkd.models.specs import ENCODERS, EncoderSpec, encoder_spec
 from accelkd.operations.repair import repairing
 from accelkd.recordings.arrivals import refused, superseded
-from accelkd.registry.history import candidate_checkpoint, make_candidate
-from accelkd.registry.trained_on import read_trained_on, whose_segments, write_trained_on
+from accelkd.registry.history import candidate_checkpoint, make_candidate, promoted_models
+from accelkd.registry.trained_on import is_adopted, read_trained_on, whose_segments, write_trained_on
 from accelkd.segments.store import Modality
 
 
@@ -25,7 +25,7 @@ class TrainedEncoder:
 
     encoder: str
     folder: Path  # of its checkpoint
-    training_set: TrainingSet
+    training_set: TrainingSet | None  # None where it was trained elsewhere and adopted
 
 
 def train_candidate(
@@ -44,7 +44,8 @@ def train_candidate(
     from the candidate of its teacher. The checkpoint's name is a hash of configuration, code, data and split: what is
     there already is used again, and an interrupted training continues. `preset` overrides the home's; `steps`,
     `learning_rate` and `seed` override the preset's. Damaged segments are repaired first. Inside `process_group`, all
-    processes train and the first one records. Needs no warehouse.
+    processes train and the first one records. Needs no warehouse. Where nothing can be trained on, because no segment
+    has the modalities, encoders that were adopted stay.
 
     Raises LookupError for an encoder that is none of ENCODERS, FileNotFoundError without segments, a split or the
     teacher's candidate, ValueError for a preset that is none, and what `train_encoder` raises.
@@ -57,7 +58,13 @@ def train_candidate(
     spec = encoder_spec(encoder)
     config = named_preset(preset or Settings.load(home).preset).config(spec)
     teacher = None if spec.teacher is None else candidate_checkpoint(home, spec.teacher)
-    selected = repairing(home, partial(training_set, home, modalities_of(spec)))
+    try:
+        selected = repairing(home, partial(training_set, home, modalities_of(spec)))
+    except NothingToTrainOnError:
+        if encoder not in (models := promoted_models(home)) or not is_adopted(home, encoder, models[encoder]):
+            raise
+        make_candidate(home, encoder, models[encoder], 0)
+        return TrainedEncoder(encoder, home.checkpoint(encoder, models[encoder]), None)
     folder = train_encoder(
         selected.store,
         selected.rows,

@@ -70,6 +70,21 @@ def write_trained_on(home: Home, encoder: str, model_id: str, members: pa.Table,
     _write(home, encoder, model_id, members, batch_ids)
 
 
+def adopt_trained_on(home: Home, encoder: str, model_id: str, origin: Home | None) -> None:
+    """Write down whom a checkpoint from elsewhere was trained on, as its own home says, and that no batch here was.
+
+    Nobody is listed where that is not known.
+    """
+    listed = origin is not None and origin.trained_on(encoder, model_id).exists()
+    members = read_trained_on(origin, encoder, model_id)[0] if origin is not None and listed else None
+    _write(home, encoder, model_id, TRAINED_ON.arrow().empty_table() if members is None else members, ())
+
+
+def is_adopted(home: Home, encoder: str, model_id: str) -> bool:
+    """Whether a checkpoint was trained elsewhere."""
+    return home.trained_on(encoder, model_id).exists() and not read_trained_on(home, encoder, model_id)[1]
+
+
 def read_trained_on(home: Home, encoder: str, model_id: str) -> tuple[pa.Table, tuple[str, ...]]:
     """Participants (TRAINED_ON) and batches of a checkpoint's training set.
 

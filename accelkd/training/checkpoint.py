@@ -121,13 +121,7 @@ def import_weights(source: Path, out: Path) -> Path:
     It has the model id of the exported checkpoint; its notes record that the weights are rounded. Raises ValueError for
     a file that holds no exported checkpoint.
     """
-    try:
-        with safe_open(source, framework="pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: _to_float32(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  (no mapping)
-        config, metrics = json.loads(metadata[CONFIG]), json.loads(metadata[METRICS])
-    except (SafetensorError, KeyError) as error:
-        raise ValueError(f"{source} holds no exported checkpoint: {error}") from None
+    config, metrics, weights = _read_exported(source)
     identity = Identity(**{name: value for name, value in config.items() if name != "model_id"})
     folder = out / str(config["model_id"])
     if not is_complete(folder):
@@ -137,6 +131,22 @@ def import_weights(source: Path, out: Path) -> Path:
         curve = pa.table({"step": [metrics["steps"]], "loss": [metrics["loss"]], "learning_rate": [0.0]})
         _write(folder, str(config["model_id"]), identity, weights, curve, metrics)
     return folder
+
+
+def read_exported_config(source: Path) -> dict[str, Any]:
+    """Configuration and identity in a file of `export_weights`. Raises ValueError for a file that is none."""
+    return _read_exported(source)[0]
+
+
+def _read_exported(source: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
+    """Configuration, metrics and weights."""
+    try:
+        with safe_open(source, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: _to_float32(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  (no mapping)
+        return json.loads(metadata[CONFIG]), json.loads(metadata[METRICS]), weights
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(f"{source} holds no exported checkpoint: {error}") from None
 
 
 def _to_float32(tensor: Tensor) -> Tensor:

@@ -216,7 +216,8 @@ def load_model(home: Home, encoder: str, model_id: str, batch_ids: Sequence[str]
             ],
         )
         inputs = _artifacts(home, connection, "segments", batch_ids)
-        inputs.append(Artifact("split", "ledger", config["split_version"], home.relative(home.split)))
+        if batch_ids:  # else it was trained elsewhere
+            inputs.append(Artifact("split", "ledger", config["split_version"], home.relative(home.split)))
         if info.teacher is not None:
             inputs.append(known_artifact(connection, "model", f"{encoder_spec(encoder).teacher}/{info.teacher}"))
         parts = [_file(home, folder / name, sha256_file(folder / name)) for name in (CONFIG, WEIGHTS)]
