@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from accelkd.home.layout import Home
-from accelkd.recordings.participants import read_participants
+from accelkd.recordings.people import batch_participants
 from accelkd.segments.store import SegmentStore
 
 
@@ -19,7 +19,7 @@ def segmented_participants(home: Home, batch_ids: Sequence[str]) -> pa.Table:
     tables = []
     for batch_id in batch_ids:
         segmented = SegmentStore([home.segments(batch_id)]).metadata.select(["participant_id", "device_id", "batch_id"])
-        listed = read_participants(home.batch(batch_id)).select(["participant_id", "sex", "age_years"])
+        listed = batch_participants(home.batch(batch_id)).select(["participant_id", "sex", "age_years"])
         unique = segmented.group_by(["participant_id", "device_id", "batch_id"], use_threads=False).aggregate([])
         tables.append(unique.join(listed, "participant_id", use_threads=False))
     if not tables:

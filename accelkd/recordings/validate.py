@@ -30,7 +30,7 @@ from accelkd.recordings.arrivals import accept, refuse, replacement_error
 from accelkd.recordings.batches import MANIFEST, BatchFile, BatchFileError, Manifest, open_batch_file, read_manifest
 from accelkd.recordings.devices import DEVICES, Device
 from accelkd.recordings.listing import Listing, fingerprint, list_folder, printable
-from accelkd.recordings.participants import clean_participants, clean_survey
+from accelkd.recordings.people import clean_participants, clean_survey
 from accelkd.recordings.references import clean_references
 from accelkd.recordings.schema import BATCH_TABLES, RECORDING
 from accelkd.recordings.withdrawn import Withdrawn

@@ -29,7 +29,7 @@ from accelkd.recordings.arrivals import (
 )
 from accelkd.recordings.batches import MANIFEST, Manifest, read_manifest
 from accelkd.recordings.corrections import RefusedBatchError, corrected_batches, late_corrections
-from accelkd.recordings.participants import read_participants, read_survey
+from accelkd.recordings.people import batch_participants, batch_survey
 from accelkd.recordings.survey import known_answers, survey_targets
 from accelkd.registry.history import history
 from accelkd.registry.trained_on import read_trained_on
@@ -112,7 +112,7 @@ def _load_batch(home: Home, batch_id: str) -> LoadedBatch:
         if batch_id not in usable_batches(home) or read_loaded(home) is None:
             raise
         corrected = []  # it was loaded before the other one arrived: what it replaced is settled
-    demographics = read_participants(folder)
+    demographics = batch_participants(folder)
     with pa.memory_map(str(store)) as source:
         segments = select_columns(pa.ipc.open_file(source).read_all(), SEGMENTS.names, store)
         with staging(home) as connection:
@@ -135,7 +135,7 @@ def _load_batch(home: Home, batch_id: str) -> LoadedBatch:
                 "count(DISTINCT participant_id) AS participants FROM arriving GROUP BY ALL ORDER BY ALL"
             )
             if (folder / SURVEY).exists():
-                _load_survey(connection, batch_id, read_survey(folder))
+                _load_survey(connection, batch_id, batch_survey(folder))
             quarantined = pq.read_metadata(quarantine).num_rows
             connection.execute(
                 "INSERT INTO batches (batch_id, source, devices, recordings, participants, segments, quarantined) "

@@ -16,7 +16,7 @@ import pytest
 
 from accelkd.recordings.batches import MANIFEST
 from accelkd.recordings.labels import LABELS
-from accelkd.recordings.participants import read_participants, read_survey
+from accelkd.recordings.people import batch_participants, batch_survey
 from accelkd.recordings.schema import RECORDING, SURVEY
 from accelkd.recordings.validate import BatchError, iter_recordings, validate_batch
 from tests.support import REPOSITORY
@@ -25,7 +25,7 @@ from tests.support.recordings import RATE_HZ, SECONDS, edit_manifest, recording,
 
 SAMPLES = SECONDS * RATE_HZ
 ODD = {"path": "\ud800"}  # which no file can be called, and no log takes
-RULE_MODULES = ("validate.py", "listing.py", "references.py", "participants.py")
+RULE_MODULES = ("validate.py", "listing.py", "references.py", "people.py")
 _FILE = r"""(?:"[^"]*"|[^",]*(?:\([^)]*\)[^",]*)?), """
 RULE = re.compile(
     rf"""(?:fatal\({_FILE}|Problem\({_FILE}|yield\s*\(?\s*|append\(\(|drop\(|rules = \[\(|rule, detail = )"""
@@ -250,10 +250,10 @@ def test_what_is_wrong_about_a_person_is_dropped(tmp_path: Path, rule: str, tabl
     assert {(violation.rule, violation.fatal, violation.dropped) for violation in violations} == {(rule, False, True)}
     assert [rows.num_rows for rows, _ in iter_recordings(folder)] == [0, 1]
     if "participants" in tables:
-        (person,) = read_participants(folder).to_pylist()
+        (person,) = batch_participants(folder).to_pylist()
         assert set(person.values()) == {"p1", None}
     else:
-        assert read_survey(folder).num_rows == 0
+        assert batch_survey(folder).num_rows == 0
 
 
 def other_schema(folder: Path) -> None:

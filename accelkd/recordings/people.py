@@ -27,12 +27,12 @@ class Dropped:
     detail: str
 
 
-def read_participants(folder: Path) -> pa.Table:
+def batch_participants(folder: Path) -> pa.Table:
     """The participants of an arrived batch, without values that cannot be right. Raises like `read_small_table`."""
     return clean_participants(read_small_table(folder, "participants"))[0]
 
 
-def read_survey(folder: Path) -> pa.Table:
+def batch_survey(folder: Path) -> pa.Table:
     """The answers of an arrived batch's participants, one to a question. Raises like `read_small_table`."""
     people = read_small_table(folder, "participants").column("participant_id").to_pylist()
     return clean_survey(read_small_table(folder, "survey"), set(people))[0]
