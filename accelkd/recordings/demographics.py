@@ -104,9 +104,9 @@ def clean_height_m(value: object, unit: str | None = None, *, adult: bool = Fals
         fitting = [name for name, (low, high) in usual.items() if low <= number <= high]
         if len(fitting) != 1:
             return None, f"height {_plain(number)} without a unit is no height of an adult in m, cm or in"
-        height_m = number * _HEIGHT_UNITS[fitting[0]]
+        height_m = round(number * _HEIGHT_UNITS[fitting[0]], 6)
         return height_m, None if fitting[0] == "m" else f"height {_plain(number)} read as {fitting[0]} by its size"
-    height_m = number * _HEIGHT_UNITS[written]
+    height_m = round(number * _HEIGHT_UNITS[written], 6)
     if not limits[0] <= height_m <= limits[1]:
         others = [name for name, size in _HEIGHT_UNITS.items() if _between(number * size, ADULT_HEIGHT_M)]
         hint = f": in {others[0]}?" if len(others) == 1 else ""
@@ -206,7 +206,7 @@ def _text(value: object) -> str:
 
 
 def _plain(number: float) -> str:
-    return f"{number:.10g}"
+    return f"{number:.15g}"
 
 
 def _between(number: float, limits: tuple[float, float]) -> bool:

@@ -42,6 +42,13 @@ def _several(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _dated(value: object) -> object:
+    try:
+        return date.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        return value  # the name of a column
+
+
 _Name = Annotated[str, Field(min_length=1)]
 _Names = Annotated[list[_Name], Field(min_length=1), BeforeValidator(_several)]
 _Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -192,7 +199,9 @@ class Participants(_Section):
     age_unit: Literal["years", "months", "weeks", "days"] | None = None
     birth_date: _Name | None = None
     birth_year: _Name | None = None
-    measured_on: date | _Name | None = None  # for an age from a birth date or year: a date, or a column of dates
+    measured_on: Annotated[date | _Name, BeforeValidator(_dated)] | None = (
+        None  # for an age from a birth date or year: a date, or a column of dates
+    )
     sex: _Name | None = None
     sex_codes: dict[str, Literal["female", "male"]] | None = None
     height: _Name | None = None
@@ -202,7 +211,7 @@ class Participants(_Section):
     bmi: _Name | None = None
 
     @model_validator(mode="after")
-    def _dated(self) -> Participants:
+    def _age_has_a_date(self) -> Participants:
         if (self.birth_date or self.birth_year) and self.measured_on is None:
             raise ValueError("an age from birth needs measured_on: a date, or a column of dates")
         return self
