@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -541,6 +543,12 @@ def test_matlab_7_3(tmp_path: Path) -> None:
         read_tables(MAT, tmp_path / "a.mat")
 
 
+def test_without_a_mapping_there_is_a_clear_error(tmp_path: Path) -> None:
+    write_csv(tmp_path / "in/P1.csv", signals(1))
+    with pytest.raises(ValueError, match="a table needs a mapping"):
+        ingest("table", tmp_path / "in", tmp_path / "landing", "b")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
@@ -574,3 +582,67 @@ def test_a_million_rows_are_read_in_seconds(tmp_path: Path) -> None:
     recordings = read_tables('[participant]\ncolumn = "id"\n' + MAPPING, tmp_path / "a.csv")
     assert len(recordings) == 5
     assert all(recording.ppg is not None and recording.ppg.shape == (1, 200_000) for recording in recordings)
+
+
+def examples() -> dict[str, str]:
+    """The mappings of docs/own-recordings.md, by the heading before them."""
+    text = (Path(__file__).parents[2] / "docs/own-recordings.md").read_text(encoding="utf-8")
+    pieces = re.split(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {
+        title: mapping[1]
+        for title, body in zip(pieces[1::2], pieces[2::2], strict=True)
+        if (mapping := re.search(r"```toml\n(.*?)```", body, re.DOTALL))
+    }
+
+
+def test_every_documented_mapping_is_valid() -> None:
+    assert len(examples()) == 4
+    for mapping in examples().values():
+        parse_mapping(mapping)
+
+
+def test_the_documented_mappings_read_what_they_describe(tmp_path: Path) -> None:
+    columns = signals(60)
+    axes = {axis: columns[axis] for axis in ("ax", "ay", "az")}
+    marker = ["1" if row == 500 else "" for row in range(3000)]
+    plain = {"timestamp": columns["timestamp"], "green": columns["green"], "red": columns["green"], "marker": marker}
+    file = write_csv(tmp_path / "P01.csv", {**plain, **{axis: axes[axis] * 9.80665 for axis in axes}})
+    (recording,) = read_tables(examples()["One file per person"], file)
+    assert recording.ppg is not None
+    assert (recording.ppg.shape, recording.started_at_s) == ((2, 3000), START_S)
+    assert recording.event_s is not None
+    assert recording.event_s.tolist() == pytest.approx([10.0])
+
+    local = [f"{datetime.fromtimestamp(t / 1000 + 3600, UTC):%Y-%m-%d %H:%M:%S.%f}" for t in columns["timestamp"]]
+    imu = {
+        "time": np.repeat(local, 2),
+        "sensor": ["accelerometer", "gyroscope"] * 3000,
+        **{name: np.repeat(values, 2) for name, values in zip("xyz", axes.values(), strict=True)},
+    }
+    files = (
+        write_csv(tmp_path / "S01_1_ppg.csv", {"time": local, "value": columns["green"]}),
+        write_csv(tmp_path / "S01_1_imu.csv", imu),
+        write_csv(tmp_path / "S01_1_ecg.csv", {"time": local[::50], "hr": [60] * 60, "rr": [1000] * 60}),
+    )
+    (recording,) = read_tables(examples()["Files for each stream, all people in one folder"], *files)
+    equal([recording], columns)
+    assert recording.started_at_s == pytest.approx(START_S)
+    assert recording.reference_hr_s is not None
+    assert recording.reference_ibi_s is not None
+    assert (len(recording.reference_hr_s), set(recording.reference_ibi_s)) == (60, {1.0})
+
+    content = {
+        "info": {"subject": "P9"},
+        "data": {
+            "ppg": np.stack([columns["green"]] * 3),
+            "acc": (np.stack(list(axes.values())) * 4096 + 32768).T,
+            "fs": 50.0,
+        },
+        "ecg": {"r_peaks": np.arange(1.0, 50.0)},
+    }
+    savemat(tmp_path / "x.mat", content)
+    (recording,) = read_tables(examples()["A MAT file with structures"], tmp_path / "x.mat")
+    equal([replace(recording, ppg=recording.ppg[:1] if recording.ppg is not None else None)], columns)
+    assert recording.participant == "P9"
+    assert recording.reference_beat_s is not None
+    assert recording.reference_beat_s[:2].tolist() == [1.0, 2.0]

@@ -22,6 +22,7 @@ _SHUFFLED = 0.01  # steps back per row, above which rows are shuffled and the cl
 _STREAMS = ("ppg", "accel")
 _TITLES = {"ppg": "PPG", "accel": "acceleration"}
 _NO_MARK = frozenset({"0", "0.0", "false", "no"})
+_NO_MAPPING = "a table needs a mapping: --mapping, or from Python reader=table_reader(read_mapping(path))"
 
 _Section = Ppg | Accel | Reference | Events
 _Key = tuple[str | None, str | None]  # participant and session, as columns name them
@@ -49,6 +50,18 @@ def table_reader(mapping: Mapping) -> Reader:
     if mapping.ppg is None and mapping.accel is None:
         raise ValueError("the mapping has neither [ppg] nor [accel]")
     return _TableReader(mapping)
+
+
+def find(files: Iterable[Path]) -> Delivery:
+    """Raises ValueError where there is a file: without a mapping nothing says what its columns mean."""
+    if not list(files):
+        return Delivery(())
+    raise ValueError(_NO_MAPPING)
+
+
+def read(_session: Session) -> list[Recording]:
+    """Raises ValueError: without a mapping nothing says what the columns mean."""
+    raise ValueError(_NO_MAPPING)
 
 
 @dataclass(frozen=True)
