@@ -282,6 +282,16 @@ def test_rows_out_of_order_are_sorted_and_a_clock_that_begins_again_is_another_r
     equal([second], {name: values[:3000] for name, values in columns.items()})
 
 
+def test_a_time_far_from_those_around_it_costs_its_row(tmp_path: Path) -> None:
+    columns = signals(60)
+    columns["timestamp"][[100, 200, 300]] = [0, 9e15, 1e300]
+    (recording,) = read_tables(MAPPING, write_csv(tmp_path / "P1.csv", columns))
+    assert recording.ppg is not None
+    assert recording.ppg.shape == (1, 3000)
+    assert np.flatnonzero(np.isnan(recording.ppg[0])).tolist() == [100, 200, 300]
+    assert any("far from those around" in note for note in recording.notes)
+
+
 def test_participants_of_one_table_become_recordings_of_their_own(tmp_path: Path) -> None:
     people = {name: signals(90, seed) for seed, name in enumerate(("S01", "S02", ""))}
     together = {name: np.concatenate([columns[name] for columns in people.values()]) for name in signals(1)}
@@ -559,6 +569,7 @@ def test_without_a_mapping_there_is_a_clear_error(tmp_path: Path) -> None:
         ("a.csv", b"timestamp,green\n1,2,3,4,5\n1,2,3,4,5\n", "bad_header"),
         ("a.csv", b"timestamp,green\n1700000000000,5\n", "empty_file"),
         ("a.csv", b"timestamp,green\nnoon,5\nevening,6\n", "no_time"),
+        ("a.csv", b"timestamp,green\n" + b"".join(b"%d.%d,5\n" % (n % 3, n) for n in range(50)) + b"9e12,5\n", "rate"),
         ("a.csv.gz", b"\x1f\x8b broken", "unreadable_file"),
         ("a.parquet", b"PAR1 broken", "unreadable_file"),
         ("a.feather", b"ARROW1 broken", "unreadable_file"),

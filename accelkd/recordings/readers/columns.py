@@ -143,7 +143,11 @@ def read_columns(path: Path, wanted: Collection[str], files: Files | None = None
         if kind in (".parquet", ".feather", ".arrow"):
             return _arrow(path, wanted, kind)
         return _text(path, wanted, files)
-    except pa.ArrowException as error:
+    except UnicodeDecodeError:
+        raise Unreadable("unreadable_file", f"{path.name} is not text") from None
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the file system; Arrow's own has no number
         first = printable(str(error).splitlines()[0] if str(error) else type(error).__name__, 60)
         raise Unreadable("unreadable_file", f"{path.name}: {type(error).__name__}: {first}") from None
 
@@ -282,6 +286,7 @@ def _arrow(path: Path, wanted: Collection[str], kind: str) -> Columns:
             table = parquet.read(known) if plain else parquet.read()
     else:
         table = pa.feather.read_table(path, memory_map=False)
+        table.validate(full=True)  # offsets of damaged text lead anywhere
         names = table.column_names
         plain = not any(pa.types.is_struct(column.type) for column in table.schema)
     if not plain or kind != ".parquet":
@@ -388,7 +393,7 @@ def _rows(
     try:
         table = parsed(encoding)
     except (pa.ArrowInvalid, UnicodeDecodeError):
-        if encoding not in ("utf8", "ascii"):
+        if encoding.startswith("utf-16"):
             raise
         table = parsed("latin-1")  # a degree sign or a name, far below the head
     rows = np.array(lines, np.int64) - 1 - first

@@ -18,6 +18,7 @@ from accelkd.recordings.timeline import MAX_BACK_S, Piece, assemble, place
 
 MAX_EXACT = 2**24  # integers up to here are exact in float32, the type of recordings
 MAX_RATE_DIFFERENCE = 0.02  # of the measured rate from the mapping's, before it is reported
+MAX_TIME_S = 1e11  # of any clock; a larger number is none
 _SHUFFLED = 0.01  # steps back per row, above which rows are shuffled and the clock was not reset
 _STREAMS = ("ppg", "accel")
 _TITLES = {"ppg": "PPG", "accel": "acceleration"}
@@ -471,24 +472,33 @@ def _runs(streams: dict[str, _Rows], notes: list[str]) -> list[dict[str, _Rows]]
 
 
 def _resets(name: str, rows: _Rows, notes: list[str]) -> list[_Rows]:
+    """Rows with a time, cut where it begins again; sorted where rows are merely out of order."""
     if rows.time_s is None:
         return [rows]
-    timed = np.flatnonzero(np.isfinite(rows.time_s))
-    if len(timed) < len(rows.time_s):
-        notes.append(f"{_TITLES.get(name, name)}: {len(rows.time_s) - len(timed)} rows without a time left out")
-    rows = rows.at(timed)
-    assert rows.time_s is not None
-    resets = np.flatnonzero(np.diff(rows.time_s) < -MAX_BACK_S) + 1
+    title = _TITLES.get(name, name)
+    with np.errstate(invalid="ignore"):
+        kept = np.flatnonzero(np.abs(rows.time_s) < MAX_TIME_S)
+    if len(kept) < len(rows.time_s):
+        notes.append(f"{title}: {len(rows.time_s) - len(kept)} rows without a time left out")
+    steps = np.diff(rows.time_s[kept])
+    far = np.abs(steps) > MAX_BACK_S
+    there_and_back = far[:-1] & far[1:] & (np.sign(steps[:-1]) != np.sign(steps[1:])) & (steps[:-1] + steps[1:] >= 0)
+    odd = np.flatnonzero(there_and_back) + 1
+    if 0 < len(odd) < _SHUFFLED * len(kept):
+        notes.append(f"{title}: {len(odd)} rows with a time far from those around them left out")
+        kept = np.delete(kept, odd)
+    time_s = rows.time_s[kept]
+    resets = np.flatnonzero(np.diff(time_s) < -MAX_BACK_S) + 1
     if not len(resets):
-        return [rows]
-    runs = np.split(np.arange(len(rows.time_s)), resets)
-    spans = sorted((float(rows.time_s[run].min()), float(rows.time_s[run].max())) for run in runs)
+        return [rows.at(kept)]
+    runs = np.split(np.arange(len(kept)), resets)
+    spans = sorted((float(time_s[run].min()), float(time_s[run].max())) for run in runs)
     apart = all(before[1] < after[0] for before, after in pairwise(spans))
-    if apart or len(resets) > _SHUFFLED * len(rows.time_s):
-        notes.append(f"{_TITLES.get(name, name)}: rows out of order sorted by time")
-        return [rows.at(np.argsort(rows.time_s, kind="stable"))]
-    notes.append(f"{_TITLES.get(name, name)}: the clock begins again {len(resets)} times")
-    return [rows.at(run) for run in runs]
+    if apart or len(resets) > _SHUFFLED * len(kept):
+        notes.append(f"{title}: rows out of order sorted by time")
+        return [rows.at(kept[np.argsort(time_s, kind="stable")])]
+    notes.append(f"{title}: the clock begins again {len(resets)} times")
+    return [rows.at(kept[run]) for run in runs]
 
 
 def _split_alike(name: str, rows: _Rows, count: int, notes: list[str]) -> list[_Rows]:
