@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from accelkd.recordings.devices import DEVICES
 from accelkd.recordings.listing import printable
-from accelkd.recordings.mapping import PER_SECOND, STANDARD_GRAVITY_M_S2, Time, is_table
+from accelkd.recordings.mapping import PER_SECOND, STANDARD_GRAVITY_M_S2, Files, Time, is_table
 from accelkd.recordings.participants import NAME_STEM
 from accelkd.recordings.readers import Reader, Times, Unreadable
 from accelkd.recordings.readers.columns import Columns, column_names, read_columns
@@ -35,6 +35,7 @@ MIN_SKEWNESS = 0.45  # of the slopes of a clear pulse; steps of a run reach 0.32
 MIN_AGREEING = 0.85  # of the stretches of a channel whose slopes are skewed alike
 _STRETCH_S = 10.0
 _MAX_ROWS = 2_000_000
+_MAX_PREAMBLE = 40  # lines before a header
 _COUNTS_PER_G = [2**power for power in range(4, 16)]
 _MAGIC = (
     (0, b"0       ", "edf", "an EDF or BDF file"),
@@ -104,11 +105,11 @@ def describe(file: Path) -> str:
         detail = f": {doubts[0]}" if doubts else ""
         raise ValueError(f"{file}: neither of a known format nor a table of text, Parquet, Feather or MAT{detail}")
     try:
-        names = column_names(file)
-        columns = read_columns(file, names)
+        files = _header(file)
+        columns = read_columns(file, column_names(file, files), files)
     except Unreadable as error:
         raise ValueError(f"{file}: {error.detail}") from None
-    return "\n".join([*_preface(shown, columns, doubts), *_mapping(file, columns)]) + "\n"
+    return "\n".join([*_preface(shown, columns, doubts), *_mapping(file, columns, files.skip_rows)]) + "\n"
 
 
 def _devices(file: Path) -> tuple[list[str], list[str]]:
@@ -132,6 +133,22 @@ def _devices(file: Path) -> tuple[list[str], list[str]]:
     return devices, doubts
 
 
+def _header(file: Path) -> Files:
+    """How many lines stand before the header. Raises Unreadable where no line is one."""
+    problem: Unreadable | None = None
+    for skip_rows in range(_MAX_PREAMBLE):
+        files = Files(skip_rows=skip_rows)
+        try:
+            if len(column_names(file, files)) > 1 or not skip_rows:
+                return files
+        except Unreadable as error:
+            problem = problem or error
+            if error.reason != "bad_header":
+                break
+    assert problem is not None
+    raise problem
+
+
 def _preface(shown: str, columns: Columns, doubts: Sequence[str]) -> list[str]:
     lines = [
         f"# A mapping of {shown}, proposed by its names and values. Check each line; fill in those marked FILL IN."
@@ -147,14 +164,16 @@ def _size(column: Any) -> str:
     return f"({' x '.join(map(str, column.shape))})" if isinstance(column, np.ndarray) and column.ndim else ""
 
 
-def _mapping(file: Path, columns: Columns) -> list[str]:
+def _mapping(file: Path, columns: Columns, skip_rows: int) -> list[str]:
     names = [name for name in columns.names if name in columns.values]
     numeric = {name: values for name in names if (values := _numbers(columns, name)) is not None}
     axes, others = _axes(numeric)
     optical = [name for name in numeric if name not in axes and _is(name, _OPTICAL) and not _is(name, _DARK)]
     dark = [name for name in numeric if name not in axes and _is(name, _DARK)]
     suffix = "".join(path for path in file.suffixes[-2:] if not path[1:].isdigit()) or file.suffix
-    lines = ["", "[files]", f"pattern = {_quoted(f'*{suffix}')}", *_participant(columns, names)]
+    lines = ["", "[files]", f"pattern = {_quoted(f'*{suffix}')}"]
+    lines += [f"skip_rows = {skip_rows}  # lines before the header"] if skip_rows else []
+    lines += _participant(columns, names)
     clock = _clock(columns, names, len(next(iter(numeric.values()))) if numeric else 0)
     lines += clock.lines
     rate_hz = None if clock.time_s is None else _rate(clock.time_s)

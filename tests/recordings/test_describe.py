@@ -95,6 +95,16 @@ def test_gravity_that_is_removed_is_reported(tmp_path: Path) -> None:
     assert "gravity seems to be removed" in describe(write_csv(tmp_path / "P1.csv", columns))
 
 
+def test_lines_before_the_header_are_counted(tmp_path: Path) -> None:
+    file = write_csv(tmp_path / "P1.csv", signals(60))
+    table = file.read_text()
+    for preamble in ("# made by a watch\n# serial 5\n\n", "Watch 3\nserial: 5\n"):
+        file.write_text(preamble + table)
+        (recording,) = read_tables(describe(file), file)
+        assert recording.started_at_s == START_S
+    assert "skip_rows = 2" in describe(file)
+
+
 def test_parquet_and_mat_files_are_described_too(tmp_path: Path) -> None:
     columns = signals(60)
     frame = {name: values for name, values in columns.items() if name != "timestamp"}

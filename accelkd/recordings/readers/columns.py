@@ -320,7 +320,7 @@ def _text(path: Path, wanted: Collection[str], files: Files) -> Columns:
     if len(head) >= _HEAD_BYTES:
         lines = lines[:-1]
     skip = files.skip_rows
-    while files.names is None and skip < len(lines) and not lines[skip].strip():
+    while files.names is None and skip < len(lines) and _before_header(lines, skip):
         skip += 1
     if skip >= len(lines) or not "".join(lines[skip:]).strip():
         raise Unreadable("empty_file", f"{path.name} has no rows")
@@ -463,6 +463,15 @@ def _encoding(head: bytes, file: str) -> str:
     return "utf8"
 
 
+def _before_header(lines: Sequence[str], number: int) -> bool:
+    """Whether a line is empty, or a comment with the header or another comment after it."""
+    if not lines[number].strip():
+        return True
+    following = next((line for line in lines[number + 1 :] if line.strip()), "")
+    starts = re.split(r"[,;\t| ]", following.strip().strip('"'), maxsplit=1)[0]
+    return lines[number].lstrip().startswith(("#", "%")) and re.match(r"[#%]|[^\W\d]", starts) is not None
+
+
 def _cells(line: str, separator: str) -> list[str]:
     if separator == " ":
         return line.split()
@@ -492,7 +501,10 @@ def _widened(header: list[str], rows: Sequence[Sequence[str]], file: str) -> lis
         return header
     if width == len(header) + 1:
         return [*header, "#"] if not any(row[-1].strip() for row in rows if len(row) == width) else ["index", *header]
-    raise Unreadable("bad_header", f"{file}: {len(header)} names, rows of {width} cells")
+    detail = (
+        f"{file}: {len(header)} names, rows of {width} cells: does the header stand below (`skip_rows` in [files])?"
+    )
+    raise Unreadable("bad_header", detail)
 
 
 def _mat(path: Path, wanted: Collection[str]) -> Columns:
