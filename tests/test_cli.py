@@ -23,6 +23,7 @@ from accelkd.segments.segment import segment_batch
 from accelkd.training.checkpoint import load_encoder
 from accelkd.warehouse.inspect import loaded_batches
 from accelkd.warehouse.load import load_batch
+from tests.support.tables import signals, write_csv
 
 
 @pytest.fixture
@@ -74,6 +75,56 @@ def test_ingest_ends_well_unless_nothing_could_be_read(
     assert "rejected" in capsys.readouterr().out
     assert main(["ingest", "e4", str(bad), "--batch", "none"]) == 1
     assert not (home / "landing" / "none").exists()
+
+
+def test_a_table_is_described_ingested_and_its_participants_too(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "study"
+    for seed, name in enumerate(("S01", "S02")):
+        write_csv(folder / f"{name}.csv", signals(90, seed))
+    (folder / "participants.tsv").write_text("participant_id\tage\tsex\theight\nsub-S01\t34\tF\t170\nS03\t50\tM\t1.8\n")
+    assert main(["ingest", "--describe", str(folder / "S01.csv")]) == 0
+    (folder / "mapping.toml").write_text(capsys.readouterr().out)
+    assert not home.exists()
+    words = ["ingest", "table", str(folder), "--batch", "b1", "--mapping", str(folder / "mapping.toml")]
+    assert main([*words, "--participants", str(folder / "participants.tsv")]) == 0
+    printed = capsys.readouterr().out
+    for line in (
+        "read          2, from 2 participants, 3.0 minutes",
+        "rejected      0",
+        "companions    2",
+        "note: row 2 of the table of participants: height read as cm by its size",
+        "note: 1 rows of the table of participants without a recording: S03",
+        "note: 1 participants without a row in the table of participants: S02",
+    ):
+        assert f"{line}\n" in printed
+    people = pq.read_table(home / "landing/b1/participants.parquet").to_pylist()
+    assert [(row["participant_id"], row["age_years"], row["height_m"]) for row in people] == [
+        ("table-S01", 34, 1.7),
+        ("table-S02", None, None),
+    ]
+    assert main(["validate", "b1"]) == 0
+
+
+def test_participants_are_named_where_the_command_says(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, (site, name) in enumerate((("north", "P1"), ("south", "P1"), ("south", "P2"))):
+        write_csv(tmp_path / f"in/{site}/{name}.csv", {"who": [f"{site}-{name}"] * 4500, **signals(90, seed)})
+    mapping = tmp_path / "m.toml"
+    mapping.write_text('[time]\ncolumn = "timestamp"\nunit = "ms"\n[ppg]\ncolumns = "green"\n')
+    words = ["ingest", "table", str(tmp_path / "in"), "--mapping", str(mapping)]
+    assert main([*words, "--batch", "b0"]) == 1
+    assert "it may be 'south' or 'P1'; say where it stands: --participant-from" in capsys.readouterr().out
+    assert main([*words, "--batch", "b1", "--participant-from", "path:2"]) == 0
+    mapping.write_text(mapping.read_text() + '[participant]\ncolumn = "who"\n')
+    assert main([*words, "--batch", "b2", "--replaces", "b1"]) == 0
+    named = [
+        pq.read_table(home / "landing" / batch / "participants.parquet")["participant_id"].to_pylist()
+        for batch in ("b1", "b2")
+    ]
+    assert named == [["table-P1", "table-P2"], ["table-north-P1", "table-south-P1", "table-south-P2"]]
 
 
 def test_train_and_promote_are_one_chain(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,7 +202,14 @@ def simulate(**options: str) -> str:
         (simulate(rate_hz="65"), '"65" for --rate-hz. Choose from: 64, 256'),
         (simulate(profile="harder"), "unknown profile 'harder'; known: easy, realistic, hard"),
         (simulate(sead="2"), "Unknown option: --sead. Did you mean --seed?"),
-        ("ingest e4 --batch b", '"ingest" parameter FOLDER requires'),
+        ("ingest e4 --batch b", "ingest needs <folder>"),
+        ("ingest", "ingest needs <device> and <folder> and --batch"),
+        ("ingest table . --batch b", "a table needs --mapping"),
+        ("ingest table . --batch b --mapping absent.toml", "absent.toml"),
+        ("ingest e4 . --batch b --mapping absent.toml --participants absent.csv", "absent.toml"),
+        ("ingest e4 . --batch b --participants absent.csv", "absent.csv"),
+        ("ingest e4 . --batch b --participant-from nose", "participant_from is 'nose', expected one of path"),
+        ("ingest --describe absent.csv", "absent.csv"),
         ("validate", '"validate" parameter BATCH requires'),
         ("validate a b", "Unused Tokens: ['b']"),
         ("configure --preset huge", '"huge" for --preset. Choose from: "paper", "demo", "smoke"'),

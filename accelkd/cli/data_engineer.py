@@ -61,25 +61,70 @@ def simulate(
 
 
 def ingest(
-    device: Annotated[str, Parameter(help="e4, bami, wrist-edf, troika or polar (docs/devices.md)")],
-    folder: Annotated[Path, Parameter(help="what the device's software exported")],
+    device: Annotated[str | None, Parameter(help="e4, polar, table ... (docs/devices.md)")] = None,
+    folder: Annotated[Path | None, Parameter(help="what the device's software exported")] = None,
     /,
     *,
-    batch: _Batch,
+    batch: Annotated[str | None, Parameter(help="identifier of the arrival batch")] = None,
+    participant_from: Annotated[
+        str | None,
+        Parameter(help="where participants are named: path (or path:2, the second name of it), file or column"),
+    ] = None,
+    participants: Annotated[Path | None, Parameter(help="table of ages, sexes, heights and weights")] = None,
+    mapping: Annotated[Path | None, Parameter(help="what the columns of tables mean (docs/own-recordings.md)")] = None,
+    describe: Annotated[Path | None, Parameter(help="propose a mapping of this file, and ingest nothing")] = None,
     replaces: Annotated[str | None, Parameter(help="the landed batch that this one corrects")] = None,
     max_participants: _MaxParticipants = MAX_PARTICIPANTS,
     home: OpenedHome,
 ) -> int:
     """Land the recordings that a device exported."""
+    if describe is not None:
+        return _describe(describe)
+    if device is None or folder is None or batch is None:
+        asked = {"<device>": device, "<folder>": folder, "--batch": batch}
+        missing = [name for name, value in asked.items() if value is None]
+        raise ValueError(f"ingest needs {' and '.join(missing)}: `accelkd ingest --help` explains them")
+    from accelkd.recordings.identity import level_of
     from accelkd.recordings.ingest import ingest as ingest_folder
+    from accelkd.recordings.mapping import Mapping, read_mapping
+    from accelkd.recordings.participants import read_participants
+    from accelkd.recordings.readers.table import table_reader
 
     check_identifier("batch_id", batch)  # before the lock's file is made
+    level_of(participant_from)
+    if device == "table" and mapping is None:
+        raise ValueError("a table needs --mapping; `accelkd ingest --describe <file>` proposes one")
+    chosen = Mapping() if mapping is None else read_mapping(mapping)
+    if mapping is not None and device != "table" and participants is None:
+        raise ValueError(f"--mapping is of tables: {device} files say themselves what they hold")
+    reader = table_reader(chosen) if device == "table" else None
+    if device == "table" and participant_from is None:
+        participant_from = chosen.participant_from
+    described = read_participants(participants, device, chosen.participants) if participants else None
     with shared_lock(home):
         landed = ingest_folder(
-            device, folder, home.landing, batch, replaces=replaces, max_participants=max_participants
+            device,
+            folder,
+            home.landing,
+            batch,
+            replaces=replaces,
+            max_participants=max_participants,
+            participant_from=participant_from,
+            demographics=described,
+            reader=reader,
+            companions=[path for path in (participants, mapping) if path],
         )
+    if described is not None:
+        landed = replace(landed, notes=(*landed.notes, *described.notes, *described.unmatched()))
     print(landed)
     return 0 if landed.read else 1
+
+
+def _describe(file: Path) -> int:
+    from accelkd.recordings.describe import describe
+
+    print(describe(file), end="")
+    return 0
 
 
 def validate(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -89,6 +89,7 @@ def ingest(
     participant_from: str | None = None,
     demographics: Mapping[str, Demographics] | None = None,
     reader: Reader | None = None,
+    companions: Collection[Path] = (),
 ) -> IngestSummary:
     """Read every session of `device` below `folder` and land them as the arrival batch `batch_id`.
 
@@ -101,7 +102,8 @@ def ingest(
 
     `participant_from` says where the participants' names stand (accelkd.recordings.identity); by default by the rule of
     the format, else in the path where it can be read in one way only. `demographics` describes participants by their
-    names in the delivery; it overrides what the files say. `reader` overrides the device's own.
+    names in the delivery; it overrides what the files say. `reader` overrides the device's own. `companions` are files
+    that are known, such as a table of participants, wherever they lie.
 
     Raises ValueError for a device without a reader, a bad batch id or `participant_from`, NotADirectoryError for a bad
     folder, FileExistsError if the batch exists with other content.
@@ -115,9 +117,10 @@ def ingest(
     folder = folder.resolve()  # its name may identify the participant
     with delivered_files(folder) as delivered:
         about = {path for path in delivered.paths if path.name.startswith((".", *_COMPANION_PREFIXES))}
+        about |= delivered.paths.keys() & {path.resolve() for path in companions}
         delivery = reader.find(sorted(delivered.paths.keys() - about))
-        companions = {*delivery.companions, *about}
-        used = {path for session in delivery.sessions for path in session.files} | companions
+        beside = {*delivery.companions, *about}
+        used = {path for session in delivery.sessions for path in session.files} | beside
         rejections = [Rejection(path, None, reason, detail) for path, reason, detail in delivered.problems]
         rejections += [
             Rejection(printable(str(relative)), None, "not_recognised", f"not a file of a {device} recording")
@@ -137,7 +140,7 @@ def ingest(
         len(delivered_as.participants),
         delivered_as.duration_s,
         tuple(rejections),
-        len(companions),
+        len(beside),
         tuple(delivered_as.notes),
     )
 

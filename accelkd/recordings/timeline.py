@@ -20,7 +20,7 @@ MAX_GAP_S = 600.0  # a longer one begins another recording instead of ten minute
 _REACH, _LEAST = 16, 4  # samples on both sides of a long step that tell a lost packet from a late one
 MAX_RATE_HZ = 10_000.0
 MAX_TIME_S = 1e11  # on either side of 1970; a stamp beyond is damaged
-MAX_LOST = 2.0**40  # samples between two stamps
+_MAX_PERIODS = 1e15  # between two samples: more than a million years at any rate, where clocks hold noise
 MIN_PART_S = 60.0  # of a recording that is cut: a shorter part holds no window
 MAX_RECORDING_S = 6 * 3600.0  # of one row of a batch; a longer recording is cut
 
@@ -96,9 +96,10 @@ def _place_run(time_s: Times, samples: Signals, max_gap_s: float) -> tuple[list[
             continue
         inside = lost[rows[:-1]]
         index = np.concatenate([[0], np.cumsum(1 + inside)])
-        rate_hz = index[-1] / (time_s[rows[-1]] - time_s[rows[0]])
-        if not rate_hz <= MAX_RATE_HZ:
-            raise Unreadable("rate", f"{len(rows)} samples within {time_s[rows[-1]] - time_s[rows[0]]:.6f} s")
+        span_s = time_s[rows[-1]] - time_s[rows[0]]
+        if not index[-1] <= MAX_RATE_HZ * span_s:
+            raise Unreadable("rate", f"{len(rows)} samples within {span_s:.6f} s")
+        rate_hz = index[-1] / span_s
         placed: Signals = samples[:, rows].astype(np.float32 if samples.dtype == np.float32 else np.float64)
         if inside.any():
             gaps = np.flatnonzero(inside)
@@ -156,7 +157,10 @@ def _lost_samples(time_s: Times, period_s: float) -> npt.NDArray[np.int64]:
         before, after = late_s[max(i + 1 - _REACH, begin) : i + 1], late_s[i + 1 : min(i + 1 + _REACH, end)]
         if step_s[i] < 2.5 * period_s and min(len(before), len(after)) < _LEAST:
             continue  # beside a gap that is certain: jitter
-        lost[i] = round(np.clip((np.median(after) - np.median(before)) / period_s, 0, MAX_LOST))
+        gap_s = float(np.median(after) - np.median(before))
+        if gap_s > _MAX_PERIODS * period_s:
+            raise Unreadable("rate", f"a gap of {gap_s:g} s at {period_s:g} s between samples")
+        lost[i] = max(round(gap_s / period_s), 0)
     return lost
 
 
