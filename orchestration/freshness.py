@@ -13,7 +13,7 @@ import dagster as dg
 
 from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS
-from accelkd.recordings.arrivals import rewritten
+from accelkd.recordings.arrivals import landed_versions
 from accelkd.registry.history import can_replace_damaged, candidate_is_damaged
 from orchestration.dagster_internals import (
     UNTRACKED_PARTITIONS,
@@ -73,13 +73,13 @@ class Freshness:
                 return stale and bool(damaged)
         if name == "promoted_encoders" and can_replace_damaged(self.home):
             return True
-        if name == "raw_recordings" and partition is not None and self._was_rewritten(key, partition):
+        if name == "raw_recordings" and partition is not None and self._landed_again(key, partition):
             return True
         return stale or self._failed(key, partition)
 
-    def _was_rewritten(self, key: dg.AssetKey, partition: str) -> bool:
-        """Whether a withdrawal has rewritten a landed batch since it was read."""
-        now = rewritten(self.home).get(partition)
+    def _landed_again(self, key: dg.AssetKey, partition: str) -> bool:
+        """Whether a landed batch has changed since it was read: it landed again, or a withdrawal rewrote it."""
+        now = landed_versions(self.home).get(partition)
         if now is None:
             return False
         latest = self._latest(dg.AssetRecordsFilter(key, asset_partitions=[partition]))

@@ -15,7 +15,7 @@ from accelkd.cohort.split import read_split
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
 from accelkd.operations.checks import landing_zone, removed_from_landing_zone
-from accelkd.recordings.arrivals import Arrival, forget, pending_arrivals, refused, rewritten, superseded
+from accelkd.recordings.arrivals import Arrival, forget, landed_versions, pending_arrivals, refused, superseded
 from accelkd.registry.history import participants_when_trained
 from assets.checks import check_result
 from assets.partitions import arrival_batches
@@ -157,19 +157,27 @@ def changes(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) -
         request = dg.RunRequest(f"instead of {lost.run_id}", lost.run_config, {"accelkd/instead_of": lost.run_id})
         return dg.SensorResult(run_requests=[request], cursor=context.cursor)
     graph: AssetGraph = context.repository_def.asset_graph  # type: ignore[union-attr]  # there is one in a sensor's tick
-    seen = json.loads(context.cursor) if context.cursor else {"events": {}, "rewritten": {}}
-    events, withdrawn_from = _latest(context.instance, graph), rewritten(home)
-    cursor = json.dumps({"events": events, "rewritten": withdrawn_from})
+    seen = json.loads(context.cursor) if context.cursor else {}
+    events, landed = _latest(context.instance, graph), landed_versions(home)
+    cursor = json.dumps({"events": events, "landed": landed})
     if cursor == context.cursor:
-        return dg.SkipReason("nothing was materialized, promoted, set or withdrawn")
+        return dg.SkipReason("nothing was materialized, promoted, set or withdrawn, and no batch has changed")
     if _in_progress(context.instance):
         return dg.SkipReason("something has changed; waiting for the runs in progress")
     changed = sorted(
         name
         for name, storage_id in events.items()
-        if _changed_elsewhere(context.instance, graph, name, after=seen["events"].get(name, 0), until=storage_id)
+        if _changed_elsewhere(
+            context.instance, graph, name, after=seen.get("events", {}).get(name, 0), until=storage_id
+        )
     )
-    changed += [batch_id for batch_id, sha256 in withdrawn_from.items() if seen["rewritten"].get(batch_id) != sha256]
+    known = seen.get("landed", {})
+    again = [batch_id for batch_id, sha256 in landed.items() if known.get(batch_id, sha256) != sha256]
+    for batch_id in again:
+        context.log.warning(
+            f"batch {batch_id} has changed: it landed again, or somebody withdrew; what was made of it is made again"
+        )
+    changed += again
     if not changed:
         return dg.SensorResult(cursor=cursor, skip_reason="only catch-ups have materialized anything")
     return dg.SensorResult(

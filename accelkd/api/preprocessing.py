@@ -242,7 +242,11 @@ def _sensor(
     if valid_range is not None or len(led_offsets_s):
         raise ValueError("the device table has valid_range and led_offsets_s of a device: give them, or the device")
     known = DEVICES[device]
-    if "ppg" in streams and (channels, rows.get("dark", 0)) != (known.ppg_channels, known.dark_slots):
+    given_rows = (channels, rows.get("dark", 0))
+    wanted_rows = (known.ppg_channels, known.dark_slots)
+    if "ppg" in streams and any(
+        wanted not in (None, given) for wanted, given in zip(wanted_rows, given_rows, strict=True)
+    ):
         raise ValueError(
             f"{device} has {known.ppg_channels} PPG channels and {known.dark_slots} dark slots, "
             f"found {channels} and {rows.get('dark', 0)}"

@@ -41,7 +41,7 @@ from accelkd.home.locks import exclusive_lock
 from accelkd.home.settings import Settings
 from accelkd.operations.remnants import find_remnants, first_line, quoted
 from accelkd.operations.repair import repair
-from accelkd.recordings.arrivals import record_rewritten, remove_superseded
+from accelkd.recordings.arrivals import remove_superseded
 from accelkd.recordings.batches import (
     MANIFEST,
     BatchFile,
@@ -340,7 +340,6 @@ def _rewrite_batch(home: Home, batch_id: str, journal: _Journal, withdrawal: Wit
         with _reported(withdrawal, f"landing/{batch_id}/{entry.path}"):
             files[-1] = _rewrite_file(home, folder, entry, journal, withdrawal)
     if tuple(files) != manifest.files:
-        record_rewritten(home, batch_id)  # so that what was made of the batch counts as stale
         content = json_text(asdict(replace(manifest, files=tuple(files)))).encode()
         replace_below(home.landing, f"{batch_id}/{MANIFEST}", content)
 

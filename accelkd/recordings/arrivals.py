@@ -15,6 +15,7 @@ import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from accelkd.home.files import DamagedFileError, open_below, remove_with_checksum, sha256_file, write_json
@@ -190,21 +191,24 @@ def settled_arrivals(home: Home) -> set[str]:
     return refused_unchanged(home) | superseded(home).keys()
 
 
-def record_rewritten(home: Home, batch_id: str) -> None:
-    """Record that a withdrawal is about to rewrite the manifest of a landed batch."""
-    write_json(home.root / "rewritten.json", sorted({*_rewritten(home), batch_id}))
+def landed_versions(home: Home) -> dict[str, str]:
+    """SHA-256 of the manifest of every batch in the landing zone, which lists the hashes of its files.
+
+    A batch never changes; where one does, because it landed again or a withdrawal rewrote it, all that was made of it
+    is stale. A manifest is read again only once its time or size has changed.
+    """
+    versions = {}
+    for batch_id in arrived_batches(home):
+        path = home.landing / batch_id / MANIFEST
+        with suppress(OSError):  # it is just being replaced
+            status = path.lstat()
+            versions[batch_id] = _version(path, status.st_mtime_ns, status.st_size)
+    return versions
 
 
-def rewritten(home: Home) -> dict[str, str]:
-    """Batches that withdrawals have rewritten, with the SHA-256 of their manifests as they are now."""
-    manifests = {batch_id: home.landing / batch_id / MANIFEST for batch_id in _rewritten(home)}
-    return {batch_id: sha256_file(path) for batch_id, path in manifests.items() if path.is_file()}
-
-
-def _rewritten(home: Home) -> list[str]:
-    path = home.root / "rewritten.json"
-    names: list[str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return names
+@lru_cache(maxsize=10_000)
+def _version(path: Path, modified_ns: int, size: int) -> str:  # noqa: ARG001  (they tell whether it has changed)
+    return sha256_file(path)
 
 
 def superseded(home: Home) -> dict[str, Supersession]:

@@ -23,7 +23,7 @@ class Device:
     accel_range_g: tuple[float, float] = (-inf, inf)
     # +1: systole is a steep rise; -1: raw reflected light, a steep fall; None: the beat finder decides per window
     polarity: Literal[1, -1] | None = None
-    dark_slots: int = 0  # dark or ambient slots per frame
+    dark_slots: int | None = 0  # dark or ambient slots per frame; None: it differs between recordings
     reader: str | None = None  # module of accelkd.recordings.readers; None where no export format is read
 
 
@@ -67,8 +67,8 @@ DEVICES: dict[str, Device] = {
         Device("nilspod", "Portabiles", 0, "none", accel_range_g=(-16.0, 16.0), reader="nilspod"),
         Device("phone", "various", 0, "none", reader="phone"),
         # Files that say themselves what they hold
-        Device("edf", "various", None, "arbitrary", reader="edf"),
-        Device("wfdb", "various", None, "arbitrary", reader="wfdb"),
-        Device("table", "various", None, "arbitrary", reader="table"),
+        Device("edf", "various", None, "arbitrary", dark_slots=None, reader="edf"),
+        Device("wfdb", "various", None, "arbitrary", dark_slots=None, reader="wfdb"),
+        Device("table", "various", None, "arbitrary", dark_slots=None, reader="table"),
     )
 }

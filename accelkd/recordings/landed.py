@@ -124,12 +124,14 @@ class Landed:
 
 
 def _sample_counts(parquet: pq.ParquetFile, device_id: str) -> dict[str, int]:
-    """Samples per channel of the only recording of a file, by stream, as far as can be said without reading them."""
-    channels = {"accel": 3, "ppg": DEVICES[device_id].ppg_channels if device_id in DEVICES else None}
+    """Samples per channel of the only recording of a file, by stream; PPG is read only where nothing else tells."""
     values: Counter[str] = Counter()
     for group in range(parquet.metadata.num_row_groups):
         for index in range(parquet.metadata.num_columns):
             column = parquet.metadata.row_group(group).column(index)
             values[column.path_in_schema.split(".")[0]] += column.num_values
+    channels = {"accel": 3, "ppg": DEVICES[device_id].ppg_channels if device_id in DEVICES else None}
+    if channels["ppg"] is None and values["ppg"] > 1:
+        channels["ppg"] = len(parquet.read(["ppg"])["ppg"][0].values)
     # A stream without samples counts as one value
-    return {name: values[name] // number for name, number in channels.items() if number and values[name] >= number}
+    return {name: values[name] // number for name, number in channels.items() if number and values[name] > 1}

@@ -523,9 +523,9 @@ def _stream_errors(row: pa.RecordBatch, device: Device | None) -> Iterator[tuple
         frame_s = 1 / row["dark_rate_hz"][0].as_py() if row["dark_rate_hz"][0].as_py() else 0.0
         if not all(offset is not None and 0 <= offset < frame_s for offset in offsets):
             yield "dark_offsets", f"{offsets} are not all within a frame of {frame_s:.6f} s"
-    slots = device.dark_slots if device and has_ppg else 0
-    if device and len(row["dark_offsets_s"][0].as_py() or ()) != slots:
-        yield "dark_slots", f"{device.device_id} has {slots}, found {len(row['dark_offsets_s'][0].as_py() or ())}"
+    wanted, slots = device.dark_slots if device and has_ppg else 0, len(row["dark_offsets_s"][0].as_py() or ())
+    if device and wanted is not None and slots != wanted:
+        yield "dark_slots", f"{device.device_id} has {wanted}, found {slots}"
     for name in ("ppg", "accel"):
         if name not in expected and row[f"{name}_rate_hz"].is_valid()[0].as_py():
             yield "rate", f"{name}: {row[f'{name}_rate_hz'][0].as_py()} Hz without a channel"

@@ -11,7 +11,7 @@ import duckdb
 
 from accelkd.home.files import atomic_path, sha256_json
 from accelkd.home.layout import Home
-from accelkd.recordings.arrivals import refused, superseded
+from accelkd.recordings.arrivals import landed_versions, refused, superseded
 from accelkd.warehouse.embeddings import UNPUBLISHED_SUFFIXES, incomplete_batches
 from accelkd.warehouse.report_state import drop_mixed
 from accelkd.warehouse.schema import BATCH_TABLES, HISTORY_TABLES
@@ -56,7 +56,7 @@ def publish(home: Home) -> PublishedInfo:
             for table in tables(connection):
                 if table.endswith(UNPUBLISHED_SUFFIXES):
                     connection.execute(f"DROP TABLE {table}")
-            held_back = _hold_back(connection)
+            held_back = _hold_back(home, connection)
             left_out = drop_mixed(connection)
             connection.execute("FORCE CHECKPOINT")
             wasteful = _free_share(connection) > MAX_FREE_SHARE
@@ -83,20 +83,33 @@ def publishable(home: Home) -> dict[str, tuple[int, int | None]]:
         raise FileNotFoundError(f"{home.staging} is missing: `accelkd rebuild-warehouse` rebuilds it")
     with staging_lock(home), duckdb.connect(str(home.staging)) as connection:
         connection.begin()
-        _hold_back(connection)
+        _hold_back(home, connection)
         drop_mixed(connection)
         rows = contents(connection, without_suffixes=UNPUBLISHED_SUFFIXES)
         connection.rollback()
     return {table: count for table, count in rows.items() if table not in {table.name for table in HISTORY_TABLES}}
 
 
-def _hold_back(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
-    """Delete the batches that are not embedded by every encoder; returns the reason for each."""
-    incomplete = incomplete_batches(connection)
+def _hold_back(home: Home, connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """Delete the batches that are not embedded by every encoder, and those that have changed since they were loaded.
+
+    Returns the reason for each.
+    """
+    reasons = {
+        batch_id: f"not embedded by {' and '.join(encoders)} yet"
+        for batch_id, encoders in incomplete_batches(connection).items()
+    }
+    landed = landed_versions(home)
+    rows = connection.execute(
+        "SELECT substr(artifact_id, 7), version FROM provenance.artifacts WHERE kind = 'batch'"
+    ).fetchall()
+    for batch_id, version in rows:
+        if landed.get(batch_id, version) != version:
+            reasons[batch_id] = "it has landed again with other bytes, which have not been processed"
     embeddings = [table for table in tables(connection) if table.startswith("embeddings.")]
-    for table in [*(table.name for table in BATCH_TABLES), *embeddings] if incomplete else []:
-        connection.execute(f"DELETE FROM {table} WHERE list_contains(?, batch_id)", [list(incomplete)])
-    return {batch_id: f"not embedded by {' and '.join(encoders)} yet" for batch_id, encoders in incomplete.items()}
+    for table in [*(table.name for table in BATCH_TABLES), *embeddings] if reasons else []:
+        connection.execute(f"DELETE FROM {table} WHERE list_contains(?, batch_id)", [list(reasons)])
+    return reasons
 
 
 def _refuse_loss(home: Home, connection: duckdb.DuckDBPyConnection) -> None:

@@ -29,8 +29,9 @@ from accelkd.recordings.arrivals import (
     settled_arrivals,
     superseded,
 )
-from accelkd.recordings.batches import MANIFEST, read_small_table
+from accelkd.recordings.batches import MANIFEST
 from accelkd.recordings.corrections import RefusedBatchError
+from accelkd.recordings.people import batch_participants
 from accelkd.registry.history import decide, make_candidate
 from accelkd.reports.report import write_report
 from accelkd.segments.segment import segment_batch
@@ -229,12 +230,12 @@ def test_of_two_corrections_that_are_loaded_at_once_the_first_stays(
     land(home, "b1-first", ["p1"], replaces="b1")
     land(home, "b1-second", ["p2"], replaces="b1")
 
-    def read(folder: Path, table: str) -> pa.Table:
-        monkeypatch.setattr("accelkd.warehouse.load.read_small_table", read_small_table)
+    def read(folder: Path) -> pa.Table:
+        monkeypatch.setattr("accelkd.warehouse.load.batch_participants", batch_participants)
         load_batch(home, "b1-first")
-        return read_small_table(folder, table)
+        return batch_participants(folder)
 
-    monkeypatch.setattr("accelkd.warehouse.load.read_small_table", read)
+    monkeypatch.setattr("accelkd.warehouse.load.batch_participants", read)
     with pytest.raises(RefusedBatchError, match="b1-second replaces b1, which was replaced by b1-first"):
         load_batch(home, "b1-second")
     assert loaded(home) == [("b1-first",), ("b2",)]
