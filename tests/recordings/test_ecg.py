@@ -52,6 +52,14 @@ def test_nothing_is_detected_in_gaps_and_flat_lines() -> None:
     assert len(beats(ecg[:1000], 20)) == 0
 
 
+def test_noise_has_no_beats() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal(256 * 600)
+    assert len(beats(noise, 256)) < 10  # of 800 at a usual rate
+    assert len(beats(np.cumsum(noise), 256)) < 20
+    assert len(beats(np.sin(2 * np.pi * 50 / 256 * np.arange(256 * 60)), 256)) == 0
+
+
 def test_long_signals_are_searched_in_chunks() -> None:
     beat_s = np.arange(0.5, 3700, 0.9)
     np.testing.assert_allclose(beats(_impulses(beat_s, 3700, 128), 128), beat_s, atol=0.01)

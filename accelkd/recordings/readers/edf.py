@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from accelkd.recordings.readers import Delivery, Demographics, Recording, Session, Signals, Times, Unreadable
-from accelkd.recordings.readers.ecg import beats
-from accelkd.recordings.readers.signals import choose
+from accelkd.recordings.readers.ecg import reference_beats
+from accelkd.recordings.readers.signals import choose, in_g
 from accelkd.recordings.timeline import Piece, assemble, place
 
 # Files of PhysioNet's "Wrist PPG During Exercise", whatever reads them
@@ -53,13 +53,11 @@ def read(session: Session) -> list[Recording]:
         raise Unreadable("empty_stream", f"{session.source.name} holds nothing but fill samples")
     ppg = file.pieces(chosen.ppg, end_s, notes)
     accel = file.pieces(chosen.accel, end_s, notes)
-    scale = np.array(chosen.accel_g_per_unit)[:, None]
-    accel = [Piece(piece.start_s, piece.rate_hz, piece.samples * scale) for piece in accel]
-    beat_s: Times | None = None
+    scaled = in_g([piece.samples for piece in accel], chosen.accel_g_per_unit, notes)
+    accel = [replace(piece, samples=samples) for piece, samples in zip(accel, scaled, strict=True)]
+    beat_s = None
     if chosen.ecg is not None:
-        leads = file.pieces([chosen.ecg], file.duration_s, notes)
-        beat_s = np.concatenate([lead.start_s + beats(lead.samples[0], lead.rate_hz) for lead in leads])
-        notes.append(f"{len(beat_s)} beats detected in the ECG")
+        beat_s = reference_beats(file.pieces([chosen.ecg], end_s, notes), notes)
     facts = Recording(
         reference_source=None if beat_s is None else "ecg",
         reference_beat_s=beat_s,

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelkd.recordings.readers import Delivery, Recording, Session, Signals, Times, Unreadable
-from accelkd.recordings.readers.ecg import beats
+from accelkd.recordings.readers.ecg import reference_beats
 from accelkd.recordings.readers.text import Table, plain, read_table, unit
 from accelkd.recordings.timeline import Piece, assemble, place
 
@@ -127,12 +127,8 @@ def read(session: Session) -> list[Recording]:
 
     beat_s = hr_s = hr_bpm = ibi_end_s = ibi_s = event_s = None
     if "ECG" in streams:
-        beat_s = np.concatenate(
-            [piece.start_s + beats(piece.samples[0], piece.rate_hz) for piece in streams["ECG"].pieces]
-        )
-        beat_s.sort()
-        notes.append(f"{len(beat_s)} beats detected in the ECG")
-    else:
+        beat_s = reference_beats(streams["ECG"].pieces, notes)
+    if beat_s is None:
         hr_s, hr_bpm = _optional(files, "HR", _heart_rate, clock, notes)
         ibi_end_s, ibi_s = _optional(files, "PPI", _intervals, clock, notes)
         if ibi_s is None:

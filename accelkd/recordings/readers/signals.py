@@ -6,7 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from accelkd.recordings.readers import Signals
+
 STANDARD_GRAVITY_M_S2 = 9.80665
+PLAUSIBLE_G = (0.5, 2.0)  # median norm of a recording, as the validator has it
+GRAVITY_G = (0.9, 1.1)  # of one whose unit is in doubt
 _PPG = {"ppg", "pleth", "plet", "plethysmogram", "plethysmograph", "photoplethysmogram", "photoplethysmograph", "bvp"}
 _NOT_PPG = {"ambient", "dark", "hr", "rate", "temp", "quality", "status", "time", "perfusion"}
 _ECG = {"ecg", "ekg", "electrocardiogram", "ecgi", "ecgii", "ecgiii", "mli", "mlii", "mliii"}
@@ -31,6 +37,27 @@ def g_per_unit(unit: str) -> float | None:
     plain = unit.casefold().replace("â²", "2").replace("²", "2").replace("⁻", "-").replace("−", "-")
     plain = re.sub(r"second|sec", "s", re.sub(r"[\s^*·_\"\[\]{}]", "", plain))
     return _G_PER_UNIT.get(plain)
+
+
+def in_g(streams: Sequence[Signals], scales: Sequence[float], notes: list[str]) -> list[Signals]:
+    """Acceleration `[3, samples]` of one sensor in g, from the units of its axes.
+
+    Headers are wrong at times: where gravity is not 1 g in the unit that they say and is in another one, that counts,
+    with a note.
+    """
+    scaled = [stream * np.array(scales)[:, None] for stream in streams]
+    norm = np.concatenate([np.sqrt((stream**2).sum(axis=0)) for stream in scaled]) if scaled else np.empty(0)
+    norm = norm[np.isfinite(norm)]
+    if not norm.size or len(set(scales)) > 1:
+        return scaled
+    median = float(np.median(norm))
+    if PLAUSIBLE_G[0] < median < PLAUSIBLE_G[1]:
+        return scaled
+    for name, scale in (("g", 1.0), ("mg", 1e-3), ("m/s^2", _G_PER_M_S2)):
+        if GRAVITY_G[0] < median / scales[0] * scale < GRAVITY_G[1]:
+            notes.append(f"the median norm is {median:.3g} g by the unit of the header: read as {name}")
+            return [stream * scale for stream in streams]
+    return scaled
 
 
 @dataclass(frozen=True)

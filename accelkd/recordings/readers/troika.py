@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from accelkd.recordings.readers import Delivery, Recording, Session, Times, Unreadable
-from accelkd.recordings.readers.ecg import beats
+from accelkd.recordings.readers.ecg import reference_beats
 from accelkd.recordings.readers.matlab import read_matrices, rows_of
+from accelkd.recordings.timeline import Piece
 
 RATE_HZ = 125.0
 HR_WINDOW_S, HR_STEP_S = 8, 2
@@ -63,8 +64,7 @@ def read(session: Session) -> list[Recording]:
     hr_s, hr_bpm = _trace(session, rows.shape[1], notes)
     beat_s = None
     if hr_bpm is None and ecg is not None:
-        beat_s = beats(ecg, RATE_HZ)
-        notes.append(f"{len(beat_s)} beats detected in the ECG")
+        beat_s = reference_beats([Piece(0.0, RATE_HZ, ecg[None])], notes)
     recording = Recording(
         ppg=rows[:2],  # two PPG channels, then the acceleration in g
         ppg_rate_hz=RATE_HZ,

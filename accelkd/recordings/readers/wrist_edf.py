@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from accelkd.recordings.readers import Delivery, Recording, Session, Times, Unreadable
-from accelkd.recordings.readers.ecg import beats
+from accelkd.recordings.readers.ecg import reference_beats
 from accelkd.recordings.readers.edf import EdfFile, open_edf
-from accelkd.recordings.readers.signals import g_per_unit
+from accelkd.recordings.readers.signals import g_per_unit, in_g
 from accelkd.recordings.timeline import assemble, place
 
 RATE_HZ = 256.0
@@ -56,13 +56,13 @@ def read(session: Session) -> list[Recording]:
     if len(session.files) == 2:
         beat_s = _listed(session.files[1], total, time_s, notes)
     if beat_s is None:
-        detected = beats(file.physical([ECG])[0, :samples], RATE_HZ)
-        beat_s = np.interp(detected * RATE_HZ, np.arange(samples), time_s)
-        notes.append(f"no beat list: {len(detected)} beats detected in the ECG")
-    scale = np.array([[g_per_unit(file.units[axis]) or np.nan] for axis in ACCEL])
-    streams = (file.physical([PPG])[:, :samples], file.physical(ACCEL)[:, :samples] * scale)
+        beat_s = reference_beats(place(time_s, file.physical([ECG])[:, :samples])[0], notes)
+    scales = [g_per_unit(file.units[axis]) or np.nan for axis in ACCEL]
+    streams = (file.physical([PPG])[:, :samples], *in_g([file.physical(ACCEL)[:, :samples]], scales, notes))
     (ppg, placed), (accel, _) = (place(time_s, stream, name=session.source.name) for stream in streams)
-    facts = Recording(reference_source="ecg", reference_beat_s=beat_s, notes=(*notes, *placed))
+    facts = Recording(
+        reference_source=None if beat_s is None else "ecg", reference_beat_s=beat_s, notes=(*notes, *placed)
+    )
     return assemble(ppg, accel, facts, utc=False)  # the header has the date of the conversion
 
 
