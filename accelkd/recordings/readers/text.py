@@ -7,6 +7,7 @@ blank lines, quotes, rows that are too short or too long and `.gz`, `.xz` and `.
 from __future__ import annotations
 
 import bz2
+import gzip
 import lzma
 import re
 import zlib
@@ -117,6 +118,24 @@ def read_table(path: Path, *, header: bool = True, width: int | None = None) -> 
         notes.append("the last row, which is cut, left out")
     kinds = [_kind([row[column] for row in rows if column < len(row)], comma) for column in range(columns)]
     return Table(*_parsed(body, separator, names, kinds, comma, notes), comma)
+
+
+def peek_names(path: Path) -> list[str]:
+    """The cells of the first row of a file that may be a table; empty if it is no text."""
+    try:
+        if path.suffix.lower() in COMPRESSED:
+            opener: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+            with opener[path.suffix.lower()](path) as packed:
+                head = packed.read(4096)
+        else:
+            with path.open("rb") as file:
+                head = file.read(4096)
+    except (OSError, EOFError, lzma.LZMAError, zlib.error):
+        return []
+    encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    lines = [line for line in head.decode(encoding, errors="replace").splitlines() if line.strip()]
+    lines = [line for line in lines if not _PREAMBLE.fullmatch(line)]
+    return _cells(lines[0], _separator(lines[:1], True, None)) if lines else []
 
 
 def _parsed(
