@@ -16,6 +16,7 @@ import numpy.typing as npt
 from accelkd.recordings.readers import Recording, Signals, Times, Unreadable
 
 MAX_BACK_S = 1.0  # packets that arrive out of order; a clock that goes back further was reset
+MAX_RESETS = 20  # of a clock; if it goes back more often, rows are not in the order of time
 MAX_GAP_S = 600.0  # a longer one begins another recording instead of ten minutes of NaN
 _REACH = 16  # samples on both sides of a long step that tell a lost packet from a late one
 MAX_RATE_HZ = 10_000.0
@@ -55,6 +56,10 @@ def place(
         raise Unreadable("empty_file", f"{name or 'the stream'} has less than two samples")
     pieces: list[Piece] = []
     resets = np.flatnonzero(np.diff(time_s) < -MAX_BACK_S) + 1
+    if len(resets) > MAX_RESETS:
+        notes.append(f"{len(resets)} times rows went back in time: sorted by it")
+        order, resets = np.argsort(time_s, kind="stable"), resets[:0]
+        time_s, samples = time_s[order], samples[:, order]
     for rows in np.split(np.arange(len(time_s)), resets):
         placed, corrected = _place_run(time_s[rows], samples[:, rows], max_gap_s)
         pieces += placed

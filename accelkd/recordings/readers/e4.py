@@ -79,9 +79,9 @@ def read(session: Session) -> list[Recording]:
 
     hr_s = hr_bpm = ibi_end_s = ibi_s = None
     if "hr.csv" in files:
-        hr_s, hr_bpm = _heart_rate(files["hr.csv"], notes)
+        hr_s, hr_bpm = _inside(*_heart_rate(files["hr.csv"], notes), start_s, end_s, "HR.csv", notes)
     if "ibi.csv" in files:
-        ibi_end_s, ibi_s = _intervals(files["ibi.csv"], start_s, notes)
+        ibi_end_s, ibi_s = _inside(*_intervals(files["ibi.csv"], start_s, notes), start_s, end_s, "IBI.csv", notes)
     facts = Recording(
         reference_source=None if hr_bpm is None and ibi_s is None else "device",
         reference_hr_s=hr_s,
@@ -161,15 +161,28 @@ def _intervals(path: Path, start_s: float, notes: list[str]) -> tuple[Times | No
         if own_s != start_s:
             notes.append(f"{path.name} counts from another instant, {own_s - start_s:+.3f} s")
         start_s, end_s, ibi_s = own_s, end_s[1:], ibi_s[1:]
-    good = np.isfinite(end_s) & (ibi_s > 0)
-    good &= np.diff(np.maximum.accumulate(np.where(good, end_s, -np.inf)), prepend=-np.inf) > 0
-    unlabelled = good if np.isfinite(own_s) else good[1:]
-    if not unlabelled.all():
-        notes.append(f"{path.name}: {(~unlabelled).sum()} intervals that are no numbers or go back left out")
-    if not good.any():
+    if not len(end_s):
         notes.append(f"{path.name} has no intervals")
         return None, None
-    return start_s + end_s[good], ibi_s[good]
+    order = np.argsort(end_s, kind="stable")
+    end_s, ibi_s = end_s[order], ibi_s[order]
+    good = np.isfinite(end_s) & (ibi_s > 0)
+    good &= np.diff(end_s, prepend=-np.inf) > 0
+    if not good.all():
+        notes.append(f"{path.name}: {(~good).sum()} rows that are no intervals or come again left out")
+    return (start_s + end_s[good], ibi_s[good]) if good.any() else (None, None)
+
+
+def _inside(
+    instants_s: Times | None, values: Times | None, start_s: float, end_s: float, name: str, notes: list[str]
+) -> tuple[Times | None, Times | None]:
+    """What lies in the session; None where nothing does, as of another session's file."""
+    if instants_s is None or values is None:
+        return None, None
+    inside = (instants_s >= start_s) & (instants_s <= end_s)
+    if not inside.all():
+        notes.append(f"{name}: {(~inside).sum()} values outside of the session left out")
+    return (instants_s[inside], values[inside]) if inside.any() else (None, None)
 
 
 def _events(tags: Sequence[Path], start_s: float, end_s: float, notes: list[str]) -> Times | None:

@@ -77,6 +77,7 @@ class EdfFile:
     units: tuple[str, ...]
     rates_hz: tuple[float, ...]
     duration_s: float  # of all data records
+    declared_s: float  # of those that the header counts
     record_s: float
     onset_s: Times | None  # of each data record, where the recording was interrupted
     participant: str | None
@@ -140,6 +141,8 @@ def open_edf(path: Path) -> EdfFile:
             labels = tuple(str(signal.label) for signal in signals)
             units = tuple(str(signal.physical_dimension) for signal in signals)
             records, record_s = int(edf.num_data_records), float(edf.data_record_duration)
+            with path.open("rb") as header:
+                declared = int(header.read(244)[236:])  # the library counts those that are there
             onset_s = _onsets_s(edf, records, record_s)
             if records < 1 or record_s <= 0 or not all(0 < rate < 1e6 for rate in rates_hz):
                 raise ValueError("no data records")
@@ -156,6 +159,7 @@ def open_edf(path: Path) -> EdfFile:
         units,
         rates_hz,
         records * record_s,
+        max(declared, records) * record_s,
         record_s,
         onset_s,
         participant,

@@ -39,7 +39,12 @@ def read_matrices(path: Path, names: Sequence[str]) -> tuple[Matrices, dict[str,
 
 
 def rows_of(matrix: npt.NDArray[np.float64], counts: Sequence[int], name: str) -> npt.NDArray[np.float64]:
-    """A matrix `[channels, samples]` whose number of channels is one of `counts`. Raises Unreadable."""
+    """A matrix `[channels, samples]` whose number of channels is one of `counts`; also if stored the other way round.
+
+    Raises Unreadable.
+    """
+    if len(matrix) > 100 and matrix.shape[1] in counts:
+        return matrix.T
     if len(matrix) not in counts or matrix.shape[1] < 2:
         shape, expected = " x ".join(map(str, matrix.shape)), " or ".join(map(str, counts))
         raise Unreadable("wrong_variable", f"{name} is {shape}, expected {expected} x n")

@@ -112,7 +112,7 @@ def _is_table(path: Path) -> bool:
 def _has_axes(path: Path) -> bool:
     """Whether the header row of a file names a time and three axes of an acceleration."""
     names = tuple(peek_names(path))
-    table = Table(names, (), (), False)
+    table = Table(path.name, names, (), (), False)
     axes = [table.index(*patterns[1:]) for patterns in _AXES]
     return all(axis is not None for axis in axes) and table.index(*_TIMES, "time.*", ".*time(?:stamp)?.*") is not None
 

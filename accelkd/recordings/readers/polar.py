@@ -25,12 +25,20 @@ SESSION_GAP = timedelta(minutes=10)  # streams of a session are switched on one 
 _STREAMS = ("PPG", "ACC", "ECG", "HR", "PPI", "RR", "MARKER")
 _SIGNALS = ("PPG", "ACC", "ECG")
 _NAME = re.compile(
-    r"(?:(?P<device>Polar(?:[_ -](?!PPG|ACC|ECG|HR|PPI|RR|MARKER)[A-Za-z0-9]+?)*)[_ -])?"
+    r"(?:(?P<device>Polar(?:[_ -](?!PPG|ACC|ECG|HR|PPI|RR|MARKER)[A-Za-z0-9]+?)*?)[_ -])?"
     r"(?:(?P<serial>[0-9A-F]{8,12})[_ -])?"
     r"(?:(?P<date>\d{8})[_-](?P<time>\d{6})[_ -])?"
     r"(?P<stream>[A-Z]+)(?:[_ -](?P<date2>\d{8})[_-](?P<time2>\d{6}))?\.(?:txt|csv)",
     re.IGNORECASE,
 )
+_COLUMNS = {  # pattern of a column's plain name, by how it is usually written
+    "PPG": {
+        **{f"channel {number}": rf"(?:channel|ppg|led) ?{number}" for number in range(3)},
+        "ambient": "ambient.*",
+    },
+    "ACC": {axis.upper(): axis for axis in "xyz"},
+    "ECG": {"ecg": "ecg.*"},
+}
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
 _G = {"mg": 1e-3, "g": 1.0, "": 1e-3}
 _Values = Callable[[Table, Times, str, list[str]], tuple[Times, Times]]  # instants and values of a table
@@ -168,17 +176,13 @@ def _stream(path: Path, name: str, notes: list[str]) -> _Stream:
     time_column = table.index("sensor timestamp", "sensor time(?:stamp)?")
     if time_column is None:
         raise Unreadable("bad_header", f"{path.name} has no column 'sensor timestamp'")
-    if name == "PPG":
-        patterns = [*(rf"(?:channel|ppg|led) ?{number}" for number in range(3)), "ambient.*"]
-    else:
-        patterns = ["x", "y", "z"] if name == "ACC" else ["ecg"]
-    columns = [table.index(pattern) for pattern in patterns]
-    if any(column is None for column in columns):
-        raise Unreadable("bad_header", f"{path.name} lacks one of the columns {', '.join(patterns)}")
+    columns = {shown: table.index(pattern) for shown, pattern in _COLUMNS[name].items()}
+    if lacking := [shown for shown, column in columns.items() if column is None]:
+        raise Unreadable("bad_header", f"{path.name} has no column {lacking[0]!r}")
     time_s = table.numbers(time_column) * _SECONDS.get(unit(table.names[time_column]).lower(), 1e-9)
-    samples: Signals = np.stack([table.numbers(column) for column in columns if column is not None])
+    samples: Signals = np.stack([table.numbers(column) for column in columns.values() if column is not None])
     if name == "ACC":
-        shown = unit(table.names[columns[0] or 0])
+        shown = unit(table.names[columns["X"] or 0])
         if shown.lower() not in _G:
             raise Unreadable("accel_unit", f"{path.name}: acceleration in {shown!r}, expected 'mg' or 'g'")
         samples = samples * _G[shown.lower()]

@@ -50,6 +50,7 @@ def unit(name: str) -> str:
 class Table:
     """The rows of a file; `names` are the cells of the header row, empty for a column that has none."""
 
+    file: str  # its name
     names: tuple[str, ...]
     columns: tuple[pa.ChunkedArray, ...]
     notes: tuple[str, ...]
@@ -66,6 +67,13 @@ class Table:
                 if re.fullmatch(pattern, plain(name)):
                     return number
         return None
+
+    def named(self, *patterns: str) -> npt.NDArray[np.float64]:
+        """The numbers of the column that `index` selects. Raises Unreadable if there is none."""
+        index = self.index(*patterns)
+        if index is None:
+            raise Unreadable("bad_header", f"{self.file} has no column {patterns[0]!r}")
+        return self.numbers(index)
 
     def numbers(self, index: int) -> npt.NDArray[np.float64]:
         """A column's numbers; NaN for what is none."""
@@ -117,7 +125,7 @@ def read_table(path: Path, *, header: bool = True, width: int | None = None) -> 
     if cut:
         notes.append("the last row, which is cut, left out")
     kinds = [_kind([row[column] for row in rows if column < len(row)], comma) for column in range(columns)]
-    return Table(*_parsed(body, separator, names, kinds, comma, notes), comma)
+    return Table(path.name, *_parsed(body, separator, names, kinds, comma, notes), comma)
 
 
 def peek_names(path: Path) -> list[str]:

@@ -54,7 +54,7 @@ def read(session: Session) -> list[Recording]:
 
     beat_s: Times | None = None
     if len(session.files) == 2:
-        beat_s = _listed(session.files[1], total, time_s, notes)
+        beat_s = _listed(session.files[1], round(file.declared_s * RATE_HZ), time_s, notes)
     if beat_s is None:
         beat_s = reference_beats(place(time_s, file.physical([ECG])[:, :samples])[0], notes)
     scales = [g_per_unit(file.units[axis]) or np.nan for axis in ACCEL]
