@@ -102,8 +102,12 @@ def shuffled(rows: list[bytes]) -> list[bytes]:
     return [rows[0], *body]
 
 
-def remove(name: str) -> Damage:
-    return lambda folder: (folder / name).unlink()
+def remove(*names: str) -> Damage:
+    def damage(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return damage
 
 
 def variable(file: str, name: str, change: Callable[[np.ndarray], np.ndarray | None]) -> Damage:
@@ -157,7 +161,7 @@ def in_m_s2(rows: list[bytes]) -> list[bytes]:
 BAMI, EDF, TROIKA = "Subject_2.mat", "s6_walk.edf", "DATA_05_TYPE02.mat"
 PPG, ACC, HR, PPI = "Polar_Sense_PPG.txt", "Polar_Sense_ACC.txt", "Polar_Sense_HR.txt", "Polar_Sense_PPI.txt"
 REJECTED: list[tuple[str, str, str, Damage]] = [
-    ("e4", "nothing but references", "missing_file", lambda f: [(f / n).unlink() for n in ("BVP.csv", "ACC.csv")]),
+    ("e4", "nothing but references", "missing_file", remove("BVP.csv", "ACC.csv")),
     ("e4", "both streams emptied", "empty_file", lambda f: [(f / n).write_bytes(b"") for n in ("BVP.csv", "ACC.csv")]),
     ("e4", "tags of another person", "participant_unknown", lambda f: (f / "tags_S24.csv").rename(f / "tags_S05.csv")),
     ("e4", "counts of a device with another range", "accel_unit", lines("ACC.csv", eightfold)),
@@ -178,7 +182,7 @@ REJECTED: list[tuple[str, str, str, Damage]] = [
         f / "DATA_05_TYPE02_BPMtrace.mat", f / TROIKA
     )),
     ("troika", "rows in another order", "accel_unit", variable(TROIKA, "sig", lambda rows: rows[::-1])),
-    ("polar", "nothing but references", "missing_file", lambda f: [(f / name).unlink() for name in (PPG, ACC)]),
+    ("polar", "nothing but references", "missing_file", remove(PPG, ACC)),
     ("polar", "acceleration in g under mg", "accel_unit", lines(ACC, in_g)),
     ("polar", "acceleration in m/s^2 under mg", "accel_unit", lines(ACC, in_m_s2)),
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from accelkd.recordings.readers import Delivery, Demographics, Recording, Sessio
 from accelkd.recordings.readers.ecg import reference_beats
 from accelkd.recordings.readers.edf import WRIST_PPG
 from accelkd.recordings.readers.signals import choose, in_g
-from accelkd.recordings.timeline import Piece, assemble
+from accelkd.recordings.timeline import MAX_GAP_S, Piece, assemble
 
 ANNOTATORS = ("atr", "ecg", "qrs", "ari", "wqrs", "gqrs", "sqrs", "wabp")  # the first that has beats counts
 _BEATS = frozenset("NLRBAaJSVrFejnE/fQ?")
@@ -91,11 +92,11 @@ def read(session: Session) -> list[Recording]:
     library = _library()
     header = session.source
     notes: list[str] = []
-    record = _record(library, header, notes)
-    labels = [str(name) for name in record.sig_name or ()]
-    units = [str(unit) for unit in record.units or ()]
-    frame_hz = float(record.fs)
-    rates_hz = [frame_hz * int(count) for count in record.samps_per_frame]
+    parts, comments, frame_hz = _parts(library, header, notes)
+    first = parts[0][1]
+    labels, units, rates_hz = zip(
+        *((signal.label, signal.unit, signal.rate_hz) for signal in first.values()), strict=True
+    )
     chosen = choose(labels, units, rates_hz)
     notes += chosen.notes
     if not chosen.ppg and not chosen.accel:
@@ -104,36 +105,88 @@ def read(session: Session) -> list[Recording]:
         raise Unreadable("wrong_signals", f"{header.name} has no PPG or acceleration by its labels and units")
     if chosen.accel_problem:
         notes.append(f"acceleration left out: {chosen.accel_problem}")
-
-    def stream(numbers: Sequence[int]) -> Signals:
-        return np.stack([np.asarray(record.e_p_signal[number], np.float64) for number in numbers])
-
-    ppg = [Piece(0.0, rates_hz[chosen.ppg[0]], stream(chosen.ppg))] if chosen.ppg else []
-    accel = []
-    if chosen.accel:
-        (scaled,) = in_g([stream(chosen.accel)], chosen.accel_g_per_unit, notes)
-        accel = [Piece(0.0, rates_hz[chosen.accel[0]], scaled)]
+    keys = list(first)
+    ppg = _pieces(parts, [keys[number] for number in chosen.ppg])
+    accel = _pieces(parts, [keys[number] for number in chosen.accel])
+    scaled = in_g([piece.samples for piece in accel], chosen.accel_g_per_unit, notes)
+    accel = [replace(piece, samples=samples) for piece, samples in zip(accel, scaled, strict=True)]
     beat_s = _annotated(library, session, frame_hz, notes)
     if beat_s is None and chosen.ecg is not None:
-        beat_s = reference_beats([Piece(0.0, rates_hz[chosen.ecg], stream([chosen.ecg]))], notes)
+        beat_s = reference_beats(_pieces(parts, [keys[chosen.ecg]]), notes)
     facts = Recording(
         reference_source=None if beat_s is None else "ecg",
         reference_beat_s=beat_s,
-        demographics=_demographics([str(comment) for comment in record.comments or ()]),
+        demographics=_demographics(comments),
         notes=tuple(notes),
     )
     return assemble(ppg, accel, facts, utc=False)
 
 
-def _library() -> Any:
+@dataclass(frozen=True)
+class _Signal:
+    label: str
+    unit: str
+    rate_hz: float
+    samples: Signals  # [samples]
+
+
+_Part = tuple[float, dict[tuple[str, int], _Signal]]  # start in s, signals by label and the number of that label
+
+
+def _pieces(parts: Sequence[_Part], keys: Sequence[tuple[str, int]]) -> list[Piece]:
+    """Signals of one rate over all segments that have them, NaN between, pieces where the gap is long."""
+    pieces: list[Piece] = []
+    for start_s, signals in parts:
+        if not keys or any(key not in signals for key in keys):
+            continue
+        rate_hz = signals[keys[0]].rate_hz
+        samples = np.stack([signals[key].samples for key in keys])
+        last = pieces[-1] if pieces else None
+        if last is None or last.rate_hz != rate_hz or start_s - last.end_s > MAX_GAP_S:
+            pieces.append(Piece(start_s, rate_hz, samples))
+            continue
+        gap = np.full((len(keys), max(round((start_s - last.end_s) * rate_hz), 0)), np.nan)
+        pieces[-1] = replace(last, samples=np.concatenate([last.samples, gap, samples], axis=1))
+    return pieces
+
+
+def _parts(library: Any, header: Path, notes: list[str]) -> tuple[list[_Part], list[str], float]:
+    """The segments of a record, or the whole as one, with the comments and frames per second of its header.
+
+    A segment that cannot be read is a gap. Raises Unreadable if none can.
+    """
     try:
-        return import_module("wfdb")
-    except ImportError:
-        raise Unreadable("missing_library", "WFDB records need wfdb: install accelkd[formats]") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            described = library.rdheader(str(header.with_suffix("")))
+        frame_hz = float(described.fs)
+        if not 0 < frame_hz < 1e6:
+            raise ValueError("no rate")
+        comments = [str(comment) for comment in described.comments or ()]
+        segments = [(header.stem, 0)]
+        if hasattr(described, "seg_name"):
+            starts = np.cumsum([0, *described.seg_len[:-1]]).tolist()
+            names = zip(described.seg_name, described.seg_len, starts, strict=True)
+            segments = [(str(name), int(start)) for name, length, start in names if length and name != "~"]
+    except Exception as error:  # damaged headers make the library raise nearly anything
+        raise Unreadable(
+            "unreadable_file", f"{header.name}: {type(error).__name__} while reading the header"
+        ) from error
+    parts: list[_Part] = []
+    errors = []
+    for name, start in segments:
+        try:
+            parts.append((start / frame_hz, _signals(library, header.with_name(f"{name}.hea"), notes)))
+        except Unreadable as error:
+            errors.append(error)
+    if not parts:
+        raise errors[0] if errors else Unreadable("empty_stream", f"{header.name} names no segments")
+    notes += [f"a gap: {error}" for error in errors]
+    return parts, comments, frame_hz
 
 
-def _record(library: Any, header: Path, notes: list[str]) -> Any:
-    """A record with all its signals in their units, NaN between segments. Raises Unreadable.
+def _signals(library: Any, header: Path, notes: list[str]) -> dict[tuple[str, int], _Signal]:
+    """All signals of a record of one segment, in their units. Raises Unreadable.
 
     A signal file that is shorter than its header says is read up to its end.
     """
@@ -142,24 +195,31 @@ def _record(library: Any, header: Path, notes: list[str]) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             described = library.rdheader(name)
-            if not described.fs or described.fs <= 0 or not described.n_sig:
-                raise ValueError("no signals")
-            is_whole = not hasattr(described, "seg_name")
-            sampto = _complete_frames(described, header.parent) if is_whole else None
-            if sampto == 0:
-                raise Unreadable("empty_stream", f"{header.name}: its signal file has no samples")
+            sampto = _complete_frames(described, header.parent)
             if sampto is not None:
-                notes.append(f"the signal file ends after {sampto} of {described.sig_len} samples")
-            record = library.rdrecord(name, sampto=sampto, smooth_frames=False, m2s=True)
-            if not record.e_p_signal or not len(record.e_p_signal[0]):
+                notes.append(f"{header.name}: its signals end after {sampto} of {described.sig_len} samples")
+            record = library.rdrecord(name, sampto=sampto, smooth_frames=False)
+            signals: dict[tuple[str, int], _Signal] = {}
+            for number, samples in enumerate(record.e_p_signal):
+                label = str(record.sig_name[number])
+                again = sum(other == label for other, _ in signals)
+                rate_hz = float(record.fs) * int(record.samps_per_frame[number])
+                unit = str(record.units[number])
+                signals[label, again] = _Signal(label, unit, rate_hz, np.asarray(samples, np.float64))
+            if not signals or not all(len(signal.samples) for signal in signals.values()):
                 raise ValueError("no samples")
-    except Unreadable:
-        raise
     except Exception as error:  # damaged headers and files make the library raise nearly anything
         raise Unreadable(
             "unreadable_file", f"{header.name}: {type(error).__name__} while reading the record"
         ) from error
-    return record
+    return signals
+
+
+def _library() -> Any:
+    try:
+        return import_module("wfdb")
+    except ImportError:
+        raise Unreadable("missing_library", "WFDB records need wfdb: install accelkd[formats]") from None
 
 
 def _complete_frames(described: Any, folder: Path) -> int | None:
