@@ -56,8 +56,9 @@ _TIMES = (
     "timestamp",
     "unix(?: time)?(?:stamp)?",
     "seconds elapsed",
-    "time since start(?: in ms)?",
     "elapsed.*",
+    "time.*",
+    ".*time(?:stamp)?.*",
 )
 _TIME_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _EPOCH_S = (1e9, 4e9)  # seconds since 1970 that a recording may have
@@ -114,7 +115,7 @@ def _has_axes(path: Path) -> bool:
     names = tuple(peek_names(path))
     table = Table(path.name, names, (), (), False)
     axes = [table.index(*patterns[1:]) for patterns in _AXES]
-    return all(axis is not None for axis in axes) and table.index(*_TIMES, "time.*", ".*time(?:stamp)?.*") is not None
+    return all(axis is not None for axis in axes) and table.index(*_TIMES) is not None
 
 
 def read(session: Session) -> list[Recording]:
@@ -196,10 +197,9 @@ def _times(table: Table, name: str) -> tuple[Times, bool]:
 
     Raises Unreadable if no column holds times.
     """
-    for pattern in (*_TIMES, "time.*", ".*time(?:stamp)?.*"):
-        column = table.index(pattern)
-        if column is None:
-            continue
+    plain_names = [plain(column_name) for column_name in table.names]
+    columns = [n for pattern in _TIMES for n, column in enumerate(plain_names) if re.fullmatch(pattern, column)]
+    for column in dict.fromkeys(columns):
         values = table.numbers(column)
         known = values[np.isfinite(values)]
         if len(known) < 2 or np.ptp(known) == 0:
