@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scipy.io import loadmat, savemat
 
 from accelkd.recordings.ingest import ingest
+from accelkd.recordings.timeline import place
 from accelkd.recordings.validate import validate_batch
 
 Damage = Callable[[Path], object]
@@ -123,12 +124,30 @@ def variable(file: str, name: str, change: Callable[[np.ndarray], np.ndarray | N
 
 def shuffle_edf(folder: Path) -> None:
     """Data records of one second in another order."""
-    path = folder / "s6_walk.edf"
+    header, rows = records(folder / "s6_walk.edf")
+    random.Random(0).shuffle(rows)
+    (folder / "s6_walk.edf").write_bytes(header + b"".join(rows))
+
+
+def records(path: Path) -> tuple[bytes, list[bytes]]:
+    """Header and data records of a file of 15 signals at 256 Hz, of one second each."""
     content = path.read_bytes()
     header, size = 256 * 16, 15 * 256 * 2
-    records = [content[at : at + size] for at in range(header, len(content), size)]
-    random.Random(0).shuffle(records)
-    path.write_bytes(content[:header] + b"".join(records))
+    return content[:header], [content[at : at + size] for at in range(header, len(content), size)]
+
+
+def zero_records(first: int, last: int) -> Damage:
+    def damage(folder: Path) -> None:
+        header, rows = records(folder / "s6_walk.edf")
+        rows[first:last] = [bytes(len(rows[0]))] * (last - first)
+        (folder / "s6_walk.edf").write_bytes(header + b"".join(rows))
+
+    return damage
+
+
+def cut_records(path: Path, first: int, last: int) -> None:
+    header, rows = records(path)
+    path.write_bytes(header + b"".join([*rows[:first], *rows[last:]]))
 
 
 def replace_bytes(name: str, old: bytes, new: bytes) -> Damage:
@@ -209,6 +228,8 @@ MENDED: list[tuple[str, str, str, Damage]] = [
     ("bami", "no beats", "no reference", variable(BAMI, "timeECG", lambda _: None)),
     ("wrist-edf", "cut in its middle", "168 whole data records", cut(EDF, 0.5)),
     ("wrist-edf", "cut by one byte", "336 whole data records", cut(EDF, 0.9999996)),
+    ("wrist-edf", "a block of zeros", "511 samples of unreadable blocks", zero_records(100, 102)),
+    ("wrist-edf", "some seconds lost", "3.141 s lost", lambda f: cut_records(f / EDF, 100, 103)),
     ("wrist-edf", "all axes in another unit", "read as m/s^2", lambda f: [
         replace_bytes(EDF, b"ms^-2", b"g    ")(f) for _ in range(3)
     ]),
@@ -318,3 +339,24 @@ def test_random_damage_never_stops_a_batch(
     assert summary.total == summary.read + len(summary.rejections) >= 2
     assert validate_batch(tmp_path / "landing/b1") == []
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize("wrong_s", [-3e8, -100.0, 100.0, 3e8, 1e25, np.nan])
+def test_a_single_damaged_time_is_one_missing_sample(wrong_s: float) -> None:
+    time_s = 7e8 + np.arange(5000) / 50
+    time_s[2000] += wrong_s
+    (piece,), notes = place(time_s, np.arange(5000.0)[None])
+    assert piece.rate_hz == pytest.approx(50, rel=1e-6)
+    assert piece.samples.shape == (1, 5000)
+    assert np.flatnonzero(np.isnan(piece.samples[0])).tolist() == [2000]
+    assert len(notes) == 2
+
+
+def test_damaged_times_never_become_a_recording_of_years() -> None:
+    rng = np.random.default_rng(0)
+    time_s = 7e8 + np.arange(5000) / 50
+    wrong = rng.integers(0, 5000, 40)
+    time_s[wrong] += rng.uniform(-1e9, 1e9, 40)
+    pieces, _ = place(time_s, np.arange(5000.0)[None])
+    assert all(piece.end_s - piece.start_s < 800 for piece in pieces)
+    assert sum(np.isfinite(piece.samples[0]).sum() for piece in pieces) > 4900

@@ -36,11 +36,11 @@ def landed(device: str, folder: Path, tmp_path: Path) -> tuple[IngestSummary, li
 # --- Empatica E4
 
 
-def write_e4(folder: Path, **changes: str | bytes | None) -> Path:
+def write_e4(folder: Path, **changes: Any) -> Path:
     """A session of 70 s; `changes` replace files by the name of their stem, None leaves one out."""
     rng = np.random.default_rng(0)
     start = f"{START_S}.000000"
-    files: dict[str, str | bytes | None] = {
+    files: dict[str, Any] = {
         "BVP": "\n".join([start, "64.000000", *(f"{x:.2f}" for x in rng.normal(0, 30, SECONDS * 64))]) + "\n",
         "ACC": "\n".join([", ".join([start] * 3), ", ".join(["32.000000"] * 3), *["2,-18,61"] * (SECONDS * 32)]) + "\n",
         "HR": "\n".join([f"{START_S + 10}.000000", "1.000000", *["70.00"] * 60]) + "\n",
@@ -177,7 +177,7 @@ def test_e4_serial_numbers_and_participants(tmp_path: Path) -> None:
 
 
 def write_polar(
-    folder: Path, prefix: str = "Polar_Sense_", start: datetime = datetime(2024, 3, 5, 22, 10), **changes: str | None
+    folder: Path, prefix: str = "Polar_Sense_", start: datetime = datetime(2024, 3, 5, 22, 10), **changes: Any
 ) -> Path:
     """A session of 70 s that the phone saw from `start` on."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -197,7 +197,7 @@ def write_polar(
 
     seconds = [(start + timedelta(seconds=n)).isoformat(timespec="milliseconds") for n in range(SECONDS)]
     ppg_header = "Phone timestamp;sensor timestamp [ns];channel 0;channel 1;channel 2;ambient"
-    files: dict[str, str | None] = {
+    files: dict[str, Any] = {
         "PPG": "\n".join([ppg_header, *rows(55, [300_000, 310_000, 290_000, 200], ";")]),
         "ACC": "\n".join(["Phone timestamp;sensor timestamp [ns];X [mg];Y [mg];Z [mg]", *rows(52, [90, -300, 950])]),
         "HR": "\n".join(["Phone timestamp;HR [bpm]", *(f"{stamp};60" for stamp in seconds)]),
@@ -272,7 +272,7 @@ def test_polar_newer_columns_and_other_orders_are_read_by_name(tmp_path: Path) -
 @pytest.mark.parametrize("name", ["HR", "PPI"])
 @pytest.mark.parametrize("text", ["", "Phone timestamp", "a;b;c\n1;2;3", "Phone timestamp;HR [bpm]\n;;\nnow;70"])
 def test_polar_references_that_are_none(tmp_path: Path, name: str, text: str) -> None:
-    write_polar(tmp_path, **{name: text})
+    write_polar(tmp_path, "Polar_Sense_", datetime(2024, 3, 5), **{name: text})
     recording = only_polar(tmp_path)
     assert recording.ppg.shape[1] == SECONDS * 55
     assert recording.reference_source == "device"  # the other is there

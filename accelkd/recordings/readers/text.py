@@ -25,6 +25,7 @@ import pyarrow.csv as pacsv
 
 from accelkd.recordings.readers import Unreadable
 
+MAX_NUMBER = 1e30
 MAX_BYTES = 4 << 30  # of a file's text
 COMPRESSED = (".gz", ".xz", ".bz2")
 _HEAD_ROWS = 200  # that tell separator, width and kinds of columns
@@ -76,7 +77,7 @@ class Table:
         return self.numbers(index)
 
     def numbers(self, index: int) -> npt.NDArray[np.float64]:
-        """A column's numbers; NaN for what is none."""
+        """A column's numbers; NaN for what is none, or beyond any sensor and clock."""
         column = self.columns[index]
         if pa.types.is_string(column.type):
             text = pc.utf8_trim(column, ' \t"')
@@ -84,7 +85,8 @@ class Table:
                 text = pc.replace_substring(text, ",", ".")
             column = pc.if_else(pc.match_substring_regex(text, f"^{_NUMBER}$"), text, None).cast(pa.float64())
         numbers: npt.NDArray[np.float64] = column.to_numpy()
-        return numbers
+        absurd = np.abs(numbers) > MAX_NUMBER
+        return np.where(absurd, np.nan, numbers) if absurd.any() else numbers
 
     def text(self, index: int, row: int) -> str:
         """One cell as text."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import binary_opening, median_filter
 
 from accelkd.recordings.readers import Delivery, Recording, Session, Times, Unreadable
 from accelkd.recordings.readers.ecg import reference_beats
@@ -24,6 +25,8 @@ ECG, PPG, ACCEL, CLOCK = 0, 1, (5, 6, 7), 14
 WRIST = range(1, 14)
 _LABELS = {1: "wrist_ppg", 5: "wrist_low_noise_", 6: "wrist_low_noise_", 7: "wrist_low_noise_", 14: "sample_times_for"}
 MAX_CLOCK_JUMP_S = 0.25  # genuine recordings: up to 0.09 s about once a minute; a longer one is a gap
+MAX_STILL = 4  # samples for which a running clock stands still
+MEDIAN_SAMPLES = 9  # more than twice as many as a damaged byte or two may spoil
 _WRAP_S = 60.0
 
 
@@ -50,7 +53,7 @@ def read(session: Session) -> list[Recording]:
     total = round(file.duration_s * RATE_HZ)
     if samples < total:
         notes.append(f"{total - samples} fill samples cut from the end")
-    time_s = _sample_times_s(file, samples, notes)
+    time_s, recorded = _sample_times_s(file, samples, notes)
 
     beat_s: Times | None = None
     if len(session.files) == 2:
@@ -59,7 +62,9 @@ def read(session: Session) -> list[Recording]:
         beat_s = reference_beats(place(time_s, file.physical([ECG])[:, :samples])[0], notes)
     scales = [g_per_unit(file.units[axis]) or np.nan for axis in ACCEL]
     streams = (file.physical([PPG])[:, :samples], *in_g([file.physical(ACCEL)[:, :samples]], scales, notes))
-    (ppg, placed), (accel, _) = (place(time_s, stream, name=session.source.name) for stream in streams)
+    (ppg, placed), (accel, _) = (
+        place(time_s, np.where(recorded, stream, np.nan), name=session.source.name) for stream in streams
+    )
     facts = Recording(
         reference_source=None if beat_s is None else "ecg", reference_beat_s=beat_s, notes=(*notes, *placed)
     )
@@ -81,24 +86,32 @@ def _check_layout(file: EdfFile) -> None:
             raise Unreadable("accel_unit", f"{file.labels[axis]} in {unit!r}, expected g, mg or m/s^2")
 
 
-def _sample_times_s(file: EdfFile, samples: int, notes: list[str]) -> Times:
-    """When each sample was taken: the nominal rate, later by what the sample clock jumped over in long gaps.
+def _sample_times_s(file: EdfFile, samples: int, notes: list[str]) -> tuple[Times, npt.NDArray[np.bool_]]:
+    """When each sample was taken, and which were: the nominal rate, later by what the clock jumped over in long gaps.
 
-    The clock wraps at 60 s. Raises Unreadable where it goes back: records are in another order.
+    The clock wraps at 60 s; it stands still where a block of the file is lost. Raises Unreadable where it goes back:
+    records are in another order.
     """
     clock_s = file.physical([CLOCK])[0, :samples]
-    half_s = _WRAP_S / 2
-    excess_s: Times = np.mod(np.diff(clock_s) - 1 / RATE_HZ + half_s, _WRAP_S) - half_s
-    jump = np.abs(excess_s) > 1 / RATE_HZ
-    if not np.ptp(clock_s):
-        return np.arange(samples) / RATE_HZ  # the clock was not recorded
-    if (excess_s < -MAX_CLOCK_JUMP_S).any():
-        raise Unreadable("clock_jump", f"{file.name}: the sample clock goes back by {-excess_s.min():.3f} s")
-    if jump.any():
-        notes.append(f"{jump.sum()} jumps of the sample clock, {excess_s[jump].sum():.3f} s lost in all")
-    gap_s = np.where(excess_s > MAX_CLOCK_JUMP_S, excess_s, 0.0)
-    time_s: Times = np.arange(samples) / RATE_HZ + np.concatenate([[0.0], np.cumsum(gap_s)])
-    return time_s
+    regular_s = np.arange(samples) / RATE_HZ
+    stands = binary_opening(np.diff(clock_s, prepend=np.nan) == 0, np.ones(MAX_STILL))
+    if stands.mean() > 0.5:
+        return regular_s, np.ones(samples, bool)  # the clock was not recorded
+    ticks = np.flatnonzero(~stands)
+    late_s = np.unwrap(clock_s[ticks] - regular_s[ticks], period=_WRAP_S)
+    if (np.abs(np.diff(late_s)) > MAX_CLOCK_JUMP_S).any():
+        late_s = median_filter(late_s, MEDIAN_SAMPLES)  # a damaged sample jumps and comes back
+    jumps_s = np.diff(late_s)
+    large = np.abs(jumps_s) > 1 / RATE_HZ
+    if (jumps_s < -MAX_CLOCK_JUMP_S).any():
+        raise Unreadable("clock_jump", f"{file.name}: the sample clock goes back by {-jumps_s.min():.3f} s")
+    if large.any():
+        notes.append(f"{large.sum()} jumps of the sample clock, {jumps_s[large].sum():.3f} s lost in all")
+    if stands.any():
+        notes.append(f"{stands.sum()} samples of unreadable blocks")
+    gap_s = np.concatenate([[0.0], np.cumsum(np.where(jumps_s > MAX_CLOCK_JUMP_S, jumps_s, 0.0))])
+    time_s: Times = regular_s + np.interp(np.arange(samples), ticks, gap_s)
+    return time_s, ~stands
 
 
 def _listed(path: Path, total: int, time_s: Times, notes: list[str]) -> Times | None:
