@@ -228,6 +228,7 @@ def test_other_loggers_by_the_names_of_their_columns(tmp_path: Path, header: str
     (tmp_path / "P7.csv").write_text("\n".join([header, *rows]) + "\n")
     (recording,) = read(tmp_path)
     assert recording.accel is not None
+    assert recording.accel_rate_hz == pytest.approx(RATE_HZ)
     np.testing.assert_allclose(recording.accel, movement() / G, atol=1e-4)
 
 

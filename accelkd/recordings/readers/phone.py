@@ -210,9 +210,16 @@ def _times(table: Table, name: str) -> tuple[Times, bool]:
                 return in_seconds, True
         shown = unit(table.names[column]).lower()
         shown = "ms" if table.names[column].lower().rstrip().endswith(" ms") else shown
-        relative: Times = values * _TIME_UNITS.get(shown, 1.0)
+        relative: Times = values * (_TIME_UNITS.get(shown) or _seconds_per_unit(known))
         return relative, False
     raise Unreadable("bad_header", f"{name} has no column of times")
+
+
+def _seconds_per_unit(times: Times) -> float:
+    """The unit of times that have none: that in which a phone's sensor has 5 to 5000 samples a second."""
+    steps = np.diff(times)
+    step = float(np.median(steps[steps > 0])) if (steps > 0).any() else 1.0
+    return next((scale for scale in _TIME_UNITS.values() if 5 <= 1 / (step * scale) < 5000), 1.0)
 
 
 def _scale(accel: Signals, names: Sequence[str]) -> tuple[float | None, str]:
