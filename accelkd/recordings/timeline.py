@@ -16,10 +16,11 @@ import numpy.typing as npt
 from accelkd.recordings.readers import Recording, Signals, Times, Unreadable
 
 MAX_BACK_S = 1.0  # packets that arrive out of order; a clock that goes back further was reset
+MAX_RESETS = 20  # of a clock; if it goes back more often, rows are not in the order of time
+MAX_SPAN_S = 100 * 365.25 * 86400.0  # between instants of a recording: what is further from the others is no time
 MAX_GAP_S = 600.0  # a longer one begins another recording instead of ten minutes of NaN
 _REACH, _LEAST = 16, 4  # samples on both sides of a long step that tell a lost packet from a late one
-MAX_RATE_HZ = 10_000.0
-MAX_TIME_S = 1e11  # on either side of 1970; a stamp beyond is damaged
+MIN_RATE_HZ, MAX_RATE_HZ = 1.0, 10_000.0  # of any sensor; other steps come from damaged times
 _MAX_PERIODS = 1e15  # between two samples: more than a million years at any rate, where clocks hold noise
 MIN_PART_S = 60.0  # of a recording that is cut: a shorter part holds no window
 MAX_RECORDING_S = 6 * 3600.0  # of one row of a batch; a longer recording is cut
@@ -50,14 +51,23 @@ def place(
     """
     notes = []
     time_s = np.asarray(time_s, np.float64)
-    timed = np.abs(time_s) < MAX_TIME_S  # NaN is not
+    timed = np.isfinite(time_s)
+    timed[timed] = np.abs(time_s[timed] - np.median(time_s[timed])) < MAX_SPAN_S if timed.any() else False
     if not timed.all():
         notes.append(f"{(~timed).sum()} samples without a time left out")
         time_s, samples = time_s[timed], samples[:, timed]
     if len(time_s) < 2:
         raise Unreadable("empty_file", f"{name or 'the stream'} has less than two samples")
+    lone = _lone_jumps(time_s)
+    if lone.any():
+        notes.append(f"{lone.sum()} samples whose time is far from those before and after left out")
+        time_s, samples = time_s[~lone], samples[:, ~lone]
     pieces: list[Piece] = []
     resets = np.flatnonzero(np.diff(time_s) < -MAX_BACK_S) + 1
+    if len(resets) > MAX_RESETS:
+        notes.append(f"{len(resets)} times rows went back in time: sorted by it")
+        order, resets = np.argsort(time_s, kind="stable"), resets[:0]
+        time_s, samples = time_s[order], samples[:, order]
     for epoch, rows in enumerate(np.split(np.arange(len(time_s)), resets)):
         placed, corrected = _place_run(time_s[rows], samples[:, rows], max_gap_s)
         pieces += [replace(piece, epoch=epoch) for piece in placed]
@@ -65,8 +75,20 @@ def place(
     if len(resets):
         notes.append(f"the clock went back {len(resets)} times: {len(pieces)} recordings")
     if not pieces:
-        raise Unreadable("empty_file", f"{name or 'the stream'} has less than two samples at different times")
+        why = f": {'; '.join(notes)}" if notes else ""
+        raise Unreadable("rate", f"{name or 'the stream'} has no samples at {MIN_RATE_HZ:g} Hz and more{why}")
     return pieces, [f"{name}: {note}" if name else note for note in notes]
+
+
+def _lone_jumps(time_s: Times) -> npt.NDArray[np.bool_]:
+    """Single samples whose time was damaged: both neighbours are close to each other, and far from it."""
+    lone = np.zeros(len(time_s), bool)
+    if len(time_s) > 2:
+        before, at, after = time_s[:-2], time_s[1:-1], time_s[2:]
+        step_s = after - before
+        close = (step_s >= 0) & (step_s < MAX_BACK_S)
+        lone[1:-1] = close & ((at < before - MAX_BACK_S) | (at > after + MAX_BACK_S))
+    return lone
 
 
 def _place_run(time_s: Times, samples: Signals, max_gap_s: float) -> tuple[list[Piece], list[str]]:
@@ -97,9 +119,10 @@ def _place_run(time_s: Times, samples: Signals, max_gap_s: float) -> tuple[list[
         inside = lost[rows[:-1]]
         index = np.concatenate([[0], np.cumsum(1 + inside)])
         span_s = time_s[rows[-1]] - time_s[rows[0]]
-        if not index[-1] <= MAX_RATE_HZ * span_s:
-            raise Unreadable("rate", f"{len(rows)} samples within {span_s:.6f} s")
         rate_hz = index[-1] / span_s
+        if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+            notes.append(f"{len(rows)} samples within {span_s:.6f} s left out")
+            continue
         placed: Signals = samples[:, rows].astype(np.float32 if samples.dtype == np.float32 else np.float64)
         if inside.any():
             gaps = np.flatnonzero(inside)
@@ -178,7 +201,11 @@ def assemble(
     several pieces meanwhile, NaN stands between them. `facts` holds everything else; its references and events, on the
     same clock, go to the recording in whose time they are. The last `dark_channels` rows of `ppg` are dark slots. With
     `utc` the clock counts seconds since 1970.
+    Raises Unreadable for a rate that no sensor has.
     """
+    for piece in (*ppg, *accel):
+        if not MIN_RATE_HZ <= piece.rate_hz <= MAX_RATE_HZ:
+            raise Unreadable("rate", f"{piece.rate_hz:g} Hz is not in {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g}")
     groups: list[tuple[list[Piece], list[Piece]]] = []
     epoch, end_s = -1, -np.inf
     tagged = [(piece, 0) for piece in ppg] + [(piece, 1) for piece in accel]

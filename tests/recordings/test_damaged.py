@@ -1,4 +1,4 @@
-"""Real recordings cut, emptied, mislabelled and shuffled: each is rejected with its reason, and its batch goes on."""
+"""Real recordings cut, emptied, mislabelled and shuffled: each costs what is damaged, with a reason."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scipy.io import loadmat, savemat
 
 from accelkd.recordings.ingest import ingest
+from accelkd.recordings.timeline import place
 from accelkd.recordings.validate import validate_batch
 
 Damage = Callable[[Path], object]
@@ -102,8 +103,12 @@ def shuffled(rows: list[bytes]) -> list[bytes]:
     return [rows[0], *body]
 
 
-def remove(name: str) -> Damage:
-    return lambda folder: (folder / name).unlink()
+def remove(*names: str) -> Damage:
+    def damage(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return damage
 
 
 def variable(file: str, name: str, change: Callable[[np.ndarray], np.ndarray | None]) -> Damage:
@@ -119,12 +124,30 @@ def variable(file: str, name: str, change: Callable[[np.ndarray], np.ndarray | N
 
 def shuffle_edf(folder: Path) -> None:
     """Data records of one second in another order."""
-    path = folder / "s6_walk.edf"
+    header, rows = records(folder / "s6_walk.edf")
+    random.Random(0).shuffle(rows)
+    (folder / "s6_walk.edf").write_bytes(header + b"".join(rows))
+
+
+def records(path: Path) -> tuple[bytes, list[bytes]]:
+    """Header and data records of a file of 15 signals at 256 Hz, of one second each."""
     content = path.read_bytes()
     header, size = 256 * 16, 15 * 256 * 2
-    records = [content[at : at + size] for at in range(header, len(content), size)]
-    random.Random(0).shuffle(records)
-    path.write_bytes(content[:header] + b"".join(records))
+    return content[:header], [content[at : at + size] for at in range(header, len(content), size)]
+
+
+def zero_records(first: int, last: int) -> Damage:
+    def damage(folder: Path) -> None:
+        header, rows = records(folder / "s6_walk.edf")
+        rows[first:last] = [bytes(len(rows[0]))] * (last - first)
+        (folder / "s6_walk.edf").write_bytes(header + b"".join(rows))
+
+    return damage
+
+
+def cut_records(path: Path, first: int, last: int) -> None:
+    header, rows = records(path)
+    path.write_bytes(header + b"".join([*rows[:first], *rows[last:]]))
 
 
 def replace_bytes(name: str, old: bytes, new: bytes) -> Damage:
@@ -150,81 +173,92 @@ def in_g(rows: list[bytes]) -> list[bytes]:
     return [rows[0], *(b";".join([*row.split(b";")[:2], b"0;0;1\n"]) for row in rows[1:])]
 
 
+def in_m_s2(rows: list[bytes]) -> list[bytes]:
+    return [rows[0], *(b";".join([*row.split(b";")[:2], b"0;0;9.81\n"]) for row in rows[1:])]
+
+
 BAMI, EDF, TROIKA = "Subject_2.mat", "s6_walk.edf", "DATA_05_TYPE02.mat"
-PPG, ACC, PPI = "Polar_Sense_PPG.txt", "Polar_Sense_ACC.txt", "Polar_Sense_PPI.txt"
-CASES: list[tuple[str, str, str, Damage]] = [
-    # Empatica E4
-    ("e4", "PPG emptied", "empty_file", cut("BVP.csv", 0)),
-    ("e4", "PPG without samples", "empty_file", lines("BVP.csv", lambda rows: rows[:2])),
-    ("e4", "acceleration lost", "missing_file", remove("ACC.csv")),
-    ("e4", "acceleration cut", "unequal_lengths", lines("ACC.csv", lambda rows: rows[: len(rows) // 2])),
-    ("e4", "last row cut in its middle", "bad_row", lines("ACC.csv", lambda rows: [*rows[:-1], b"12,3\n"])),
-    ("e4", "PPG in the place of acceleration", "bad_row", lambda f: shutil.copyfile(f / "BVP.csv", f / "ACC.csv")),
-    ("e4", "header lost", "bad_header", lines("BVP.csv", lambda rows: rows[2:])),
-    ("e4", "rows shuffled with the header", "bad_header", lines("BVP.csv", lambda rows: rows[::-1])),
-    ("e4", "intervals shuffled", "reference_order", lines("IBI.csv", shuffled)),
-    ("e4", "intervals of another session", "bad_header", lines("IBI.csv", other_start)),
+PPG, ACC, HR, PPI = "Polar_Sense_PPG.txt", "Polar_Sense_ACC.txt", "Polar_Sense_HR.txt", "Polar_Sense_PPI.txt"
+REJECTED: list[tuple[str, str, str, Damage]] = [
+    ("e4", "nothing but references", "missing_file", remove("BVP.csv", "ACC.csv")),
+    ("e4", "both streams emptied", "empty_file", lambda f: [(f / n).write_bytes(b"") for n in ("BVP.csv", "ACC.csv")]),
     ("e4", "tags of another person", "participant_unknown", lambda f: (f / "tags_S24.csv").rename(f / "tags_S05.csv")),
-    ("e4", "binary instead of text", "unreadable_file", lambda f: (f / "HR.csv").write_bytes(b"\x89PNG\xff\xfe" * 99)),
     ("e4", "counts of a device with another range", "accel_unit", lines("ACC.csv", eightfold)),
-    # BAMI-1
     ("bami", "emptied", "unreadable_file", cut(BAMI, 0)),
     ("bami", "cut in the header", "unreadable_file", cut(BAMI, 0.0001)),
     ("bami", "cut in its middle", "unreadable_file", cut(BAMI, 0.5)),
-    ("bami", "one variable lost", "missing_variable", variable(BAMI, "sigPPG", lambda _: None)),
-    ("bami", "one channel lost", "wrong_variable", variable(BAMI, "sigPPG", lambda counts: counts[:2])),
-    ("bami", "channels and samples swapped", "wrong_variable", variable(BAMI, "sigAcc", lambda counts: counts.T)),
-    ("bami", "text for numbers", "wrong_variable", variable(BAMI, "timeECG", lambda _: np.array(["a"]))),
-    ("bami", "acceleration shorter", "unequal_lengths", variable(BAMI, "sigAcc", lambda counts: counts[:, :-9])),
     ("bami", "offset already gone", "accel_unit", variable(BAMI, "sigAcc", lambda c: c.astype(int) - 32768)),
-    ("bami", "beats shuffled", "reference_order", variable(BAMI, "timeECG", lambda times: times[::-1])),
-    ("bami", "fewer rates than beats", "reference_lengths", variable(BAMI, "bpmECG", lambda rates: rates[:-1])),
-    # Wrist EDF
     ("wrist-edf", "emptied", "unreadable_file", cut(EDF, 0)),
     ("wrist-edf", "cut in the header", "unreadable_file", cut(EDF, 0.001)),
-    ("wrist-edf", "cut in its middle", "unreadable_file", cut(EDF, 0.5)),
-    ("wrist-edf", "cut by one byte", "unreadable_file", cut(EDF, 0.9999996)),
     ("wrist-edf", "seconds shuffled", "clock_jump", shuffle_edf),
     ("wrist-edf", "PPG under another label", "wrong_signals", replace_bytes(EDF, b"wrist_ppg ", b"wrist_ecg ")),
-    ("wrist-edf", "acceleration in another unit", "accel_unit", replace_bytes(EDF, b"ms^-2", b"g    ")),
-    ("wrist-edf", "beat list cut in a row", "bad_row", cut("s6_walk.atr.txt", 0.5001)),
-    ("wrist-edf", "beat list emptied", "bad_header", cut("s6_walk.atr.txt", 0)),
-    ("wrist-edf", "beats shuffled", "reference_order", lines("s6_walk.atr.txt", shuffled)),
-    ("wrist-edf", "beats of a longer recording", "reference_outside", lines(
-        "s6_walk.atr.txt", lambda rows: [*rows, b"    9:59.000   153344     N    0    1    0\n"]
-    )),
-    # TROIKA
+    ("wrist-edf", "an axis in another unit", "accel_unit", replace_bytes(EDF, b"ms^-2", b"g    ")),
+    ("wrist-edf", "an axis in counts", "accel_unit", replace_bytes(EDF, b"ms^-2", b"count")),
     ("troika", "emptied", "unreadable_file", cut(TROIKA, 0)),
     ("troika", "cut in its middle", "unreadable_file", cut(TROIKA, 0.5)),
     ("troika", "one row lost", "wrong_variable", variable(TROIKA, "sig", lambda rows: rows[:5])),
     ("troika", "trace in the place of the signals", "missing_variable", lambda f: shutil.copyfile(
         f / "DATA_05_TYPE02_BPMtrace.mat", f / TROIKA
     )),
-    ("troika", "trace of another recording", "reference_lengths", lambda f: shutil.copyfile(
+    ("troika", "rows in another order", "accel_unit", variable(TROIKA, "sig", lambda rows: rows[::-1])),
+    ("polar", "nothing but references", "missing_file", remove(PPG, ACC)),
+    ("polar", "acceleration in g under mg", "accel_unit", lines(ACC, in_g)),
+    ("polar", "acceleration in m/s^2 under mg", "accel_unit", lines(ACC, in_m_s2)),
+]  # fmt: skip
+# What is left of the session is read, and a note says what is not
+MENDED: list[tuple[str, str, str, Damage]] = [
+    ("e4", "PPG emptied", "BVP.csv has no rows", cut("BVP.csv", 0)),
+    ("e4", "PPG without samples", "BVP.csv has no samples", lines("BVP.csv", lambda rows: rows[:2])),
+    ("e4", "last row cut", "ACC.csv: the last row", lines("ACC.csv", lambda rows: [*rows[:-1], b"12,3\n"])),
+    ("e4", "PPG in the place of acceleration", "ACC.csv has no 3 columns", lambda f: shutil.copyfile(
+        f / "BVP.csv", f / "ACC.csv"
+    )),
+    ("e4", "header lost", "BVP.csv: the first two rows", lines("BVP.csv", lambda rows: rows[2:])),
+    ("e4", "rows reversed with the header", "BVP.csv: the first two rows", lines("BVP.csv", lambda rows: rows[::-1])),
+    ("e4", "a row overwritten", "BVP.csv: 1 rows without", lines(
+        "BVP.csv", lambda rows: [*rows[:99], b"\xc3\x28\n", *rows[100:]]
+    )),
+    ("e4", "intervals of another session", "IBI.csv counts from another instant", lines("IBI.csv", other_start)),
+    ("e4", "binary instead of text", "HR.csv has no samples", lambda f: (f / "HR.csv").write_bytes(b"\x89PNG" * 99)),
+    ("bami", "PPG lost", "no variable 'sigPPG'", variable(BAMI, "sigPPG", lambda _: None)),
+    ("bami", "one channel lost", "sigPPG is 2 x 42000", variable(BAMI, "sigPPG", lambda counts: counts[:2])),
+    ("bami", "text for numbers", "timeECG holds no real numbers", variable(BAMI, "timeECG", lambda _: np.array(["a"]))),
+    ("bami", "beats reversed", "not in the order of time", variable(BAMI, "timeECG", lambda times: times[::-1])),
+    ("bami", "fewer rates than beats", "no heart rate", variable(BAMI, "bpmECG", lambda rates: rates[:-1])),
+    ("bami", "no beats", "no reference", variable(BAMI, "timeECG", lambda _: None)),
+    ("wrist-edf", "cut in its middle", "168 whole data records", cut(EDF, 0.5)),
+    ("wrist-edf", "cut by one byte", "336 whole data records", cut(EDF, 0.9999996)),
+    ("wrist-edf", "a block of zeros", "511 samples of unreadable blocks", zero_records(100, 102)),
+    ("wrist-edf", "some seconds lost", "3.141 s lost", lambda f: cut_records(f / EDF, 100, 103)),
+    ("wrist-edf", "all axes in another unit", "read as m/s^2", lambda f: [
+        replace_bytes(EDF, b"ms^-2", b"g    ")(f) for _ in range(3)
+    ]),
+    ("wrist-edf", "beat list emptied", "no rows of a beat list", cut("s6_walk.atr.txt", 0)),
+    ("wrist-edf", "beats of a longer recording", "beats after the end", lines(
+        "s6_walk.atr.txt", lambda rows: [*rows, b"    9:59.000   153344     N    0    1    0\n"]
+    )),
+    ("troika", "trace of another recording", "148 windows, expected 146", lambda f: shutil.copyfile(
         f.parent / "one/DATA_01_TYPE01_BPMtrace.mat", f / "DATA_05_TYPE02_BPMtrace.mat"
     )),
-    ("troika", "rows in another order", "accel_unit", variable(TROIKA, "sig", lambda rows: rows[::-1])),
-    ("troika", "no rate in the trace", "reference_value", variable(
+    ("troika", "no rate in the trace", "reference_hr_bpm: 146", variable(
         "DATA_05_TYPE02_BPMtrace.mat", "BPM0", lambda trace: np.full_like(trace, np.nan)
     )),
-    # Polar
-    ("polar", "PPG emptied", "bad_header", cut(PPG, 0)),
-    ("polar", "only the header left", "empty_file", lines(PPG, lambda rows: rows[:1])),
-    ("polar", "acceleration lost", "missing_file", remove(ACC)),
-    ("polar", "streams swapped", "bad_header", lambda f: shutil.copyfile(f / ACC, f / PPG)),
-    ("polar", "rows shuffled", "time_order", lines(PPG, shuffled)),
-    ("polar", "a piece cut out", "time_gap", lines(ACC, lambda rows: rows[:5000] + rows[6000:])),
-    ("polar", "last row cut", "bad_row", lines(PPG, lambda rows: [*rows, rows[-1][:40]])),
-    ("polar", "acceleration of another hour", "no_overlap", lines(ACC, later)),
-    ("polar", "acceleration in g", "accel_unit", lines(ACC, in_g)),
-    ("polar", "intervals without a time", "bad_row", lines(PPI, lambda rows: [rows[0], b"soon;1000;10;0;1;1;60\n"])),
+    ("troika", "no trace", "no file with a heart-rate trace", remove("DATA_05_TYPE02_BPMtrace.mat")),
+    ("polar", "PPG emptied", "Polar_Sense_PPG.txt has no rows", cut(PPG, 0)),
+    ("polar", "only the header left", "has less than two samples", lines(PPG, lambda rows: rows[:1])),
+    ("polar", "streams swapped", "no column 'channel 0'", lambda f: shutil.copyfile(f / ACC, f / PPG)),
+    ("polar", "rows shuffled", "sorted by it", lines(PPG, shuffled)),
+    ("polar", "a piece cut out", "1 gaps, 1000 samples", lines(ACC, lambda rows: rows[:5000] + rows[6000:])),
+    ("polar", "last row cut", "the last row, which is cut", lines(PPG, lambda rows: [*rows, rows[-1][:40]])),
+    ("polar", "rates of another app", "no column 'HR'", lines(HR, lambda rows: [b"Phone timestamp;rate\n", *rows[1:]])),
+    ("polar", "intervals without a time", "1 pulse intervals", lines(PPI, lambda r: [r[0], b"soon;999;9;0;1;1;60\n"])),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("device", "reason", "damage"),
-    [(device, reason, damage) for device, _, reason, damage in CASES],
-    ids=[f"{device}: {what}" for device, what, _, _ in CASES],
+    [(device, reason, damage) for device, _, reason, damage in REJECTED],
+    ids=[f"{device}: {what}" for device, what, _, _ in REJECTED],
 )
 def test_a_damaged_recording_is_rejected_and_its_batch_goes_on(
     shared: Path, tmp_path: Path, device: str, reason: str, damage: Damage
@@ -241,6 +275,30 @@ def test_a_damaged_recording_is_rejected_and_its_batch_goes_on(
     (row,) = pq.read_table(tmp_path / "landing/b1/rejected.parquet").to_pylist()
     assert row["reason"] == reason
     assert f"rejected      1\n  {reason}" in str(summary)
+
+
+@pytest.mark.parametrize(
+    ("device", "note", "damage"),
+    [(device, note, damage) for device, _, note, damage in MENDED],
+    ids=[f"{device}: {what}" for device, what, _, _ in MENDED],
+)
+def test_damage_to_a_part_costs_that_part_alone(
+    shared: Path, tmp_path: Path, device: str, note: str, damage: Damage
+) -> None:
+    delivery, bad = sessions(shared, device, tmp_path)
+    damage(bad)
+    summary = ingest(device, delivery, tmp_path / "landing", "b1")
+    assert (summary.read, summary.rejections) == (2, ())
+    assert any(note in line for line in summary.notes)
+    assert validate_batch(tmp_path / "landing/b1") == []
+
+
+def test_what_one_stream_alone_covers_is_a_recording_of_its_own(shared: Path, tmp_path: Path) -> None:
+    delivery, bad = sessions(shared, "polar", tmp_path)
+    edit_lines(bad / ACC, later)
+    summary = ingest("polar", delivery, tmp_path / "landing", "b1")
+    assert (summary.read, summary.rejections) == (3, ())
+    assert validate_batch(tmp_path / "landing/b1") == []
 
 
 @pytest.mark.parametrize("device", PAIRS)
@@ -278,6 +336,27 @@ def test_random_damage_never_stops_a_batch(
     victim.write_bytes(content[: int(len(content) * (keep if which % 2 else 1))])
     summary = ingest(device, delivery, tmp_path / "landing", "b1")
     assert summary.read >= 1
-    assert summary.total == summary.read + len(summary.rejections) == 2
+    assert summary.total == summary.read + len(summary.rejections) >= 2
     assert validate_batch(tmp_path / "landing/b1") == []
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize("wrong_s", [-3e8, -100.0, 100.0, 3e8, 1e25, np.nan])
+def test_a_single_damaged_time_is_one_missing_sample(wrong_s: float) -> None:
+    time_s = 7e8 + np.arange(5000) / 50
+    time_s[2000] += wrong_s
+    (piece,), notes = place(time_s, np.arange(5000.0)[None])
+    assert piece.rate_hz == pytest.approx(50, rel=1e-6)
+    assert piece.samples.shape == (1, 5000)
+    assert np.flatnonzero(np.isnan(piece.samples[0])).tolist() == [2000]
+    assert len(notes) == 2
+
+
+def test_damaged_times_never_become_a_recording_of_years() -> None:
+    rng = np.random.default_rng(0)
+    time_s = 7e8 + np.arange(5000) / 50
+    wrong = rng.integers(0, 5000, 40)
+    time_s[wrong] += rng.uniform(-1e9, 1e9, 40)
+    pieces, _ = place(time_s, np.arange(5000.0)[None])
+    assert all(piece.end_s - piece.start_s < 800 for piece in pieces)
+    assert sum(np.isfinite(piece.samples[0]).sum() for piece in pieces) > 4900

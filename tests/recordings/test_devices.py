@@ -15,7 +15,7 @@ from accelkd.recordings.devices import DEVICES, Device
 @pytest.mark.parametrize("device", DEVICES.values(), ids=DEVICES.keys())
 def test_device_facts_are_consistent(device: Device) -> None:
     assert check_identifier("device_id", device.device_id)
-    assert len(device.led_offsets_s) in (0, device.ppg_channels)
+    assert len(device.led_offsets_s) in (0, device.ppg_channels)  # empty: all at the start of the frame
     assert device.ppg_full_scale[0] < device.ppg_full_scale[1]
     assert device.accel_range_g[0] < -1 < 1 < device.accel_range_g[1]
     assert device.polarity in (1, -1, None)

@@ -204,9 +204,11 @@ def test_the_documented_example_is_a_whole_reader(tmp_path: Path, monkeypatch: p
     (tmp_path / "delivery").mkdir()
     rows = ["red,infrared,x,y,z", *(f"{n},{n + 1},0,0,9.8" for n in range(1000))]
     (tmp_path / "delivery/A7.csv").write_text("\n".join(rows))
-    (tmp_path / "delivery/A8.csv").write_text("\n".join([*rows, "1,2,3"]))
+    (tmp_path / "delivery/A8.csv").write_text("\n".join([rows[0], *rows[2:], "1,2,3"]))
+    (tmp_path / "delivery/A9.csv").write_text("\n".join(["red,x,y,z", *rows[1:]]))
     summary = ingest("band", tmp_path / "delivery", tmp_path / "landing", "b1")
-    assert (summary.read, [rejection.reason for rejection in summary.rejections]) == (1, ["bad_row"])
+    assert (summary.read, [rejection.reason for rejection in summary.rejections]) == (2, ["bad_header"])
+    assert [note.split(": ")[1] for note in summary.notes] == ["the last row, which is cut, left out"]
     assert validate_batch(tmp_path / "landing/b1") == []
 
 

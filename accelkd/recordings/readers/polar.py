@@ -1,135 +1,295 @@
-"""Polar Verity Sense, logged by the phone app Polar Sensor Logger: a folder of text files per session."""
+"""Polar Verity Sense, OH1 and chest straps, logged by the phone app Polar Sensor Logger: a text file per stream.
+
+The app names files `Polar_Sense_<serial>_<date>_<time>_PPG.txt`; they are often renamed to `Polar_Sense_PPG.txt`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from datetime import datetime
-from itertools import groupby
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from accelkd.recordings.readers import Delivery, Recording, Session, Signals, Times, Unreadable
-from accelkd.recordings.readers.text import read_columns
+from accelkd.recordings.readers.ecg import reference_beats
+from accelkd.recordings.readers.text import Table, plain, read_table, unit
+from accelkd.recordings.timeline import Piece, assemble, place
 
-_HEADERS = {
-    "PPG": "Phone timestamp;sensor timestamp [ns];channel 0;channel 1;channel 2;ambient",
-    "ACC": "Phone timestamp;sensor timestamp [ns];X [mg];Y [mg];Z [mg]",
-    "HR": "Phone timestamp;HR [bpm]",
-    "PPI": "Phone timestamp;PP-interval [ms];error estimate [ms];blocker;contact;contact;hr [bpm]",
-    "MARKER": "Phone timestamp;Marker start/stop",
-}
-_FILES = {("MARKER.txt" if name == "MARKER" else f"Polar_Sense_{name}.txt"): name for name in _HEADERS}
-_COMPANIONS = ("Polar_Sense_GYRO.txt", "Polar_Sense_MAGN.txt")
-MAX_STEP = 1.5  # in sampling periods; a longer one means that a packet was lost
 MAX_PP_ERROR_MS = 30
+SESSION_GAP = timedelta(minutes=10)  # streams of a session are switched on one after the other
+_STREAMS = ("PPG", "ACC", "ECG", "HR", "PPI", "RR", "MARKER")
+_SIGNALS = ("PPG", "ACC", "ECG")
+_NAME = re.compile(
+    r"(?:(?P<device>Polar(?:[_ -](?!PPG|ACC|ECG|HR|PPI|RR|MARKER)[A-Za-z0-9]+?)*?)[_ -])?"
+    r"(?:(?P<serial>[0-9A-F]{8,12})[_ -])?"
+    r"(?:(?P<date>\d{8})[_-](?P<time>\d{6})[_ -])?"
+    r"(?P<stream>[A-Z]+)(?:[_ -](?P<date2>\d{8})[_-](?P<time2>\d{6}))?\.(?:txt|csv)",
+    re.IGNORECASE,
+)
+_COLUMNS = {  # pattern of a column's plain name, by how it is usually written
+    "PPG": {
+        **{f"channel {number}": rf"(?:channel|ppg|led) ?{number}" for number in range(3)},
+        "ambient": "ambient.*",
+    },
+    "ACC": {axis.upper(): axis for axis in "xyz"},
+    "ECG": {"ecg": "ecg.*"},
+}
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
+_G = {"mg": 1e-3, "g": 1.0, "": 1e-3}
+_Values = Callable[[Table, Times, str, list[str]], tuple[Times, Times]]  # instants and values of a table
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    device: str
+    serial: str | None
+    stamp: datetime | None
+    stream: str
 
 
 def find(files: Iterable[Path]) -> Delivery:
-    sessions: list[Session] = []
+    groups: dict[tuple[Path, str, str | None], list[_File]] = defaultdict(list)
+    markers: dict[Path, list[_File]] = defaultdict(list)
     companions: list[Path] = []
-    for folder, group in groupby(sorted(files, key=lambda path: (path.parent, path)), key=lambda path: path.parent):
-        members = list(group)
-        companions += [path for path in members if path.name in _COMPANIONS]
-        used = [path for path in members if path.name in _FILES]
-        if any(path.name != "MARKER.txt" for path in used):
-            sessions.append(Session(folder, tuple(used)))
+    for path in sorted(files):
+        file = _named(path)
+        if file is None:
+            continue
+        if file.stream == "MARKER":
+            markers[path.parent].append(file)
+        elif file.stream in _STREAMS:
+            groups[path.parent, file.device, file.serial].append(file)
+        else:
+            companions.append(path)  # gyroscope, magnetometer, temperature
+    sessions = []
+    used = set()
+    per_folder: dict[Path, list[list[_File]]] = defaultdict(list)
+    for (folder, _, _), members in groups.items():
+        per_folder[folder] += _sessions(members)
+    for folder, grouped in per_folder.items():
+        for members in grouped:
+            marked = [marker.path for marker in markers[folder] if _near(marker, members)]
+            used.update(marked)
+            # A folder with one session is named after it, sessions that share one after their first file
+            source = folder if len(grouped) == 1 else members[0].path
+            paths = (*(file.path for file in members), *marked)
+            sessions.append(Session(source, paths, sensor_id=members[0].serial))
+    companions += [marker.path for file in markers.values() for marker in file if marker.path not in used]
     return Delivery(tuple(sessions), tuple(companions))
 
 
+def _named(path: Path) -> _File | None:
+    match = _NAME.fullmatch(path.name)
+    if not match or not (match["device"] or match["stream"].upper() == "MARKER"):
+        return None
+    stamp = None
+    if date := match["date"] or match["date2"]:
+        try:
+            stamp = datetime.strptime(date + (match["time"] or match["time2"]), "%Y%m%d%H%M%S")
+        except ValueError:
+            return None
+    serial = match["serial"].upper() if match["serial"] else None
+    return _File(path, plain(match["device"] or ""), serial, stamp, match["stream"].upper())
+
+
+def _sessions(members: Sequence[_File]) -> list[list[_File]]:
+    """Files of one sensor by session: a stream that comes again, or much later, begins another one."""
+    sessions: list[list[_File]] = []
+    for file in sorted(members, key=lambda file: (file.stamp or datetime.min, file.path)):
+        last = sessions[-1] if sessions else []
+        previous = last[-1].stamp if last else None
+        apart = file.stamp is not None and previous is not None and file.stamp - previous > SESSION_GAP
+        if not last or apart or file.stream in {other.stream for other in last}:
+            sessions.append([])
+        sessions[-1].append(file)
+    return sessions
+
+
+def _near(marker: _File, members: Sequence[_File]) -> bool:
+    stamps = [file.stamp for file in members if file.stamp is not None]
+    return marker.stamp is None or not stamps or abs(min(stamps) - marker.stamp) <= SESSION_GAP
+
+
 def read(session: Session) -> list[Recording]:
-    files = {_FILES[path.name]: path for path in session.files}
-    for name in ("PPG", "ACC"):
-        if name not in files:
-            raise Unreadable("missing_file", f"Polar_Sense_{name}.txt")
-    for name, path in files.items():
-        with path.open(encoding="utf-8", errors="replace") as file:
-            if file.readline().rstrip("\r\n") != _HEADERS[name]:
-                raise Unreadable("bad_header", f"{path.name}: the first line is not {_HEADERS[name]!r}")
+    files = {file.stream: path for path in session.files if (file := _named(path))}
+    notes: list[str] = []
+    streams: dict[str, _Stream] = {}
+    problems: list[Unreadable] = []
+    for name in _SIGNALS:
+        if name in files:
+            try:
+                streams[name] = _stream(files[name], name, notes)
+            except Unreadable as error:
+                problems.append(error)
+    if "PPG" not in streams and "ACC" not in streams:
+        raise problems[0] if problems else Unreadable("missing_file", "neither a PPG nor an ACC file")
+    notes += [f"left out: {problem}" for problem in problems]
     # Streams are aligned by sensor time alone: phone time lags behind it, differently in each stream
-    ppg_start_ns, ppg_rate_hz, ppg = _stream(files["PPG"], 4)
-    accel_start_ns, accel_rate_hz, accel = _stream(files["ACC"], 3)
-    phone_start = next(_phone_times(files["PPG"]))
-    duration_s = ppg.shape[1] / ppg_rate_hz
+    clock = _PhoneClock(streams.get("PPG") or streams["ACC"])
 
-    def after_start(name: str) -> Times:
-        """Times of a stream that has phone time only, seconds after the first PPG frame reached the phone."""
-        return np.array([(time - phone_start).total_seconds() for time in _phone_times(files[name])])
-
-    notes = []
-    hr_s = hr_bpm = ibi_end_s = ibi_s = event_s = None
-    if "HR" in files:
-        (hr_bpm,) = read_columns(files["HR"], ";", ("f8",), first_column=1, skip=1)
-        hr_s = after_start("HR")
-        known = (hr_bpm > 0) & (hr_s >= 0)  # zero: the device has no heart rate yet
-        notes.append(f"{(~known).sum()} heart rates that are zero or before the first PPG frame left out")
-        hr_s, hr_bpm = hr_s[known], hr_bpm[known]
-    if "PPI" in files:
-        ibi_end_s, ibi_s, note = _intervals(files["PPI"], after_start("PPI"))
-        notes.append(note)
+    beat_s = hr_s = hr_bpm = ibi_end_s = ibi_s = event_s = None
+    if "ECG" in streams:
+        beat_s = reference_beats(streams["ECG"].pieces, notes)
+    if beat_s is None:
+        hr_s, hr_bpm = _optional(files, "HR", _heart_rate, clock, notes)
+        ibi_end_s, ibi_s = _optional(files, "PPI", _intervals, clock, notes)
+        if ibi_s is None:
+            ibi_end_s, ibi_s = _optional(files, "RR", _intervals, clock, notes)
     if "MARKER" in files:
-        event_s = after_start("MARKER")
-        event_s = event_s[(event_s >= 0) & (event_s <= duration_s)]
-    recording = Recording(
-        ppg=ppg[:3],
-        ppg_rate_hz=ppg_rate_hz,
-        dark=ppg[3:],
+        event_s, _ = _optional(files, "MARKER", _marks, clock, notes)
+    device = hr_bpm is not None or ibi_s is not None
+    facts = Recording(
         dark_offsets_s=(0.0,),
-        accel=accel / 1000,  # mg
-        accel_rate_hz=accel_rate_hz,
-        accel_start_s=(accel_start_ns - ppg_start_ns) / 1e9,
-        reference_source=None if hr_bpm is None and ibi_s is None else "device",
+        reference_source="ecg" if beat_s is not None else "device" if device else None,
+        reference_beat_s=beat_s,
         reference_hr_s=hr_s,
         reference_hr_bpm=hr_bpm,
         reference_ibi_end_s=ibi_end_s,
         reference_ibi_s=ibi_s,
         event_s=event_s,
+        sensor_id=session.sensor_id,
         notes=tuple(notes),
     )
-    return [recording]
+    ppg, accel = (streams[name].pieces if name in streams else [] for name in ("PPG", "ACC"))
+    return assemble(ppg, accel, facts, dark_channels=1, utc=False)  # local time, without a zone
 
 
-def _stream(path: Path, channels: int) -> tuple[int, float, Signals]:
-    """Sensor time of the first frame in ns, measured rate in Hz, and samples `[channels, samples]`."""
-    time_ns, *columns = read_columns(path, ";", ("i8", *("f8",) * channels), first_column=1, skip=1)
-    if len(time_ns) < 2:
-        raise Unreadable("empty_file", f"{path.name} has less than two samples")
-    step_ns = np.diff(time_ns)
-    if (step_ns <= 0).any():
-        raise Unreadable(
-            "time_order", f"{path.name}: sensor time goes back after row {int(np.argmax(step_ns <= 0)) + 1}"
-        )
-    long = step_ns > MAX_STEP * np.median(step_ns)
-    if long.any():
-        row = int(np.argmax(long))
-        raise Unreadable("time_gap", f"{path.name}: {step_ns[row] / 1e9:.3f} s without samples after row {row + 1}")
-    # The nominal rates (55 and 52 Hz) are off by half a percent
-    rate_hz = len(step_ns) / (int(time_ns[-1] - time_ns[0]) / 1e9)
-    return int(time_ns[0]), rate_hz, np.stack(columns)
+@dataclass(frozen=True)
+class _Stream:
+    """Samples placed by sensor time (s since 2000 of the sensor's clock), and what is known of the phone's clock."""
+
+    pieces: list[Piece]
+    time_s: Times  # of each row
+    table: Table
 
 
-def _phone_times(path: Path) -> Iterator[datetime]:
-    """First column: local time of the phone, without a zone."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        next(file)
-        for line in file:
-            if line.strip():
-                try:
-                    yield datetime.fromisoformat(line.split(";", 1)[0]).replace(tzinfo=None)
-                except ValueError:
-                    raise Unreadable("bad_row", f"{path.name}: a row does not start with a time") from None
+def _stream(path: Path, name: str, notes: list[str]) -> _Stream:
+    """One file of samples with sensor time. Raises Unreadable."""
+    table = read_table(path)
+    notes += [f"{path.name}: {note}" for note in table.notes]
+    time_column = table.index("sensor timestamp", "sensor time(?:stamp)?")
+    if time_column is None:
+        raise Unreadable("bad_header", f"{path.name} has no column 'sensor timestamp'")
+    columns = {shown: table.index(pattern) for shown, pattern in _COLUMNS[name].items()}
+    if lacking := [shown for shown, column in columns.items() if column is None]:
+        raise Unreadable("bad_header", f"{path.name} has no column {lacking[0]!r}")
+    time_s = table.numbers(time_column) * _SECONDS.get(unit(table.names[time_column]).lower(), 1e-9)
+    samples: Signals = np.stack([table.numbers(column) for column in columns.values() if column is not None])
+    if name == "ACC":
+        shown = unit(table.names[columns["X"] or 0])
+        if shown.lower() not in _G:
+            raise Unreadable("accel_unit", f"{path.name}: acceleration in {shown!r}, expected 'mg' or 'g'")
+        samples = samples * _G[shown.lower()]
+    pieces, placed = place(time_s, samples, name=path.name)
+    notes += placed
+    return _Stream(pieces, time_s, table)
 
 
-def _intervals(path: Path, begin_s: Times) -> tuple[Times, Times, str]:
-    """Ends and durations of the trustworthy pulse intervals, and how many were left out.
+class _PhoneClock:
+    """Maps the phone's time to the sensor's, by the first sample of each piece of a stream that has both."""
 
-    A row's time is the beginning of its interval: within a packet each row begins where the one before ends.
+    def __init__(self, stream: _Stream) -> None:
+        column = stream.table.index("phone timestamp", "phone time", "timestamp", "time")
+        self._known: list[tuple[float, float]] = []  # phone and sensor time
+        for piece in stream.pieces:
+            (rows,) = np.nonzero(stream.time_s == piece.start_s)
+            phone_s = _seconds(stream.table.text(column, int(rows[0]))) if column is not None and len(rows) else np.nan
+            if np.isfinite(phone_s):
+                self._known.append((phone_s, piece.start_s))
+        self._known.sort()
+
+    def sensor_s(self, phone_s: Times) -> Times:
+        """Sensor times; NaN where a time is none or before the first sample."""
+        sensor_s: Times = np.full(len(phone_s), np.nan)
+        for phone_start_s, sensor_start_s in self._known:
+            later = phone_s >= phone_start_s
+            sensor_s[later] = phone_s[later] - phone_start_s + sensor_start_s
+        return sensor_s
+
+
+def _seconds(stamp: str) -> float:
+    """Local time of the phone, without a zone, as seconds; NaN if it is none."""
+    try:
+        return (datetime.fromisoformat(stamp).replace(tzinfo=None) - datetime(1970, 1, 1)).total_seconds()
+    except ValueError:
+        return np.nan
+
+
+def _optional(
+    files: dict[str, Path], name: str, read_values: _Values, clock: _PhoneClock, notes: list[str]
+) -> tuple[Times | None, Times | None]:
+    """Instants and values of a stream that never costs the signals."""
+    if name not in files:
+        return None, None
+    path = files[name]
+    try:
+        table = read_table(path)
+        column = table.index("phone timestamp", "phone time", "timestamp", "time")
+        if column is None:
+            raise Unreadable("bad_header", f"{path.name} has no column 'Phone timestamp'")
+        notes += [f"{path.name}: {note}" for note in table.notes]
+        phone_s = np.array([_seconds(stamp) for stamp in table.texts(column)], np.float64)
+        phone_s, values = read_values(table, phone_s, path.name, notes)
+    except Unreadable as error:
+        notes.append(f"left out: {error}")
+        return None, None
+    instants_s = clock.sensor_s(phone_s)
+    known = np.isfinite(instants_s)
+    if not known.all():
+        notes.append(f"{path.name}: {(~known).sum()} rows before the first sample left out")
+    order = np.argsort(instants_s[known], kind="stable")
+    return (instants_s[known][order], values[known][order]) if known.any() else (None, None)
+
+
+def _heart_rate(table: Table, phone_s: Times, name: str, notes: list[str]) -> tuple[Times, Times]:
+    column = table.index("hr", "heart ?rate")
+    if column is None:
+        raise Unreadable("bad_header", f"{name} has no column 'HR'")
+    hr_bpm = table.numbers(column)
+    known = (hr_bpm > 0) & np.isfinite(phone_s)  # zero: the device has no heart rate yet
+    if not known.all():
+        notes.append(f"{name}: {(~known).sum()} heart rates that are zero or have no time left out")
+    return _in_order(phone_s[known], hr_bpm[known])
+
+
+def _intervals(table: Table, phone_s: Times, name: str, notes: list[str]) -> tuple[Times, Times]:
+    """Ends and durations of the trustworthy pulse intervals.
+
+    A row's time is the beginning of its interval: within a packet each row begins where the one before ends. The time
+    of an RR interval is when it was received.
     """
-    ibi_ms, error_ms, blocked = read_columns(path, ";", ("f8",) * 3, first_column=1, skip=1)
-    end_s = begin_s + ibi_ms / 1000
-    good = (blocked == 0) & (error_ms <= MAX_PP_ERROR_MS)
-    left_out = f"{(~good).sum()} pulse intervals blocked or with an error above {MAX_PP_ERROR_MS} ms left out"
-    end_s, ibi_ms = end_s[good], ibi_ms[good]
-    # A packet that reached the phone late or early overlaps its neighbour
-    forward = np.diff(np.maximum.accumulate(end_s), prepend=-np.inf) > 0
-    return end_s[forward], ibi_ms[forward] / 1000, f"{left_out}, {(~forward).sum()} that go back in time"
+    column = table.index("pp interval", "ppi", "rr interval", "rr", "interval")
+    if column is None:
+        raise Unreadable("bad_header", f"{name} has no column 'PP-interval'")
+    ibi_ms = table.numbers(column)
+    received = plain(table.names[column]).startswith("rr")
+    end_s = phone_s if received else phone_s + ibi_ms / 1000
+    good: npt.NDArray[np.bool_] = np.isfinite(end_s) & (ibi_ms > 0)
+    for pattern, limit in (("blocker(?: bit)?", 0), ("(?:pp )?error(?: estimate)?", MAX_PP_ERROR_MS)):
+        quality = table.index(pattern)
+        if quality is not None:
+            good &= table.numbers(quality) <= limit
+    ordered_s, ibi_s = _in_order(end_s[good], ibi_ms[good] / 1000)
+    if len(ordered_s) < len(good):
+        notes.append(
+            f"{(~good).sum()} pulse intervals blocked or with an error above {MAX_PP_ERROR_MS} ms left out, "
+            f"{good.sum() - len(ordered_s)} that go back in time"
+        )
+    return ordered_s, ibi_s
+
+
+def _marks(table: Table, phone_s: Times, name: str, notes: list[str]) -> tuple[Times, Times]:
+    del table, name, notes
+    return phone_s, phone_s
+
+
+def _in_order(instants_s: Times, values: Times) -> tuple[Times, Times]:
+    """Without what is not later than the value before: a packet that reached the phone late overlaps its neighbour."""
+    forward = np.diff(np.maximum.accumulate(instants_s), prepend=-np.inf) > 0
+    return instants_s[forward], values[forward]

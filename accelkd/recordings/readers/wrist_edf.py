@@ -6,114 +6,135 @@ Jarchi & Casson, Data 2(1):1, 2017; distributed by PhysioNet.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
-import edfio
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import binary_opening, median_filter
 
 from accelkd.recordings.readers import Delivery, Recording, Session, Times, Unreadable
+from accelkd.recordings.readers.ecg import reference_beats
+from accelkd.recordings.readers.edf import EdfFile, open_edf
+from accelkd.recordings.readers.signals import g_per_unit, in_g
+from accelkd.recordings.timeline import assemble, place
 
-STANDARD_GRAVITY_M_S2 = 9.80665
 RATE_HZ = 256.0
 # By position: labels are truncated to 16 characters, so the three axes of a sensor share one
-PPG, ACCEL, CLOCK = 1, slice(5, 8), 14
-WRIST = slice(1, 14)
+ECG, PPG, ACCEL, CLOCK = 0, 1, (5, 6, 7), 14
+WRIST = range(1, 14)
 _LABELS = {1: "wrist_ppg", 5: "wrist_low_noise_", 6: "wrist_low_noise_", 7: "wrist_low_noise_", 14: "sample_times_for"}
-MAX_CLOCK_JUMP_S = 0.25  # genuine recordings: up to 0.09 s about once a minute
+MAX_CLOCK_JUMP_S = 0.25  # genuine recordings: up to 0.09 s about once a minute; a longer one is a gap
+MAX_STILL = 4  # samples for which a running clock stands still
+MEDIAN_SAMPLES = 9  # more than twice as many as a damaged byte or two may spoil
+_WRAP_S = 60.0
 
 
 def find(files: Iterable[Path]) -> Delivery:
     present = set(files)
     sessions = []
     for path in sorted(present):
-        if match := re.fullmatch(r"(s\d+)_\w+\.edf", path.name):
-            beats = path.with_suffix(".atr.txt")
-            sessions.append(Session(path, (path, beats) if beats in present else (path,), match[1]))
+        if match := re.fullmatch(r"(s\d+)_\w+\.edf", path.name, re.IGNORECASE):
+            beat_list = path.with_suffix(".atr.txt")
+            paths = (path, beat_list) if beat_list in present else (path,)
+            sessions.append(Session(path, paths, match[1].lower()))
     return Delivery(tuple(sessions))
 
 
 def read(session: Session) -> list[Recording]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # raised for a file shorter than its header says
-            signals = edfio.read_edf(session.source).signals
-            _check_layout(signals)
-            digital = np.stack([signal.digital for signal in signals])
-    except Unreadable:
-        raise
-    except Exception as error:  # a damaged header makes the library raise nearly anything
-        raise Unreadable("unreadable_file", f"{session.source.name}: {error}") from error
-
+    file = open_edf(session.source)
+    _check_layout(file)
+    notes = list(file.notes)
     # The last data record is padded: every channel of the wrist sits at its minimum
-    lowest = np.array([[signal.digital_min] for signal in signals[WRIST]])
-    recorded = np.flatnonzero((digital[WRIST] != lowest).any(axis=0))
-    if not recorded.size:
+    end_s = file.fill_start_s(WRIST)
+    samples = round(end_s * RATE_HZ)
+    if samples < 2:
         raise Unreadable("empty_stream", f"{session.source.name} holds nothing but fill samples")
-    samples = int(recorded[-1]) + 1
-    jumps_s = _clock_jumps_s(signals[CLOCK].data[:samples])
-    if jumps_s.size and np.abs(jumps_s).max() > MAX_CLOCK_JUMP_S:
-        raise Unreadable(
-            "clock_jump", f"{session.source.name}: the sample clock jumps by up to {np.abs(jumps_s).max():.3f} s"
-        )
-    notes = [f"{digital.shape[1] - samples} fill samples cut from the end"]
-    if jumps_s.size:
-        notes.append(f"{jumps_s.size} jumps of the sample clock, {jumps_s.sum():.3f} s lost in all")
+    total = round(file.duration_s * RATE_HZ)
+    if samples < total:
+        notes.append(f"{total - samples} fill samples cut from the end")
+    time_s, recorded = _sample_times_s(file, samples, notes)
 
-    beat_s = None
+    beat_s: Times | None = None
     if len(session.files) == 2:
-        beat_sample = _beats(session.files[1])
-        if beat_sample.size and beat_sample[-1] >= digital.shape[1]:
-            raise Unreadable("reference_outside", f"{session.files[1].name} has beats after the end of the signals")
-        beat_s = beat_sample[beat_sample < samples] / RATE_HZ
-    else:
-        notes.append("no beat list")
-    recording = Recording(
-        ppg=signals[PPG].data[None, :samples],
-        ppg_rate_hz=RATE_HZ,
-        accel=np.stack([s.data[:samples] / STANDARD_GRAVITY_M_S2 for s in signals[ACCEL]]),
-        accel_rate_hz=RATE_HZ,
-        reference_source=None if beat_s is None else "ecg",
-        reference_beat_s=beat_s,
-        notes=tuple(notes),
+        beat_s = _listed(session.files[1], round(file.declared_s * RATE_HZ), time_s, notes)
+    if beat_s is None:
+        beat_s = reference_beats(place(time_s, file.physical([ECG])[:, :samples])[0], notes)
+    scales = [g_per_unit(file.units[axis]) or np.nan for axis in ACCEL]
+    streams = (file.physical([PPG])[:, :samples], *in_g([file.physical(ACCEL)[:, :samples]], scales, notes))
+    (ppg, placed), (accel, _) = (
+        place(time_s, np.where(recorded, stream, np.nan), name=session.source.name) for stream in streams
     )
-    return [recording]
+    facts = Recording(
+        reference_source=None if beat_s is None else "ecg", reference_beat_s=beat_s, notes=(*notes, *placed)
+    )
+    return assemble(ppg, accel, facts, utc=False)  # the header has the date of the conversion
 
 
-def _check_layout(signals: tuple[edfio.EdfSignal, ...]) -> None:
-    if len(signals) != 15:
-        raise Unreadable("wrong_signals", f"expected 15 signals, found {len(signals)}")
+def _check_layout(file: EdfFile) -> None:
+    if len(file.labels) != 15:
+        raise Unreadable("wrong_signals", f"expected 15 signals, {file.name} has {len(file.labels)}")
     for position, label in _LABELS.items():
-        if signals[position].label != label:
-            raise Unreadable(
-                "wrong_signals", f"signal {position + 1} is {signals[position].label!r}, expected {label!r}"
-            )
-    for signal in signals:
-        if signal.sampling_frequency != RATE_HZ:
-            raise Unreadable("rate", f"{signal.label} at {signal.sampling_frequency} Hz, expected {RATE_HZ:g}")
-    for signal in signals[ACCEL]:
-        if signal.physical_dimension != "ms^-2":
-            raise Unreadable("accel_unit", f"{signal.label} in {signal.physical_dimension!r}, expected 'ms^-2'")
+        if file.labels[position] != label:
+            raise Unreadable("wrong_signals", f"signal {position + 1} is {file.labels[position]!r}, expected {label!r}")
+    for label, rate_hz in zip(file.labels, file.rates_hz, strict=True):
+        if rate_hz != RATE_HZ:
+            raise Unreadable("rate", f"{label} at {rate_hz} Hz, expected {RATE_HZ:g}")
+    for axis in ACCEL:
+        if g_per_unit(file.units[axis]) is None:
+            unit = file.units[axis]
+            raise Unreadable("accel_unit", f"{file.labels[axis]} in {unit!r}, expected g, mg or m/s^2")
 
 
-def _clock_jumps_s(clock_s: Times) -> Times:
-    """Jumps of the sample clock, which wraps at 60 s: steps beyond one sample, less that sample."""
-    excess_s: Times = np.mod(np.diff(clock_s) - 1 / RATE_HZ + 30, 60) - 30
-    return excess_s[np.abs(excess_s) > 1 / RATE_HZ]
+def _sample_times_s(file: EdfFile, samples: int, notes: list[str]) -> tuple[Times, npt.NDArray[np.bool_]]:
+    """When each sample was taken, and which were: the nominal rate, later by what the clock jumped over in long gaps.
+
+    The clock wraps at 60 s; it stands still where a block of the file is lost. Raises Unreadable where it goes back:
+    records are in another order.
+    """
+    clock_s = file.physical([CLOCK])[0, :samples]
+    regular_s = np.arange(samples) / RATE_HZ
+    stands = binary_opening(np.diff(clock_s, prepend=np.nan) == 0, np.ones(MAX_STILL))
+    if stands.mean() > 0.5:
+        return regular_s, np.ones(samples, bool)  # the clock was not recorded
+    ticks = np.flatnonzero(~stands)
+    late_s = np.unwrap(clock_s[ticks] - regular_s[ticks], period=_WRAP_S)
+    if (np.abs(np.diff(late_s)) > MAX_CLOCK_JUMP_S).any():
+        late_s = median_filter(late_s, MEDIAN_SAMPLES)  # a damaged sample jumps and comes back
+    jumps_s = np.diff(late_s)
+    large = np.abs(jumps_s) > 1 / RATE_HZ
+    if (jumps_s < -MAX_CLOCK_JUMP_S).any():
+        raise Unreadable("clock_jump", f"{file.name}: the sample clock goes back by {-jumps_s.min():.3f} s")
+    if large.any():
+        notes.append(f"{large.sum()} jumps of the sample clock, {jumps_s[large].sum():.3f} s lost in all")
+    if stands.any():
+        notes.append(f"{stands.sum()} samples of unreadable blocks")
+    gap_s = np.concatenate([[0.0], np.cumsum(np.where(jumps_s > MAX_CLOCK_JUMP_S, jumps_s, 0.0))])
+    time_s: Times = regular_s + np.interp(np.arange(samples), ticks, gap_s)
+    return time_s, ~stands
 
 
-def _beats(path: Path) -> npt.NDArray[np.int64]:
-    """Sample numbers of the heart beats (rows of type N) of a beat list."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    if not lines or lines[0].split()[:3] != ["Time", "Sample", "#"]:
-        raise Unreadable("bad_header", f"{path.name} does not start with the names of the columns")
-    beats = []
-    for number, line in enumerate(lines[1:], start=2):
-        fields = line.split()
-        if len(fields) < 5 or not fields[1].isdecimal():
-            raise Unreadable("bad_row", f"{path.name}: row {number} is not a row of a beat list")
-        if fields[2] == "N":
-            beats.append(int(fields[1]))
-    return np.array(beats, np.int64)
+def _listed(path: Path, total: int, time_s: Times, notes: list[str]) -> Times | None:
+    """Instants of the beats of a list; None, with a note, where it is none or belongs to another recording."""
+    try:
+        beat_sample = _beat_samples(path, notes)
+    except (Unreadable, OSError) as error:
+        notes.append(f"beat list left out: {error}")
+        return None
+    if beat_sample.size and beat_sample.max() >= total:
+        notes.append(f"beat list left out: {path.name} has beats after the end of the signals")
+        return None
+    return time_s[np.unique(beat_sample[beat_sample < len(time_s)])]
+
+
+def _beat_samples(path: Path, notes: list[str]) -> npt.NDArray[np.int64]:
+    """Sample numbers of the heart beats (rows of type N) of a beat list. Raises Unreadable."""
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    rows = [line.split() for line in lines if line.strip()]
+    known = [row for row in rows if len(row) >= 3 and row[1].isascii() and row[1].isdecimal()]
+    if not known:
+        raise Unreadable("bad_header", f"{path.name} has no rows of a beat list")
+    odd = len(rows) - len(known) - (rows[0][:1] == ["Time"])
+    if odd:
+        notes.append(f"{path.name}: {odd} rows that are none of a beat list left out")
+    return np.array([int(row[1]) for row in known if row[2] == "N" and len(row[1]) < 16], np.int64)
