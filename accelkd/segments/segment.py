@@ -162,6 +162,8 @@ def segment_columns(
         **{name: [getattr(window, name) for window in windows] for name in _WINDOW_COLUMNS},
         **{f"reference_{name}": [getattr(window.reference, name) for window in windows] for name in LABELS},
     }
+    recoil = rust_dsp.recoil_rates(done.accel[rows], scale=done.accel_ac_level[rows])
+    columns |= dict(zip(("accel_hr_bpm", "accel_hr_peak"), map(_null_if_nan, recoil), strict=True))
     for stream in ("ppg", "accel"):
         columns[stream] = _fixed(getattr(done, stream)[rows].astype(np.float16))
         for fact in ("status", "level", "ac_level", "missing"):
@@ -351,6 +353,10 @@ def _label(
 def _fixed(values: npt.NDArray[np.generic]) -> pa.FixedSizeListArray:
     """Rows of an array as lists of one size."""
     return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values[0].size if len(values) else 1)
+
+
+def _null_if_nan(values: npt.NDArray[np.float64]) -> pa.Array:
+    return pa.array(values, from_pandas=True)
 
 
 def _array(values: Any, kind: pa.DataType) -> pa.Array:

@@ -78,7 +78,7 @@ def test_a_scale_undoes_the_z_scores_and_threads_change_nothing() -> None:
             r"scale must have the shape \[2, 3\], found \[3, 2\]",
         ),
         (
-            lambda: rust_dsp.recoil_rates(np.zeros((2, 3, 3840)), scale=np.ones((2, 3), np.float32)),  # type: ignore[arg-type]  # what is refused
+            lambda: rust_dsp.recoil_rates(np.zeros((2, 3, 3840)), scale=np.ones((2, 3), np.float32)),
             TypeError,
             "scale must be a NumPy array of float64, found dtype float32",
         ),
