@@ -58,6 +58,30 @@ class Agreement:
     by_chance: float | None  # with the partners of all other segments; None for fewer than two segments
 
 
+@dataclass(frozen=True)
+class SensorCheck:
+    """What was measured of the accelerometer of one device in the still minutes of one batch."""
+
+    device_id: str
+    still_minutes: int  # with acceleration
+    tested_minutes: int  # with enough beats, of at most a few thousand still ones
+    reference_minutes: (
+        int  # of these, tested with the beats that travelled with the recording; the others with the PPG's
+    )
+    locked_minutes: int  # of the tested ones
+    locked_rms_mg: float | None  # median of the locked wave over the tested minutes; None without one, as what follows
+    false_alarm_tests: int  # tested minutes with the beats of other people, or of other minutes of the only one
+    false_alarm_share: float | None  # of these that are locked
+    peak: float | None  # median height of the autocorrelation's peak (accel_hr_peak)
+    bands: Agreement  # of the rates of 4 to 11 Hz and of the heart sounds, where the device is sampled fast enough
+    verdict: Carries
+    reason: str
+
+    @property
+    def locked_share(self) -> float | None:
+        return self.locked_minutes / self.tested_minutes if self.tested_minutes else None
+
+
 def beat_lock(accel_g: Floats, rate_hz: float, beat_s: Floats) -> BeatLock | None:
     """Test the beats `beat_s` [beats], in seconds from the first sample, on `accel_g` [axes, samples].
 

@@ -14,7 +14,7 @@ from accelkd.home.layout import Home
 from accelkd.recordings.arrivals import refused, superseded
 from accelkd.warehouse.embeddings import UNPUBLISHED_SUFFIXES, incomplete_batches
 from accelkd.warehouse.report_state import drop_mixed
-from accelkd.warehouse.schema import BATCH_TABLES, HISTORY_TABLES
+from accelkd.warehouse.schema import HISTORY_TABLES, TABLES_WITH_BATCHES
 from accelkd.warehouse.staging import READABLE_BY_OLDER, contents, staging, staging_lock, tables
 
 # Which run wrote what and when, and the history of checks: differ when the same is made again
@@ -94,7 +94,7 @@ def _hold_back(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     """Delete the batches that are not embedded by every encoder; returns the reason for each."""
     incomplete = incomplete_batches(connection)
     embeddings = [table for table in tables(connection) if table.startswith("embeddings.")]
-    for table in [*(table.name for table in BATCH_TABLES), *embeddings] if incomplete else []:
+    for table in [*(table.name for table in TABLES_WITH_BATCHES), *embeddings] if incomplete else []:
         connection.execute(f"DELETE FROM {table} WHERE list_contains(?, batch_id)", [list(incomplete)])
     return {batch_id: f"not embedded by {' and '.join(encoders)} yet" for batch_id, encoders in incomplete.items()}
 
