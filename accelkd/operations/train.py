@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,8 @@ from accelkd.recordings.arrivals import refused, superseded
 from accelkd.registry.history import candidate_checkpoint, make_candidate
 from accelkd.registry.trained_on import read_trained_on, whose_segments, write_trained_on
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class TrainedEncoder:
@@ -25,6 +28,7 @@ class TrainedEncoder:
     encoder: str
     folder: Path  # of its checkpoint
     training_set: TrainingSet
+    warnings: tuple[str, ...] = ()  # devices whose accelerometer carries nothing, of an encoder of acceleration
 
 
 def train_candidate(
@@ -42,7 +46,8 @@ def train_candidate(
     A student learns from the candidate of its teacher. The checkpoint's name is a hash of configuration, code, data and
     split: what is there already is used again, and an interrupted training continues. `preset` overrides the home's;
     `steps`, `learning_rate` and `seed` override the preset's. Damaged segments are repaired first. Inside
-    `process_group`, all processes train and the first one records. Needs no warehouse.
+    `process_group`, all processes train and the first one records. Needs no warehouse; where there is one, devices
+    whose accelerometer carries nothing of the heart are logged before the training begins.
 
     Raises LookupError for an encoder that is none of ENCODERS, FileNotFoundError without segments, a split or the
     teacher's candidate, ValueError for a preset that is none, and what `train_encoder` raises.
@@ -56,6 +61,9 @@ def train_candidate(
     config = named_preset(preset or Settings.load(home).preset).config(spec)
     teacher = None if spec.teacher is None else candidate_checkpoint(home, spec.teacher)
     selected = repairing(home, partial(training_set, home))
+    warnings = _sensor_warnings(home, selected.batch_ids) if spec.modality == "accel" else []
+    for warning in warnings if rank() == 0 else []:
+        logger.warning(warning)
     folder = train_encoder(
         selected.store,
         selected.rows,
@@ -71,7 +79,20 @@ def train_candidate(
         write_trained_on(home, encoder, folder.name, whose_segments(selected), selected.batch_ids)
         make_candidate(home, encoder, folder.name, read_split(home.split).num_rows)
     barrier()
-    return TrainedEncoder(encoder, folder, selected)
+    return TrainedEncoder(encoder, folder, selected, tuple(warnings))
+
+
+def _sensor_warnings(home: Home, batch_ids: Sequence[str]) -> list[str]:
+    """What the warehouse says of the sensors; nothing that prevents it stops a training."""
+    try:
+        from accelkd.warehouse.sensors import sensor_warnings  # imports duckdb, which a machine that trains may lack
+    except ModuleNotFoundError:
+        return []
+    try:
+        return sensor_warnings(home, batch_ids)
+    except Exception as error:
+        logger.warning("whether the accelerometers carry the heart is not known: %s", error)
+        return []
 
 
 def train_all(home: Home, *, preset: str | None = None, device: str = "auto") -> Iterator[TrainedEncoder]:

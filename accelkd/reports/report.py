@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from accelkd.cohort.split import read_split
+from accelkd.evaluation.beat_locked import SensorCheck
 from accelkd.evaluation.calibration import probabilities
 from accelkd.evaluation.collapse import effective_rank
 from accelkd.evaluation.evidence import undecided_retrieval
@@ -55,6 +56,7 @@ from accelkd.warehouse.provenance import Artifact, known_artifact, record
 from accelkd.warehouse.report_state import ReportInputs, report_inputs, state_of_reports
 from accelkd.warehouse.schema import PROBE_PREDICTIONS
 from accelkd.warehouse.staging import staging
+from accelkd.warehouse.sensors import pooled_sensors, warnings_of
 
 MAX_PREDICTED_SEGMENTS = 200_000  # of one target in probe_predictions; beyond, a row for each participant
 MAP_PARTICIPANTS, MAP_SEGMENTS = 10, 20  # section 5.1 draws 200 pairs: 20 from each of 10 participants
@@ -355,6 +357,7 @@ def _cohort_section(connection: duckdb.DuckDBPyConnection, split_version: str) -
         "SELECT unit, reason, sum(number)::BIGINT FROM quarantine GROUP BY ALL ORDER BY 3 DESC, 1, 2"
     ).fetchall()
     sides = connection.execute(
+            _sensor_section(pooled_sensors(connection)),
         "SELECT split, count(DISTINCT participant_id), count(*), count(*) FILTER (label_good) "
         "FROM segments JOIN split USING (participant_id) GROUP BY split ORDER BY split DESC"
     ).fetchall()
@@ -370,6 +373,11 @@ def _cohort_section(connection: duckdb.DuckDBPyConnection, split_version: str) -
             markdown.table(("quarantined", "reason", "number"), quarantined)
             if quarantined
             else "Nothing was quarantined.",
+        sensors = connection.execute(
+            "SELECT name, version FROM (SELECT *, split_part(artifact_id, ':', 2) AS name FROM provenance.artifacts "
+            "WHERE kind = 'sensors') SEMI JOIN batches ON name = batch_id ORDER BY name"
+        ).fetchall()
+        inputs += [Artifact("sensors", name, version) for name, version in sensors]
             "",
             f"Split {markdown.code(split_version)}:",
             "",
@@ -414,6 +422,45 @@ def _training_section(home: Home, connection: duckdb.DuckDBPyConnection, models:
         for batch_id, replaced_by in superseded_training_batches(home, models).items()
     ]
     warning = f"Trained on batches that are superseded since: {', '.join(outdated)}. Training again uses the others."
+def _sensor_section(sensors: Sequence[SensorCheck]) -> str:
+    """Whether the accelerometers carry the heart, device by device."""
+    if not sensors:
+        return "## Sensors\n\nNot measured.\n"
+    rows = [
+        (
+            sensor.device_id,
+            sensor.verdict,
+            sensor.tested_minutes,
+            _share(sensor.locked_share),
+            _share(sensor.false_alarm_share),
+            sensor.locked_rms_mg,
+            sensor.peak,
+            _share(sensor.bands.share),
+            _share(sensor.bands.by_chance),
+        )
+        for sensor in sensors
+    ]
+    header = ("device", "heart", "minutes", "locked", "by chance", "mg", "peak", "bands agree", "by chance")
+    return "\n".join(
+        [
+            "## Sensors",
+            "",
+            "Whether the accelerometer of each device shows the heart (docs/sensors.md): the share of still minutes "
+            "whose acceleration is locked to the beats at p < 0.01, and with other people's beats; the size of the "
+            "wave; the height of the autocorrelation's peak; how often the rates of 4 to 11 Hz and of the heart sounds "
+            "agree.",
+            "",
+            markdown.table(header, rows),
+            "",
+            *(f"**Warning: {markdown.escape(warning)}.**\n" for warning in warnings_of(sensors)),
+        ]
+    )
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}" if value >= 0.1 else f"{value:.1%}"
+
+
     return "\n".join(
         [
             *("## Encoders", "", markdown.table(header, rows), "", meaning, ""),
