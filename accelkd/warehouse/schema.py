@@ -476,6 +476,12 @@ def _error(name: str, meaning: str, *, nullable: bool = False, of: tuple[str, ..
     return Column(name, _VALUE, nullable=nullable, sources=(*_EMBEDDING, *of, *_SPLIT), meaning=meaning)
 
 
+def _classical(name: str, meaning: str) -> Column:
+    """What the classical estimator measures of the heart rate; null of other targets."""
+    sources = ("segments.accel_hr_bpm", "segments.hr_bpm", *_SPLIT)
+    return Column(f"classical_{name}", _VALUE, sources=sources, meaning=meaning)
+
+
 def _batches_version() -> Column:
     return Column(
         "batches_version",
@@ -552,6 +558,21 @@ PROBE_RESULTS = Table(
         ),
         _error("constant_mae", meaning="Mean absolute error of the median of the training targets"),
         _error("constant_rmse", meaning="Root mean squared error of the mean of the training targets"),
+        _classical(
+            "mae", "Mean absolute error of accel_hr_bpm, which nothing is fitted for, on the same test segments"
+        ),
+        _classical("mae_low", "Lower end of its 95 % interval over test participants; null for fewer than two"),
+        _classical("mae_high", "Upper end of it"),
+        _classical("rmse", "Root mean squared error of accel_hr_bpm"),
+        _classical(
+            "pearson_r", "Pearson correlation of accel_hr_bpm and the label; null where one of them is constant"
+        ),
+        Column(
+            "classical_segments",
+            _COUNT,
+            sources=("segments.accel_hr_bpm", "segments.hr_bpm", *_SPLIT),
+            meaning="Test segments with a label and a rate from the acceleration; null of other targets",
+        ),
         *_status((*_EMBEDDING, *_LABELS, *_SPLIT)),
     ),
     key=("encoder", "model_id", "target"),
@@ -939,6 +960,7 @@ SCHEMA_VERSION = Table(
 )
 
 BATCH_TABLES = (BATCHES, DEMOGRAPHICS, SURVEY_TARGETS, SEGMENTS, QUARANTINED)  # loaded batch by batch
+TABLES_WITH_BATCHES = (*BATCH_TABLES, SENSOR_CHECKS)  # all rows of a batch go when it is taken out
 HISTORY_TABLES = (CHECK_RESULTS, DRIFT_HISTORY)  # grow when nothing of the content changes
 REPRODUCTION_TABLES = (REPRODUCTION_RESULTS, REPRODUCTION_RETRIEVAL, REPRODUCTION_CLAIMS)
 TABLES = (
@@ -960,7 +982,6 @@ TABLES = (
     SCHEMA_VERSION,
 )
 
-TABLES_WITH_BATCHES = (*BATCH_TABLES, SENSOR_CHECKS)  # all rows of a batch go when it is taken out
 
 def sql_type(kind: pa.DataType) -> str:
     """DuckDB's type of an Arrow type. Raises KeyError for one that no column has."""
