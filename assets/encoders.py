@@ -66,7 +66,9 @@ def _encoder(spec: EncoderSpec) -> dg.AssetsDefinition:
         description=_description(spec),
     )
     @explained
-    def encoder(config: Training, home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
+    def encoder(
+        context: dg.AssetExecutionContext, config: Training, home: dg.ResourceParam[Home]
+    ) -> dg.MaterializeResult[None]:
         from accelkd.operations.train import load_candidate, train_candidate
         from accelkd.reports.figures import loss_figure
         from accelkd.training.checkpoint import CARD, CURVE, WEIGHTS, read_metrics
@@ -81,6 +83,8 @@ def _encoder(spec: EncoderSpec) -> dg.AssetsDefinition:
             device=config.device,
         )
         load_candidate(home, spec.name)
+        for warning in trained.warnings:
+            context.log.warning(warning)
         folder, selected = trained.folder, trained.training_set
         return dg.MaterializeResult(
             data_version=dg.DataVersion(sha256_file(folder / WEIGHTS)),
@@ -88,6 +92,7 @@ def _encoder(spec: EncoderSpec) -> dg.AssetsDefinition:
                 {
                     "loss_curve": figure(loss_figure(pq.read_table(folder / CURVE), spec.name), "training loss"),
                     **_facts(read_metrics(folder)),
+                    "sensor_warnings": "; ".join(trained.warnings),
                     "card": dg.MetadataValue.md((folder / CARD).read_text(encoding="utf-8")),
                     "model_id": folder.name,
                     **_trained_on(selected),

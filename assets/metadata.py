@@ -91,6 +91,7 @@ def _origins(encoders: Sequence[str]) -> dict[str, list[str]]:
             table.name: [f"{encoder}_probes.{table.name}." for encoder in encoders]
             for table in (PROBE_RESULTS, PARTICIPANT_PROBE_RESULTS, PROBE_PREDICTIONS)
         },
+        "sensor_checks": ["sensor_check."],
         "retrieval_results": ["retrieval."],
     }
 

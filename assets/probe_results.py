@@ -5,19 +5,24 @@ Imported when a probe has run: what it imports would make the code server slow.
 
 from collections.abc import Sequence
 
+from accelkd.evaluation.classical import ClassicalResult
 from accelkd.evaluation.participant_probes import TARGET_LABELS, ParticipantProbeResult
 from accelkd.evaluation.probes import ProbeResult
 from accelkd.recordings.labels import LABELS
 from assets.metadata import markdown_table, transposed
 
 
-def segment_probes(results: Sequence[ProbeResult]) -> dict[str, object]:
-    """Errors of the segment probes as numbers, and all that was measured as a table with a column for each target."""
+def segment_probes(results: Sequence[ProbeResult], classical: ClassicalResult | None) -> dict[str, object]:
+    """Errors of the segment probes as numbers, and all that was measured as a table with a column for each target.
+
+    `classical` is the heart rate without a model on the same test segments.
+    """
     measures = [
         {
             "measure": f"{LABELS[result.target].title} ({result.unit})",
             "MAE": result.mae,
             "MAE of a constant": result.constant_mae,
+            "MAE of the classical estimator": classical.mae if classical and result.target == "hr_bpm" else None,
             "RMSE": result.rmse,
             "RMSE of a constant": result.constant_rmse,
             "Pearson R": result.pearson_r,
@@ -31,6 +36,7 @@ def segment_probes(results: Sequence[ProbeResult]) -> dict[str, object]:
     return {
         **{f"{result.target}_mae": result.mae for result in results},
         **{f"{result.target}_mae_constant": result.constant_mae for result in results},
+        "hr_bpm_mae_classical": classical and classical.mae,
         **{f"{result.target}_pearson_r": result.pearson_r for result in results},
         "results": markdown_table(transposed(measures, "measure")),
     }

@@ -13,6 +13,7 @@ from accelkd.warehouse.schema import PARTICIPANT_PROBE_RESULTS, PROBE_PREDICTION
 from assets.cohort import participant_split
 from assets.failures import explained
 from assets.metadata import document, figure, markdown_table, presented, tags, warehouse_tables
+from assets.sensors import sensor_check
 
 if TYPE_CHECKING:
     from accelkd.evaluation.retrieval import RetrievalResult
@@ -35,7 +36,7 @@ def _probes(encoder: str) -> dg.AssetsDefinition:
             **warehouse_tables([PROBE_RESULTS, PARTICIPANT_PROBE_RESULTS, PROBE_PREDICTIONS], [encoder]),
         },
         pool="duckdb_writer",
-        code_version="3",
+        code_version="4",
     )
     @explained
     def probes(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
@@ -45,14 +46,15 @@ def _probes(encoder: str) -> dg.AssetsDefinition:
         report = probe_encoder(home, encoder)
         rows = [asdict(result) for result in report.results]
         people = [asdict(result) for result in report.participants]
+        classical = report.classical and asdict(report.classical)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(
-                sha256_json([report.model_id, report.split_version, report.batches_version, rows, people])
+                sha256_json([report.model_id, report.split_version, report.batches_version, rows, people, classical])
             ),
             metadata=presented(
                 {
                     "predicted_against_measured": figure(report.figure.read_bytes(), "predicted against measured"),
-                    **segment_probes(report.results),
+                    **segment_probes(report.results, report.classical),
                     "effective_rank": report.effective_rank,
                     **participant_probes(report.participants),
                     "model_id": report.model_id,
@@ -162,13 +164,13 @@ def embedding_map(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
 
 
 @dg.asset(
-    deps=[*(f"{spec.name}_probes" for spec in ENCODERS), retrieval, embedding_map],
+    deps=[*(f"{spec.name}_probes" for spec in ENCODERS), retrieval, embedding_map, sensor_check],
     kinds={"markdown"},
     group_name="reports",
     owners=["team:research"],
     tags=tags("summaries", "each-report"),
     pool="duckdb_writer",
-    code_version="3",
+    code_version="4",
 )
 @explained
 def written_report(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:

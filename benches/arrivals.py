@@ -34,7 +34,10 @@ from orchestration.definitions import build_defs
 from orchestration.sensors import arrivals
 
 REPOSITORY = Path(__file__).parents[1]
-BATCH_ASSETS = ("raw_recordings", "segments", "segment_tables", "ppg_teacher_embeddings", "accel_student_embeddings")
+BATCH_ASSETS = (
+    *("raw_recordings", "segments", "segment_tables", "sensor_check"),
+    *("ppg_teacher_embeddings", "accel_student_embeddings"),
+)
 WHOLE = ("participant_split", "published_warehouse")
 
 

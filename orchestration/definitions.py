@@ -14,7 +14,20 @@ import dagster as dg
 from accelkd.home.layout import Home
 from accelkd.home.locks import shared_lock
 from accelkd.home.settings import Settings
-from assets import checks, cohort, embeddings, encoders, recordings, reports, reproduction, segments, warehouse
+from assets import (
+    checks,
+    cohort,
+    embeddings,
+    encoders,
+    recordings,
+    reports,
+    reproduction,
+    segments,
+    warehouse,
+)
+from assets import (
+    sensors as sensor_assets,
+)
 from assets.settings import settings_assets
 from orchestration.alerts import alert_sensors
 from orchestration.freshness_policies import freshness_policies
@@ -26,7 +39,7 @@ from orchestration.sensors import sensors
 # Dagster gives it when it resolves the job of a sensor, whether the sensor has owners or not
 warnings.filterwarnings("ignore", message="Parameter `owners` of initializer", category=dg.BetaWarning)
 
-STAGES = [recordings, segments, cohort, encoders, embeddings, warehouse, reports, reproduction]
+STAGES = [recordings, segments, sensor_assets, cohort, encoders, embeddings, warehouse, reports, reproduction]
 
 
 def build_defs(home: Home) -> dg.Definitions:

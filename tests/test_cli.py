@@ -23,6 +23,7 @@ from accelkd.segments.segment import segment_batch
 from accelkd.training.checkpoint import load_encoder
 from accelkd.warehouse.inspect import loaded_batches
 from accelkd.warehouse.load import load_batch
+from tests.support.recordings import Person, land_people
 from tests.support.tables import signals, write_csv
 
 
@@ -300,6 +301,26 @@ def test_check_prints_what_was_measured_and_what_cannot_be_yet(home: Path, capsy
     pq.write_table(quarantine.replace_schema_metadata(more), opened.quarantine("b1"))
     assert main(["check", "b1"]) == 1
     assert "FAILED   segments: windows_add_up" in capsys.readouterr().out
+
+
+def test_check_sensor_prints_what_was_measured(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    opened = Home(home)
+    simulate_batch(opened.landing, "b1", participants=4, segments=3, seed=1, profile="easy", processes=1)
+    assert main(["check-sensor", "b1"]) == 2
+    assert "b1 was not segmented" in capsys.readouterr().err
+    segment_batch(opened, "b1")
+    assert main(["check-sensor", "b1"]) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first.startswith("sim-wrist-64: carries: ")
+    assert [line.strip().split("  ")[0] for line in lines] == [
+        *("still minutes", "tested with beats", "locked at p < 0.01", "with other beats", "locked wave"),
+        "autocorrelation peak",
+    ]
+    assert not opened.staging.exists()  # it needs no warehouse
+    land_people(opened, "noise", [Person(f"p{number}", duration_s=480.0) for number in range(3)])
+    segment_batch(opened, "noise")
+    assert main(["check-sensor", "noise"]) == 1
+    assert capsys.readouterr().out.startswith("sim-wrist-64: carries nothing: ")
 
 
 def test_repair_names_what_it_has_repaired(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

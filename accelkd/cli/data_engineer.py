@@ -172,6 +172,48 @@ def check(
     return 1 if failed else 0
 
 
+def check_sensor(
+    batch: Annotated[str, Parameter(help="a segmented batch")],
+    /,
+    *,
+    home: OpenedHome,
+) -> int:
+    """Measure whether the accelerometer of each device of one batch carries the heart."""
+    from accelkd.operations.sensor_check import check_sensors
+
+    check_identifier("batch_id", batch)
+    with shared_lock(home):
+        sensors = check_sensors(home, batch)
+    for sensor in sensors:
+        rows = {
+            "still minutes": str(sensor.still_minutes),
+            "tested with beats": f"{sensor.tested_minutes}, {sensor.reference_minutes} with those of the reference",
+            "locked at p < 0.01": f"{sensor.locked_minutes} ({_percent(sensor.locked_share)})",
+            "with other beats": f"{_percent(sensor.false_alarm_share)} of {sensor.false_alarm_tests} tests",
+            "locked wave": _measured(sensor.locked_rms_mg, "mg"),
+            "autocorrelation peak": _measured(sensor.peak, ""),
+        }
+        if sensor.bands.segments:
+            rows["heart sounds agree"] = (
+                f"{_percent(sensor.bands.share)} of {sensor.bands.segments} minutes, "
+                f"{_percent(sensor.bands.by_chance)} by chance"
+            )
+        print(f"{sensor.device_id}: {sensor.verdict}: {sensor.reason}")
+        for name, value in rows.items():
+            print(f"  {name:<22}{value}")
+    if not sensors:
+        print(f"batch {batch} has no still minute")
+    return 1 if any(sensor.verdict == "carries nothing" for sensor in sensors) else 0
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def _measured(value: float | None, unit: str) -> str:
+    return "-" if value is None else f"{value:.2f} {unit}".rstrip()
+
+
 def _check_landing_zone(home: Home) -> int:
     from accelkd.cohort.loaded import segmented
     from accelkd.operations.checks import check_landing_zone

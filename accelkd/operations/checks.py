@@ -41,6 +41,7 @@ from accelkd.warehouse.inspect import (
 )
 from accelkd.warehouse.publish import publishable
 from accelkd.warehouse.report_state import report_state
+from accelkd.warehouse.sensors import batch_sensor_checks
 
 MAX_QUARANTINED = 0.5  # of a batch's windows, before the batch needs a look
 HR_MEDIAN_BPM = (40.0, 130.0)  # of a batch
@@ -205,6 +206,23 @@ def tables_hold_the_batch(home: Home, batch_id: str) -> Verdict:
     )
 
 
+def accelerometer_carries_the_heart(home: Home, batch_id: str) -> Verdict:
+    """No device of the batch has an accelerometer that shows nothing of the heart: distilling it would distil noise.
+
+    Passes where too few still minutes have beats to say so; the table shows each device.
+    """
+    rows = batch_sensor_checks(home, batch_id)
+    by_verdict = {
+        verdict: ", ".join(str(row["device_id"]) for row in rows if row["verdict"] == verdict) or "none"
+        for verdict in ("carries", "carries nothing", "not decidable")
+    }
+    return Verdict(
+        by_verdict["carries nothing"] == "none",
+        {verdict.replace(" ", "_"): devices for verdict, devices in by_verdict.items()},
+        table=[{"device": row["device_id"], "verdict": row["verdict"], "because": row["reason"]} for row in rows],
+    )
+
+
 def split_is_disjoint(home: Home) -> Verdict:
     """No participant is in training and in test, and every participant with a segment is on one side."""
     train, test = (participants_on(home.split, side) for side in ("train", "test"))
@@ -330,6 +348,7 @@ CHECKS = (
     Check("segments", labels_are_plausible, per_batch=True),
     Check("segments", segments_resemble_training, per_batch=True),
     Check("segment_tables", tables_hold_the_batch, per_batch=True, blocking=True),
+    Check("sensor_check", accelerometer_carries_the_heart, per_batch=True),
     Check("participant_split", split_is_disjoint, blocking=True),
     Check("participant_split", split_is_balanced),
     Check("participant_split", trained_on_current_batches),

@@ -13,6 +13,7 @@ from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS
 from accelkd.operations.embed import embed_batch
 from accelkd.operations.repair import repairing
+from accelkd.operations.sensor_check import check_sensors
 from accelkd.recordings.arrivals import SupersededError
 from accelkd.recordings.corrections import RefusedBatchError
 from accelkd.registry.history import promoted_models
@@ -21,6 +22,7 @@ from accelkd.reports.report import map_embeddings, probe_encoder, retrieve_pairs
 from accelkd.training.checkpoint import read_config
 from accelkd.warehouse.load import load_batch, load_decisions, load_model, load_split, settle_batches
 from accelkd.warehouse.publish import PublishedInfo, publish
+from accelkd.warehouse.sensors import load_sensor_checks
 from accelkd.warehouse.staging import staging, staging_lock
 
 # Scores of older models and the histories of runs and checks are in no file of the home.
@@ -101,6 +103,8 @@ def _load(home: Home, batch_ids: list[str]) -> None:
             repairing(home, partial(load_batch, home, batch_id), [batch_id])
         except (SupersededError, RefusedBatchError) as error:  # what was loaded before it has taken its place
             print(f"left out: {error}")
+            continue
+        _check_sensors(home, batch_id)
     if home.split.exists():
         load_split(home)
     listed = [(path.parent.name, path.stem) for path in (home.root / "cohort" / "trained_on").glob("*/[!.]*.parquet")]
@@ -110,6 +114,14 @@ def _load(home: Home, batch_ids: list[str]) -> None:
     for encoder in _promoted(home):
         for batch_id in usable_batches(home):
             embed_batch(home, encoder, batch_id)
+
+
+def _check_sensors(home: Home, batch_id: str) -> None:
+    """Measure a batch's sensors again; what prevents it costs only their rows."""
+    try:
+        load_sensor_checks(home, batch_id, check_sensors(home, batch_id))
+    except Exception as error:
+        print(f"the sensors of batch {batch_id} were not checked: {error}")
 
 
 def _evaluate(home: Home) -> None:

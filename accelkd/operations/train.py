@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,8 @@ from accelkd.registry.history import candidate_checkpoint, make_candidate, promo
 from accelkd.registry.trained_on import is_adopted, read_trained_on, whose_segments, write_trained_on
 from accelkd.segments.store import Modality
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class TrainedEncoder:
@@ -26,6 +29,7 @@ class TrainedEncoder:
     encoder: str
     folder: Path  # of its checkpoint
     training_set: TrainingSet | None  # None where it was trained elsewhere and adopted
+    warnings: tuple[str, ...] = ()  # devices whose accelerometer carries nothing, of an encoder of acceleration
 
 
 def train_candidate(
@@ -44,8 +48,9 @@ def train_candidate(
     from the candidate of its teacher. The checkpoint's name is a hash of configuration, code, data and split: what is
     there already is used again, and an interrupted training continues. `preset` overrides the home's; `steps`,
     `learning_rate` and `seed` override the preset's. Damaged segments are repaired first. Inside `process_group`, all
-    processes train and the first one records. Needs no warehouse. Where nothing can be trained on, because no segment
-    has the modalities, encoders that were adopted stay.
+    processes train and the first one records. Needs no warehouse; where there is one, devices whose accelerometer
+    carries nothing of the heart are logged before the training begins. Where nothing can be trained on, because no
+    segment has the modalities, encoders that were adopted stay.
 
     Raises LookupError for an encoder that is none of ENCODERS, FileNotFoundError without segments, a split or the
     teacher's candidate, ValueError for a preset that is none, and what `train_encoder` raises.
@@ -65,6 +70,9 @@ def train_candidate(
             raise
         make_candidate(home, encoder, models[encoder], 0)
         return TrainedEncoder(encoder, home.checkpoint(encoder, models[encoder]), None)
+    warnings = _sensor_warnings(home, selected.batch_ids) if spec.modality == "accel" else []
+    for warning in warnings if rank() == 0 else []:
+        logger.warning(warning)
     folder = train_encoder(
         selected.store,
         selected.rows,
@@ -80,7 +88,20 @@ def train_candidate(
         write_trained_on(home, encoder, folder.name, whose_segments(selected), selected.batch_ids)
         make_candidate(home, encoder, folder.name, read_split(home.split).num_rows)
     barrier()
-    return TrainedEncoder(encoder, folder, selected)
+    return TrainedEncoder(encoder, folder, selected, tuple(warnings))
+
+
+def _sensor_warnings(home: Home, batch_ids: Sequence[str]) -> list[str]:
+    """What the warehouse says of the sensors; nothing that prevents it stops a training."""
+    try:
+        from accelkd.warehouse.sensors import sensor_warnings  # imports duckdb, which a machine that trains may lack
+    except ModuleNotFoundError:
+        return []
+    try:
+        return sensor_warnings(home, batch_ids)
+    except Exception as error:
+        logger.warning("whether the accelerometers carry the heart is not known: %s", error)
+        return []
 
 
 def modalities_of(spec: EncoderSpec) -> tuple[Modality, ...]:

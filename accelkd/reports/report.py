@@ -18,7 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from accelkd.cohort.split import read_split
+from accelkd.evaluation.beat_locked import SensorCheck
 from accelkd.evaluation.calibration import probabilities
+from accelkd.evaluation.classical import ClassicalResult, classical_result, undecided_classical
 from accelkd.evaluation.collapse import effective_rank
 from accelkd.evaluation.evidence import undecided_retrieval
 from accelkd.evaluation.extract import project
@@ -54,6 +56,7 @@ from accelkd.warehouse.embeddings import Embeddings, loaded_models, read_embeddi
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
 from accelkd.warehouse.report_state import ReportInputs, report_inputs, state_of_reports
 from accelkd.warehouse.schema import PROBE_PREDICTIONS
+from accelkd.warehouse.sensors import pooled_sensors, warnings_of
 from accelkd.warehouse.staging import staging
 
 MAX_PREDICTED_SEGMENTS = 200_000  # of one target in probe_predictions; beyond, a row for each participant
@@ -70,6 +73,7 @@ class ProbeReport:
     batches_version: str  # of the batches that it covers (accelkd.warehouse.report_state)
     results: tuple[ProbeResult, ...]  # of segments
     participants: tuple[ParticipantProbeResult, ...]
+    classical: ClassicalResult | None  # of the heart rate, on the same test segments; None where none has an estimate
     effective_rank: float  # of the test segments' embeddings
     figure: Path
 
@@ -109,6 +113,7 @@ def probe_encoder(home: Home, encoder: str) -> ProbeReport:
         train, test = (data.take(np.flatnonzero(rows)) for rows in (~data.in_test, data.in_test))
         people = [_people(connection, side) for side in (train, test)]
         batches = connection.execute("SELECT batch_id FROM batches ORDER BY 1").fetchall()
+        estimated_bpm = _accel_rates(connection, test)
         made_of = report_inputs(connection, {encoder: data.model_id})
         inputs = [
             known_artifact(connection, "split", "ledger"),
@@ -119,6 +124,7 @@ def probe_encoder(home: Home, encoder: str) -> ProbeReport:
         *(LabelledEmbeddings(side.matrix, side.participants, side.labels) for side in (train, test))
     )
     results = tuple(probe.result for probe in segments.values())
+    classical = classical_result(test.labels["hr_bpm"], estimated_bpm, test.participants)
     probed = probe_participants(*people)
     participants = tuple(probe.result for probe in probed.values())
     shown = [(probe.result, probe.measured, probe.predicted) for probe in segments.values()]
@@ -130,7 +136,10 @@ def probe_encoder(home: Home, encoder: str) -> ProbeReport:
         "batches_version": made_of.batches_version,
     }
     rows = {
-        "probe_results": [{**key, **asdict(result)} for result in results],
+        "probe_results": [
+            {**key, **asdict(result), **_classical_columns(classical if result.target == "hr_bpm" else None)}
+            for result in results
+        ],
         "participant_probe_results": [{**key, **asdict(result)} for result in participants],
     }
     predictions = pa.concat_tables(
@@ -152,8 +161,34 @@ def probe_encoder(home: Home, encoder: str) -> ProbeReport:
         record(connection, _artifact(home, "probe", f"{encoder}/{data.model_id}", version, figure, made_of), inputs)
     rank = effective_rank(test.matrix)
     return ProbeReport(
-        encoder, data.model_id, made_of.split_version, made_of.batches_version, results, participants, rank, figure
+        encoder=encoder,
+        model_id=data.model_id,
+        split_version=made_of.split_version,
+        batches_version=made_of.batches_version,
+        results=results,
+        participants=participants,
+        classical=classical,
+        effective_rank=rank,
+        figure=figure,
     )
+
+
+def _accel_rates(connection: duckdb.DuckDBPyConnection, side: Embeddings) -> npt.NDArray[np.float64]:
+    """accel_hr_bpm of each segment; NaN where there is none."""
+    connection.register(
+        "wanted", pa.table({"segment_id": side.segment_ids.tolist(), "number": np.arange(len(side.segment_ids))})
+    )
+    rates = connection.sql(
+        "SELECT coalesce(accel_hr_bpm, 'nan') AS bpm FROM wanted JOIN segments USING (segment_id) ORDER BY number"
+    ).fetchnumpy()["bpm"]
+    connection.unregister("wanted")
+    return np.asarray(rates, np.float64)
+
+
+def _classical_columns(result: ClassicalResult | None) -> dict[str, float | int | None]:
+    """Columns of probe_results that say what the classical estimator makes of the probe's test segments."""
+    names = ("segments", "mae", "mae_low", "mae_high", "rmse", "pearson_r")
+    return {f"classical_{name}": None if result is None else getattr(result, name) for name in names}
 
 
 def _segment_predictions(probe: Probe, test: Embeddings) -> pa.Table:
@@ -322,6 +357,7 @@ def write_report(home: Home) -> Path:
         sections = [
             *_mixed_section(state_of_reports(connection, promoted_models(home), written=False).mixed),
             _cohort_section(connection, split.version),
+            _sensor_section(pooled_sensors(connection)),
             _training_section(home, connection, models),
             _probe_section(connection, models),
             _participant_section(connection, models),
@@ -337,6 +373,11 @@ def write_report(home: Home) -> Path:
         ).fetchall()
         inputs = [Artifact(kind, name.partition(":")[2], version) for kind, name, version in lineage]
         artifact = _artifact(home, "report", "report", sha256_file(path), path, made_of)
+        sensors = connection.execute(
+            "SELECT name, version FROM (SELECT *, split_part(artifact_id, ':', 2) AS name FROM provenance.artifacts "
+            "WHERE kind = 'sensors') SEMI JOIN batches ON name = batch_id ORDER BY name"
+        ).fetchall()
+        inputs += [Artifact("sensors", name, version) for name, version in sensors]
         record(connection, artifact, [split, *inputs])
     return path
 
@@ -379,6 +420,45 @@ def _cohort_section(connection: duckdb.DuckDBPyConnection, split_version: str) -
             "",
         ]
     )
+
+
+def _sensor_section(sensors: Sequence[SensorCheck]) -> str:
+    """Whether the accelerometers carry the heart, device by device."""
+    if not sensors:
+        return "## Sensors\n\nNot measured.\n"
+    rows = [
+        (
+            sensor.device_id,
+            sensor.verdict,
+            sensor.tested_minutes,
+            _share(sensor.locked_share),
+            _share(sensor.false_alarm_share),
+            sensor.locked_rms_mg,
+            sensor.peak,
+            _share(sensor.bands.share),
+            _share(sensor.bands.by_chance),
+        )
+        for sensor in sensors
+    ]
+    header = ("device", "heart", "minutes", "locked", "by chance", "mg", "peak", "bands agree", "by chance")
+    return "\n".join(
+        [
+            "## Sensors",
+            "",
+            "Whether the accelerometer of each device shows the heart (docs/sensors.md): the share of still minutes "
+            "whose acceleration is locked to the beats at p < 0.01, and with other people's beats; the size of the "
+            "wave; the height of the autocorrelation's peak; how often the rates of 4 to 11 Hz and of the heart sounds "
+            "agree.",
+            "",
+            markdown.table(header, rows),
+            "",
+            *(f"**Warning: {markdown.escape(warning)}.**\n" for warning in warnings_of(sensors)),
+        ]
+    )
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}" if value >= 0.1 else f"{value:.1%}"
 
 
 def _training_section(home: Home, connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> str:
@@ -444,13 +524,15 @@ def _error_tables(rows: Sequence[tuple[Any, ...]], titles: Mapping[str, str]) ->
 
 def _probe_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> str:
     rows = connection.execute(
-        f"SELECT {_REASON}, encoder, target, mae, format('{{:.2f}} to {{:.2f}}', mae_low, mae_high), constant_mae, "
+        f"SELECT mae_high / nullif(constant_mae, 0), {_REASON}, encoder, target, mae, "
+        "       format('{:.2f} to {:.2f}', mae_low, mae_high), constant_mae, "
         "       rmse, constant_rmse, pearson_r, unit, train_segments || ' of ' || train_participants, "
         "       test_segments || ' of ' || test_participants "
-        f"FROM probe_results WHERE model_id IN $models ORDER BY {_BY_EVIDENCE}",
-        {"models": list(models.values()), "targets": list(LABELS)},
+        "FROM probe_results WHERE model_id IN $models",
+        {"models": list(models.values())},
     ).fetchall()
-    encoders = [encoder for encoder in models if any(row[1] == encoder for row in rows)]
+    encoders = [encoder for encoder in models if any(row[2] == encoder for row in rows)]
+    rows = sorted([*rows, *_classical_rows(connection, models)], key=_evidence)
     return "\n".join(
         [
             "## Ridge probes",
@@ -458,9 +540,11 @@ def _probe_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, s
             "Fitted on frozen embeddings of training participants, measured on test participants; `train` and `test` "
             "are segments of participants. The constant beside MAE is the median of the training labels, beside RMSE "
             "their mean. Best supported first: by the upper end of the error's 95 % interval over participants, as a "
-            "share of the constant's error.",
+            "share of the constant's error. The classical estimator is fitted on nobody: it reads the rate of the "
+            "acceleration itself (docs/signal-processing.md) on the same test segments, so an encoder of acceleration "
+            "that does not beat it has learned nothing of use about the heart rate.",
             "",
-            *_error_tables(rows, {name: label.title for name, label in LABELS.items()}),
+            *_error_tables([row[1:] for row in rows], {name: label.title for name, label in LABELS.items()}),
             *(
                 f"![probes of the {markdown.escape(encoder_name(encoder))}](probe_{encoder}.png)"
                 for encoder in encoders
@@ -468,6 +552,35 @@ def _probe_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, s
             "",
         ]
     )
+
+
+def _evidence(row: Sequence[Any]) -> tuple[bool, float, int, str]:
+    """Best supported first: by the upper end of the interval as a share of the constant's error, the row's first."""
+    share, _, encoder, target, *_ = row
+    return share is None, share or 0.0, [*LABELS].index(target), encoder
+
+
+def _classical_rows(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> list[tuple[Any, ...]]:
+    """The row of the classical estimator, as those of the encoders; several where encoders take other segments."""
+    results = connection.execute(
+        "SELECT DISTINCT target, classical_mae, classical_mae_low, classical_mae_high, constant_mae, classical_rmse, "
+        "constant_rmse, classical_pearson_r, unit, classical_segments, test_segments, test_participants "
+        "FROM probe_results WHERE model_id IN $models AND classical_mae IS NOT NULL ORDER BY ALL",
+        {"models": list(models.values())},
+    ).fetchall()
+    rows = []
+    for target, mae, low, high, constant, *errors, unit, segments, labelled, people in results:
+        bounds = None if low is None or high is None else f"{low:.2f} to {high:.2f}"
+        estimated = "" if segments == labelled else f", {segments / labelled:.0%} have a rate"
+        rows.append(
+            (
+                high / constant if high is not None and constant else None,
+                undecided_classical(people, low, high, constant),
+                *("classical_estimator", target, mae, bounds, constant, *errors, unit),
+                *("none", f"{segments} of {people}{estimated}"),
+            )
+        )
+    return rows
 
 
 def _participant_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> str:

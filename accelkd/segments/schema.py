@@ -199,6 +199,19 @@ SEGMENT = Table(
             sources=(*_recorded("rmssd_ms"), *_INTERVALS),
             meaning="RMSSD from what travelled with the recording",
         ),
+        Column(
+            "accel_hr_bpm",
+            pa.float64(),
+            unit=LABELS["hr_bpm"].unit,
+            sources=_ACCEL,
+            meaning="Heart rate from the acceleration without a model (docs/sensors.md); null where there is none",
+        ),
+        Column(
+            "accel_hr_peak",
+            pa.float64(),
+            sources=_ACCEL,
+            meaning="How sure accel_hr_bpm is: height of the autocorrelation's peak, 0 to 1; below 0.3 rather noise",
+        ),
         *_per_channel(
             "ppg",
             "PPG channel",

@@ -169,15 +169,18 @@ def segment_columns(
     batch_id: str,
     windows: Sequence[_Window],
     done: rust_dsp.Preprocessed,
-    labels: Mapping[str, Any],
+    estimated: Mapping[str, Sequence[Any]],
     rows: npt.NDArray[np.intp],
 ) -> dict[str, Any]:
-    """Every column of SEGMENT for windows of one kind, by name; `rows` are where their signals are in `done`."""
+    """Every column of SEGMENT for windows of one kind, by name; `rows` are where their signals are in `done`.
+
+    `estimated` holds the columns of labels and of the classical estimate of the rate from acceleration.
+    """
     columns: dict[str, Any] = {
         "segment_id": [segment_id(window.recording_id, window.offset_s) for window in windows],
         "batch_id": [batch_id] * len(windows),
         "device_id": [window.device_id for window in windows],
-        **labels,
+        **estimated,
         **{name: [getattr(window, name) for window in windows] for name in _WINDOW_COLUMNS},
         **{f"reference_{name}": [getattr(window.reference, name) for window in windows] for name in LABELS},
     }
@@ -307,15 +310,15 @@ class _Segmenter:
             status, missing = (getattr(done, f"{stream}_{fact}")[i].tolist() for fact in ("status", "missing"))
             detail = f"status {status}, missing {[round(share, 4) for share in missing]}"
             self._quarantine_window(window, reason, detail)
-        labels = _label(done.ppg[fit], done.ppg_status[fit], windows[0].polarity)
-        worn = [number for number, i in enumerate(fit) if labels["label_good"][number] or not windows[i].lies_still]
+        estimated = _label(done.ppg[fit], done.ppg_status[fit], windows[0].polarity) | _recoil_rates(done, fit)
+        worn = [number for number, i in enumerate(fit) if not windows[i].lies_still or _has_pulse(estimated, number)]
         for number in sorted(set(range(len(fit))) - set(worn)):
             window = windows[fit[number]]
             moves = f"spread of acceleration: median {window.motion_median_g or 0.0:.4f} g"
             self._quarantine_window(window, "not_worn", f"nothing but noise moves the sensor, and no pulse: {moves}")
         rows = np.array(fit, np.intp)[worn]
-        labels = {name: [values[number] for number in worn] for name, values in labels.items()}
-        columns = segment_columns(self.batch_id, [windows[i] for i in rows], done, labels, rows)
+        estimated = {name: [values[number] for number in worn] for name, values in estimated.items()}
+        columns = segment_columns(self.batch_id, [windows[i] for i in rows], done, estimated, rows)
         if differing := sorted(columns.keys() ^ set(SEGMENT.names)):
             raise RuntimeError(
                 f"{', '.join(differing)}: a column of segments is declared in accelkd/segments/schema.py (SEGMENT) and "
@@ -359,6 +362,8 @@ class _Segmenter:
         )
 
 
+# Autocorrelation of the recoil: from here on its rate is that of the heart sounds in 99 % of cases (docs/sensors.md)
+MIN_PULSE_PEAK = 0.5
 _NONE: Raw = np.empty((0, 0), np.float32)
 _LABEL_FACTS = ("label_channel", "label_agreement", "label_template_correlation", "label_coverage")
 _WINDOW_COLUMNS = ("recording_id", "participant_id", "started_at", "offset_s", "motion_median_g", "motion_p95_g")
@@ -420,6 +425,24 @@ def _lists(values: npt.NDArray[np.generic]) -> pa.ListArray:
     """Rows of an array as lists."""
     edges = np.arange(len(values) + 1, dtype=np.int32) * int(np.prod(values.shape[1:]))
     return pa.ListArray.from_arrays(pa.array(edges), pa.array(values.ravel()))
+
+
+def _recoil_rates(done: rust_dsp.Preprocessed, rows: Sequence[int]) -> dict[str, list[float | None]]:
+    """The classical estimate of the heart rate from the acceleration of some windows; null without acceleration."""
+    names = ("accel_hr_bpm", "accel_hr_peak")
+    if not done.accel.shape[1]:
+        return {name: [None] * len(rows) for name in names}
+    rates = rust_dsp.recoil_rates(done.accel[rows], scale=done.accel_ac_level[rows])
+    return {
+        name: [float(value) if np.isfinite(value) else None for value in values]
+        for name, values in zip(names, rates, strict=True)
+    }
+
+
+def _has_pulse(estimated: Mapping[str, Sequence[Any]], number: int) -> bool:
+    """Whether PPG or acceleration show a pulse beyond doubt."""
+    peak = estimated["accel_hr_peak"][number]
+    return bool(estimated["label_good"][number]) or (peak is not None and peak >= MIN_PULSE_PEAK)
 
 
 def _array(values: Any, kind: pa.DataType) -> pa.Array:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from accelkd.cohort.loaded import read_loaded, usable_batches, write_loaded
 from accelkd.cohort.split import read_split, split_version
 from accelkd.home.behaviour import code_stamp
+from accelkd.home.columns import Table
 from accelkd.home.files import DamagedFileError, sha256_file, sha256_json
 from accelkd.home.layout import Home
 from accelkd.models.specs import encoder_spec
@@ -37,7 +38,7 @@ from accelkd.segments.segment import verify_segments
 from accelkd.segments.store import select_columns
 from accelkd.warehouse.embeddings import encoder_table
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
-from accelkd.warehouse.schema import BATCH_TABLES, SEGMENTS
+from accelkd.warehouse.schema import BATCH_TABLES, SEGMENTS, TABLES_WITH_BATCHES
 from accelkd.warehouse.staging import staging
 
 SURVEY = "survey.parquet"
@@ -288,14 +289,14 @@ def _record_batch(home: Home, connection: duckdb.DuckDBPyConnection, batch_id: s
     record(connection, tables, parts)
 
 
-def _delete(connection: duckdb.DuckDBPyConnection, batch_id: str) -> None:
-    for table in BATCH_TABLES:
+def _delete(connection: duckdb.DuckDBPyConnection, batch_id: str, tables: Sequence[Table] = BATCH_TABLES) -> None:
+    for table in tables:
         connection.execute(f"DELETE FROM {table.name} WHERE batch_id = ?", [batch_id])
 
 
 def _take_out(connection: duckdb.DuckDBPyConnection, batch_id: str) -> None:
     """Take a batch out of every table; its artifacts stay, since checkpoints were made from it."""
-    _delete(connection, batch_id)
+    _delete(connection, batch_id, TABLES_WITH_BATCHES)
     tables = connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'embeddings'").fetchall()
     for (table,) in tables:  # the unpublished ones too
         connection.execute(f"DELETE FROM embeddings.{table} WHERE batch_id = ?", [batch_id])

@@ -14,7 +14,7 @@ from accelkd.home.layout import Home
 from accelkd.recordings.arrivals import landed_versions, refused, superseded
 from accelkd.warehouse.embeddings import UNPUBLISHED_SUFFIXES, incomplete_batches
 from accelkd.warehouse.report_state import drop_mixed
-from accelkd.warehouse.schema import BATCH_TABLES, HISTORY_TABLES
+from accelkd.warehouse.schema import HISTORY_TABLES, TABLES_WITH_BATCHES
 from accelkd.warehouse.staging import READABLE_BY_OLDER, contents, staging, staging_lock, tables
 
 # Which run wrote what and when, and the history of checks: differ when the same is made again
@@ -107,7 +107,7 @@ def _hold_back(home: Home, connection: duckdb.DuckDBPyConnection) -> dict[str, s
         if landed.get(batch_id, version) != version:
             reasons[batch_id] = "it has landed again with other bytes, which have not been processed"
     embeddings = [table for table in tables(connection) if table.startswith("embeddings.")]
-    for table in [*(table.name for table in BATCH_TABLES), *embeddings] if reasons else []:
+    for table in [*(table.name for table in TABLES_WITH_BATCHES), *embeddings] if reasons else []:
         connection.execute(f"DELETE FROM {table} WHERE list_contains(?, batch_id)", [list(reasons)])
     return reasons
 

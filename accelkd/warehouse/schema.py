@@ -277,6 +277,87 @@ QUARANTINED = Table(
     meaning="What did not become a segment, counted by reason; the rows are in quarantine/<batch>.parquet",
 )
 
+_STILL = ("segments.motion_p95_g",)
+_ONLY_BEATS = (
+    *("store.segments.accel", "store.segments.accel_ac_level", "store.segments.ppg"),
+    *("segments.label_good", "landing.recordings.reference_beat_s"),
+)
+_ONLY_BANDS = ("segments.accel_hr_bpm", "landing.recordings.accel")
+_BEATS, _BANDS = (*_STILL, *_ONLY_BEATS), (*_STILL, *_ONLY_BANDS)
+
+SENSOR_CHECKS = Table(
+    "sensor_checks",
+    (
+        Column("batch_id", _TEXT, nullable=False, meaning="Arrival batch"),
+        Column("device_id", _TEXT, nullable=False, sources=("segments.device_id",), meaning="Device of its recordings"),
+        Column(
+            "verdict",
+            _TEXT,
+            nullable=False,
+            sources=(*_BEATS, *_ONLY_BANDS),
+            meaning="carries, carries nothing or not decidable: whether its accelerometer shows the heart",
+        ),
+        Column("reason", _TEXT, nullable=False, sources=(*_BEATS, *_ONLY_BANDS), meaning="Why"),
+        Column(
+            "still_minutes",
+            _COUNT,
+            nullable=False,
+            sources=_STILL,
+            meaning="Segments without movement: 95th percentile of the motion below 0.05 g",
+        ),
+        Column(
+            "tested_minutes", _COUNT, nullable=False, sources=_BEATS, meaning="Of these, with enough beats to be tested"
+        ),
+        Column(
+            "reference_minutes",
+            _COUNT,
+            nullable=False,
+            sources=_BEATS,
+            meaning="Of these, with the beats that travelled with the recording, not the PPG's",
+        ),
+        Column(
+            "locked_minutes",
+            _COUNT,
+            nullable=False,
+            sources=_BEATS,
+            meaning="Tested minutes whose acceleration is locked to the beats at p < 0.01",
+        ),
+        Column("locked_share", _VALUE, sources=_BEATS, meaning="Share of the tested minutes that are locked"),
+        Column(
+            "locked_rms_mg",
+            _VALUE,
+            unit="mg",
+            sources=_BEATS,
+            meaning="Median size of the wave that is locked to the beats, over the tested minutes and the axes",
+        ),
+        Column(
+            "false_alarm_tests",
+            _COUNT,
+            nullable=False,
+            sources=_BEATS,
+            meaning="Tests with other people's beats, or those of other minutes of the only person",
+        ),
+        Column("false_alarm_share", _VALUE, sources=_BEATS, meaning="Share of these that are locked"),
+        Column(
+            "peak",
+            _VALUE,
+            sources=("segments.accel_hr_peak", *_STILL),
+            meaning="Median of accel_hr_peak over the still segments",
+        ),
+        Column(
+            "bands_minutes",
+            _COUNT,
+            nullable=False,
+            sources=_BANDS,
+            meaning="Still segments with a rate from 4 to 11 Hz and from the heart sounds; 0 below 88 Hz",
+        ),
+        Column("bands_share", _VALUE, sources=_BANDS, meaning="Share of these whose two rates are within 3 bpm"),
+        Column("bands_by_chance", _VALUE, sources=_BANDS, meaning="The same share for rates of different segments"),
+    ),
+    key=("batch_id", "device_id"),
+    meaning="Whether the accelerometer of each device of a batch carries the heart",
+)
+
 SUPERSEDED_BATCHES = Table(
     "superseded_batches",
     (
@@ -398,6 +479,12 @@ def _error(name: str, meaning: str, *, nullable: bool = False, of: tuple[str, ..
     return Column(name, _VALUE, nullable=nullable, sources=(*_EMBEDDING, *of, *_SPLIT), meaning=meaning)
 
 
+def _classical(name: str, meaning: str) -> Column:
+    """What the classical estimator measures of the heart rate; null of other targets."""
+    sources = ("segments.accel_hr_bpm", "segments.hr_bpm", *_SPLIT)
+    return Column(f"classical_{name}", _VALUE, sources=sources, meaning=meaning)
+
+
 def _batches_version() -> Column:
     return Column(
         "batches_version",
@@ -474,6 +561,21 @@ PROBE_RESULTS = Table(
         ),
         _error("constant_mae", meaning="Mean absolute error of the median of the training targets"),
         _error("constant_rmse", meaning="Root mean squared error of the mean of the training targets"),
+        _classical(
+            "mae", "Mean absolute error of accel_hr_bpm, which nothing is fitted for, on the same test segments"
+        ),
+        _classical("mae_low", "Lower end of its 95 % interval over test participants; null for fewer than two"),
+        _classical("mae_high", "Upper end of it"),
+        _classical("rmse", "Root mean squared error of accel_hr_bpm"),
+        _classical(
+            "pearson_r", "Pearson correlation of accel_hr_bpm and the label; null where one of them is constant"
+        ),
+        Column(
+            "classical_segments",
+            _COUNT,
+            sources=("segments.accel_hr_bpm", "segments.hr_bpm", *_SPLIT),
+            meaning="Test segments with a label and a rate from the acceleration; null of other targets",
+        ),
         *_status((*_EMBEDDING, *_LABELS, *_SPLIT)),
     ),
     key=("encoder", "model_id", "target"),
@@ -777,8 +879,8 @@ ARTIFACTS = Table(
             "kind",
             _TEXT,
             nullable=False,
-            meaning="file, batch, segments, quarantine, tables, split, model, embeddings, probe, retrieval, map, "
-            "reproduction or report",
+            meaning="file, batch, segments, quarantine, tables, sensors, split, model, embeddings, probe, retrieval, "
+            "map, reproduction or report",
         ),
         Column("path", _TEXT, meaning="Where it lies, relative to the home; null for rows of a table"),
         Column(
@@ -861,10 +963,11 @@ SCHEMA_VERSION = Table(
 )
 
 BATCH_TABLES = (BATCHES, DEMOGRAPHICS, SURVEY_TARGETS, SEGMENTS, QUARANTINED)  # loaded batch by batch
+TABLES_WITH_BATCHES = (*BATCH_TABLES, SENSOR_CHECKS)  # all rows of a batch go when it is taken out
 HISTORY_TABLES = (CHECK_RESULTS, DRIFT_HISTORY)  # grow when nothing of the content changes
 REPRODUCTION_TABLES = (REPRODUCTION_RESULTS, REPRODUCTION_RETRIEVAL, REPRODUCTION_CLAIMS)
 TABLES = (
-    *BATCH_TABLES,
+    *TABLES_WITH_BATCHES,
     LEDGER,
     SUPERSEDED_BATCHES,
     MODELS,

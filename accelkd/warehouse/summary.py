@@ -45,22 +45,27 @@ def _probes(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """Mean absolute errors: a line for each target, a column for each active model."""
     models = loaded_models(connection)
     errors: dict[tuple[str, str], float] = {}
-    constants: dict[str, tuple[float, str]] = {}
+    constants: dict[str, tuple[float, float | None, str]] = {}
     for encoder, model_id in models.items():
-        for target, mae, constant, unit in connection.execute(
-            "SELECT target, mae, constant_mae, unit FROM probe_results WHERE encoder = ? AND model_id = ?",
+        for target, mae, constant, classical, unit in connection.execute(
+            "SELECT target, mae, constant_mae, classical_mae, unit FROM probe_results "
+            "WHERE encoder = ? AND model_id = ?",
             [encoder, model_id],
         ).fetchall():
             errors[target, encoder] = mae
-            constants[target] = constant, unit
+            constants[target] = constant, classical, unit
     if not constants:
         return []
     encoders = [encoder for encoder in models if any((t, encoder) in errors for t in constants)]
-    lines = ["", f"{'mean absolute error (test)':<28}" + "".join(f"{name:>16}" for name in (*encoders, "constant"))]
+    lines = [
+        "",
+        f"{'mean absolute error (test)':<28}" + "".join(f"{name:>16}" for name in (*encoders, "classical", "constant")),
+    ]
     for target, label in LABELS.items():
         if target in constants:
-            constant, unit = constants[target]
+            constant, classical, unit = constants[target]
             cells = [f"{errors[target, e]:.2f}" if (target, e) in errors else "" for e in encoders]
+            cells.append("" if classical is None else f"{classical:.2f}")
             name = f"{label.title} ({unit})"
             lines.append(f"{name:<28}" + "".join(f"{cell:>16}" for cell in (*cells, f"{constant:.2f}")))
     return lines

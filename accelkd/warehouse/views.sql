@@ -62,6 +62,7 @@ SELECT
     model_id,
     mae,
     constant_mae,
+    classical_mae,
     unit,
     100 * (1 - mae / nullif(constant_mae, 0)) AS better_than_constant_percent,
     pearson_r,
@@ -80,6 +81,7 @@ COMMENT ON COLUMN probe_leaderboard.encoder IS 'Encoder whose embeddings were pr
 COMMENT ON COLUMN probe_leaderboard.model_id IS 'Its checkpoint';
 COMMENT ON COLUMN probe_leaderboard.mae IS 'Mean absolute error on the test participants';
 COMMENT ON COLUMN probe_leaderboard.constant_mae IS 'Mean absolute error of the median of the training targets';
+COMMENT ON COLUMN probe_leaderboard.classical_mae IS 'Mean absolute error of accel_hr_bpm on the same segments, without a model; null of other targets';
 COMMENT ON COLUMN probe_leaderboard.unit IS 'Unit of the target and its errors';
 COMMENT ON COLUMN probe_leaderboard.better_than_constant_percent IS 'How much smaller the error is than the constant''s; negative where it is larger';
 COMMENT ON COLUMN probe_leaderboard.pearson_r IS 'Pearson correlation of prediction and target; null where one of them is constant';

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -14,11 +15,13 @@ import pytest
 from accelkd.home.files import write_checksum
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
+from accelkd.operations.sensor_check import check_sensors
 from accelkd.registry.history import decide, make_candidate, promoted_models
 from accelkd.segments.schema import SEGMENT
 from accelkd.training.checkpoint import CURVE
 from accelkd.warehouse.load import load_batch
 from accelkd.warehouse.publish import publish
+from accelkd.warehouse.sensors import load_sensor_checks
 from accelkd.warehouse.staging import staging
 from assets.metadata import COLUMNS
 from orchestration.definitions import build_defs
@@ -186,6 +189,20 @@ def test_check_passes_until_something_breaks(home: Home, name: str) -> None:
     evaluation = run_check(home, asset, name)
     assert not evaluation.passed
     assert {key: evaluation.metadata[key].value for key in expected} == expected
+
+
+def test_a_sensor_that_carries_nothing_is_reported_and_stops_nothing(home: Home) -> None:
+    sensors = check_sensors(home, BATCH)
+    carries = [replace(sensor, verdict="carries", reason="all are locked") for sensor in sensors]
+    load_sensor_checks(home, BATCH, carries)
+    assert run_check(home, "sensor_check", "accelerometer_carries_the_heart").passed
+    load_sensor_checks(home, BATCH, sensors)  # noise
+    evaluation = run_check(home, "sensor_check", "accelerometer_carries_the_heart")
+    assert not evaluation.passed
+    assert not evaluation.blocking
+    assert evaluation.severity is dg.AssetCheckSeverity.WARN
+    assert evaluation.metadata["carries_nothing"].value == "sim-wrist-64"
+    assert "would be by chance" in str(evaluation.metadata["details"].value)
 
 
 def test_an_embedding_of_nothing_is_reported(home: Home) -> None:

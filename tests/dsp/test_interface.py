@@ -222,8 +222,7 @@ def test_any_measured_rate_is_planned_for(rate_hz: float) -> None:
 
 
 def test_a_masked_array_is_refused() -> None:
-    masked = np.ma.masked_array(np.zeros((1, 1, 3840)), mask=False)
-    masked.mask[0, 0, :640] = True
+    masked = np.ma.masked_array(np.zeros((1, 1, 3840)), mask=np.arange(3840)[None, None] < 640)
     with pytest.raises(TypeError, match="masked array, whose mask would be lost"):
         rust_dsp.Plan(ppg_rate_hz=64).preprocess(masked)
 

@@ -47,6 +47,8 @@ def still_windows(
 
     Greedily from the start, on a grid of 5 s, which finds the most.
     """
+    assert recording.ppg is not None
+    assert recording.ppg_rate_hz is not None
     windows = plan.windows(
         np.ascontiguousarray(recording.ppg),
         np.ascontiguousarray(recording.accel),
@@ -123,6 +125,7 @@ def test_bami_best_channel_against_ecg(shared: Path, labels_reference: ModuleTyp
 def test_troika_at_rest_against_ecg(shared: Path, labels_reference: ModuleType) -> None:
     errors_bpm, channels = [], 0
     for recording in recordings(shared / "data" / "troika-spc2015", troika.find, troika.read):
+        assert recording.ppg is not None
         # Rest lasts 30 s: mirrored to a window, of which the label then sees the first 28 s
         rest = recording.ppg[:, : 28 * 125]
         mirrored = np.concatenate([rest, rest[:, -2::-1], rest[:, 1:]], axis=1)[:, : 60 * 125]

@@ -19,8 +19,10 @@ from accelkd.home.layout import Home
 from accelkd.operations.checks import CHECKS, Verdict, check_batch, record_verdict
 from accelkd.operations.promote import fill_tables
 from accelkd.operations.rebuild import rebuild_warehouse
+from accelkd.operations.sensor_check import check_sensors
 from accelkd.registry.history import decide
 from accelkd.warehouse.publish import publish
+from accelkd.warehouse.sensors import load_sensor_checks
 from accelkd.warehouse.staging import staging
 from tests.support.homes import copy_home, land, load_and_split, loaded_pair
 
@@ -37,6 +39,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Home:
         pq.write_table(table.replace_schema_metadata({"seen": str(seen)}), home.quarantine(batch_id))
         write_checksum(home.quarantine(batch_id))
     load_and_split(home, BATCHES)
+    for batch_id in BATCHES:
+        load_sensor_checks(home, batch_id, check_sensors(home, batch_id))
     decide(home, "promoted", loaded_pair(home, BATCHES), "test")
     fill_tables(home)
     publish(home)

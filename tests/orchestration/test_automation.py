@@ -89,6 +89,7 @@ def test_a_late_batch_is_one_backfill_and_a_refused_one_is_none(home: Home, inst
             "raw_recordings",
             "segments",
             "segment_tables",
+            "sensor_check",
             "ppg_teacher_embeddings",
             "accel_student_embeddings",
         )
@@ -145,6 +146,28 @@ def test_with_new_data_a_damaged_teacher_is_trained_again_with_its_student(
     assert not encoders & names_to_materialize(home, instance)
     flip(promoted_checkpoint(home, "ppg_teacher") / WEIGHTS)
     assert encoders <= names_to_materialize(home, instance)
+
+
+def test_a_sensor_check_that_fails_costs_nothing_else(
+    home: Home, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_home: Home, _batch_id: str) -> None:
+        raise ValueError("no sensor")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("accelkd.operations.sensor_check.check_sensors", fail)
+        land_late(home, instance)
+        outcome = materialize_missing(home, instance, encoders="keep")
+    assert outcome.failed == [("sensor_check", "late")]
+    assert outcome.skipped == []
+    assert {"segment_tables", "accel_student_embeddings", "published_warehouse"} <= {
+        asset for asset, _ in outcome.materialized
+    }
+    assert table_contents(home.published)["batches"][0] == 3
+    assert table_contents(home.published)["sensor_checks"][0] == 2
+    outcome = materialize_missing(home, instance, encoders="keep")
+    assert outcome.materialized[0] == ("sensor_check", "late")
+    assert table_contents(home.published)["sensor_checks"][0] == 3
 
 
 def land_late(home: Home, instance: dg.DagsterInstance) -> None:

@@ -15,7 +15,7 @@ from tests.support.homes import new_home, simulate
 from tests.support.pipeline import materialize_batch, opened_instance
 from tests.support.receivers import Received, http_receiver
 
-JOBS = ["raw_recordings", "segments", "segment_tables"]
+JOBS = ["raw_recordings", "segments", "segment_tables", "sensor_check"]
 
 
 @pytest.fixture(autouse=True)

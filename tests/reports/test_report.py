@@ -14,6 +14,7 @@ import torch
 from accelkd.cohort.split import participants_on
 from accelkd.home.layout import Home
 from accelkd.operations.embed import embed_batch
+from accelkd.operations.sensor_check import check_sensors
 from accelkd.registry.history import decide, promoted_checkpoint
 from accelkd.reports.report import map_embeddings, probe_encoder, retrieve_pairs, write_report
 from accelkd.segments.store import SegmentStore
@@ -21,6 +22,7 @@ from accelkd.training.checkpoint import load_encoder
 from accelkd.warehouse.embeddings import embedding_table
 from accelkd.warehouse.load import load_batch
 from accelkd.warehouse.publish import publish
+from accelkd.warehouse.sensors import load_sensor_checks
 from accelkd.warehouse.staging import staging
 from accelkd.warehouse.summary import summary
 from tests.support.homes import land, load_and_split, loaded_checkpoint, loaded_pair, plant_embeddings, segment_keys
@@ -104,6 +106,48 @@ def test_probes_read_out_what_the_embeddings_hold_and_nothing_else(home: Home) -
     )
     assert stored == sorted((result.target, result.mae, good.split_version) for result in good.results)
     assert good.figure.read_bytes().startswith(PNG)
+
+
+def test_the_classical_estimator_stands_beside_every_encoder(home: Home) -> None:
+    teacher, student = promote_pair(home)
+    with staging(home) as connection:
+        connection.execute("UPDATE segments SET accel_hr_bpm = hr_bpm + 2")
+        connection.execute("UPDATE segments SET accel_hr_bpm = NULL WHERE offset_s = 0")
+    for encoder, model_id in (("ppg_teacher", teacher), ("accel_student", student)):
+        plant(home, encoder, model_id, labels(home))
+        classical = probe_encoder(home, encoder).classical
+        assert classical is not None
+        assert classical.mae == pytest.approx(2.0)
+        assert (classical.segments, classical.labelled_segments) == (9, 12)
+    stored = rows(home, "SELECT target, round(classical_mae, 6), classical_segments FROM probe_results ORDER BY ALL")
+    assert stored == [
+        ("hr_bpm", 2.0, 9),
+        ("hr_bpm", 2.0, 9),
+        *(2 * [("rmssd_ms", None, None)]),
+        *(2 * [("sdnn_ms", None, None)]),
+    ]
+    assert rows(home, "SELECT DISTINCT round(classical_mae, 6) FROM probe_leaderboard WHERE target = 'hr_bpm'") == [
+        (2.0,)
+    ]
+    text = write_report(home).read_text(encoding="utf-8")
+    (line,) = [line for line in text.splitlines() if line.startswith("| classical estimator | heart rate |")]
+    assert "| 2.00 |" in line
+    assert line.endswith("| none | 9 of 3, 75% have a rate |")
+    publish(home)
+    assert "classical" in summary(home.published)
+
+
+def test_the_report_warns_of_sensors_that_carry_nothing(home: Home) -> None:
+    promote_pair(home)
+    assert "## Sensors\n\nNot measured." in write_report(home).read_text(encoding="utf-8")
+    for batch_id in BATCHES:
+        load_sensor_checks(home, batch_id, check_sensors(home, batch_id))
+    text = write_report(home).read_text(encoding="utf-8")
+    assert "| sim-wrist-64 | carries nothing | 64 |" in text
+    assert "**Warning: the accelerometer of sim-wrist-64 carries nothing of the heart: " in text
+    with staging(home) as connection:
+        kinds = connection.execute("SELECT DISTINCT kind FROM lineage_of('report:report')").fetchall()
+    assert ("sensors",) in kinds
 
 
 def test_segments_without_a_good_label_stay_out_of_the_probe(home: Home) -> None:

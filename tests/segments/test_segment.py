@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import rust_dsp
 from accelkd.home.layout import Home
 from accelkd.home.settings import MotionGate
 from accelkd.recordings.ingest import ingest
@@ -251,6 +252,21 @@ def test_simulated_recordings_get_the_labels_of_their_truth(home: Home) -> None:
     assert np.median(error["hr_bpm"]) < 0.3
     assert np.median(error["sdnn_ms"]) < 4
     assert np.median(error["rmssd_ms"]) < 8
+    from_accel = [abs(row["accel_hr_bpm"] - row["reference_hr_bpm"]) for row in good]
+    assert np.median(from_accel) < 0.3
+    assert np.median([row["accel_hr_peak"] for row in good]) > 0.8
+
+
+def test_the_rate_from_acceleration_is_that_of_the_axes_as_they_moved(home: Home) -> None:
+    simulate_batch(home.landing, "sim", participants=2, segments=2, seed=3, profile="easy")
+    segment_batch(home, "sim")
+    signals = SegmentStore([home.segments("sim")]).signals("accel")
+    segments = rows(home, "sim")
+    rates, peaks = rust_dsp.recoil_rates(signals, scale=np.array([row["accel_ac_level"] for row in segments]))
+    np.testing.assert_allclose(
+        [row["accel_hr_bpm"] for row in segments], rates, atol=0.1
+    )  # signals have half precision
+    np.testing.assert_allclose([row["accel_hr_peak"] for row in segments], peaks, atol=0.01)
 
 
 def test_real_minutes_agree_with_the_device(home: Home, shared: Path, tmp_path: Path) -> None:

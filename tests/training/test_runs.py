@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from accelkd.segments.store import SegmentStore
+from accelkd.segments.schema import SAMPLES
+from accelkd.segments.store import SegmentStore, write_segments
 from accelkd.training import runs, signals
 from accelkd.training.checkpoint import (
     export_weights,
@@ -33,6 +34,7 @@ from accelkd.training.presets import PRESETS
 from accelkd.training.runs import measure_speed
 from accelkd.training.signals import ResidentSignals
 from tests.support import REPOSITORY
+from tests.support.segments import segment_rows
 from tests.support.training import LONG, train
 
 SMOKE = PRESETS["smoke"]
@@ -145,12 +147,10 @@ def test_teacher_checkpoint_is_untouched_by_distillation(
 
 
 def test_teacher_must_fit_the_segments(checkpoints: tuple[Path, Path], store: SegmentStore, tmp_path: Path) -> None:
-    store.ppg_channels = 4
-    try:
-        with pytest.raises(ValueError, match="takes 2 ppg channels, the segments have 4"):
-            student(store, checkpoints[0], tmp_path)
-    finally:
-        store.ppg_channels = 2
+    columns = {"ppg": np.zeros((4, 4 * SAMPLES)), "accel": np.zeros((4, 3 * SAMPLES))}
+    write_segments(tmp_path / "four.arrow", [segment_rows(["p"] * 4, columns, 4)])
+    with pytest.raises(ValueError, match="takes 2 ppg channels, the segments have 4"):
+        student(SegmentStore([tmp_path / "four.arrow"]), checkpoints[0], tmp_path)
 
 
 KILLED = """
@@ -158,7 +158,9 @@ import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from accelkd.segments.store import SegmentStore
+from accelkd.segments.schema import SAMPLES
+from accelkd.segments.store import SegmentStore, write_segments
+from tests.support.segments import segment_rows
 from tests.support.training import LONG, train
 train(SegmentStore([Path(sys.argv[1])]), LONG, Path(sys.argv[2]))
 """

@@ -130,19 +130,20 @@ pub(crate) struct Section {
 impl BandPass {
     /// PPG: 0.5 to 12 Hz.
     pub(crate) fn ppg() -> Self {
-        Self::butterworth(0.5, 12.0)
+        Self::butterworth(0.5, 12.0, OUTPUT_RATE_HZ as f64)
     }
 
     /// Accelerometer: 1 to 20 Hz.
     pub(crate) fn accel() -> Self {
-        Self::butterworth(1.0, 20.0)
+        Self::butterworth(1.0, 20.0, OUTPUT_RATE_HZ as f64)
     }
 
-    /// Order 2 per edge, at the output rate: bilinear transform of the analogue prototype, edges pre-warped.
-    fn butterworth(low_hz: f64, high_hz: f64) -> Self {
+    /// Order 2 per edge: bilinear transform of the analogue prototype, edges pre-warped; `low_hz` and `high_hz` are below
+    /// half of `rate_hz`.
+    pub(crate) fn butterworth(low_hz: f64, high_hz: f64, rate_hz: f64) -> Self {
         // The bilinear transform s = 4 (z − 1) / (z + 1) of a system sampled at 2 per unit of time.
         const BILINEAR: f64 = 4.0;
-        let warp = |hz: f64| BILINEAR * (std::f64::consts::PI * hz / OUTPUT_RATE_HZ as f64).tan();
+        let warp = |hz: f64| BILINEAR * (std::f64::consts::PI * hz / rate_hz).tan();
         let (low, high) = (warp(low_hz), warp(high_hz));
         let width = high - low;
         // One pole of the low-pass prototype; its conjugate yields the conjugates of the two band-pass poles.

@@ -58,7 +58,7 @@ pub enum SegmentSamples<'a> {
 impl SegmentSamples<'_> {
     /// In double precision.
     #[inline(always)]
-    fn read(self) -> Signal {
+    pub(crate) fn read(self) -> Signal {
         let mut signal = [0.0; OUTPUT_SAMPLES];
         match self {
             Self::F16(samples) => samples.convert_to_f64_slice(&mut signal),
@@ -68,7 +68,7 @@ impl SegmentSamples<'_> {
         signal
     }
 
-    fn len(self) -> usize {
+    pub(crate) fn len(self) -> usize {
         match self {
             Self::F16(samples) => samples.len(),
             Self::F32(samples) => samples.len(),

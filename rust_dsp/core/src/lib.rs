@@ -1,4 +1,4 @@
-//! Preprocessing, windows and beat labels of wearable PPG and accelerometer recordings.
+//! Preprocessing, windows and beat labels of wearable PPG and accelerometer recordings, and the heart's recoil in them.
 //!
 //! A [`Plan`] contains everything that depends on the device (filters, line responses, the schedule of its dark slots)
 //! and is shared by threads; processing reads samples in place and writes each output once.
@@ -17,12 +17,14 @@ mod load;
 mod plan;
 mod preprocess;
 mod quality;
+mod recoil;
 mod resample;
 mod samples;
 mod sums;
 mod threads;
 mod validity;
 mod windows;
+mod zero_phase;
 mod zscore;
 
 pub use intervals::{Variability, variability};
@@ -33,9 +35,11 @@ pub use plan::{Device, Plan, PlanError};
 #[doc(hidden)]
 pub use preprocess::stages::time_stages;
 pub use preprocess::{Channel, Destination, PreprocessError, Recording};
+pub use recoil::{BatchError, RECOIL_BAND_HZ, Recoil, recoil, recoil_batch};
 pub use samples::Samples;
 pub use validity::Status;
 pub use windows::{Gate, Window, WindowsError, motion};
+pub use zero_phase::{Band, BandError};
 pub use zscore::OutputSample;
 
 /// Sampling rate of every output, in Hz.

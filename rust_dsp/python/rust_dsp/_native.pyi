@@ -4,7 +4,19 @@ from typing import Any, Literal, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Labels", "Plan", "Preprocessed", "Variability", "Windows", "label", "motion", "variability"]
+__all__ = [
+    "Labels",
+    "Plan",
+    "Preprocessed",
+    "Variability",
+    "Windows",
+    "band_pass",
+    "label",
+    "motion",
+    "recoil_rate",
+    "recoil_rates",
+    "variability",
+]
 
 # Raw samples: int16, int32, float32 or float64, every row contiguous; read in place.
 _Raw: TypeAlias = npt.NDArray[np.int16] | npt.NDArray[np.int32] | npt.NDArray[np.float32] | npt.NDArray[np.float64]
@@ -260,11 +272,46 @@ def label(
     Raises ValueError or TypeError for a wrong shape, dtype or polarity.
     """
 
+def band_pass(accel: _Raw, rate_hz: float, band_hz: tuple[float, float]) -> npt.NDArray[np.float64]:
+    """Rows of `accel` [axes, samples] between the edges of `band_hz`, in its unit: a Butterworth of four poles.
+
+    Forward and backward, so that nothing is delayed; ends are mirrored. `rate_hz` is 20 to 2048, the band from 0.05 Hz
+    to below half of it. An axis with a sample that is not finite is NaN.
+
+    Raises ValueError for a shape, rate or band that does not fit, TypeError for another dtype.
+    """
+
 def motion(accel: _Raw, rate_hz: float) -> tuple[float, float]:
     """Median and 95th percentile, over whole seconds, of the spread of acceleration [axes, samples], in its unit.
 
     The spread of a second is the square root of the summed variances of the axes; samples that are not finite are
     ignored. NaN without a whole second.
+    """
+
+def recoil_rate(accel: _Raw, rate_hz: float, *, band_hz: tuple[float, float] = ...) -> tuple[float, float]:
+    """Heart rate in bpm from acceleration [axes, samples] without a model, and how sure it is, from 0 to 1.
+
+    The autocorrelation of the envelope of the heart's recoil in `band_hz` (by default 4 to 11 Hz), 30 to 220 bpm, and
+    the height of its peak; neither depends on the unit. The heart sounds are in (18, 44), which needs a rate of more
+    than 88 Hz. Both are NaN for less than 10 s, a sample that is not finite, what is flat in the band, and no peak.
+
+    Raises ValueError and TypeError as `band_pass`.
+    """
+
+def recoil_rates(
+    z: npt.NDArray[np.float16] | npt.NDArray[np.float32] | npt.NDArray[np.float64],
+    *,
+    scale: npt.NDArray[np.float64] | None = None,
+    band_hz: tuple[float, float] = ...,
+    threads: int = 0,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """`recoil_rate` of N segments `[N, axes, 3840]` at 64 Hz: rates [N] in bpm and peaks [N].
+
+    `scale` [N, axes] is what each axis is multiplied by, such as the standard deviation that z-scoring has divided by:
+    without it an axis that hardly moves counts as much as the others. `threads` 0 means all cores; the result does not
+    depend on it.
+
+    Raises ValueError or TypeError for a wrong shape, dtype or band.
     """
 
 def variability(start_s: npt.NDArray[np.float64], end_s: npt.NDArray[np.float64]) -> Variability:

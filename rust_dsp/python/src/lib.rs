@@ -3,6 +3,7 @@
 mod input;
 mod label;
 mod plan;
+mod recoil;
 mod variability;
 
 use pyo3::prelude::*;
@@ -18,5 +19,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(plan::motion, module)?)?;
     module.add_function(wrap_pyfunction!(label::label, module)?)?;
     module.add_function(wrap_pyfunction!(variability::variability, module)?)?;
+    module.add_function(wrap_pyfunction!(recoil::band_pass, module)?)?;
+    module.add_function(wrap_pyfunction!(recoil::recoil_rate, module)?)?;
+    module.add_function(wrap_pyfunction!(recoil::recoil_rates, module)?)?;
     Ok(())
 }
