@@ -146,7 +146,7 @@ def test_teacher_checkpoint_is_untouched_by_distillation(
     assert (checkpoints[0] / "model.safetensors").read_bytes() == before
 
 
-def test_teacher_must_fit_the_segments(checkpoints: tuple[Path, Path], store: SegmentStore, tmp_path: Path) -> None:
+def test_teacher_must_fit_the_segments(checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
     columns = {"ppg": np.zeros((4, 4 * SAMPLES)), "accel": np.zeros((4, 3 * SAMPLES))}
     write_segments(tmp_path / "four.arrow", [segment_rows(["p"] * 4, columns, 4)])
     with pytest.raises(ValueError, match="takes 2 ppg channels, the segments have 4"):
