@@ -167,7 +167,7 @@ def promoted_encoders(
     decision, models = outcome.decision, outcome.models
     context.log.info(f"{decision.action}: {decision.reason}")
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(promoted_version(home) or "damaged"),
+        data_version=dg.DataVersion(promoted_version(home)),
         metadata=presented(
             {
                 **_measured(decision.criteria),

@@ -42,7 +42,7 @@ def _promotion(home: Home, instance: dg.DagsterInstance) -> list[dg.AssetMateria
     models = promoted_models(home)
     records = instance.fetch_materializations(promoted_encoders.key, limit=1).records
     version = promoted_version(home)
-    if version is None or (records and data_version(records[0]) == version):
+    if not models or (records and data_version(records[0]) == version):
         return []
     last = history(home)[-1]
     return [

@@ -59,18 +59,19 @@ def promoted_models(home: Home) -> Models:
     return active[-1] if active else {}
 
 
-def promoted_version(home: Home) -> str | None:
-    """Identity of what is promoted: models and weights, by their checksums; None without, or where one is missing.
+def promoted_version(home: Home) -> str:
+    """Identity of what is promoted, models and weights by their checksums; empty where nothing is.
 
     A checkpoint that was lost and trained again may have other weights under the same name.
     """
     versions = []
     for encoder, model_id in sorted(promoted_models(home).items()):
         try:
-            versions.append(f"{model_id}@{recorded_checksum(home.weights(encoder, model_id))[:16]}")
+            weights = recorded_checksum(home.weights(encoder, model_id))[:16]
         except FileNotFoundError:
-            return None
-    return ":".join(versions) or None
+            weights = "missing"
+        versions.append(f"{model_id}@{weights}")
+    return ":".join(versions)
 
 
 def previous_models(home: Home) -> Models | None:
