@@ -49,17 +49,24 @@ def _probes(encoder: str) -> dg.AssetsDefinition:
         classical = report.classical and asdict(report.classical)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(
-                sha256_json([report.model_id, report.split_version, report.batches_version, rows, people, classical])
+                sha256_json(
+                    [
+                        *(report.model_id, report.split_version, report.batches_version),
+                        *(rows, people, classical, report.not_measured),
+                    ]
+                )
             ),
             metadata=presented(
                 {
-                    "predicted_against_measured": figure(report.figure.read_bytes(), "predicted against measured"),
+                    "not_measured": "; ".join(report.not_measured),
+                    "predicted_against_measured": report.figure
+                    and figure(report.figure.read_bytes(), "predicted against measured"),
                     **segment_probes(report.results, report.classical),
                     "effective_rank": report.effective_rank,
                     **participant_probes(report.participants),
                     "model_id": report.model_id,
                     "split_version": report.split_version,
-                    "figure_file": home.relative(report.figure),
+                    "figure_file": report.figure and home.relative(report.figure),
                     "dagster/row_count": len(rows),
                 }
             ),
@@ -88,7 +95,8 @@ probe_assets = [_probes(spec.name) for spec in ENCODERS]
 def retrieval(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     """How often a segment's acceleration finds its own PPG among all candidates, and the reverse (paper, table 1).
 
-    Held-out participants only, over bootstrapped pools, in the space of the projection heads and in the raw one.
+    Held-out participants only, over bootstrapped pools, in the space of the projection heads and in the raw one, on
+    segments that teacher and student embed; without any, `not_measured` says why.
     """
     from accelkd.reports.report import retrieve_pairs
 
@@ -99,11 +107,14 @@ def retrieval(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
     ]
     return dg.MaterializeResult(
         data_version=dg.DataVersion(
-            sha256_json([*report.models.values(), report.split_version, *report.batches_versions, rows])
+            sha256_json(
+                [*report.models.values(), report.split_version, *report.batches_versions, rows, report.not_measured]
+            )
         ),
         metadata=presented(
             {
-                "ranks": figure(report.figure.read_bytes(), "rank of the true pair"),
+                "not_measured": "; ".join(report.not_measured),
+                "ranks": report.figure and figure(report.figure.read_bytes(), "rank of the true pair"),
                 **_ranks(report.results),
                 "results": markdown_table(
                     [
@@ -117,7 +128,7 @@ def retrieval(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
                 ),
                 "not_decidable": ", ".join(dict.fromkeys(report.not_decidable.values())) or "none",
                 **{f"{encoder}_model_id": model_id for encoder, model_id in report.models.items()},
-                "figure_file": home.relative(report.figure),
+                "figure_file": report.figure and home.relative(report.figure),
                 "dagster/row_count": len(rows),
             }
         ),
@@ -146,18 +157,26 @@ def _ranks(results: "Mapping[tuple[str, str, str], RetrievalResult]") -> dict[st
 )
 @explained
 def embedding_map(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
-    """t-SNE maps of the same held-out segments by every encoder, coloured by participant (paper, figure 3)."""
+    """t-SNE maps of the same held-out segments by every encoder, coloured by participant (paper, figure 3).
+
+    What there is too little of to be mapped is left out with its reason, `not_measured`.
+    """
     from accelkd.reports.report import map_embeddings
 
     report = map_embeddings(home)
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(sha256_json([report.made_of.configuration, sha256_file(report.figure)])),
+        data_version=dg.DataVersion(
+            sha256_json(
+                [report.made_of.configuration, report.figure and sha256_file(report.figure), report.not_measured]
+            )
+        ),
         metadata=presented(
             {
-                "map": figure(report.figure.read_bytes(), "t-SNE of the embeddings"),
+                "not_measured": "; ".join(report.not_measured),
+                "map": report.figure and figure(report.figure.read_bytes(), "t-SNE of the embeddings"),
                 "participants": report.participants,
                 "segments": report.segments,
-                "figure_file": home.relative(report.figure),
+                "figure_file": report.figure and home.relative(report.figure),
             }
         ),
     )

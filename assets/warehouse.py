@@ -55,7 +55,7 @@ def segment_tables(context: dg.AssetExecutionContext, home: dg.ResourceParam[Hom
 
 
 @dg.asset(
-    deps=["written_report"],
+    deps=["written_report", segment_tables],
     group_name="warehouse",
     kinds={"duckdb"},
     owners=["team:data-engineering"],
@@ -69,7 +69,8 @@ def published_warehouse(context: dg.AssetExecutionContext, home: dg.ResourcePara
     """The DuckDB file that analysts open read-only: a copy of the staging file, put in place by one rename.
 
     A connection that is open keeps what it sees; the next one sees the new. Nobody ever waits. A batch that an encoder
-    has not embedded yet is held back, whole.
+    has not embedded yet is held back, whole. A catch-up publishes the tables also before there are encoders, and where
+    a report failed.
     """
     published = publish(home)
     for batch_id, reason in published.held_back.items():

@@ -34,6 +34,7 @@ from accelkd.recordings.arrivals import (
 from accelkd.registry.history import promoted_models
 from accelkd.warehouse.staging import readable
 from assets.partitions import arrival_batches
+from assets.warehouse import published_warehouse
 from orchestration.catch_up_lock import CATCH_UP, catch_up_lock
 from orchestration.dagster_internals import AssetGraph, fail_run
 from orchestration.definitions import build_defs
@@ -75,10 +76,11 @@ def catch_up(
     """Materialize everything missing or stale, upstream first; one failure never stops what does not depend on it.
 
     `encoders`: `train` what is missing or stale; `keep` those that exist; or also `wait` for the first ones, with all
-    that needs encoders. With `retry_failed` off, what failed is left alone until its inputs change; batches that have
-    just `arrived` never are. A batch that was refused is left alone until its files change. `parent` is the run whose
-    part the catch-up is. Waits for another catch-up of the same home; what one that was killed left unfinished is done
-    again. After one that failed or was killed the whole staging file is read, and rebuilt if it is damaged.
+    that needs encoders. The tables are published in any case. With `retry_failed` off, what failed is left alone until
+    its inputs change; batches that have just `arrived` never are. A batch that was refused is left alone until its
+    files change. `parent` is the run whose part the catch-up is. Waits for another catch-up of the same home; what one
+    that was killed left unfinished is done again. After one that failed or was killed the whole staging file is read,
+    and rebuilt if it is damaged.
     """
     with catch_up_lock(home):
         for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
@@ -135,12 +137,22 @@ class _CatchUp:
         batches = [name for name in self.instance.get_dynamic_partitions(_PARTITIONS) if name not in settled]
         for groups in STAGES:
             keys = [key for key in self.graph.toposorted_asset_keys if self.graph.get(key).group_name in groups]
-            if self.encoders == "wait" and groups not in WITHOUT_ENCODERS and not promoted_models(self.home):
-                break
+            without = WITHOUT_ENCODERS if self.encoders == "wait" else STAGES[:4]
+            if groups not in without and not promoted_models(self.home):
+                keys = [key for key in keys if key == published_warehouse.key]
             per_batch = any(self.graph.get(key).is_partitioned for key in keys)
             for partition in batches if per_batch else [None]:
                 self._stage(keys, partition, together=groups is STAGES[-1])
+        self._publish_anyway()
         return self.outcome
+
+    def _publish_anyway(self) -> None:
+        """Publish what is whole though a report, or something else above it, failed: an encoder costs no table."""
+        key = published_warehouse.key
+        step = (key.to_user_string(), None)
+        if step in self.outcome.skipped and (self.outcome.materialized or self._is_due(key, None)):
+            self.outcome.skipped.remove(step)
+            self._materialize([key], None)
 
     def _stage(self, keys: list[dg.AssetKey], partition: str | None, *, together: bool) -> None:
         """Materialize what is stale of a stage, until nothing is: what was made may make more stale."""

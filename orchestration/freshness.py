@@ -14,7 +14,8 @@ import dagster as dg
 from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS
 from accelkd.recordings.arrivals import landed_versions
-from accelkd.registry.history import can_replace_damaged, candidate_is_damaged
+from accelkd.registry.history import can_replace_damaged, candidate_is_damaged, promoted_models
+from accelkd.registry.trained_on import is_adopted
 from orchestration.dagster_internals import (
     UNTRACKED_PARTITIONS,
     AssetGraph,
@@ -61,10 +62,10 @@ class Freshness:
             return False
         resolver = resolver or stale_status_resolver(self.instance, self.graph)
         status = resolver.get_status(key, partition)
-        if status is StaleStatus.MISSING:
+        name = key.to_user_string()
+        if status is StaleStatus.MISSING and (retrain or not self._is_adopted(name)):
             return True
         stale = status is StaleStatus.STALE or (partition is None and self._inputs_changed(key))
-        name = key.to_user_string()
         if name in TRAINING:
             damaged = {encoder for encoder in TRAINING if candidate_is_damaged(self.home, encoder)}
             if name in damaged:
@@ -76,6 +77,11 @@ class Freshness:
         if name == "raw_recordings" and partition is not None and self._landed_again(key, partition):
             return True
         return stale or self._failed(key, partition)
+
+    def _is_adopted(self, name: str) -> bool:
+        """Whether an asset is an encoder of which a checkpoint from elsewhere is promoted: then none was trained."""
+        models = promoted_models(self.home) if name in TRAINING else {}
+        return name in models and is_adopted(self.home, name, models[name])
 
     def _landed_again(self, key: dg.AssetKey, partition: str) -> bool:
         """Whether a landed batch has changed since it was read: it landed again, or a withdrawal rewrote it."""

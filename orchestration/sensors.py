@@ -15,6 +15,7 @@ from accelkd.cohort.split import read_split
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
 from accelkd.operations.checks import landing_zone, removed_from_landing_zone
+from accelkd.operations.train import nothing_to_train_on
 from accelkd.recordings.arrivals import Arrival, forget, landed_versions, pending_arrivals, refused, superseded
 from accelkd.registry.history import participants_when_trained
 from assets.checks import check_result
@@ -127,7 +128,10 @@ def _evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def retraining(home: dg.ResourceParam[Home]) -> dg.RunRequest | dg.SkipReason:
-    """Requests a training once enough participants are new in the split (setting `retrain_after_participants`)."""
+    """Requests a training once enough participants are new in the split (setting `retrain_after_participants`).
+
+    Where nothing can be trained on, it says so instead, and what to do.
+    """
     threshold = Settings.load(home).retrain_after_participants
     if not threshold:
         return dg.SkipReason("retrain_after_participants is 0: training waits for its weekly schedule")
@@ -135,6 +139,8 @@ def retraining(home: dg.ResourceParam[Home]) -> dg.RunRequest | dg.SkipReason:
     new = participants - participants_when_trained(home)
     if new < threshold:
         return dg.SkipReason(f"{new} participants are new since the last training; {threshold} are asked for")
+    if reason := nothing_to_train_on(home):
+        return dg.SkipReason(reason)
     return dg.RunRequest(run_key=f"{participants} participants")
 
 

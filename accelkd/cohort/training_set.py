@@ -22,6 +22,9 @@ from accelkd.segments.schema import ACCEL_AXES
 from accelkd.segments.segment import verify_segments
 from accelkd.segments.store import MODALITIES, Modality, SegmentStore
 
+_ADOPT = "an encoder that was trained elsewhere can be adopted (`accelkd adopt`)"
+MIN_SEGMENTS = 4  # per participant (section 4.1)
+
 
 @dataclass(frozen=True)
 class TrainingSet:
@@ -37,7 +40,7 @@ class TrainingSet:
 
 
 class NothingToTrainOnError(FileNotFoundError):
-    """No segment of the home has the modalities that an encoder learns from."""
+    """No segment of the home has the modalities that an encoder learns from, or too few of training participants."""
 
 
 def segmented_batches(home: Home) -> list[str]:
@@ -64,9 +67,43 @@ def training_set(home: Home, modalities: Collection[Modality] = MODALITIES) -> T
     Their PPG has the number of channels that is most common among segments with both modalities, or where there are
     none with both, among those with PPG: so teacher and students agree on it. Every store that is read is verified
     against its checksum. Raises FileNotFoundError if there is no split or no segment yet, NothingToTrainOnError if none
-    has the modalities, DamagedFileError for a
-    store that is damaged or missing.
+    has the modalities, DamagedFileError for a store that is damaged or missing.
     """
+    names, batch_ids, ppg_channels = _suited_batches(home, modalities)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the GIL
+        hashes = list(pool.map(partial(verify_segments, home), batch_ids))
+    store, rows = _training_rows(home, batch_ids, modalities, ppg_channels)
+    return TrainingSet(
+        store=store,
+        rows=rows,
+        batch_ids=batch_ids,
+        left_out=tuple(sorted(set(names) - set(batch_ids))),
+        not_loaded=tuple(unused_batches(home)),
+        data_version=sha256_json(hashes)[:16],
+        split_version=split_version(read_split(home.split)),
+    )
+
+
+def refuse_too_few(home: Home, modalities: Collection[Modality] = MODALITIES) -> None:
+    """Raise NothingToTrainOnError unless a training participant has MIN_SEGMENTS segments for a training.
+
+    Raises like `training_set`, and verifies nothing.
+    """
+    _, batch_ids, ppg_channels = _suited_batches(home, modalities)
+    store, rows = _training_rows(home, batch_ids, modalities, ppg_channels)
+    participants = store.metadata.column("participant_id").take(rows)
+    if max(Counter(participants.to_pylist()).values(), default=0) < MIN_SEGMENTS:
+        raise NothingToTrainOnError(
+            f"no training participant in {home.root} has {MIN_SEGMENTS} segments with {_named(modalities)}: {_ADOPT}"
+        )
+
+
+def _named(modalities: Collection[Modality]) -> str:
+    return " and ".join({"ppg": "PPG", "accel": "acceleration"}[modality] for modality in modalities)
+
+
+def _suited_batches(home: Home, modalities: Collection[Modality]) -> tuple[list[str], tuple[str, ...], int]:
+    """Batches with a segment, those with one of all modalities, and how many PPG channels it is to have."""
     names = segmented_batches(home)
     if not names:
         waiting = f" ({', '.join(unused_batches(home))}: segmented, not loaded)" if unused_batches(home) else ""
@@ -79,28 +116,21 @@ def training_set(home: Home, modalities: Collection[Modality] = MODALITIES) -> T
     ppg_channels = _common_ppg_channels(list(stores.values()))
     batch_ids = tuple(name for name in names if suited_rows(stores[name], modalities, ppg_channels).any())
     if not batch_ids:
-        lacking = " and ".join({"ppg": "PPG", "accel": "acceleration"}[modality] for modality in modalities)
-        raise NothingToTrainOnError(
-            f"no segment in {home.root} has {lacking}: an encoder that was trained elsewhere can be adopted "
-            "(`accelkd adopt`)"
-        )
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the GIL
-        hashes = list(pool.map(partial(verify_segments, home), batch_ids))
+        raise NothingToTrainOnError(f"no segment in {home.root} has {_named(modalities)}: {_ADOPT}")
+    return names, batch_ids, ppg_channels
+
+
+def _training_rows(
+    home: Home, batch_ids: Sequence[str], modalities: Collection[Modality], ppg_channels: int
+) -> tuple[SegmentStore, npt.NDArray[np.intp]]:
+    """The segments with all modalities, and which of them are of training participants."""
     whole = SegmentStore([home.segments(batch_id) for batch_id in batch_ids])
     suited = suited_rows(whole, modalities, ppg_channels)
     store = whole if suited.all() else whole.subset(suited)
     in_training = pc.is_in(
         store.metadata.column("participant_id"), value_set=pa.array(sorted(participants_on(home.split, "train")))
     )
-    return TrainingSet(
-        store=store,
-        rows=np.flatnonzero(in_training.to_numpy(zero_copy_only=False)),
-        batch_ids=batch_ids,
-        left_out=tuple(sorted(set(names) - set(batch_ids))),
-        not_loaded=tuple(unused_batches(home)),
-        data_version=sha256_json(hashes)[:16],
-        split_version=split_version(read_split(home.split)),
-    )
+    return store, np.flatnonzero(in_training.to_numpy(zero_copy_only=False))
 
 
 def suited_rows(store: SegmentStore, modalities: Collection[Modality], ppg_channels: int) -> npt.NDArray[np.bool_]:
@@ -108,7 +138,8 @@ def suited_rows(store: SegmentStore, modalities: Collection[Modality], ppg_chann
     wanted: dict[Modality, int] = {"ppg": ppg_channels, "accel": ACCEL_AXES}
     suited = np.ones(len(store), np.bool_)
     for modality in modalities:
-        suited &= store.counts(modality) == wanted[modality]
+        counts = store.counts(modality)
+        suited &= (counts == wanted[modality]) & (counts > 0)
     return suited
 
 

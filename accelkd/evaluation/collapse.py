@@ -8,6 +8,7 @@ import numpy.typing as npt
 from accelkd.evaluation.blas import one_blas_thread
 
 MIN_RANK = 1.5  # of embeddings that still distinguish segments
+MIN_SEGMENTS_FOR_RANK = 20  # fewer point in few directions anyway
 _CHUNK_SIZE = 16_384  # rows converted to float64 at a time
 _IDENTICAL = 1e-6  # spread relative to the values' size below which float32 embeddings count as identical
 

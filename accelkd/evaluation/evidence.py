@@ -28,6 +28,10 @@ HALVED = 0.5  # of the constant's error
 _Z = float(norm.ppf((1 + CONFIDENCE) / 2))
 
 
+class NothingToMeasureError(LookupError):
+    """There is nothing to measure, and nothing is wrong: the text is the reason, which reports and checks say."""
+
+
 def auc_interval(auc: float, yes: int, no: int) -> tuple[float, float]:
     """The 95 % interval of an area under the ROC curve, measured on so many independent people of either class.
 

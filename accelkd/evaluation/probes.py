@@ -104,6 +104,17 @@ def labelled_subsets(
     return subsets
 
 
+def not_probed(train: LabelledEmbeddings, test: LabelledEmbeddings) -> dict[str, str]:
+    """The targets that `probe_segments` cannot probe, with the reason: too few people with the label on one side."""
+    reasons: dict[str, str] = {}
+    for target in train.targets:
+        for side, data, needed in (("training", train, 2), ("test", test, 1)):
+            people = len(np.unique(data.participants[np.isfinite(data.targets[target])]))
+            if people < needed:
+                reasons.setdefault(target, f"too few people: {people} with the label in {side}, {needed} are needed")
+    return reasons
+
+
 @one_blas_thread()
 def probe_segments(
     train: LabelledEmbeddings,

@@ -14,6 +14,7 @@ from accelkd.training.trainer import pick_device
 
 POOL_PARTICIPANTS = 1_000  # section 5.1
 POOLS = 100
+MIN_RETRIEVED = 2  # segments: a single one always finds itself
 _CHUNK_PAIRS = 2**24  # of segments, compared at a time
 _TIE = 1e-6  # similarities closer than float32 resolves: a collapsed encoder must not look perfect
 

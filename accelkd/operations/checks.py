@@ -15,8 +15,9 @@ import duckdb
 from accelkd.cohort.loaded import segmented
 from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import participants_on, read_split
-from accelkd.evaluation.collapse import MIN_RANK
+from accelkd.evaluation.collapse import MIN_RANK, MIN_SEGMENTS_FOR_RANK
 from accelkd.evaluation.drift import Drift
+from accelkd.evaluation.evidence import NothingToMeasureError
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
 from accelkd.models.specs import ENCODERS
@@ -46,10 +47,9 @@ from accelkd.warehouse.sensors import batch_sensor_checks
 
 MAX_QUARANTINED = 0.5  # of a batch's windows, before the batch needs a look
 HR_MEDIAN_BPM = (40.0, 130.0)  # of a batch
-MIN_GOOD_LABELS = 0.1  # of a batch's segments
+MIN_GOOD_LABELS = 0.1  # of a batch's segments with PPG
 MAX_HR_ERROR_BPM = 5.0  # median difference between label and reference
 SPLIT_TOLERANCE = 0.05  # of the share of test participants, beyond what whole participants allow
-MIN_SEGMENTS_FOR_RANK = 20  # fewer point in few directions anyway
 MAX_LISTED = 100  # entries of the landing zone in one report
 MAX_NORM_RATIO = 10.0  # of the largest or smallest norm to the median
 
@@ -87,13 +87,17 @@ class Check:
     def measure(self, home: Home, batch_id: str | None = None) -> Verdict:
         """The verdict on a home, or on one of its batches, which the warehouse's history of checks keeps.
 
-        Raises FileNotFoundError or LookupError without outputs.
+        It passes where there is nothing to measure, and says why. Raises FileNotFoundError or LookupError without
+        outputs.
         """
         if batch_id is not None:
             _refuse_unsegmented(home, batch_id)
         encoder = () if self.encoder is None else (self.encoder,)
         batch_id = batch_id if self.per_batch else None
-        verdict = self.function(home, *encoder, *(() if batch_id is None else (batch_id,)))
+        try:
+            verdict = self.function(home, *encoder, *(() if batch_id is None else (batch_id,)))
+        except NothingToMeasureError as reason:
+            verdict = Verdict(True, {"not_measured": str(reason)})
         record_verdict(
             home, self.asset, self.name, verdict, blocking=self.blocking, batch_id=batch_id, encoder=self.encoder
         )
@@ -166,9 +170,12 @@ def signals_are_finite(home: Home, batch_id: str) -> Verdict:
 
 
 def labels_are_plausible(home: Home, batch_id: str) -> Verdict:
-    """Labels are physiological, some pass the quality gate, and they agree with the reference where it is."""
+    """Labels are physiological, some pass the quality gate, and they agree with the reference where it is.
+
+    Labels come from the PPG: passes where no segment has any.
+    """
     quality = label_quality(home, batch_id)
-    share = quality.good / max(quality.segments, 1)
+    share = quality.good / max(quality.with_ppg, 1)
     low, high = HR_MEDIAN_BPM
     plausible = (
         quality.implausible == 0
@@ -177,8 +184,9 @@ def labels_are_plausible(home: Home, batch_id: str) -> Verdict:
         and (quality.hr_bpm_error_median is None or quality.hr_bpm_error_median <= MAX_HR_ERROR_BPM)
     )
     return Verdict(
-        quality.segments == 0 or plausible,
+        quality.with_ppg == 0 or plausible,
         _known(
+            segments_with_ppg=quality.with_ppg,
             implausible_labels=quality.implausible,
             good_share=share,
             good_share_threshold=MIN_GOOD_LABELS,
@@ -276,9 +284,13 @@ def every_segment_is_embedded(home: Home, encoder: str, batch_id: str) -> Verdic
 
 
 def one_model_per_table(home: Home, encoder: str, batch_id: str) -> Verdict:  # noqa: ARG001  (looks at the whole table)
-    """The embedding table holds one model, projected by one student at most, and no row without its segment."""
+    """The embedding table holds one model, projected by one student at most, and no row without its segment.
+
+    Passes without a row where no segment of the warehouse has what the model takes.
+    """
     table = embedding_table(home, encoder)
-    return Verdict(table.models == 1 and table.projections <= 1 and not table.orphans, vars(table))
+    alike = table.models == 1 or not table.rows
+    return Verdict(alike and table.projections <= 1 and not table.orphans, vars(table))
 
 
 def embeddings_have_not_collapsed(home: Home, encoder: str, batch_id: str) -> Verdict:
@@ -341,9 +353,15 @@ def reports_are_current(home: Home) -> Verdict:
     """Every report has been made, of the loaded split, the promoted encoders and all loaded batches.
 
     Results that are of something else are left out of the published file; making the reports again brings them back.
+    What could not be measured is listed with its reason.
     """
     state = report_state(home)
-    parts = {"missing": state.missing, "mixed": state.mixed, "uncovered_batches": state.uncovered}
+    parts = {
+        "missing": state.missing,
+        "mixed": state.mixed,
+        "uncovered_batches": state.uncovered,
+        "not_measured": state.not_measured,
+    }
     return Verdict(
         state.is_current,
         {name: len(entries) for name, entries in parts.items()},

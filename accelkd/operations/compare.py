@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -11,10 +11,11 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from accelkd.cohort.split import participants_on
-from accelkd.evaluation.collapse import MIN_RANK, effective_rank
+from accelkd.evaluation.collapse import MIN_RANK, MIN_SEGMENTS_FOR_RANK, effective_rank
+from accelkd.evaluation.evidence import NothingToMeasureError
 from accelkd.evaluation.extract import embed, project
-from accelkd.evaluation.probes import LabelledEmbeddings, probe_segments
-from accelkd.evaluation.retrieval import RetrievalResult, retrieve
+from accelkd.evaluation.probes import LabelledEmbeddings, not_probed, probe_segments
+from accelkd.evaluation.retrieval import MIN_RETRIEVED, RetrievalResult, retrieve
 from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS, students
 from accelkd.operations.repair import readable_batches
@@ -58,6 +59,7 @@ class Measured:
     ranks: Mapping[str, float]  # effective rank, by encoder
     errors: Mapping[tuple[str, str], float]  # mean absolute error, by encoder and target
     retrieval: Mapping[str, RetrievalResult]  # of the teacher's embedding from the student's, projected; by student
+    not_comparable: str | None = None  # why nothing was measured on held-out participants
 
 
 def compare(home: Home, candidate: Models, promoted: Models) -> list[Criterion]:
@@ -65,10 +67,13 @@ def compare(home: Home, candidate: Models, promoted: Models) -> list[Criterion]:
 
     The first ones have to be finite and must not have collapsed; later ones, besides, must not be worse than the
     promoted ones by more than TOLERANCE in any probe or in retrieval. Raises FileNotFoundError without a split or
-    segments, ValueError where no segment suits the encoders.
+    segments, NothingToMeasureError if there are promoted ones and no held-out segment suits either pair.
     """
     new = measure(home, candidate)
     old = measure(home, promoted) if promoted else Measured({}, {}, {}, {})
+    for measured in (new, old) if promoted else ():
+        if measured.not_comparable:
+            raise NothingToMeasureError(measured.not_comparable)
     criteria = []
     for encoder, bad in new.not_finite.items():
         criteria.append(
@@ -76,6 +81,8 @@ def compare(home: Home, candidate: Models, promoted: Models) -> list[Criterion]:
                 "finite", f"{encoder}_not_finite", f"{encoder}: embeddings with NaN or infinity", bad, None, at_most=0
             )
         )
+        if encoder not in new.ranks:
+            continue  # too few segments
         rank = old.ranks.get(encoder)
         at_least = MIN_RANK if rank is None else max(MIN_RANK, KEPT_RANK * rank)
         name, what = f"{encoder}_effective_rank", f"{encoder}: effective rank"
@@ -95,7 +102,11 @@ def compare(home: Home, candidate: Models, promoted: Models) -> list[Criterion]:
 
 
 def measure(home: Home, models: Models) -> Measured:
-    """Embed held-out and training segments; probe, count directions, retrieve by each student with its teacher."""
+    """Embed held-out and training segments; probe, count directions, retrieve by each student with its teacher.
+
+    Directions are counted on the held-out ones; where these are fewer than MIN_SEGMENTS_FOR_RANK, on all, and not at
+    all where those are. Without a segment on one side nothing is probed or retrieved.
+    """
     encoders = {
         spec.name: load_encoder(home.checkpoint(spec.name, models[spec.name]))
         for spec in ENCODERS
@@ -106,32 +117,41 @@ def measure(home: Home, models: Models) -> Measured:
     suited = np.logical_and.reduce([whole.counts(modality) == channels for modality, channels in inputs])
     if not suited.any():
         wanted = " and ".join(f"{channels} {modality}" for modality, channels in inputs)
-        raise ValueError(f"no segment has the {wanted} channels that {', '.join(models.values())} take")
+        reason = f"no segment has the {wanted} channels that {', '.join(models.values())} take"
+        return Measured({}, {}, {}, {}, reason)
     store = whole.subset(suited)
     train, test = (_rows(home, store, side) for side in ("train", "test"))
-    if not len(train) or not len(test):
-        raise ValueError("a comparison needs segments of training and of test participants")
+    sides = {"training": train, "test": test}
+    lacking = next(
+        (f"nobody in {side} has a segment that suits" for side, rows in sides.items() if not len(rows)), None
+    )
+    counted = len(test) if len(test) >= MIN_SEGMENTS_FOR_RANK else len(train) + len(test)
     participants = np.asarray(store.metadata.column("participant_id").to_pylist())
     not_finite: dict[str, int] = {}
     ranks: dict[str, float] = {}
     errors: dict[tuple[str, str], float] = {}
     embedded: dict[str, npt.NDArray[np.float32]] = {}
     for name, (encoder, info) in encoders.items():
-        fitted, held_out = (embed(encoder, store, info.modality, rows=rows) for rows in (train, test))
+        fitted, held_out = (
+            embed(encoder, store, info.modality, rows=rows) if len(rows) else np.empty((0, info.width), np.float32)
+            for rows in (train, test)
+        )
         bad = int((~np.isfinite(held_out).all(axis=1)).sum() + (~np.isfinite(fitted).all(axis=1)).sum())
         not_finite[name] = bad
-        ranks[name] = effective_rank(held_out) if not bad else float("nan")
+        if counted >= MIN_SEGMENTS_FOR_RANK:
+            several = held_out if counted == len(test) else np.concatenate([fitted, held_out])
+            ranks[name] = effective_rank(several) if not bad else float("nan")
         embedded[name] = held_out
-        if not bad:
+        if not bad and not lacking:
             errors |= {(name, target): error for target, error in _errors(store, train, test, fitted, held_out).items()}
     retrieval = {}
     for student, teacher in students():
-        if any(not_finite.get(name, 1) for name in (student.name, teacher)):
+        if any(not_finite.get(name, 1) for name in (student.name, teacher)) or len(test) < MIN_RETRIEVED:
             continue
         teacher_head, student_head = load_heads(home.checkpoint(student.name, models[student.name]))
         keys, queries = project(teacher_head, embedded[teacher]), project(student_head, embedded[student.name])
         retrieval[student.name] = retrieve(queries, keys, participants[test].tolist(), pools=_POOLS)
-    return Measured(not_finite, ranks, errors, retrieval)
+    return Measured(not_finite, ranks, errors, retrieval, lacking)
 
 
 def _errors(
@@ -141,19 +161,18 @@ def _errors(
     fitted: npt.NDArray[np.float32],
     held_out: npt.NDArray[np.float32],
 ) -> dict[str, float]:
-    """Mean absolute error of each target that has labels on both sides, of two training participants at least."""
+    """Mean absolute error of each target that can be probed."""
     participants = np.asarray(store.metadata.column("participant_id").to_pylist())
     labels = {target: store.metadata.column(target).to_numpy() for target in LABELS}
-    usable = [
-        target
-        for target, y in labels.items()
-        if len(np.unique(participants[train[np.isfinite(y[train])]])) > 1 and np.isfinite(y[test]).any()
-    ]
-    sides = [
-        LabelledEmbeddings(matrix, participants[rows], {target: labels[target][rows] for target in usable})
+    whole = [
+        LabelledEmbeddings(matrix, participants[rows], {target: labels[target][rows] for target in labels})
         for matrix, rows in ((fitted, train), (held_out, test))
     ]
-    return {target: probe.result.mae for (target, _), probe in probe_segments(*sides).items()} if usable else {}
+    without = not_probed(*whole)
+    sides = [
+        replace(side, targets={name: side.targets[name] for name in labels if name not in without}) for side in whole
+    ]
+    return {target: probe.result.mae for (target, _), probe in probe_segments(*sides).items()}
 
 
 def _rows(home: Home, store: SegmentStore, side: Literal["train", "test"]) -> npt.NDArray[np.intp]:

@@ -70,12 +70,19 @@ def _training_only(home: Home, rows: pa.Table) -> pa.Table:
 
 
 def _facts(home: Home, batch_ids: Sequence[str]) -> pa.Table:
-    """Labels, quality and levels of the segments of batches; a level is the mean over the channels that are good."""
+    """Labels, quality and levels of the segments of batches; a level is the mean over the channels that are good.
+
+    Without PPG a label is neither good nor bad.
+    """
     tables = []
     for batch_id in batch_ids:
         with pa.memory_map(str(home.segments(batch_id))) as source:
             stored = pa.ipc.open_file(source).read_all()
             table = stored.select(["participant_id", "device_id", *LABELS, *QUALITY])
+            good = pc.if_else(
+                pc.greater(pc.list_value_length(stored.column("ppg_status")), 0), table.column("label_good"), None
+            )
+            table = table.set_column(table.column_names.index("label_good"), "label_good", good)
             for level in LEVELS:
                 table = table.append_column(level, pa.array(_good_mean(stored, level), from_pandas=True))
             tables.append(table)

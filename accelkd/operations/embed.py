@@ -12,12 +12,16 @@ import numpy.typing as npt
 
 from accelkd.home.files import DamagedFileError
 from accelkd.home.layout import Home
+from accelkd.models.specs import ENCODERS
 from accelkd.operations.repair import repairing
 from accelkd.recordings.arrivals import check_not_superseded
 from accelkd.registry.history import Models, head_checkpoint, promoted_checkpoint, promoted_models
+from accelkd.registry.trained_on import read_trained_on
 from accelkd.segments.segment import verify_segments
 from accelkd.segments.store import SegmentStore
-from accelkd.warehouse.embeddings import Projections, load_embeddings
+from accelkd.warehouse.embeddings import Projections, drop_embeddings, load_embeddings
+from accelkd.warehouse.inspect import is_loaded
+from accelkd.warehouse.load import load_model
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +41,9 @@ def embed_batch(home: Home, encoder: str, batch_id: str, device: str = "auto") -
     """Embed the segments of one batch with the promoted encoder and load them into the warehouse, also projected.
 
     Segments that lack the encoder's modality, or have another number of channels, are passed over. Damaged segments
-    are repaired first. Raises FileNotFoundError if no such encoder is promoted, LookupError if its model or the batch
-    was not loaded into the warehouse, SupersededError for a batch that a correction has replaced.
+    are repaired first, and promoted models that the warehouse does not know, because they were adopted, are loaded.
+    Raises FileNotFoundError if no such encoder is promoted, LookupError if the batch was not loaded into the warehouse,
+    SupersededError for a batch that a correction has replaced.
     """
     from accelkd.evaluation.extract import embed  # imports torch: what an embedding was, is known without
     from accelkd.training.checkpoint import load_encoder
@@ -47,7 +52,10 @@ def embed_batch(home: Home, encoder: str, batch_id: str, device: str = "auto") -
     module, info = load_encoder(promoted_checkpoint(home, encoder))
     repairing(home, partial(verify_segments, home, batch_id), [batch_id])
     whole = SegmentStore([home.segments(batch_id)])
+    models = promoted_models(home)
+    _load_models(home, models)
     if not len(whole):
+        drop_embeddings(home, models, encoder, batch_id)
         return EmbeddedBatch(info.model_id, 0, info.width, "the batch has no segments", info.model_id)
     store = whole.subset(whole.counts(info.modality) == info.channels)
     if not len(store):
@@ -56,10 +64,10 @@ def embed_batch(home: Home, encoder: str, batch_id: str, device: str = "auto") -
             f"its segments have {' or '.join(map(str, others))} {info.modality} channels, the encoder takes "
             f"{info.channels}"
         )
+        drop_embeddings(home, models, encoder, batch_id)
         return EmbeddedBatch(info.model_id, 0, info.width, reason, info.model_id)
     segment_ids = store.metadata.column("segment_id").to_pylist()
     matrix = embed(module, store, info.modality, device)
-    models = promoted_models(home)
     projections = _project(home, encoder, matrix, models)
     loaded = load_embeddings(
         home,
@@ -76,6 +84,14 @@ def embed_batch(home: Home, encoder: str, batch_id: str, device: str = "auto") -
     if projections is not None:
         content.update(projections.student.encode() + projections.matrix.tobytes())
     return EmbeddedBatch(info.model_id, loaded.rows, loaded.width, loaded.status, content.hexdigest())
+
+
+def _load_models(home: Home, models: Models) -> None:
+    """Load what the warehouse does not know yet of `models`, a teacher before its students."""
+    for spec in ENCODERS:
+        if spec.name in models and not is_loaded(home, spec.name, models[spec.name]):
+            _, batch_ids = read_trained_on(home, spec.name, models[spec.name])
+            load_model(home, spec.name, models[spec.name], batch_ids)
 
 
 def _project(home: Home, encoder: str, embeddings: npt.NDArray[np.float32], models: Models) -> Projections | None:

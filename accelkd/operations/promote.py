@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from accelkd.cohort.split import SplitError, participants_on
+from accelkd.evaluation.evidence import NothingToMeasureError
 from accelkd.home.layout import Home
 from accelkd.models.specs import students
 from accelkd.operations.repair import repairing
@@ -35,6 +36,7 @@ CRITERIA = {
     "probes": "Heart-rate, SDNN and RMSSD errors on held-out participants are no worse than those of the promoted.",
     "retrieval": "Each student finds its teacher's embedding of its own minute no worse than the promoted one.",
 }
+_PASSED = {"finite": "finite", "not_collapsed": "not collapsed"}
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,9 @@ def evaluate_candidate(home: Home, *, force: str | None = None) -> PromotionOutc
     What was decided stays decided, so that a rollback is not undone by the next run; `force`, a reason, overrides that
     and every criterion. With a damaged promoted checkpoint nothing can be compared: candidates, also rejected ones,
     then pass as the first ones do. Tables follow: new embeddings are made beside the old ones and swapped in when
-    complete. The reason names the batches that were superseded since the candidates were trained on them. Raises
-    FileNotFoundError without candidates, ValueError if a student learned from another teacher, SplitError if somebody
+    complete. Candidates that no held-out segment lets compare with the promoted ones are rejected, with the reason. The
+    reason names the batches that were superseded since the candidates were trained on them. Raises FileNotFoundError
+    without candidates, ValueError if a student learned from another teacher, SplitError if somebody
     whom they were trained on is a test participant.
     """
     from accelkd.operations.compare import compare  # imports torch
@@ -81,10 +84,16 @@ def evaluate_candidate(home: Home, *, force: str | None = None) -> PromotionOutc
         return PromotionOutcome(promoted, known)
     comparable = {} if damaged else promoted
     _check_held_out(home, candidate)
-    criteria = repairing(home, partial(compare, home, candidate, comparable))
+    not_comparable: NothingToMeasureError | None = None
+    try:
+        criteria = repairing(home, partial(compare, home, candidate, comparable))
+    except NothingToMeasureError as error:
+        criteria, not_comparable = [], error
     missed = [criterion for criterion in criteria if not criterion.passed]
     if force:
         reason = f"forced: {force}"
+    elif not_comparable:
+        reason = f"not measured beside the promoted encoders, which stay: {not_comparable}"
     elif missed:
         first = missed[0]
         reason = f"{first.what} is {first.measured:.4g}, {_bounds(first.at_least, first.at_most)}"
@@ -93,12 +102,14 @@ def evaluate_candidate(home: Home, *, force: str | None = None) -> PromotionOutc
         reason = "no worse than the promoted encoders"
     else:
         why = "the promoted encoders are damaged" if promoted else "the first encoders"
-        reason = f"{why}: finite and not collapsed"
+        passed = {criterion.check for criterion in criteria}
+        reason = f"{why}: {' and '.join(_PASSED[check] for check in _PASSED if check in passed) or 'not measured'}"
     if outdated := superseded_training_batches(home, candidate):
         reason += f"; trained on {', '.join(outdated)}, superseded since"
     rows: list[dict[str, Any]] = [{**asdict(criterion), "passed": criterion.passed} for criterion in criteria]
     rows = [{name: value if value == value else None for name, value in row.items()} for row in rows]  # NaN is no JSON
-    decision = decide(home, "rejected" if missed and not force else "promoted", candidate, reason, rows)
+    rejected = (missed or not_comparable) and not force
+    decision = decide(home, "rejected" if rejected else "promoted", candidate, reason, rows)
     load_decisions(home)
     return PromotionOutcome(promoted_models(home), decision)
 

@@ -21,6 +21,7 @@ class LabelQuality:
     """Labels of one batch's segments, beside what travelled with the recordings."""
 
     segments: int
+    with_ppg: int  # which labels come from
     good: int  # whose labels passed the quality gate
     implausible: int  # segments with a label outside its plausible range (LABELS)
     hr_bpm_median: float | None
@@ -30,7 +31,8 @@ class LabelQuality:
 
 def label_quality(home: Home, batch_id: str) -> LabelQuality:
     """Measure the labels of one batch."""
-    labels = SegmentStore([home.segments(batch_id)]).metadata
+    store = SegmentStore([home.segments(batch_id)])
+    labels = store.metadata
     hr_bpm, reference = (labels.column(name).to_numpy() for name in ("hr_bpm", "reference_hr_bpm"))
     implausible = np.zeros(len(labels), np.bool_)
     for label in LABELS.values():
@@ -39,6 +41,7 @@ def label_quality(home: Home, batch_id: str) -> LabelQuality:
     both = np.isfinite(hr_bpm) & np.isfinite(reference)
     return LabelQuality(
         segments=len(labels),
+        with_ppg=int((store.counts("ppg") > 0).sum()),
         good=labels.column("label_good").to_pylist().count(True),
         implausible=int(implausible.sum()),
         hr_bpm_median=float(np.nanmedian(hr_bpm)) if np.isfinite(hr_bpm).any() else None,

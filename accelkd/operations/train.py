@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from accelkd.cohort.split import read_split, split_version
-from accelkd.cohort.training_set import NothingToTrainOnError, TrainingSet, training_set
+from accelkd.cohort.training_set import NothingToTrainOnError, TrainingSet, refuse_too_few, training_set
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
 from accelkd.models.specs import ENCODERS, EncoderSpec, encoder_spec
@@ -49,11 +49,12 @@ def train_candidate(
     there already is used again, and an interrupted training continues. `preset` overrides the home's; `steps`,
     `learning_rate` and `seed` override the preset's. Damaged segments are repaired first. Inside `process_group`, all
     processes train and the first one records. Needs no warehouse; where there is one, devices whose accelerometer
-    carries nothing of the heart are logged before the training begins. Where nothing can be trained on, because no
-    segment has the modalities, encoders that were adopted stay.
+    carries nothing of the heart are logged before the training begins. Where one of the encoders has nothing to be
+    trained on, those that were adopted stay.
 
-    Raises LookupError for an encoder that is none of ENCODERS, FileNotFoundError without segments, a split or the
-    teacher's candidate, ValueError for a preset that is none, and what `train_encoder` raises.
+    Raises LookupError for an encoder that is none of ENCODERS, NothingToTrainOnError where no segment has the
+    modalities, FileNotFoundError without segments, a split or the teacher's candidate, ValueError for a preset that is
+    none, and what `train_encoder` raises.
     """
     from accelkd.training.parallel import barrier, rank  # import torch
     from accelkd.training.presets import adjusted
@@ -63,13 +64,10 @@ def train_candidate(
     spec = encoder_spec(encoder)
     config = named_preset(preset or Settings.load(home).preset).config(spec)
     teacher = None if spec.teacher is None else candidate_checkpoint(home, spec.teacher)
-    try:
-        selected = repairing(home, partial(training_set, home, modalities_of(spec)))
-    except NothingToTrainOnError:
-        if encoder not in (models := promoted_models(home)) or not is_adopted(home, encoder, models[encoder]):
-            raise
-        make_candidate(home, encoder, models[encoder], 0)
+    if (models := promoted_models(home)) and is_adopted(home, encoder, models[encoder]) and nothing_to_train_on(home):
+        make_candidate(home, encoder, models[encoder], read_split(home.split).num_rows)
         return TrainedEncoder(encoder, home.checkpoint(encoder, models[encoder]), None)
+    selected = repairing(home, partial(training_set, home, modalities_of(spec)))
     warnings = _sensor_warnings(home, selected.batch_ids) if spec.modality == "accel" else []
     for warning in warnings if rank() == 0 else []:
         logger.warning(warning)
@@ -108,6 +106,19 @@ def modalities_of(spec: EncoderSpec) -> tuple[Modality, ...]:
     """What a segment needs for the training of an encoder: its own input, and that of its teacher."""
     learned_from = [] if spec.teacher is None else [encoder_spec(spec.teacher).modality]
     return tuple(dict.fromkeys([spec.modality, *learned_from]))
+
+
+def nothing_to_train_on(home: Home) -> str | None:
+    """Why one of the encoders has nobody to be trained on here, and what to do; None where all have.
+
+    Raises like `training_set` for other reasons.
+    """
+    try:
+        for spec in ENCODERS:
+            refuse_too_few(home, modalities_of(spec))
+    except NothingToTrainOnError as error:
+        return str(error)
+    return None
 
 
 def train_all(home: Home, *, preset: str | None = None, device: str = "auto") -> Iterator[TrainedEncoder]:

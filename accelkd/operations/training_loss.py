@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow.parquet as pq
 
+from accelkd.evaluation.evidence import NothingToMeasureError
 from accelkd.home.layout import Home
 from accelkd.registry.history import candidate_checkpoint
 
@@ -23,11 +24,17 @@ class LossChange:
 
 
 def loss_change(home: Home, encoder: str) -> LossChange:
-    """Of the checkpoint trained last. Raises FileNotFoundError if there is none."""
+    """Of the checkpoint trained last.
+
+    Raises FileNotFoundError if there is none, NothingToMeasureError where its curve is a single loss, as that of an
+    exported file of weights is.
+    """
     from accelkd.training.checkpoint import CURVE  # imports torch
 
     curve = pq.read_table(candidate_checkpoint(home, encoder) / CURVE)
     loss = curve.column("loss").to_numpy()
+    if len(loss) < 2:
+        raise NothingToMeasureError("its curve is one loss: it was trained elsewhere, and only its end came along")
     part = max(1, len(loss) // _PART)
     chance = curve.column("chance_loss")[0].as_py() if "chance_loss" in curve.column_names else None
     return LossChange(float(np.mean(loss[:part])), float(np.mean(loss[-part:])), chance)

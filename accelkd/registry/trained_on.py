@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from accelkd.cohort.training_set import TrainingSet
+from accelkd.cohort.training_set import MIN_SEGMENTS, TrainingSet
 from accelkd.home.columns import Column, Table
 from accelkd.home.files import atomic_path
 from accelkd.home.layout import Home
@@ -34,8 +34,6 @@ _BATCHES = b"batch_ids"  # of the training set, also those without a training pa
 
 def whose_segments(selected: TrainingSet) -> pa.Table:
     """Participants with as many segments as the sampler needs: their batches and numbers of segments (TRAINED_ON)."""
-    from accelkd.training.data import MIN_SEGMENTS  # imports torch
-
     rows = selected.store.metadata.select(["participant_id", "batch_id"]).take(selected.rows)
     _, code, count = np.unique(
         rows.column("participant_id").to_numpy(zero_copy_only=False), return_inverse=True, return_counts=True

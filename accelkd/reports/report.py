@@ -5,11 +5,12 @@ Files in the reports folder hold no date and no running time: the same inputs gi
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import duckdb
 import numpy as np
@@ -22,7 +23,7 @@ from accelkd.evaluation.beat_locked import SensorCheck
 from accelkd.evaluation.calibration import probabilities
 from accelkd.evaluation.classical import ClassicalResult, classical_result, undecided_classical
 from accelkd.evaluation.collapse import effective_rank
-from accelkd.evaluation.evidence import undecided_retrieval
+from accelkd.evaluation.evidence import NothingToMeasureError, undecided_retrieval
 from accelkd.evaluation.extract import project
 from accelkd.evaluation.participant_probes import (
     TARGET_LABELS,
@@ -32,15 +33,15 @@ from accelkd.evaluation.participant_probes import (
     participant_targets,
     probe_participants,
 )
-from accelkd.evaluation.probes import LabelledEmbeddings, Probe, ProbeResult, probe_segments
-from accelkd.evaluation.projection import tsne
-from accelkd.evaluation.retrieval import POOL_PARTICIPANTS, RetrievalResult, ranks, retrieve
+from accelkd.evaluation.probes import LabelledEmbeddings, Probe, ProbeResult, not_probed, probe_segments
+from accelkd.evaluation.projection import MIN_MAPPED, tsne
+from accelkd.evaluation.retrieval import MIN_RETRIEVED, POOL_PARTICIPANTS, RetrievalResult, ranks, retrieve
 from accelkd.home.behaviour import code_stamp
 from accelkd.home.files import atomic_path, sha256_file, sha256_json, write_text
 from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS, encoder_spec, students
 from accelkd.recordings.labels import LABELS
-from accelkd.registry.history import promoted_models
+from accelkd.registry.history import promoted_checkpoint, promoted_models
 from accelkd.registry.trained_on import superseded_training_batches
 from accelkd.reports import markdown
 from accelkd.reports.figures import (
@@ -52,14 +53,21 @@ from accelkd.reports.figures import (
     split_figure,
 )
 from accelkd.training.checkpoint import CURVE, load_heads, read_config
-from accelkd.warehouse.embeddings import Embeddings, loaded_models, read_embeddings
+from accelkd.warehouse.embeddings import Embeddings, lacks_input, loaded_models, read_embeddings
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
-from accelkd.warehouse.report_state import ReportInputs, report_inputs, state_of_reports
+from accelkd.warehouse.report_state import (
+    NOT_MEASURED,
+    ReportInputs,
+    not_measured,
+    report_inputs,
+    state_of_reports,
+)
 from accelkd.warehouse.schema import PROBE_PREDICTIONS
 from accelkd.warehouse.sensors import pooled_sensors, warnings_of
 from accelkd.warehouse.staging import staging
 
 MAX_PREDICTED_SEGMENTS = 200_000  # of one target in probe_predictions; beyond, a row for each participant
+MAP = "map.png"
 MAP_PARTICIPANTS, MAP_SEGMENTS = 10, 20  # section 5.1 draws 200 pairs: 20 from each of 10 participants
 
 
@@ -74,8 +82,9 @@ class ProbeReport:
     results: tuple[ProbeResult, ...]  # of segments
     participants: tuple[ParticipantProbeResult, ...]
     classical: ClassicalResult | None  # of the heart rate, on the same test segments; None where none has an estimate
-    effective_rank: float  # of the test segments' embeddings
-    figure: Path
+    effective_rank: float | None  # of the test segments' embeddings; None without one
+    figure: Path | None  # None without a probe of segments
+    not_measured: tuple[str, ...] = ()  # reasons, of targets of segments or of all
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,8 @@ class RetrievalReport:
     batches_versions: tuple[str, ...]  # of the batches that it covers, by student
     results: Mapping[tuple[str, str, str], RetrievalResult]
     not_decidable: Mapping[tuple[str, str, str], str]  # why a result decides nothing, of those that do not
-    figure: Path
+    figure: Path | None  # None without a result
+    not_measured: tuple[str, ...] = ()  # reasons
 
 
 @dataclass(frozen=True)
@@ -97,7 +107,8 @@ class MapReport:
     participants: int
     segments: int
     made_of: ReportInputs
-    figure: Path
+    figure: Path | None  # None without a map
+    not_measured: tuple[str, ...] = ()  # reasons, of an encoder that is not in it or of all
 
 
 def probe_encoder(home: Home, encoder: str) -> ProbeReport:
@@ -105,11 +116,15 @@ def probe_encoder(home: Home, encoder: str) -> ProbeReport:
 
     Fitted on training and measured on test participants; the results replace the model's rows in the warehouse, what
     they predict that of every model of the encoder. The former use only segments whose labels passed the quality gate,
-    the latter the mean over all of a participant's. Raises LookupError without embeddings, and ValueError if heart
-    rate, SDNN or RMSSD has no labels on one side.
+    the latter the mean over all of a participant's. What cannot be measured (no labels on one side, nobody in test, no
+    segment with what the encoder takes) is left out, and recorded with its reason. Raises LookupError before the
+    segments are embedded.
     """
     with staging(home) as connection:
-        data = read_embeddings(connection, encoder, test_only=False)
+        try:
+            data = _embeddings(home, connection, encoder, test_only=False)
+        except NothingToMeasureError as reason:
+            return _without_probes(home, connection, encoder, str(reason))
         train, test = (data.take(np.flatnonzero(rows)) for rows in (~data.in_test, data.in_test))
         people = [_people(connection, side) for side in (train, test)]
         batches = connection.execute("SELECT batch_id FROM batches ORDER BY 1").fetchall()
@@ -120,15 +135,24 @@ def probe_encoder(home: Home, encoder: str) -> ProbeReport:
             *_embedding_artifacts(connection, encoder, data.model_id),
             *(known_artifact(connection, "tables", batch_id) for (batch_id,) in batches),
         ]
+    reasons = not_probed(*(LabelledEmbeddings(side.matrix, side.participants, side.labels) for side in (train, test)))
     segments = probe_segments(
-        *(LabelledEmbeddings(side.matrix, side.participants, side.labels) for side in (train, test))
+        *(
+            LabelledEmbeddings(
+                side.matrix,
+                side.participants,
+                {target: side.labels[target] for target in side.labels if target not in reasons},
+            )
+            for side in (train, test)
+        )
     )
+    why = tuple(f"{LABELS[target].title}: {reason}" for target, reason in reasons.items())
     results = tuple(probe.result for probe in segments.values())
     classical = classical_result(test.labels["hr_bpm"], estimated_bpm, test.participants)
     probed = probe_participants(*people)
     participants = tuple(probe.result for probe in probed.values())
     shown = [(probe.result, probe.measured, probe.predicted) for probe in segments.values()]
-    figure = _save(home, f"probe_{encoder}.png", probe_figure(encoder, shown))
+    figure = _save(home, f"probe_{encoder}.png", probe_figure(encoder, shown) if shown else None)
     key = {
         "encoder": encoder,
         "model_id": data.model_id,
@@ -151,15 +175,14 @@ def probe_encoder(home: Home, encoder: str) -> ProbeReport:
     for name, value in reversed((*key.items(), ("side", "test"))):
         predictions = predictions.add_column(0, name, pa.repeat(value, len(predictions)))
     with staging(home) as connection:
+        _forget_probes(connection, encoder, data.model_id)
         for table, arriving in rows.items():
-            connection.execute(f"DELETE FROM {table} WHERE encoder = ? AND model_id = ?", [encoder, data.model_id])
             _insert(connection, table, arriving)
-        connection.execute("DELETE FROM probe_predictions WHERE encoder = ?", [encoder])
         connection.register("arriving", predictions)
         connection.execute("INSERT INTO probe_predictions BY NAME FROM arriving")
         version = sha256_json(list(rows.values()))
-        record(connection, _artifact(home, "probe", f"{encoder}/{data.model_id}", version, figure, made_of), inputs)
-    rank = effective_rank(test.matrix)
+        name = f"{encoder}/{data.model_id}"
+        record(connection, _artifact(home, "probe", name, version, figure, made_of, why), inputs)
     return ProbeReport(
         encoder=encoder,
         model_id=data.model_id,
@@ -168,15 +191,42 @@ def probe_encoder(home: Home, encoder: str) -> ProbeReport:
         results=results,
         participants=participants,
         classical=classical,
-        effective_rank=rank,
+        effective_rank=effective_rank(test.matrix) if len(test.matrix) else None,
         figure=figure,
+        not_measured=why,
     )
+
+
+def _without_probes(home: Home, connection: duckdb.DuckDBPyConnection, encoder: str, reason: str) -> ProbeReport:
+    """Record that there is nothing to probe of the promoted encoder, and remove what there was."""
+    model_id = promoted_models(home)[encoder]
+    made_of = report_inputs(connection, {encoder: model_id})
+    _forget_probes(connection, encoder, model_id)
+    figure = _save(home, f"probe_{encoder}.png", None)
+    artifact = _artifact(home, "probe", f"{encoder}/{model_id}", sha256_json([reason]), figure, made_of, (reason,))
+    record(connection, artifact, [known_artifact(connection, "split", "ledger")])
+    return ProbeReport(
+        encoder, model_id, made_of.split_version, made_of.batches_version, (), (), None, None, figure, (reason,)
+    )
+
+
+def _forget_probes(connection: duckdb.DuckDBPyConnection, encoder: str, model_id: str) -> None:
+    """Delete the results of a model, and what any model of its encoder predicted."""
+    for table in ("probe_results", "participant_probe_results"):
+        connection.execute(f"DELETE FROM {table} WHERE encoder = ? AND model_id = ?", [encoder, model_id])
+    connection.execute("DELETE FROM probe_predictions WHERE encoder = ?", [encoder])
 
 
 def _accel_rates(connection: duckdb.DuckDBPyConnection, side: Embeddings) -> npt.NDArray[np.float64]:
     """accel_hr_bpm of each segment; NaN where there is none."""
     connection.register(
-        "wanted", pa.table({"segment_id": side.segment_ids.tolist(), "number": np.arange(len(side.segment_ids))})
+        "wanted",
+        pa.table(
+            {
+                "segment_id": pa.array(side.segment_ids.tolist(), pa.string()),
+                "number": np.arange(len(side.segment_ids)),
+            }
+        ),
     )
     rates = connection.sql(
         "SELECT coalesce(accel_hr_bpm, 'nan') AS bpm FROM wanted JOIN segments USING (segment_id) ORDER BY number"
@@ -243,8 +293,9 @@ def retrieve_pairs(home: Home) -> RetrievalReport:
     """Retrieval in both directions between every student and its teacher, on the test segments that both embedded.
 
     In two spaces: `projected` by the heads that the student was trained with, and `raw` if teacher and student are
-    equally wide. The results replace the models' rows in the warehouse. Raises LookupError without embeddings, and
-    ValueError if a student was distilled from another teacher.
+    equally wide. The results replace the models' rows in the warehouse. A pair without two such segments is recorded
+    with the reason. Raises LookupError before the segments are embedded, and ValueError if a student was distilled from
+    another teacher.
     """
     results: dict[tuple[str, str, str], RetrievalResult] = {}
     not_decidable: dict[tuple[str, str, str], str] = {}
@@ -253,18 +304,32 @@ def retrieve_pairs(home: Home) -> RetrievalReport:
     candidates = 0
     made_of: dict[str, ReportInputs] = {}
     inputs: dict[str, list[Artifact]] = {}
+    pairs: dict[str, list[Embeddings]] = {}  # those of which something is measured
+    reasons: dict[str, str] = {}
     with staging(home) as connection:  # all at once: the split may grow before the results are written
         split = known_artifact(connection, "split", "ledger")
-        pairs = [_common(connection, (teacher, spec.name)) for spec, teacher in students()]
-        for (spec, teacher), (taught, learned) in zip(students(), pairs, strict=True):
-            made_of[spec.name] = report_inputs(connection, {teacher: taught.model_id, spec.name: learned.model_id})
+        for spec, teacher in students():
+            try:
+                pairs[spec.name] = _common(home, connection, (teacher, spec.name), MIN_RETRIEVED)
+            except NothingToMeasureError as error:
+                reasons[spec.name] = str(error)
+            own = {name: _model_of(home, connection, name) for name in (teacher, spec.name)}
+            models |= own
+            made_of[spec.name] = report_inputs(connection, own)
             inputs[spec.name] = [
                 split,
-                known_artifact(connection, "model", f"{spec.name}/{learned.model_id}"),
-                *_embedding_artifacts(connection, teacher, taught.model_id),
-                *_embedding_artifacts(connection, spec.name, learned.model_id),
+                known_artifact(connection, "model", f"{spec.name}/{own[spec.name]}"),
+                *(
+                    artifact
+                    for name in own
+                    if spec.name in pairs
+                    for artifact in _embedding_artifacts(connection, name, own[name])
+                ),
             ]
-    for (spec, teacher), (taught, learned) in zip(students(), pairs, strict=True):
+    for spec, teacher in students():
+        if spec.name not in pairs:
+            continue
+        taught, learned = pairs[spec.name]
         folder = home.checkpoint(spec.name, learned.model_id)
         own_teacher = read_config(folder)["teacher"]
         if own_teacher != taught.model_id:
@@ -272,7 +337,6 @@ def retrieve_pairs(home: Home) -> RetrievalReport:
                 f"student {learned.model_id} was distilled from teacher {own_teacher}, "
                 f"but the teacher's embeddings are those of {taught.model_id}: distil or embed again"
             )
-        models |= {teacher: taught.model_id, spec.name: learned.model_id}
         spaces = {"projected": _projected(folder, taught.matrix, learned.matrix)}
         if taught.matrix.shape == learned.matrix.shape:
             spaces["raw"] = (taught.matrix, learned.matrix)
@@ -285,7 +349,7 @@ def retrieve_pairs(home: Home) -> RetrievalReport:
                 if reason := undecided_retrieval(len(set(participants))):
                     not_decidable[query, key, space] = reason
                 curves[f"{_direction(query, key)}, {space}"] = ranks(queries[shown], keys[shown])
-    figure = _save(home, "retrieval.png", retrieval_figure(curves, candidates))
+    figure = _save(home, "retrieval.png", retrieval_figure(curves, candidates) if curves else None)
     rows = {
         spec.name: [
             {
@@ -310,38 +374,55 @@ def retrieve_pairs(home: Home) -> RetrievalReport:
             "DELETE FROM retrieval_results WHERE query_model_id IN $models AND key_model_id IN $models",
             {"models": list(models.values())},
         )
-        for student, own in rows.items():
-            _insert(connection, "retrieval_results", own)
-            name = f"{student}/{models[student]}"
-            artifact = _artifact(home, "retrieval", name, sha256_json(own), figure, made_of[student])
+        for student, results_of in rows.items():
+            _insert(connection, "retrieval_results", results_of)
+            name, why = f"{student}/{models[student]}", tuple(reasons[name] for name in reasons if name == student)
+            artifact = _artifact(home, "retrieval", name, sha256_json(results_of), figure, made_of[student], why)
             record(connection, artifact, inputs[student])
     batches_versions = tuple(inputs_of.batches_version for inputs_of in made_of.values())
-    return RetrievalReport(models, split.version, batches_versions, results, not_decidable, figure)
+    return RetrievalReport(
+        models, split.version, batches_versions, results, not_decidable, figure, tuple(reasons.values())
+    )
 
 
 def map_embeddings(home: Home) -> MapReport:
     """t-SNE maps of the same test segments by every encoder: up to 20 of each of up to 10 participants.
 
-    Raises LookupError without embeddings.
+    An encoder that no segment suits is left out; that, and too few segments for a map, is recorded with the reason.
+    Raises LookupError before the segments are embedded.
     """
-    encoders = [spec.name for spec in ENCODERS]
+    encoders, reasons = [spec.name for spec in ENCODERS], []
+    pairs: list[tuple[str, Embeddings]] = []
     with staging(home) as connection:
-        embedded = _common(connection, encoders)
-        pairs = list(zip(encoders, embedded, strict=True))
-        made_of = report_inputs(connection, {name: embeddings.model_id for name, embeddings in pairs})
+        models = {name: _model_of(home, connection, name) for name in encoders}
+        made_of = report_inputs(connection, models)
         inputs = [known_artifact(connection, "split", "ledger")]
+        shown = [name for name in encoders if not lacks_input(connection, name, models[name])]
+        reasons += [f"no segment has what the {encoder_name(name)} takes" for name in encoders if name not in shown]
+        try:
+            pairs = list(zip(shown, _common(home, connection, shown, MIN_MAPPED), strict=True)) if shown else []
+        except NothingToMeasureError as reason:
+            reasons.append(str(reason))
         for name, embeddings in pairs:
             inputs += _embedding_artifacts(connection, name, embeddings.model_id)
-    participants = embedded[0].participants
+    name, why = f"{encoders[-1]}/{models[encoders[-1]]}", tuple(reasons)
+    if not pairs:
+        figure = _save(home, MAP, None)
+        with staging(home) as connection:
+            artifact = _artifact(home, "map", name, sha256_json(reasons), figure, made_of, why)
+            record(connection, artifact, inputs)
+        return MapReport(0, 0, made_of, figure, why)
+    participants = pairs[0][1].participants
     names, counts = np.unique(participants, return_counts=True)
     most = names[np.argsort(-counts, kind="stable")[:MAP_PARTICIPANTS]]
     rows = np.concatenate([np.flatnonzero(participants == name)[:MAP_SEGMENTS] for name in most])
-    maps = {encoder_name(name): tsne(embeddings.matrix[rows]) for name, embeddings in pairs}
-    figure = _save(home, "map.png", map_figure(maps, participants[rows].tolist()))
-    name = f"{encoders[-1]}/{embedded[-1].model_id}"
+    maps = {encoder_name(encoder): tsne(embeddings.matrix[rows]) for encoder, embeddings in pairs}
+    png = map_figure(maps, participants[rows].tolist())
+    figure = _save(home, MAP, png)
     with staging(home) as connection:
-        record(connection, _artifact(home, "map", name, sha256_file(figure), figure, made_of), inputs)
-    return MapReport(len(most), len(rows), made_of, figure)
+        artifact = _artifact(home, "map", name, hashlib.sha256(png).hexdigest(), figure, made_of, why)
+        record(connection, artifact, inputs)
+    return MapReport(len(most), len(rows), made_of, figure, why)
 
 
 def write_report(home: Home) -> Path:
@@ -350,7 +431,7 @@ def write_report(home: Home) -> Path:
     Raises LookupError if no split has been loaded.
     """
     with staging(home) as connection:
-        models = loaded_models(connection)
+        models = {**promoted_models(home), **loaded_models(connection)}  # a model without embeddings has no table
         split = known_artifact(connection, "split", "ledger")
         _save(home, "split.png", split_figure(read_split(home.split)))
         made_of = report_inputs(connection, models)
@@ -362,6 +443,7 @@ def write_report(home: Home) -> Path:
             _probe_section(connection, models),
             _participant_section(connection, models),
             _retrieval_section(connection, models),
+            _map_section(home, connection, models),
             _origin_section(connection, made_of),
         ]
         path = home.reports / "report.md"
@@ -469,7 +551,7 @@ def _training_section(home: Home, connection: duckdb.DuckDBPyConnection, models:
             "(metrics->>'loss')::DOUBLE FROM models WHERE encoder = ? AND model_id = ?",
             [encoder, model_id],
         ).fetchall()
-        rank = effective_rank(read_embeddings(connection, encoder, test_only=True).matrix)
+        rank = _test_rank(home, connection, encoder)
         rows += [(encoder_name(encoder), markdown.code(model_id), *row, rank) for row in facts]
         curve = pq.read_table(home.checkpoint(encoder, model_id) / CURVE)
         figure = _save(home, f"loss_{encoder}.png", loss_figure(curve, encoder))
@@ -501,6 +583,24 @@ def _training_section(home: Home, connection: duckdb.DuckDBPyConnection, models:
             *(*figures, ""),
         ]
     )
+
+
+def _test_rank(home: Home, connection: duckdb.DuckDBPyConnection, encoder: str) -> float | None:
+    """Effective rank of the test segments' embeddings; None without one."""
+    try:
+        return effective_rank(_embeddings(home, connection, encoder, test_only=True).matrix)
+    except NothingToMeasureError:
+        return None
+
+
+def _not_measured_lines(connection: duckdb.DuckDBPyConnection, kind: str, models: Mapping[str, str]) -> list[str]:
+    """A paragraph for each thing that the reports of a kind could not measure."""
+    reasons = [
+        (encoder_name(encoder), reason)
+        for encoder, model_id in models.items()
+        for reason in not_measured(connection, f"{kind}:{encoder}/{model_id}")
+    ]
+    return [f"Not measured, {markdown.escape(f'{encoder}: {reason}')}.\n" for encoder, reason in reasons]
 
 
 _ERRORS = ("encoder", "target", "MAE", "95 %", "constant", "RMSE", "constant", "Pearson R", "unit", "train", "test")
@@ -545,6 +645,7 @@ def _probe_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, s
             "that does not beat it has learned nothing of use about the heart rate.",
             "",
             *_error_tables([row[1:] for row in rows], {name: label.title for name, label in LABELS.items()}),
+            *_not_measured_lines(connection, "probe", models),
             *(
                 f"![probes of the {markdown.escape(encoder_name(encoder))}](probe_{encoder}.png)"
                 for encoder in encoders
@@ -662,7 +763,8 @@ def _retrieval_section(connection: duckdb.DuckDBPyConnection, models: Mapping[st
         {"models": list(models.values())},
     ).fetchall()
     if not rows:
-        return "## Retrieval\n\nNot evaluated.\n"
+        lines = _not_measured_lines(connection, "retrieval", models) or ["Not evaluated.\n"]
+        return "\n".join(["## Retrieval", "", *lines])
     reasons = dict.fromkeys((encoder_name(row[0]), encoder_name(row[1]), row[-1]) for row in rows if row[-1])
     undecided = [f"Not decidable, {query} finds {key}: {reason}.\n" for query, key, reason in reasons]
     header = (
@@ -689,11 +791,18 @@ def _retrieval_section(connection: duckdb.DuckDBPyConnection, models: Mapping[st
             markdown.table(header, [(encoder_name(row[0]), encoder_name(row[1]), *row[2:-1]) for row in rows]),
             "",
             *undecided,
+            *_not_measured_lines(connection, "retrieval", models),
             "![rank of the own pair](retrieval.png)",
-            "![t-SNE of teacher and student](map.png)",
             "",
         ]
     )
+
+
+def _map_section(home: Home, connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> str:
+    lines = _not_measured_lines(connection, "map", models)
+    if (home.reports / MAP).exists():
+        lines += [f"![t-SNE of the embeddings]({MAP})\n"]
+    return "\n".join(["## Map", "", *(lines or ["Not evaluated.\n"])])
 
 
 def _origin_section(connection: duckdb.DuckDBPyConnection, made_of: ReportInputs) -> str:
@@ -715,15 +824,35 @@ def _origin_section(connection: duckdb.DuckDBPyConnection, made_of: ReportInputs
     )
 
 
-def _common(connection: duckdb.DuckDBPyConnection, encoders: Sequence[str]) -> list[Embeddings]:
+def _embeddings(home: Home, connection: duckdb.DuckDBPyConnection, encoder: str, *, test_only: bool) -> Embeddings:
+    """As `read_embeddings`; raises NothingToMeasureError where no segment has what the promoted encoder takes."""
+    try:
+        return read_embeddings(connection, encoder, test_only=test_only)
+    except LookupError:
+        if lacks_input(connection, encoder, promoted_models(home).get(encoder)):
+            raise NothingToMeasureError(f"no segment has what the {encoder_name(encoder)} takes") from None
+        raise
+
+
+def _model_of(home: Home, connection: duckdb.DuckDBPyConnection, encoder: str) -> str:
+    """The model that a report of an encoder is of: the one in its table, or where it has none, the promoted one."""
+    return loaded_models(connection).get(encoder) or promoted_checkpoint(home, encoder).name
+
+
+def _common(
+    home: Home, connection: duckdb.DuckDBPyConnection, encoders: Sequence[str], needed: int
+) -> list[Embeddings]:
     """Test embeddings of each encoder, with the rows of all for the same segments.
 
-    Raises LookupError if they have no segment in common.
+    Raises NothingToMeasureError if they have fewer than the needed number of segments in common.
     """
-    embedded = [read_embeddings(connection, encoder, test_only=True) for encoder in encoders]
+    embedded = [_embeddings(home, connection, encoder, test_only=True) for encoder in encoders]
     common = reduce(np.intersect1d, [embeddings.segment_ids for embeddings in embedded])
-    if not len(common):
-        raise LookupError(f"no test segment was embedded by all of {', '.join(encoders)}")
+    if len(common) < needed:
+        titles = " and ".join(encoder_name(encoder) for encoder in encoders)
+        raise NothingToMeasureError(
+            f"too few segments: {len(common)} of test participants embedded by {titles}, {needed} are needed"
+        )
     # All are ordered by segment
     return [embeddings.take(np.flatnonzero(np.isin(embeddings.segment_ids, common))) for embeddings in embedded]
 
@@ -757,19 +886,39 @@ def _embedding_artifacts(connection: duckdb.DuckDBPyConnection, encoder: str, mo
     return [known_artifact(connection, "embeddings", f"{encoder}/{model_id}/{batch_id}") for (batch_id,) in batches]
 
 
-def _artifact(home: Home, kind: str, name: str, version: str, path: Path, made_of: ReportInputs) -> Artifact:
+def _artifact(
+    home: Home,
+    kind: str,
+    name: str,
+    version: str,
+    path: Path | None,
+    made_of: ReportInputs,
+    reasons: Sequence[str] = (),
+) -> Artifact:
+    """A report as provenance names it; `reasons` say what it could not measure."""
+    configuration = {**made_of.configuration, **({NOT_MEASURED: list(reasons)} if reasons else {})}
     code = code_stamp("accelkd.evaluation")
-    return Artifact(kind, name, version, home.relative(path), code, made_of.configuration)
+    return Artifact(kind, name, version, None if path is None else home.relative(path), code, configuration)
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Mapping[str, object]]) -> None:
+    if not rows:
+        return
     columns = ", ".join(rows[0])
     values = ", ".join("?" * len(rows[0]))
     connection.executemany(f"INSERT INTO {table} ({columns}) VALUES ({values})", [list(row.values()) for row in rows])
 
 
-def _save(home: Home, name: str, png: bytes) -> Path:
+@overload
+def _save(home: Home, name: str, png: bytes) -> Path: ...
+@overload
+def _save(home: Home, name: str, png: bytes | None) -> Path | None: ...
+def _save(home: Home, name: str, png: bytes | None) -> Path | None:
+    """The path of a figure; without one, the earlier one goes."""
     path = home.reports / name
+    if png is None:
+        path.unlink(missing_ok=True)
+        return None
     with atomic_path(path) as part:
         part.write_bytes(png)
     return path

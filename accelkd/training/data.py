@@ -11,13 +11,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from accelkd.cohort.training_set import MIN_SEGMENTS
 from accelkd.segments.store import Modality, SegmentStore
 from accelkd.training.objective import Batch
 from accelkd.training.parallel import local_share
 from accelkd.training.randomness import derive, permuted, step_keys, uniform
 from accelkd.training.signals import ResidentSignals, to_device
 
-MIN_SEGMENTS = 4  # per participant (section 4.1)
 Floats = npt.NDArray[np.floating]
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from accelkd.evaluation.evidence import NothingToMeasureError
 from accelkd.home.behaviour import code_stamp
 from accelkd.home.layout import Home
 from accelkd.recordings.labels import LABELS
-from accelkd.registry.history import head_checkpoint
+from accelkd.registry.history import head_checkpoint, promoted_models
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
 from accelkd.warehouse.schema import PROJECTED_WIDTH, TAKES, comments, create, embeddings_table, mean_embeddings
 from accelkd.warehouse.staging import staging
@@ -116,12 +117,27 @@ def load_embeddings(
     return LoadedEmbeddings(len(arriving), width, "swapped in" if swap else "staged" if table == staged else "active")
 
 
+def drop_embeddings(home: Home, models: Mapping[str, str], encoder: str, batch_id: str) -> None:
+    """Take the rows of one batch, of which nothing is embedded any more, out of the tables of its model in `models`.
+
+    Then the tables of all `models` (model id by encoder) are swapped in, if they have become complete.
+    """
+    with staging(home) as connection:
+        for table in (encoder_table(encoder) + suffix for suffix in ("", NEXT)):
+            if _exists(connection, table):
+                connection.execute(
+                    f"DELETE FROM embeddings.{table} WHERE batch_id = ? AND model_id = ?", [batch_id, models[encoder]]
+                )
+        swap_in(connection, models)
+
+
 def swap_in(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> bool:
     """Make the staged tables of `models` (model id by encoder) the active ones, all or none: once each is complete.
 
-    A table that is replaced is kept beside the new one. Returns whether any table was swapped.
+    A table that is replaced is kept beside the new one. A model that no segment suits has no table, and the one of
+    another model goes. Returns whether any table was swapped.
     """
-    complete = []
+    complete, without = [], []
     for encoder, model_id in models.items():
         wanted = _Held(model_id, _projecting(encoder, models))
         active, staged = (_held(connection, encoder_table(encoder) + suffix) for suffix in ("", NEXT))
@@ -131,17 +147,21 @@ def swap_in(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) ->
             if _missing(connection, encoder, model_id, encoder + NEXT):
                 return False
             complete.append(encoder)
+        elif lacks_input(connection, encoder, model_id):
+            without += [] if active is None else [encoder]
         elif active is None or active.model_id != model_id:
             return False
-    for encoder in complete:
+    for encoder in [*complete, *without]:
         connection.execute(f"DROP TABLE IF EXISTS embeddings.{encoder}{PREVIOUS}")
         if _model_of(connection, encoder) is not None:
             connection.execute(f"ALTER TABLE embeddings.{encoder} RENAME TO {encoder}{PREVIOUS}")
         connection.execute(f"DROP TABLE IF EXISTS embeddings.{encoder}")
+        connection.execute(f"DROP VIEW IF EXISTS {mean_embeddings(encoder).name}")
+    for encoder in complete:
         connection.execute(f"ALTER TABLE embeddings.{encoder}{NEXT} RENAME TO {encoder}")
         widths = connection.execute(f"SELECT len(embedding) FROM embeddings.{encoder} LIMIT 1").fetchall()
         connection.execute(_means_ddl(encoder, widths[0][0]))
-    return bool(complete)
+    return bool(complete or without)
 
 
 def not_embedded(home: Home, models: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -160,6 +180,8 @@ def not_embedded(home: Home, models: Mapping[str, str]) -> list[tuple[str, str]]
                 connection.execute(f"DROP TABLE IF EXISTS embeddings.{encoder}{NEXT}")
                 connection.execute(f"ALTER TABLE embeddings.{held} RENAME TO {encoder}{NEXT}")
                 held = encoder + NEXT
+            if held is None and lacks_input(connection, encoder, model_id):
+                continue
             incomplete = {} if held is None else _missing(connection, encoder, model_id, held)
             for (batch_id,) in connection.execute("SELECT batch_id FROM batches ORDER BY 1").fetchall():
                 lineage = connection.execute(
@@ -173,11 +195,16 @@ def not_embedded(home: Home, models: Mapping[str, str]) -> list[tuple[str, str]]
 
 
 def embedding_table(home: Home, encoder: str) -> EmbeddingTable:
-    """What `embeddings.<encoder>` holds. Raises LookupError if nothing was loaded into it yet."""
+    """What `embeddings.<encoder>` holds: nothing, where no segment has what the promoted encoder takes.
+
+    Raises LookupError if something is to be embedded and nothing was.
+    """
     table = encoder_table(encoder)
     with staging(home) as connection:
         model_id = _model_of(connection, table)
         if model_id is None:
+            if lacks_input(connection, encoder, promoted_models(home).get(encoder)):
+                return EmbeddingTable(0, 0, 0, 0, 0, 0)
             raise LookupError(f"embeddings.{table} holds nothing: embed a batch first")
         rows, models, projections, distinct, orphans = connection.execute(
             "SELECT count(*), count(DISTINCT model_id), count(DISTINCT projected_by), count(DISTINCT segment_id), "
@@ -259,6 +286,16 @@ def _missing(connection: duckdb.DuckDBPyConnection, encoder: str, model_id: str,
     return dict(counts)
 
 
+def lacks_input(connection: duckdb.DuckDBPyConnection, encoder: str, model_id: str | None) -> bool:
+    """Whether the warehouse knows a model, and has no segment with what it takes."""
+    own = "(FROM models WHERE encoder = $encoder AND model_id = $model_id)"
+    ((known, taken),) = connection.execute(
+        f"SELECT EXISTS {own}, EXISTS (FROM segments, {own} WHERE {TAKES})",
+        {"encoder": encoder, "model_id": model_id},
+    ).fetchall()
+    return bool(known and not taken)
+
+
 def incomplete_batches(connection: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
     """Batches with a segment that an encoder can take and that its table lacks: the encoders, by batch."""
     incomplete: dict[str, list[str]] = {}
@@ -312,7 +349,7 @@ class Embeddings:
 def read_embeddings(connection: duckdb.DuckDBPyConnection, encoder: str, *, test_only: bool) -> Embeddings:
     """Embeddings of the participants in the split, or of its test side alone.
 
-    Raises LookupError that says what is missing if there are none.
+    Raises LookupError that says what is missing if there are none, NothingToMeasureError if nobody is in test.
     """
     if not _exists(connection, encoder):
         raise LookupError(f"no embeddings of {encoder} in the warehouse: embed a batch first")
@@ -324,6 +361,9 @@ def read_embeddings(connection: duckdb.DuckDBPyConnection, encoder: str, *, test
         params=[test_only],
     ).to_arrow_table()
     if not table.num_rows:
+        assigned = f"SELECT 1 FROM embeddings.{encoder} SEMI JOIN split USING (participant_id) LIMIT 1"
+        if test_only and connection.execute(assigned).fetchall():
+            raise NothingToMeasureError(f"nobody whose segments {encoder} embeds is in test")
         raise LookupError(f"no embeddings of {encoder} whose participants are in the split: extend the split first")
     matrix = table.column("embedding").combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
     return Embeddings(

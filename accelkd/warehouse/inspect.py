@@ -9,10 +9,13 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from accelkd.evaluation.evidence import NothingToMeasureError
 from accelkd.home.layout import Home
-from accelkd.registry.history import promoted_checkpoint
+from accelkd.models.specs import students
+from accelkd.registry.history import promoted_checkpoint, promoted_models
 from accelkd.segments.schema import DURATION_S
 from accelkd.warehouse.embeddings import NEXT, UNPUBLISHED_SUFFIXES, loaded_models
+from accelkd.warehouse.report_state import not_measured
 from accelkd.warehouse.schema import HISTORY_TABLES, TAKES
 from accelkd.warehouse.staging import contents, staging, tables
 
@@ -165,14 +168,19 @@ def trained_on(home: Home, encoder: str) -> list[str]:
 def heart_rate_errors(home: Home, encoder: str) -> tuple[float, float, str | None]:
     """Mean absolute error in bpm of the heart-rate probe on the encoder's table, and of the constant beside it.
 
-    The third is why they decide nothing, None if they do. Raises LookupError where it was not probed.
+    The third is why they decide nothing, None if they do. Raises LookupError where it was not probed,
+    NothingToMeasureError where it could not be.
     """
+    model_id = promoted_models(home).get(encoder)
     with staging(home) as connection:
         rows: list[tuple[float, float, str | None]] = connection.execute(
             "SELECT mae, constant_mae, not_decidable FROM probe_results "
             "WHERE encoder = ? AND model_id = ? AND target = 'hr_bpm'",
             [encoder, loaded_models(connection).get(encoder)],
         ).fetchall()
+        reasons = () if rows else not_measured(connection, f"probe:{encoder}/{model_id}")
+    if reasons:
+        raise NothingToMeasureError("; ".join(reasons))
     if not rows:
         raise LookupError(f"no heart-rate probe of the promoted {encoder}: materialize `{encoder}_probes` first")
     return rows[0]
@@ -181,8 +189,9 @@ def heart_rate_errors(home: Home, encoder: str) -> tuple[float, float, str | Non
 def retrieval_ranks(home: Home) -> dict[str, tuple[float, float]]:
     """Mean rank of the own pair and that of chance in projected space, for each direction.
 
-    Raises LookupError where it was not measured.
+    Raises LookupError where it was not measured, NothingToMeasureError where it could not be.
     """
+    models = promoted_models(home)
     with staging(home) as connection:
         rows = connection.execute(
             "SELECT query_encoder || '_finds_' || key_encoder, mean_rank, chance_mean_rank FROM retrieval_results "
@@ -190,6 +199,10 @@ def retrieval_ranks(home: Home) -> dict[str, tuple[float, float]]:
             "AND list_contains($models, key_model_id) ORDER BY 1",
             {"models": list(loaded_models(connection).values())},
         ).fetchall()
+        pairs = [f"retrieval:{spec.name}/{models.get(spec.name)}" for spec, _ in students()]
+        reasons = () if rows else [reason for pair in pairs for reason in not_measured(connection, pair)]
+    if reasons:
+        raise NothingToMeasureError("; ".join(reasons))
     if not rows:
         raise LookupError("no retrieval results of the promoted encoders: materialize `retrieval` first")
     return {direction: (rank, chance) for direction, rank, chance in rows}

@@ -20,6 +20,7 @@ from accelkd.warehouse.schema import TAKES
 from accelkd.warehouse.staging import staging, tables
 
 REPORT = "report:report"
+NOT_MEASURED = "not_measured"  # in what provenance says of a report, beside what it was made from
 _PROBES = ("probe_results", "participant_probe_results", "probe_predictions")
 
 
@@ -48,6 +49,7 @@ class ReportState:
     missing: tuple[str, ...]  # reports that have not been made of the promoted models
     mixed: tuple[str, ...]  # reasons why reports that were made do not belong together: making them again helps
     uncovered: tuple[str, ...]  # loaded batches that no report can cover yet: not embedded whole, or without a side
+    not_measured: tuple[str, ...] = ()  # what the reports could not measure, with the reason: nothing is wrong with it
 
     @property
     def is_current(self) -> bool:
@@ -132,7 +134,17 @@ def state_of_reports(
         tuple(name for name in expected if name not in made),
         tuple(dict.fromkeys(mixed)),
         tuple(sorted(uncovered)),
+        tuple(f"{name}: {reason}" for name in made for reason in not_measured(connection, name)),
     )
+
+
+def not_measured(connection: duckdb.DuckDBPyConnection, report: str) -> tuple[str, ...]:
+    """Why a report, by its identifier, has no result of something that it is to measure; empty where it has all."""
+    rows = connection.execute(
+        "SELECT configuration FROM provenance.artifacts WHERE artifact_id = ?", [report]
+    ).fetchall()
+    recorded = json.loads(rows[0][0] or "null") if rows else None
+    return tuple((recorded or {}).get(NOT_MEASURED, ()))
 
 
 def _differences(recorded: Mapping[str, object] | None, now: ReportInputs) -> list[str]:

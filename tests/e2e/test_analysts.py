@@ -20,10 +20,9 @@ import pytest
 import torch
 
 from accelkd.cohort.split import AGE_BANDS, participants_on
-from accelkd.cohort.training_set import training_set
+from accelkd.cohort.training_set import MIN_SEGMENTS, training_set
 from accelkd.operations.checks import CHECKS
 from accelkd.registry.history import promoted_checkpoint
-from accelkd.training.data import MIN_SEGMENTS
 from tests.support import REPOSITORY
 from tests.support.pipeline import Pipeline
 

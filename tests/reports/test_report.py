@@ -105,6 +105,7 @@ def test_probes_read_out_what_the_embeddings_hold_and_nothing_else(home: Home) -
         home, "SELECT target, mae, split_version FROM probe_results WHERE encoder = 'ppg_teacher' ORDER BY ALL"
     )
     assert stored == sorted((result.target, result.mae, good.split_version) for result in good.results)
+    assert good.figure
     assert good.figure.read_bytes().startswith(PNG)
 
 
@@ -194,6 +195,7 @@ def test_probes_of_participants_read_what_the_warehouse_knows_of_them(home: Home
     assert {row[0]: row[1:] for row in stored} == {
         name: (result.auc, result.mae, result.not_decidable) for name, result in results.items()
     }
+    assert report.effective_rank
     assert 1 < report.effective_rank < 4
     text = write_report(home).read_text(encoding="utf-8")
     assert "| PPG teacher | Age | too few people: 3 with a value in test, 10 are needed |" in text

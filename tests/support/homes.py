@@ -24,9 +24,11 @@ from accelkd.home.settings import Settings
 from accelkd.models.encoders import build_encoder
 from accelkd.models.heads import ProjectionHead
 from accelkd.models.specs import ENCODERS, encoder_spec
+from accelkd.operations.adopt import adopt
 from accelkd.recordings.batches import MANIFEST, writing_batch
 from accelkd.recordings.schema import SURVEY
 from accelkd.recordings.simulator import simulate_batch
+from accelkd.registry.history import decide
 from accelkd.registry.trained_on import TRAINED_ON, write_trained_on
 from accelkd.segments.schema import ACCEL_AXES, QUARANTINE, SAMPLES
 from accelkd.segments.store import SegmentStore, write_segments
@@ -194,14 +196,15 @@ def checkpoint(
     teacher: str | None = None,
     trained_on: Sequence[tuple[str, str, int]] = (("p1", "b1", 4),),
     scale: float = 1.0,
+    channels: int = PPG_CHANNELS,
 ) -> str:
     """An untrained checkpoint of the smallest size; returns its model id.
 
     It says that it was trained on the given (participant, batch, segments). Its weights are multiplied by `scale`: with
-    0 it embeds everything alike.
+    0 it embeds everything alike. A teacher takes so many `channels`.
     """
     spec, preset = encoder_spec(encoder), PRESETS["smoke"]
-    config, channels = preset.config(spec), spec.channels or PPG_CHANNELS
+    config, channels = preset.config(spec), spec.channels or channels
     module = nn.Module()
     torch.manual_seed(seed)
     module.encoder = build_encoder(channels, config.encoder)
@@ -232,6 +235,15 @@ def checkpoint(
     write_checkpoint(home.checkpoint(encoder, identity.model_id), identity, module, curve, metrics)
     write_trained_on(home, encoder, identity.model_id, segments, sorted({row[1] for row in trained_on}))
     return identity.model_id
+
+
+def adopt_pair(home: Home, elsewhere: Home, *, seed: int = 0) -> dict[str, str]:
+    """Adopt an untrained pair, whose teacher takes four channels, from another home; returns model ids by encoder."""
+    teacher = checkpoint(elsewhere, "ppg_teacher", seed=seed, channels=4)
+    student = checkpoint(elsewhere, "accel_student", seed=seed, teacher=teacher)
+    models = {"ppg_teacher": teacher, "accel_student": student}
+    decide(elsewhere, "promoted", models, "a test")
+    return dict(adopt(home, [elsewhere.root]).models)
 
 
 def loaded_checkpoint(home: Home, encoder: str, batch_ids: Sequence[str], **options: Any) -> str:

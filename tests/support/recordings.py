@@ -70,7 +70,7 @@ def pulse(
 
 @dataclass
 class Person:
-    """One recording of one participant on a simulated four-channel device (or an E4) that lies still."""
+    """One recording of one participant on a simulated four-channel device (or an E4, or a phone) that lies still."""
 
     name: str
     duration_s: float = 60.0
@@ -104,6 +104,11 @@ class Person:
             **dark,
             **self.facts,
         }
+
+
+def phone(name: str, duration_s: float = 240.0) -> Person:
+    """Somebody with a phone: acceleration, and no PPG."""
+    return Person(name, duration_s, device_id="phone")
 
 
 def write_batch(landing: Path, recordings: list[dict[str, Any]], batch_id: str = "b1", **tables: pa.Table) -> Path:
