@@ -13,6 +13,7 @@ import dagster as dg
 
 from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS
+from accelkd.operations.train import nothing_to_train_on
 from accelkd.recordings.arrivals import landed_versions
 from accelkd.registry.history import can_replace_damaged, candidate_is_damaged, promoted_models
 from accelkd.registry.trained_on import is_adopted
@@ -63,7 +64,7 @@ class Freshness:
         resolver = resolver or stale_status_resolver(self.instance, self.graph)
         status = resolver.get_status(key, partition)
         name = key.to_user_string()
-        if status is StaleStatus.MISSING and (retrain or not self._is_adopted(name)):
+        if status is StaleStatus.MISSING and (retrain or not self._is_adopted(name) or self._trains_nothing()):
             return True
         stale = status is StaleStatus.STALE or (partition is None and self._inputs_changed(key))
         if name in TRAINING:
@@ -79,9 +80,16 @@ class Freshness:
         return stale or self._failed(key, partition)
 
     def _is_adopted(self, name: str) -> bool:
-        """Whether an asset is an encoder of which a checkpoint from elsewhere is promoted: then none was trained."""
+        """Whether an asset is an encoder of which a checkpoint from elsewhere is promoted."""
         models = promoted_models(self.home) if name in TRAINING else {}
         return name in models and is_adopted(self.home, name, models[name])
+
+    def _trains_nothing(self) -> bool:
+        """Whether materializing the encoders would find segments, and none to train on."""
+        try:
+            return nothing_to_train_on(self.home) is not None
+        except FileNotFoundError:
+            return False
 
     def _landed_again(self, key: dg.AssetKey, partition: str) -> bool:
         """Whether a landed batch has changed since it was read: it landed again, or a withdrawal rewrote it."""
@@ -94,8 +102,11 @@ class Freshness:
     def has_failed(self, key: dg.AssetKey, partition: str | None) -> bool:
         """Whether a step or a blocking check failed at the last attempt, and no input was made since.
 
-        A run that was killed has not failed: nothing says that it would fail again.
+        A run that was killed has not failed: nothing says that it would fail again. Nor has an encoder that was
+        adopted, perhaps since.
         """
+        if self._is_adopted(key.to_user_string()):
+            return False
         planned = last_planned(self.instance, key, partition)
         if not planned or not self._failed(key, partition):
             return False

@@ -134,7 +134,7 @@ def state_of_reports(
         tuple(name for name in expected if name not in made),
         tuple(dict.fromkeys(mixed)),
         tuple(sorted(uncovered)),
-        tuple(f"{name}: {reason}" for name in made for reason in not_measured(connection, name)),
+        tuple(f"{name}: {reason}" for name in expected for reason in not_measured(connection, name)),
     )
 
 

@@ -90,7 +90,7 @@ def test_a_home_of_phones_goes_from_files_to_published_embeddings(tmp_path: Path
     assert "`accelkd adopt`" in str(skipped.skip_message)
 
     models = adopt_pair(home, Home(tmp_path / "elsewhere"))
-    done = caught_up(home)
+    done = caught_up(home, encoders="wait", retry_failed=False)  # as the daemon does
     assert (done.failed, done.skipped) == ([], [])
     assert promoted_models(home) == models
     assert published(home, "SELECT count(*) FROM segments JOIN embeddings.accel_student USING (segment_id)") == [(24,)]
