@@ -51,6 +51,7 @@ def main() -> None:
                 if inside.any():
                     number = path.stem.removeprefix("Subject_")
                     writer.writerow([f"bami-{number}", offset_s, f"{bpm[inside].mean():.3f}"])
+            file.flush()  # a recording takes a minute
     print(f"{np.mean(errors):.2f} bpm in {len(errors)} windows of {LABELLED_S} s, every {STRIDE_S} s")
 
 

@@ -73,11 +73,13 @@ def compare(home: Home, device: str, belief: dict[tuple[str, float], float]) -> 
         "mostly still, with our label": known & labelled & (median_g < STILL_G),
         "any movement, with our label": known & labelled,
         "moving, with our label": known & labelled & (median_g >= STILL_G),
-        "moving, all": known & (median_g >= STILL_G),
-        "all": known,
+        "moving, all of them": known & (median_g >= STILL_G),
+        "all of them": known,
     }
+    before = np.zeros_like(known)
     for name, chosen in minutes.items():
-        if chosen.any():
+        if chosen.any() and (chosen != before).any():  # a device whose every minute is mostly still has fewer rows
+            before = chosen
             median = np.median(measured[chosen])
             cells = [_error(measured, estimate, chosen, people) for estimate in estimates.values()]
             constant = f"{np.abs(measured[chosen] - median).mean():.1f}"

@@ -182,23 +182,26 @@ def rows_of(student: Path | None) -> list[Row]:
     masked = replace(masked, optimisation=masked.optimisation.with_steps(800))
     contrastive = ContrastiveConfig("accel", shape, _short(200))
     scratch, transformer = (("random", partial(_random, network)) for network in (shape, masked.encoder))
-    rows = [
+    frozen = [
         Row("random weights, EfficientNet", *scratch),
         Row("random weights, Transformer", *transformer),
+    ]
+    on_phones = [
         Row("masked autoencoding on phones, Transformer", *transformer, masked=masked),
         Row("contrastive on phones, EfficientNet", *scratch, contrastive=contrastive),
         Row("supervised on phones, EfficientNet", *scratch, supervised=_short(100, 1e-3)),
     ]
     if student is None:
-        return rows
+        return [*frozen, *on_phones]
     trained = load_encoder("accel_student", home=student)
     fresh = trained.model_id, partial(copy.deepcopy, trained.module)
     further = replace(contrastive, encoder=trained.module.shape, optimisation=_short(100, 1e-3))
     return [
-        *rows,
+        *frozen,
         Row("student of simulated people", *fresh),
-        Row("that student, then contrastive on phones", *fresh, contrastive=further),
         Row("that student, then supervised on phones", *fresh, supervised=_short(100, 1e-3)),
+        Row("that student, then contrastive on phones", *fresh, contrastive=further),
+        *on_phones,
     ]
 
 
