@@ -32,6 +32,7 @@ from accelkd.evaluation.extract import embed_in_batches
 from accelkd.evaluation.participant_probes import CONTINUOUS, mean_embeddings, probe_participants
 from accelkd.evaluation.probes import LabelledEmbeddings, mean_absolute_error, pearson_r, probe_segments
 from accelkd.evaluation.significance import auc
+from accelkd.home.files import remove_with_checksum
 from accelkd.home.layout import Home
 from accelkd.models.encoders import AnyEncoder, build_encoder
 from accelkd.operations.sensor_check import HEART_SOUND_HZ
@@ -54,6 +55,7 @@ FOLDER, DEVICE = "mscardio-phone-scg", "phone"
 HOP_S = 5.0  # recordings last 90 to 100 s: windows overlap, and people are what is counted
 FOLDS = 3  # every person is held out once; more folds take as many more trainings
 MIN_PEAK = 0.5
+UNLIKE_BPM = 10.0
 SEED = 0
 TARGETS = ("age", "bmi", "sex")
 CPU = torch.device("cpu")
@@ -128,8 +130,13 @@ def cohort(home: Home, data: Path) -> Cohort:
     _header("windows", "number", "people")
     _row("whole windows side by side, strict gate", still.segments, still.participants)
     _row(f"every {HOP_S:g} s, strict gate", whole.segments, whole.participants)
-    for name, chosen in (("heart sounds", result.clear), ("both bands", result.sure)):
-        _row(f"of these, peak of {name} at least {MIN_PEAK}", chosen.sum(), len(np.unique(people[chosen])))
+    unlike = result.clear & (np.abs(sounds[0] - recoil_bpm) > UNLIKE_BPM)
+    for name, chosen in (
+        (f"peak of the heart sounds at least {MIN_PEAK}", result.clear),
+        (f"of these, rates of the bands more than {UNLIKE_BPM:g} bpm apart", unlike),
+        (f"peaks of both bands at least {MIN_PEAK}", result.sure),
+    ):
+        _row(name, chosen.sum(), len(np.unique(people[chosen])))
     return result
 
 
@@ -219,9 +226,9 @@ def outputs(row: Row, people: Cohort, fold: int, folder: Path) -> npt.NDArray[np
 
     What is trained is trained on the others.
     """
-    segments = people.store.metadata.column("segment_id").to_pylist()
+    windows = people.store.metadata.column("segment_id").to_pylist(), people.folds.tolist()
     method = row.contrastive, row.masked, row.supervised
-    digest = hashlib.sha256(f"{row.name} {row.origin} {method} {segments}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{row.name} {row.origin} {method} {windows}".encode()).hexdigest()
     path = folder / f"{digest[:12]}-{fold if row.trained else 'all'}.npy"
     if path.exists():
         return np.asarray(np.load(path))
@@ -248,7 +255,7 @@ def outputs(row: Row, people: Cohort, fold: int, folder: Path) -> npt.NDArray[np
     out = np.full((len(people.store), values.shape[1]), np.nan, np.float32)
     out[wanted] = values
     np.save(path, out)
-    path.with_suffix(".state").unlink(missing_ok=True)
+    remove_with_checksum(path.with_suffix(".state"))
     print(f"<!-- {row.name}, fold {fold}: {time.perf_counter() - started:.0f} s{loss} -->", flush=True)
     return out
 
