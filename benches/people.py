@@ -137,6 +137,9 @@ def cohort(home: Home, data: Path) -> Cohort:
         (f"peaks of both bands at least {MIN_PEAK}", result.sure),
     ):
         _row(name, chosen.sum(), len(np.unique(people[chosen])))
+    if unlike.any():
+        sides = (float(np.median(rates[unlike])) for rates in (sounds[0], recoil_bpm))
+        print("\nWhere they are apart, medians of {:.0f} bpm (heart sounds) and {:.0f} bpm (recoil)".format(*sides))
     return result
 
 
