@@ -431,7 +431,7 @@ def write_report(home: Home) -> Path:
     Raises LookupError if no split has been loaded.
     """
     with staging(home) as connection:
-        models = {**promoted_models(home), **loaded_models(connection)}  # a model without embeddings has no table
+        models = _reported_models(home, connection)
         split = known_artifact(connection, "split", "ledger")
         _save(home, "split.png", split_figure(read_split(home.split)))
         made_of = report_inputs(connection, models)
@@ -832,6 +832,12 @@ def _embeddings(home: Home, connection: duckdb.DuckDBPyConnection, encoder: str,
         if lacks_input(connection, encoder, promoted_models(home).get(encoder)):
             raise NothingToMeasureError(f"no segment has what the {encoder_name(encoder)} takes") from None
         raise
+
+
+def _reported_models(home: Home, connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """Those with embeddings, and the promoted ones that no segment suits; a teacher before its student."""
+    without = {name: model for name, model in promoted_models(home).items() if lacks_input(connection, name, model)}
+    return dict(sorted({**without, **loaded_models(connection)}.items(), reverse=True))
 
 
 def _model_of(home: Home, connection: duckdb.DuckDBPyConnection, encoder: str) -> str:

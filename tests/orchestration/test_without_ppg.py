@@ -14,6 +14,7 @@ import pytest
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
 from accelkd.operations.checks import check_batch
+from accelkd.operations.rebuild import rebuild_warehouse
 from accelkd.operations.withdraw import withdraw
 from accelkd.registry.history import promoted_models
 from accelkd.warehouse.report_state import report_state
@@ -61,11 +62,11 @@ def failed_checks(home: Home) -> set[str]:
     return failed - {"accelerometer_carries_the_heart"}
 
 
-def four(name: str, duration_s: float = 240.0) -> Person:
+def simulated(name: str, duration_s: float = 240.0) -> Person:
     return Person(name, duration_s)
 
 
-def one(name: str, duration_s: float = 240.0) -> Person:
+def wristband(name: str, duration_s: float = 240.0) -> Person:
     return Person(name, duration_s, device_id="e4")
 
 
@@ -104,6 +105,8 @@ def test_a_home_of_phones_goes_from_files_to_published_embeddings(tmp_path: Path
     assert f"Not measured, PPG teacher: {NO_TEACHER}." in text
     assert "24 segments" in summary(home.published)
     assert caught_up(home).materialized == []
+    rebuild_warehouse(home)
+    assert report_state(home) == state
     assert "new since the last training" in str(retraining(dg.build_sensor_context(resources={"home": home})))
 
     withdrawn = withdraw(home, "person-03")
@@ -119,8 +122,8 @@ def test_a_home_of_phones_goes_from_files_to_published_embeddings(tmp_path: Path
 
 def test_a_home_mixes_devices_with_no_one_and_four_channels(tmp_path: Path) -> None:
     home = new_home(tmp_path / "home")
-    land_people(home, "b1", [*people(four, [f"four-{n}" for n in range(5)]), phone("phone-0"), phone("phone-1")])
-    land_people(home, "b2", [one("one-0"), phone("phone-2")])
+    land_people(home, "b1", [*people(simulated, [f"four-{n}" for n in range(5)]), phone("phone-0"), phone("phone-1")])
+    land_people(home, "b2", [wristband("one-0"), phone("phone-2")])
     land_people(home, "b3", [phone("phone-3")])
     done = caught_up(home)
     assert (done.failed, done.skipped) == ([], [])
@@ -145,7 +148,7 @@ def test_a_home_mixes_devices_with_no_one_and_four_channels(tmp_path: Path) -> N
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_cohort_of_few_people_is_trained_on_and_published(tmp_path: Path, number: int) -> None:
     home = new_home(tmp_path / "home")
-    land_people(home, "b1", people(four, [f"person-{n}" for n in range(number)]))
+    land_people(home, "b1", people(simulated, [f"person-{n}" for n in range(number)]))
     done = caught_up(home)
     assert (done.failed, done.skipped) == ([], [])
     assert published(home, "SELECT count(*) FROM embeddings.accel_student") == [(4 * number,)]
@@ -156,7 +159,7 @@ def test_a_cohort_of_few_people_is_trained_on_and_published(tmp_path: Path, numb
 
 def test_a_cohort_without_a_label_is_published(tmp_path: Path) -> None:
     home = new_home(tmp_path / "home")
-    cohort = people(four, [f"person-{n}" for n in range(6)])
+    cohort = people(simulated, [f"person-{n}" for n in range(6)])
     rng = np.random.default_rng(0)
     for person in cohort:
         person.ppg = (1e5 + 1e3 * rng.standard_normal(person.ppg.shape)).astype(np.float32)
@@ -165,5 +168,5 @@ def test_a_cohort_without_a_label_is_published(tmp_path: Path) -> None:
     assert (done.failed, done.skipped) == ([], [])
     assert published(home, "SELECT count(*), count(hr_bpm) FROM segments")[0][1] == 0
     assert published(home, "SELECT count(*) > 0 FROM embeddings.ppg_teacher") == [(True,)]
-    assert "Heart rate: too few people: 0 with the label in training" in str(not_measured(home, "ppg_teacher_probes"))
+    assert "heart rate: too few people: 0 with the label in training" in str(not_measured(home, "ppg_teacher_probes"))
     assert report_state(home).is_current

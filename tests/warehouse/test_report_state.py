@@ -93,7 +93,10 @@ def test_reports_that_were_not_made_are_missing(tmp_path: Path) -> None:
     probe_encoder(home, "ppg_teacher")
     assert report_state(home) == ReportState(tuple(reports(models)[1:]), (), ())
     verdict = reports_are_current(home)
-    assert (verdict.passed, verdict.measured) == (False, {"missing": 4, "mixed": 0, "uncovered_batches": 0})
+    assert (verdict.passed, verdict.measured) == (
+        False,
+        {"missing": 4, "mixed": 0, "uncovered_batches": 0, "not_measured": 0},
+    )
     assert verdict.table == [{"what": "missing", "which": name} for name in reports(models)[1:]]
 
 
