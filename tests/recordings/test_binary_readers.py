@@ -16,7 +16,6 @@ import pytest
 from accelkd.recordings.devices import DEVICES
 from accelkd.recordings.ingest import ingest
 from accelkd.recordings.readers import Reader, Recording, Unreadable
-from accelkd.recordings.readers.r_peaks import r_peaks
 from accelkd.recordings.timeline import place
 from accelkd.recordings.validate import validate_batch
 from tests.support import binary_formats as formats
@@ -577,19 +576,6 @@ def test_nilspod_lost_samples_are_gaps_by_the_counter(tmp_path: Path, damage: st
     assert record.accel.shape[1] == (7999 if damage == "cut" else 8000)
     assert missing(record) == (pytest.approx(100, abs=2) if damage in ("lost", "overwritten") else 0)
     np.testing.assert_array_equal(record.accel[:, 3102:7999], counts.T[:, 3102:7999] / 2048)
-
-
-def test_r_peaks_bridge_missing_samples_and_know_both_polarities() -> None:
-    signal, beats = ecg(20_000, 250.0, 90)
-    broken = signal.astype(float)
-    broken[5000:6000] = np.nan
-    for sign in (1, -1):
-        at = r_peaks(sign * broken, 250.0)
-        expected = beats[(beats < 5000) | (beats >= 6000)]
-        assert len(at) == pytest.approx(len(expected), abs=2)
-        assert all(np.abs(expected - peak).min() <= 3 for peak in at)
-    assert len(r_peaks(np.zeros(5000), 250.0)) == 0
-    assert len(r_peaks(np.zeros(10), 250.0)) == 0
 
 
 # --- Stamps

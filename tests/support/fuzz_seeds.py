@@ -1,4 +1,7 @@
-"""A small valid delivery of every format, about a minute long: cut from the real recordings, or written here."""
+"""A small valid delivery of every format, cut from the real recordings or written here.
+
+The first recording of each lasts a minute, so that it has a window; the others are short, so that a case is quick.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,7 +31,7 @@ from tests.support.mutations import Binary, Layout, Seed, Text, Tree, json_tree
 from tests.support.recordings import pulse
 from tests.support.tables import signals, write_csv
 
-SECONDS = 62
+SECONDS, SHORT = 62, 6
 Floats = npt.NDArray[np.float64]
 _TABLE = """
 [time]
@@ -71,11 +75,11 @@ def seeds(data: Path) -> dict[str, Seed]:
     }
 
 
-def _e4_files(data: Path, person: str, folder: str) -> Iterator[tuple[str, bytes]]:
+def _e4_files(data: Path, person: str, folder: str, seconds: int) -> Iterator[tuple[str, bytes]]:
     rates_hz = {"ACC.csv": 32, "BVP.csv": 64, "HR.csv": 1}
     for name in (*rates_hz, "IBI.csv", f"tags_{person}.csv"):
         lines = (data / f"stress-predict-e4/{person}/{name}").read_bytes().splitlines(keepends=True)
-        kept = lines[: 2 + SECONDS * rates_hz[name]] if name in rates_hz else lines[:40]
+        kept = lines[: 2 + seconds * rates_hz[name]] if name in rates_hz else lines[:40]
         yield f"{folder}/{name}", b"".join(kept)
 
 
@@ -89,14 +93,14 @@ _E4_LAYOUTS: dict[str, Layout] = {
 
 
 def _e4(data: Path) -> Seed:
-    files = dict(_e4_files(data, "S10", "S10")) | dict(_e4_files(data, "S24", "S24"))
+    files = dict(_e4_files(data, "S10", "S10", SECONDS)) | dict(_e4_files(data, "S24", "S24", SHORT))
     return Seed("e4", files, _E4_LAYOUTS)
 
 
 def _e4_zip(data: Path) -> Seed:
     files = {}
-    for person, name in (("S10", "P1"), ("S24", "P2")):
-        members = {path.partition("/")[2]: content for path, content in _e4_files(data, person, name)}
+    for person, name, seconds in (("S10", "P1", SECONDS), ("S24", "P2", SHORT)):
+        members = {path.partition("/")[2]: content for path, content in _e4_files(data, person, name, seconds)}
         members["tags.csv"] = members.pop(f"tags_{person}.csv")
         files[f"{name}/1644226061_A001BC.zip"] = _zip(members)
     return Seed("e4", files, {"*": Tree(_unzip, _zip)})
@@ -209,9 +213,10 @@ def _edf() -> Seed:
         *(Signal(f"ACC {axis}", "g", 32, axes, (-4, 4)) for axis, axes in zip("XYZ", _axes(32), strict=True)),
         Signal("ECG", "mV", 128, _ecg(128), (-2, 2)),
     ]
-    onsets_s = [float(second + 20 * (second > 30)) for second in range(SECONDS)]
-    files = {"P1.edf": _written(Edf(rows).write), "P2.edf": _written(Edf(rows[:4], onsets_s=onsets_s).write)}
-    files["P3.bdf"] = _written(Edf(rows[:4], is_bdf=True).write)
+    short = [replace(row, samples=row.samples[: SHORT * row.rate_hz]) for row in rows[:4]]
+    onsets_s = [float(second + 20 * (second > 3)) for second in range(SHORT)]
+    files = {"P1.edf": _written(Edf(rows).write), "P2.edf": _written(Edf(short, onsets_s=onsets_s).write)}
+    files["P3.bdf"] = _written(Edf(short, is_bdf=True).write)
     layouts: dict[str, Layout] = {
         "P1*": Binary(256 * 6, fields=_edf_fields(5, files["P1.edf"])),
         "P2*": Binary(256 * 6, fields=_edf_fields(5, files["P2.edf"])),
@@ -234,15 +239,10 @@ def _wfdb() -> Seed:
     names, units = ["II", "PLETH", "ACC_X", "ACC_Y", "ACC_Z"], ["mV", "mV", "g", "g", "g"]
     beats = np.round(np.arange(0.4, SECONDS - 1, 0.83) * 128).astype(int)
     with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
-        for name in ("P1", "P2"):
-            wfdb.wrsamp(
-                name, 128, units, names, p_signal=samples + len(name) / 100, fmt=["16"] * 5, write_dir=folder,
-                comments=["Age: 61  Sex: M"],
-            )  # fmt: skip
-            samples = samples[:, 1:] if name == "P1" else samples
-            names, units = names[1:], units[1:]
-            break
-        wfdb.wrsamp("P2", 128, units, names, p_signal=samples, fmt=["16"] * 4, write_dir=folder)
+        comments = ["Age: 61  Sex: M"]
+        wfdb.wrsamp("P1", 128, units, names, p_signal=samples, fmt=["16"] * 5, write_dir=folder, comments=comments)
+        short = samples[: 128 * SHORT, 1:]
+        wfdb.wrsamp("P2", 128, units[1:], names[1:], p_signal=short, fmt=["16"] * 4, write_dir=folder)
         wfdb.wrann("P1", "atr", beats, symbol=["N"] * len(beats), write_dir=folder)
         files = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
     return Seed("wfdb", files, {"*.hea": Text(" ", 1, (), (0,)), "*": Binary(64)})
@@ -313,12 +313,12 @@ def _axivity(content: bytes) -> Seed:
 
 def _geneactiv() -> Seed:
     content = formats.geneactiv(formats.wrist(50 * SECONDS, 256))
-    return Seed("geneactiv", {"P1.bin": content, "P2.bin": content[:-7000]}, {"*": Text(":", 2, (1, 2, 3))})
+    return Seed("geneactiv", {"P1.bin": content, "P2.bin": formats.geneactiv(formats.wrist(50 * SHORT, 256, 1))}, {"*": Text(":", 2, (1, 2, 3))})
 
 
 def _actigraph() -> Seed:
     counts = formats.wrist(30 * SECONDS, 256)
-    files = {"P1.gt3x": formats.gt3x(counts), "P2.gt3x": formats.gt3x(counts[::-1], kind=0)}
+    files = {"P1.gt3x": formats.gt3x(counts), "P2.gt3x": formats.gt3x(counts[: 30 * SHORT], kind=0)}
     size = 9 + 30 * 6
 
     def load(content: bytes) -> dict[str, Any]:
@@ -359,7 +359,7 @@ def _matrix() -> Seed:
 
     content = formats.matrix([*packets])
     first = content.index(b"MDTCPACK")
-    files = {"P1.BIN": content, "P2.bin": formats.matrix(packets[3:])}
+    files = {"P1.BIN": content, "P2.bin": formats.matrix(packets[3:5])}
     layouts: dict[str, Layout] = {
         "P1*": Binary(first + 40, first + 12, size, mend=summed),
         "*": Binary(first + 40, first + 16, size, mend=summed),
@@ -376,10 +376,10 @@ def _nilspod(data: Path) -> Seed:
 
 def _mscardio(data: Path) -> Seed:
     files: dict[str, bytes] = {}
-    for person in ("Subject_0063", "Subject_0054"):
+    for person, seconds in (("Subject_0063", SECONDS), ("Subject_0054", SHORT)):
         folder = data / "mscardio-phone-scg/MSCardio" / person
         rows = lzma.decompress((folder / "Recording_001/uncalibrated_scg.csv.xz").read_bytes()).splitlines(keepends=True)
-        kept = lzma.compress(b"".join(rows[: 1 + 100 * SECONDS]), preset=0)
+        kept = lzma.compress(b"".join(rows[: 1 + 100 * seconds]), preset=0)
         files[f"{person}/Recording_001/uncalibrated_scg.csv.xz"] = kept
         for name in ("general_metadata.json", "Recording_001/recording_metadata.json"):
             files[f"{person}/{name}"] = (folder / name).read_bytes()
@@ -392,9 +392,9 @@ def _sensor_logger() -> Seed:
     start_ns = 1_728_120_522_020_157_200
     names = ("TotalAcceleration", "Accelerometer", "Gravity")
     files: dict[str, bytes] = {}
-    for person in ("P1", "P2"):
+    for person, seconds in (("P1", SECONDS), ("P2", SHORT)):
         for name in names:
-            level = axes * 0.01 if name == "Accelerometer" else axes + (person == "P2") / 100
+            level = (axes * 0.01 if name == "Accelerometer" else axes)[: 50 * seconds]
             lines = ["time,seconds_elapsed,z,y,x"]
             for n, (x, y, z) in enumerate(level.tolist()):
                 lines.append(f"{start_ns + n * 20_000_000},{n / 50:.6f},{z:.6f},{y:.6f},{x:.6f}")
@@ -405,7 +405,7 @@ def _sensor_logger() -> Seed:
 
 
 def _tables() -> dict[str, Seed]:
-    people = {name: signals(SECONDS, seed) for seed, name in enumerate(("P1", "P2"))}
+    people = {"P1": signals(SECONDS), "P2": signals(SHORT, 1)}
 
     def arrow(name: str) -> Tree:
         def load(content: bytes) -> dict[str, Any]:
