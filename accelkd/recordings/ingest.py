@@ -98,7 +98,7 @@ def ingest(
     batch's table `rejected`, and the rest is still read; where nothing can be read, no batch lands. A recording whose
     samples have landed before is rejected as a duplicate, and minutes that another recording of the same participant
     and sensor covers are left out, unless they landed in these batches or in the one that they replace. Recordings of
-    more than six hours are cut.
+    more than six hours are cut. Where the acceleration alone is at fault, in another unit, the PPG is read without it.
 
     `participant_from` says where the participants' names stand (accelkd.recordings.identity); by default by the rule of
     the format, else in the path where it can be read in one way only. `demographics` describes participants by their
@@ -246,7 +246,8 @@ class _Delivering:
             try:
                 if not named.inside and self._is_withdrawn(named.participant, named.problem):
                     continue
-                recordings = self._reader.read(named.session)
+                with np.errstate(over="ignore", invalid="ignore"):  # damaged numbers; not finite is missing
+                    recordings = self._reader.read(named.session)
             except Unreadable as error:
                 self._reject(named, error)
                 continue
@@ -274,10 +275,7 @@ class _Delivering:
         parts, left_out = self._landed.uncovered(participant_id, whole)
         notes = list(recording.notes) + left_out
         for part in chain.from_iterable(map(pieces_of, parts)):
-            row, dropped = clean_references(_row(self._device, participant_id, part))
-            notes += [f"{rule}: {detail}, left out" for rule, detail in dropped]
-            if errors := list(recording_errors(row)):
-                raise Unreadable(errors[0][0], "; ".join(f"{rule}: {detail}" for rule, detail in errors))
+            part, row = self._checked(participant_id, part, notes)
             recording_id = row["recording_id"][0].as_py()
             self._landed.add(recording_id, participant_id, part, named.source_file)
             self.read += 1
@@ -288,6 +286,19 @@ class _Delivering:
             if self.participants.get(participant_id) is None:
                 self.participants[participant_id] = known
             yield pa.Table.from_batches([row])
+
+    def _checked(self, participant_id: str, part: Recording, notes: list[str]) -> tuple[Recording, pa.RecordBatch]:
+        """A recording that obeys the rules, and its row; what is left out is noted. Raises Unreadable."""
+        row, dropped = clean_references(_row(self._device, participant_id, part))
+        errors = list(recording_errors(row))
+        if part.ppg is not None and [rule for rule, _ in errors] == ["accel_unit"]:
+            notes.append(f"accel_unit: {errors[0][1]}: the acceleration left out")
+            alone = replace(part, accel=None, accel_rate_hz=None, accel_start_s=0.0)
+            return self._checked(participant_id, alone, notes)
+        notes += [f"{rule}: {detail}, left out" for rule, detail in dropped]
+        if errors:
+            raise Unreadable(errors[0][0], "; ".join(f"{rule}: {detail}" for rule, detail in errors))
+        return part, row
 
     def _is_withdrawn(self, name: str | None, problem: str) -> bool:
         if self._participant_id(name, problem) not in self._withdrawn:

@@ -98,6 +98,9 @@ class Seed:
         return next((layout for pattern, layout in self.layouts.items() if fnmatchcase(name, pattern)), Binary())
 
 
+_ATTEMPTS = 40
+
+
 class _NotApplicableError(Exception):
     """A mutation that this file does not have."""
 
@@ -107,7 +110,9 @@ def mutate(seed: Seed, rng: Random) -> tuple[Entries, list[str]]:
     entries: Entries = {path.encode(): content for path, content in seed.files.items()}
     done: list[str] = []
     wanted = int(rng.choice([1, 1, 1, 2, 3]))
-    while len(done) < wanted:
+    for _ in range(_ATTEMPTS):  # a delivery may have nothing left to mutate
+        if len(done) == wanted:
+            break
         category = str(rng.choice(list(CATEGORIES)))
         with suppress(_NotApplicableError):
             done.append(f"{category}: {CATEGORIES[category](seed, entries, rng)}")
