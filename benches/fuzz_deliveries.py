@@ -12,13 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
-import sys
 import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -48,7 +45,9 @@ def main() -> int:
         deliveries = seeds(arguments.data)
         if arguments.case is not None:
             name = arguments.only
-            case = run_case(deliveries[name], arguments.case, _key(arguments.seed, deliveries, name), Path(scratch, "case"))
+            case = run_case(
+                deliveries[name], arguments.case, _key(arguments.seed, deliveries, name), Path(scratch, "case")
+            )
             print(case)
             return int(bool(case.failure))
         results = arguments.results or Path(scratch, "results")
@@ -66,7 +65,7 @@ def _run_all(
 ) -> None:
     """Run all cases that have no result yet; a process that dies costs the case that it was at, which failed."""
     numbers = range(arguments.processes)
-    running = {}
+    running: dict[int, multiprocessing.Process] = {}
     while True:
         for number in numbers:
             process = running.get(number)
@@ -82,14 +81,19 @@ def _run_all(
 
 
 def _work(
-    deliveries: Mapping[str, Seed], arguments: argparse.Namespace, results: Path, scratch: Path, number: int, until: float
+    deliveries: Mapping[str, Seed],
+    arguments: argparse.Namespace,
+    results: Path,
+    scratch: Path,
+    number: int,
+    until: float,
 ) -> None:
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     warnings.simplefilter("ignore")
     done = {(case["format"], case["number"]) for case in _cases(results)}
     names = [name for name in deliveries if arguments.only in (None, name)]
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # as long as the process
+
     with (results / f"{number}.jsonl").open("a", encoding="utf-8") as out:
         for count in range(number, arguments.cases, arguments.processes):
             name = names[count % len(names)]
@@ -99,14 +103,19 @@ def _work(
                 return
             (results / f"{number}.at").write_text(json.dumps({"format": name, "number": count // len(names)}))
             case = run_case(deliveries[name], count // len(names), _key(arguments.seed, deliveries, name), scratch)
-            out.write(json.dumps({"format": name, **asdict(case)}) + "\n")
+            out.write(json.dumps({"format": name, **vars(case)}) + "\n")
             out.flush()
 
 
 def _died(results: Path, number: int, status: int | None) -> None:
     at = json.loads((results / f"{number}.at").read_text())
     with (results / f"{number}.jsonl").open("a", encoding="utf-8") as out:
-        died = {"outcome": "failed", "failure": f"the process died with status {status}", "reasons": {}, "mutations": []}
+        died = {
+            "outcome": "failed",
+            "failure": f"the process died with status {status}",
+            "reasons": {},
+            "mutations": [],
+        }
         out.write(json.dumps({**at, **died, "windows": 0, "segments": 0, "took_s": 0.0, "peak_mb": 0.0}) + "\n")
 
 
@@ -125,10 +134,12 @@ def _print(results: Path, deliveries: Mapping[str, Seed]) -> int:
         by_format[case["format"]].append(case)
         reasons.update(case["reasons"])
         categories.update({mutation.partition(":")[0] for mutation in case["mutations"]})
-    print("| format | cases | read whole | read in part | rejected | failed | windows | segments | slowest (s) | memory (MB) |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    columns = "format, cases, read whole, read in part, rejected, failed, windows, segments, slowest (s), memory (MB)"
+    print("|", columns.replace(",", " |"), "|")
+    print("|" + " --- |" * len(columns.split(",")))
     listed = {name: cases for name, cases in by_format.items() if cases}
-    for name, cases in [*listed.items(), ("all", [case for cases in by_format.values() for case in cases])]:
+    everything = [case for cases in by_format.values() for case in cases]
+    for name, cases in [*listed.items(), ("all", everything)]:
         outcomes = Counter(case["outcome"] for case in cases)
         shown = [f"{outcomes[outcome]:,}" for outcome in ("read whole", "read in part", "rejected", "failed")]
         sums = [f"{sum(case[count] for case in cases):,}" for count in ("windows", "segments")]
@@ -136,7 +147,7 @@ def _print(results: Path, deliveries: Mapping[str, Seed]) -> int:
         print(f"| {name} | {len(cases):,} | {' | '.join(shown + sums)} | {slowest:.1f} | {most:.0f} |")
     print("\nMutations:", ", ".join(f"{name} in {count:,} cases" for name, count in categories.most_common()))
     print("\nReasons:", ", ".join(f"`{reason}` {count:,}" for reason, count in reasons.most_common()))
-    failed = [case for cases in by_format.values() for case in cases if case["failure"]]
+    failed = [case for case in everything if case["failure"]]
     for case in failed:
         print(f"\nfailed: --only {case['format']!r} --case {case['number']}: {case['failure']}: {case['mutations']}")
     return int(bool(failed))

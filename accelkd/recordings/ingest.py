@@ -24,6 +24,7 @@ from accelkd.recordings.devices import DEVICES
 from accelkd.recordings.identity import by_path, level_of
 from accelkd.recordings.landed import HASH_DIGITS, Landed
 from accelkd.recordings.listing import printable
+from accelkd.recordings.people import clean_participants
 from accelkd.recordings.readers import Demographics, Reader, Recording, Session, Unreadable
 from accelkd.recordings.references import clean_references
 from accelkd.recordings.schema import PARTICIPANT, RECORDING, REJECTED
@@ -208,7 +209,9 @@ def _land(
                 {"participant_id": name, **asdict(delivering.participants[name] or Demographics())}
                 for name in described
             ]
-            batch.add("participants", pa.Table.from_pylist(people, PARTICIPANT.arrow()))
+            table, dropped = clean_participants(pa.Table.from_pylist(people, PARTICIPANT.arrow()))
+            delivering.notes += [f"{fact.participant_id}: {fact.rule}: {fact.detail}, left out" for fact in dropped]
+            batch.add("participants", table)
             if delivering.rejections[listed:]:
                 rejected = [asdict(rejection) for rejection in delivering.rejections[listed:]]
                 batch.add("rejected", pa.Table.from_pylist(rejected, REJECTED.arrow()))
@@ -343,7 +346,7 @@ def _groups(sessions: Sequence[_Named], max_participants: int) -> list[list[_Nam
 
 def _row(device: str, participant_id: str, recording: Recording) -> pa.RecordBatch:
     """One row of the recording table, named by its participant and its samples."""
-    with np.errstate(over="ignore"):  # beyond float32 is infinite, which counts as a missing sample
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is infinite, which counts as a missing sample
         ppg, accel = (
             np.empty((0, 0), np.float32) if stream is None else np.ascontiguousarray(stream, np.float32)
             for stream in (recording.ppg, recording.accel)

@@ -237,6 +237,15 @@ def test_geneactiv_damaged_pages_are_gaps_and_the_cut_one_ends_early(tmp_path: P
     )  # fmt: skip
 
 
+def test_geneactiv_facts_about_a_person_that_cannot_be_right_are_left_out(tmp_path: Path) -> None:
+    content = formats.geneactiv(formats.wrist(4000, 256)).replace(b"Height:170", b"Height:1" + b"0" * 30)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/P1.bin").write_bytes(content)
+    summary = ingest("geneactiv", tmp_path / "in", tmp_path / "landing", "b1")
+    assert any("geneactiv-P1: height_m: 1e+28 is not in 0.4 to 2.6, left out" in note for note in summary.notes)
+    assert validate_batch(tmp_path / "landing/b1") == []
+
+
 def test_geneactiv_without_a_zone_has_no_start(tmp_path: Path) -> None:
     (record,) = read_bytes("geneactiv", formats.geneactiv(formats.wrist(900, 256), zone=""), tmp_path)
     assert record.started_at_s is None

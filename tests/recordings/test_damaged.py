@@ -204,7 +204,9 @@ MENDED: list[tuple[str, str, str, Damage]] = [
     ("e4", "PPG emptied", "BVP.csv has no rows", cut("BVP.csv", 0)),
     ("e4", "PPG without samples", "BVP.csv has no samples", lines("BVP.csv", lambda rows: rows[:2])),
     ("e4", "counts of a device with another range", "the acceleration left out", lines("ACC.csv", eightfold)),
-    ("bami", "offset already gone", "the acceleration left out", variable(BAMI, "sigAcc", lambda c: c.astype(int) - 32768)),
+    ("bami", "offset already gone", "the acceleration left out", variable(
+        BAMI, "sigAcc", lambda counts: counts.astype(int) - 32768
+    )),
     ("wrist-edf", "an axis in another unit", "the acceleration left out", replace_bytes(EDF, b"ms^-2", b"g    ")),
     ("wrist-edf", "an axis in counts", "the acceleration left out", replace_bytes(EDF, b"ms^-2", b"count")),
     ("polar", "acceleration in g under mg", "the acceleration left out", lines(ACC, in_g)),

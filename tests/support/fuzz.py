@@ -190,12 +190,15 @@ def _check_files(summary: IngestSummary, watched: Watched, entries: Entries) -> 
     for path, entry in entries.items():
         shown = printable(os.fsdecode(path))
         name = path.rpartition(b"/")[2]
-        failed = sum(by_reason[shown, reason] for reason in ("unreadable_file", "too_large", "empty_file", "not_a_regular_file"))
+        failed = sum(
+            by_reason[shown, reason] for reason in ("unreadable_file", "too_large", "empty_file", "not_a_regular_file")
+        )
         if isinstance(entry, bytes) and name.lower().endswith(b".zip") and not name.startswith(b"."):
             if failed:
                 problems += 1
             else:
-                assert (members := _members(entry)), f"{shown} is lost"
+                members = _members(entry)
+                assert members, f"{shown} is lost"
                 files += members
         elif isinstance(entry, bytes):
             files += 1

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -128,9 +129,7 @@ def _polar(data: Path) -> Seed:
         for name, count in rows.items()
     }
     files["P1/MARKER.txt"] = (data / "polar-verity-sense/MARKER.txt").read_bytes()
-    return Seed(
-        "polar", files, {"*ACC*": Text(";", 1, (0, 1)), "*PPG*": Text(";", 1, (0, 1)), "*": Text(";", 1, (0,))}
-    )
+    return Seed("polar", files, {"*ACC*": Text(";", 1, (0, 1)), "*PPG*": Text(";", 1, (0, 1)), "*": Text(";", 1, (0,))})
 
 
 def _load_mat(content: bytes) -> dict[str, Any]:
@@ -188,7 +187,10 @@ def _wrist_edf(data: Path) -> Seed:
     header, record = 256 * 16, 15 * 256 * 2
     cut = bytearray(content[: header + record * SECONDS])
     cut[236:244] = str(SECONDS).encode().ljust(8)
-    layouts: dict[str, Layout] = {"*.edf": Binary(header, fields=_edf_fields(15, cut)), "*.txt": Text(" ", 1, (4,))}
+    layouts: dict[str, Layout] = {
+        "*.edf": Binary(header, fields=_edf_fields(15, bytes(cut))),
+        "*.txt": Text(" ", 1, (4,)),
+    }
     return Seed("wrist-edf", {"s6_walk.edf": bytes(cut), "s6_walk.atr.txt": b"".join(beats)}, layouts)
 
 
@@ -269,10 +271,11 @@ def _embraceplus(data: Path) -> Seed:
         assert isinstance(loaded, dict)
         return loaded
 
+    clocks = ("timestampStart", "samplingFrequency")
     times = (
-        *(("rawData", stream, name) for stream in ("accelerometer", "bvp") for name in ("timestampStart", "samplingFrequency")),
+        *(("rawData", stream, name) for stream in ("accelerometer", "bvp") for name in clocks),
         ("rawData", "systolicPeaks", "peaksTimeNanos"),
-    )  # fmt: skip
+    )
 
     def dump(tree: dict[str, Any]) -> bytes:
         return _written(lambda path: formats.write_avro(path, tree))
@@ -283,7 +286,10 @@ def _embraceplus(data: Path) -> Seed:
 
 def _verily(data: Path) -> Seed:
     files: dict[str, bytes] = {}
-    for stream, widths in (("imu", {"quality": 1, "time": 4, "values": 12}), ("ppg", {"quality": 1, "time": 4, "values": 4})):
+    for stream, widths in (
+        ("imu", {"quality": 1, "time": 4, "values": 12}),
+        ("ppg", {"quality": 1, "time": 4, "values": 4}),
+    ):
         folder = data / f"verily-study-watch/{stream}"
         meta = (folder / f"{stream}_meta.json").read_text(encoding="utf-8")
         rows = json.loads(meta)["rows"]
@@ -313,7 +319,11 @@ def _axivity(content: bytes) -> Seed:
 
 def _geneactiv() -> Seed:
     content = formats.geneactiv(formats.wrist(50 * SECONDS, 256))
-    return Seed("geneactiv", {"P1.bin": content, "P2.bin": formats.geneactiv(formats.wrist(50 * SHORT, 256, 1))}, {"*": Text(":", 2, (1, 2, 3))})
+    return Seed(
+        "geneactiv",
+        {"P1.bin": content, "P2.bin": formats.geneactiv(formats.wrist(50 * SHORT, 256, 1))},
+        {"*": Text(":", 2, (1, 2, 3))},
+    )
 
 
 def _actigraph() -> Seed:
@@ -345,7 +355,9 @@ def _actigraph() -> Seed:
 def _matrix() -> Seed:
     counts = formats.wrist(100 * SECONDS, 4096)
     packets = [
-        formats.matrix_packet(counts[at : at + 500], formats.START_S + at // 100, formats.START_S + at // 100 + 5, (70,))
+        formats.matrix_packet(
+            counts[at : at + 500], formats.START_S + at // 100, formats.START_S + at // 100 + 5, (70,)
+        )
         for at in range(0, len(counts), 500)
     ]
     size = len(packets[0])
@@ -378,7 +390,9 @@ def _mscardio(data: Path) -> Seed:
     files: dict[str, bytes] = {}
     for person, seconds in (("Subject_0063", SECONDS), ("Subject_0054", SHORT)):
         folder = data / "mscardio-phone-scg/MSCardio" / person
-        rows = lzma.decompress((folder / "Recording_001/uncalibrated_scg.csv.xz").read_bytes()).splitlines(keepends=True)
+        rows = lzma.decompress((folder / "Recording_001/uncalibrated_scg.csv.xz").read_bytes()).splitlines(
+            keepends=True
+        )
         kept = lzma.compress(b"".join(rows[: 1 + 100 * seconds]), preset=0)
         files[f"{person}/Recording_001/uncalibrated_scg.csv.xz"] = kept
         for name in ("general_metadata.json", "Recording_001/recording_metadata.json"):
@@ -426,7 +440,7 @@ def _tables() -> dict[str, Seed]:
 
     mat = Tree(_load_mat, _dump_mat, (("timestamp",),))
     kinds: dict[str, Tree] = {"parquet": arrow("parquet"), "feather": arrow("feather"), "mat": mat}
-    csv = {f"{name}.csv": _written(lambda path, columns=columns: write_csv(path, columns)) for name, columns in people.items()}
+    csv = {f"{name}.csv": _written(partial(write_csv, columns=columns)) for name, columns in people.items()}
     made = {"table: csv": Seed("table", csv, {"*": Text(",", 1, (0,))}, _TABLE)}
     for kind, tree in kinds.items():
         files = {f"{name}.{kind}": tree.dump(dict(columns)) for name, columns in people.items()}

@@ -119,6 +119,10 @@ def mutate(seed: Seed, rng: Random) -> tuple[Entries, list[str]]:
     return entries, done
 
 
+def _operator(rng: Random, listed: str) -> str:
+    return str(_pick(rng, listed.split(", ")))
+
+
 def _pick(rng: Random, choices: Any) -> Any:
     listed = list(choices)
     if not listed:
@@ -137,10 +141,10 @@ def _file(entries: Entries, rng: Random) -> tuple[bytes, bytes]:
 # --- Names
 
 _NAMES = [
-    b"caf\xe9", b"\xff\xfe", "Ä ö é".encode(), "e\u0301".encode(), "\u202e123".encode(), "💓".encode(), b"a\nb", b"a\tb",
-    b" ", b"-", b"..x", b"...", b"con", b"a" * 255, "é".encode() * 127, b"2023-11-14", b"20231114_221320", b"session_2",
-    b"Recording_001", b"left", b"P1", b"P2", b"0", b"1644226061_A001BC", b"P1.P2", b"a'b\"c", b"a;b", b"%s{0}", b"\\",
-    b"$HOME", b"*", b"\x01\x7f",
+    b"caf\xe9", b"\xff\xfe", "Ä ö é".encode(), "e\u0301".encode(), "\u202e123".encode(), "💓".encode(), b"a\nb",
+    b"a\tb", b" ", b"-", b"..x", b"...", b"con", b"a" * 255, "é".encode() * 127, b"2023-11-14", b"20231114_221320",
+    b"session_2", b"Recording_001", b"left", b"P1", b"P2", b"0", b"1644226061_A001BC", b"P1.P2", b"a'b\"c", b"a;b",
+    b"%s{0}", b"\\", b"$HOME", b"*", b"\x01\x7f",
 ]  # fmt: skip
 _STRAY = [
     b"Thumbs.db", b".DS_Store", b"__MACOSX/._ACC.csv", b"README.md", b"notes.txt", b"empty.csv", b"x.bin", b"x.mat",
@@ -172,8 +176,10 @@ def _is_free(entries: Entries, path: bytes) -> bool:
     names = path.split(b"/")
     above = {b"/".join(names[:number]) for number in range(1, len(names))}
     sound = all(0 < len(name) <= 255 and name not in (b".", b"..") and b"\0" not in name for name in names)
-    return sound and not above & entries.keys() and not any(
-        other == path or other.startswith(path + b"/") for other in entries
+    return (
+        sound
+        and not above & entries.keys()
+        and not any(other == path or other.startswith(path + b"/") for other in entries)
     )
 
 
@@ -186,13 +192,16 @@ def _put(entries: Entries, path: bytes, entry: Entry) -> None:
 def _names(_seed: Seed, entries: Entries, rng: Random) -> str:
     path, content = _file(entries, rng)
     folder, stem, suffix = _split(path)
-    folders = sorted({b"/".join(path.split(b"/")[:number]) for path in entries for number in range(1, path.count(b"/") + 1)})
+    folders = sorted(
+        {b"/".join(path.split(b"/")[:number]) for path in entries for number in range(1, path.count(b"/") + 1)}
+    )
     name = bytes(_pick(rng, _NAMES))
-    operator = str(_pick(rng, [
-        "file", "folder", "case", "suffix", "remove", "remove folder", "copy", "copy folder", "swap", "to root", "deeper",
-        "merge", "stray", "stray content", "link", "fifo", "empty folder", "file becomes folder", "zip", "zip folder",
-        "nested zip", "bomb", "odd zip", "damaged zip", "macosx", "date", "dots", "hidden", "deep", "nothing",
-    ]))  # fmt: skip
+    operator = _operator(
+        rng,
+        "file, folder, case, suffix, remove, remove folder, copy, copy folder, swap, to root, deeper, "
+        "merge, stray, stray content, link, fifo, empty folder, file becomes folder, zip, zip folder, "
+        "nested zip, bomb, odd zip, damaged zip, macosx, date, dots, hidden, deep, nothing",
+    )
     match operator:
         case "file":
             new = _pick(rng, [name[: 255 - len(suffix)] + suffix, (stem + name)[: 255 - len(suffix)] + suffix, name])
@@ -202,7 +211,9 @@ def _names(_seed: Seed, entries: Entries, rng: Random) -> str:
         case "case":
             _moved(entries, path, _join(folder, _pick(rng, [stem.upper() + suffix, stem.lower() + suffix.upper()])))
         case "suffix":
-            new = _pick(rng, [b"", b".txt", b".csv", b".gz", b".xz", b".CSV", b".bak", b".zip", b".mat", b".bin", suffix * 2])
+            new = _pick(
+                rng, [b"", b".txt", b".csv", b".gz", b".xz", b".CSV", b".bak", b".zip", b".mat", b".bin", suffix * 2]
+            )
             _moved(entries, path, _join(folder, stem + new))
         case "remove":
             del entries[path]
@@ -212,7 +223,11 @@ def _names(_seed: Seed, entries: Entries, rng: Random) -> str:
                 del entries[inside]
         case "copy":
             other = _pick(rng, [folder, b"", b"P9", name, *folders])
-            _put(entries, _join(other, _pick(rng, [stem + suffix, stem + b" (1)" + suffix, b"Copy of " + stem + suffix])), content)
+            _put(
+                entries,
+                _join(other, _pick(rng, [stem + suffix, stem + b" (1)" + suffix, b"Copy of " + stem + suffix])),
+                content,
+            )
         case "copy folder":
             source, target = _pick(rng, folders), _pick(rng, [b"P9", b"P1 copy", name, b"session_1", b"P9/2023-11-14"])
             for inside in [inside for inside in entries if inside.startswith(source + b"/")]:
@@ -229,7 +244,9 @@ def _names(_seed: Seed, entries: Entries, rng: Random) -> str:
         case "stray":
             _put(entries, _join(_pick(rng, [folder, b"", *folders]), _pick(rng, _STRAY)), b"")
         case "stray content":
-            junk = _pick(rng, [rng.bytes(300), b"a,b\n1,2\n", b"{}", b"[]", b"\x1f\x8b\x08", b"PK\x05\x06", content[:500]])
+            junk = _pick(
+                rng, [rng.bytes(300), b"a,b\n1,2\n", b"{}", b"[]", b"\x1f\x8b\x08", b"PK\x05\x06", content[:500]]
+            )
             _put(entries, _join(_pick(rng, [folder, b"", *folders]), _pick(rng, _STRAY)), junk)
         case "link":
             to = _pick(rng, [stem + suffix, b"nowhere", b".", b"..", b"/", b"x"])
@@ -260,21 +277,31 @@ def _names(_seed: Seed, entries: Entries, rng: Random) -> str:
         case "odd zip":
             _put(entries, _join(folder, b"odd.zip"), _odd_zip(content, stem + suffix, rng))
         case "damaged zip":
-            archive = bytearray(_zipped({stem + suffix: content}, rng))
+            broken = bytearray(_zipped({stem + suffix: content}, rng))
             for _ in range(int(rng.integers(1, 9))):
-                archive[int(rng.integers(len(archive)))] = int(rng.integers(256))
-            cut = len(archive) if rng.random() < 0.5 else int(rng.integers(len(archive)))
-            _put(entries, _join(folder, b"damaged.zip"), bytes(archive[:cut]))
+                broken[int(rng.integers(len(broken)))] = int(rng.integers(256))
+            cut = len(broken) if rng.random() < 0.5 else int(rng.integers(len(broken)))
+            _put(entries, _join(folder, b"damaged.zip"), bytes(broken[:cut]))
         case "macosx":
             _put(entries, b"__MACOSX/" + _join(folder, b"._" + stem + suffix), b"\0\5\x16\7" + rng.bytes(100))
         case "date":
-            _moved(entries, path, _join(folder, stem + _pick(rng, [b"_2023-11-14", b"_20231114", b"_1644226061"]) + suffix))
+            _moved(
+                entries, path, _join(folder, stem + _pick(rng, [b"_2023-11-14", b"_20231114", b"_1644226061"]) + suffix)
+            )
         case "dots":
-            _moved(entries, path, _join(folder, _pick(rng, [stem + b".v1" + suffix, stem + suffix + b".", b"a.b.c" + suffix])))
+            _moved(
+                entries,
+                path,
+                _join(folder, _pick(rng, [stem + b".v1" + suffix, stem + suffix + b".", b"a.b.c" + suffix])),
+            )
         case "hidden":
             _moved(entries, path, _join(folder, b"." + stem + suffix))
         case "deep":
-            _moved(entries, path, b"/".join([b"d" * int(rng.integers(1, 40))] * int(rng.integers(10, 60))) + b"/" + stem + suffix)
+            _moved(
+                entries,
+                path,
+                b"/".join([b"d" * int(rng.integers(1, 40))] * int(rng.integers(10, 60))) + b"/" + stem + suffix,
+            )
         case _:
             pass
     return operator
@@ -325,9 +352,10 @@ def _odd_zip(content: bytes, name: bytes, rng: Random) -> bytes:
 # --- Cells, fields and names of values
 
 _WORDS = [
-    "", "x", "nan", "NaN", "inf", "-inf", "-1", "0", "1e308", "1e-320", "-9e18", "99999999999999999999", "1,5", "0x10", "time",
-    "timestamp", "[mg]", "m/s^2", "g", "null", "None", "\ufeff", "ä", "\u202e", "true", "2023-02-30T25:61:00", "1970-01-01",
-    "'", '"', '""', ";", ",", "\t", "#", "\0", "64", "32.0", "1000000", "0.5", "a" * 5000, "12:30", "-0", "+", "1.2.3", "१२",
+    "", "x", "nan", "NaN", "inf", "-inf", "-1", "0", "1e308", "1e-320", "-9e18", "99999999999999999999", "1,5",
+    "0x10", "time", "timestamp", "[mg]", "m/s^2", "g", "null", "None", "\ufeff", "ä", "\u202e", "true",
+    "2023-02-30T25:61:00", "1970-01-01", "'", '"', '""', ";", ",", "\t", "#", "\0", "64", "32.0", "1000000", "0.5",
+    "a" * 5000, "12:30", "-0", "+", "1.2.3", "१२",
 ]  # fmt: skip
 
 
@@ -369,11 +397,12 @@ def _text_headers(layout: Text, content: bytes, rng: Random) -> tuple[bytes, str
     header = rows[int(rng.integers(max(layout.headers, 1)))]
     at = int(rng.integers(len(header)))
     encoding, end, mark = "utf-8", "\n", ""
-    operator = str(_pick(rng, [
-        "renamed", "word", "missing", "repeated", "middle", "reordered", "reversed", "bom", "utf-16", "utf-16-be", "utf-32",
-        "latin-1", "upper", "lower", "units", "no units", "quotes", "preamble", "CR", "CRLF", "blank lines", "same names",
-        "cut header", "longer header", "spaces", "swapped",
-    ]))  # fmt: skip
+    operator = _operator(
+        rng,
+        "renamed, word, missing, repeated, middle, reordered, reversed, bom, utf-16, utf-16-be, utf-32, "
+        "latin-1, upper, lower, units, no units, quotes, preamble, CR, CRLF, blank lines, same names, cut "
+        "header, longer header, spaces, swapped",
+    )
     match operator:
         case "renamed":
             header[at] = header[at] + _pick(rng, ["_", " 2", "x", " [g]", "?", "\u00b5"])
@@ -405,7 +434,10 @@ def _text_headers(layout: Text, content: bytes, rng: Random) -> tuple[bytes, str
             header[:] = [f'"{cell}"' for cell in header]
             header[at] = header[at][: int(rng.integers(1, 99))]
         case "preamble":
-            rows[:0] = [[_pick(rng, ["# comment", "sep=;", "", "Device: X", "%", "a" * 100_000])] for _ in range(int(rng.integers(1, 5)))]
+            rows[:0] = [
+                [_pick(rng, ["# comment", "sep=;", "", "Device: X", "%", "a" * 100_000])]
+                for _ in range(int(rng.integers(1, 5)))
+            ]
         case "CR" | "CRLF":
             end = {"CR": "\r", "CRLF": "\r\n"}[operator]
         case "blank lines":
@@ -435,7 +467,10 @@ def _binary_headers(layout: Binary, content: bytes, rng: Random) -> tuple[bytes,
             word = _pick(rng, _WORDS).encode("utf-8")[:width]
             changed[start : start + width] = word.ljust(width)
     else:
-        operator = str(_pick(rng, ["byte", "number", "zeros", "ones", "shifted"]))
+        operator = _operator(
+            rng,
+            "byte, number, zeros, ones, shifted",
+        )
         at = int(rng.integers(min(layout.headers, len(changed))))
         match operator:
             case "byte":
@@ -464,11 +499,12 @@ def _columns(seed: Seed, entries: Entries, rng: Random) -> str:
     width = max(map(len, rows))
     at, other = int(rng.integers(width)), int(rng.integers(width))
     separator = layout.separator
-    operator = str(_pick(rng, [
-        "dropped", "dropped in rows", "added", "swapped", "swapped in rows", "blank", "text", "words", "ragged", "separator",
-        "mixed separators", "decimal comma", "constant", "scaled", "huge", "nan", "quotes", "repeated", "negative",
-        "rounded", "copied", "spaces", "trailing", "cells", "thousands", "int overflow", "sign",
-    ]))  # fmt: skip
+    operator = _operator(
+        rng,
+        "dropped, dropped in rows, added, swapped, swapped in rows, blank, text, words, ragged, "
+        "separator, mixed separators, decimal comma, constant, scaled, huge, nan, quotes, repeated, "
+        "negative, rounded, copied, spaces, trailing, cells, thousands, int overflow, sign",
+    )
     share = float(_pick(rng, [0.001, 0.05, 0.5, 1.0]))
     some = [row for row, hit in zip(body, (rng.random(len(body)) < share).tolist(), strict=True) if hit]
     cells = [row for row in some if at < len(row)]
@@ -547,10 +583,10 @@ def _columns(seed: Seed, entries: Entries, rng: Random) -> str:
 # --- Instants
 
 _CLOCKS = (
-    "forward", "back", "reset", "constant", "nan", "some nan", "huge", "negative", "swapped", "jitter", "duplicated", "epoch",
-    "milliseconds", "seconds", "nanoseconds", "reversed", "zero", "wrapped", "infinite", "random", "drift", "gap", "gaps",
-    "shuffled", "stairs", "one off", "tiny steps", "tiny range", "repeated block",
-)  # fmt: skip
+    "forward, back, reset, constant, nan, some nan, huge, negative, swapped, jitter, duplicated, epoch, "
+    "milliseconds, seconds, nanoseconds, reversed, zero, wrapped, infinite, random, drift, gap, gaps, "
+    "shuffled, stairs, one off, tiny steps, tiny range, repeated block"
+)
 
 
 def clock(time: Times, rng: Random) -> tuple[Times, str]:
@@ -565,7 +601,7 @@ def clock(time: Times, rng: Random) -> tuple[Times, str]:
     at = int(rng.integers(1, count))
     some = rng.random(count) < float(_pick(rng, [0.001, 0.05, 0.5]))
     jump = step * 10 ** float(rng.uniform(0, 9))
-    operator = str(_pick(rng, _CLOCKS))
+    operator = _operator(rng, _CLOCKS)
     match operator:
         case "forward" | "back":
             time[at:] += jump if operator == "forward" else -jump
@@ -630,7 +666,7 @@ def _as_cell(value: float, like: str) -> str:
         return str(value)
     if "T" in like or like.count(":") > 1:
         try:
-            return (datetime(1970, 1, 1) + timedelta(seconds=value)).isoformat(timespec="milliseconds")  # noqa: DTZ001  # as the files have it, without a zone
+            return (datetime(1970, 1, 1) + timedelta(seconds=value)).isoformat(timespec="milliseconds")
         except (OverflowError, ValueError):
             return "99999-01-01T00:00:00.000"
     return str(round(value)) if like.strip().lstrip("-").isdigit() else f"{value:.6f}"
@@ -640,7 +676,7 @@ def _from_cell(cell: str) -> float:
     with suppress(ValueError):
         return float(cell)
     with suppress(ValueError):
-        return (datetime.fromisoformat(cell.strip()) - datetime(1970, 1, 1)).total_seconds()  # noqa: DTZ001  # as the files have it, without a zone
+        return (datetime.fromisoformat(cell.strip()) - datetime(1970, 1, 1)).total_seconds()
     return np.nan
 
 
@@ -651,7 +687,24 @@ def _times(seed: Seed, entries: Entries, rng: Random) -> str:
         rows = _loaded(layout, content)
         if layout.time_headers and (not layout.times or rng.random() < 0.5):
             header = rows[int(_pick(rng, layout.time_headers))]
-            word = _pick(rng, ["0", "-1", "1e12", "1e18", "nan", "inf", "", "1e-9", "64.5", "1644226061000", "2022-02-14", "1e300", "x"])
+            word = _pick(
+                rng,
+                [
+                    "0",
+                    "-1",
+                    "1e12",
+                    "1e18",
+                    "nan",
+                    "inf",
+                    "",
+                    "1e-9",
+                    "64.5",
+                    "1644226061000",
+                    "2022-02-14",
+                    "1e300",
+                    "x",
+                ],
+            )
             header[:] = [word] * len(header) if rng.random() < 0.7 else [word, *header[1:]]
             entries[path] = _written(layout, rows)
             return "header"
@@ -740,7 +793,11 @@ def _tree(layout: Tree, content: bytes, rng: Random, *, columns: bool) -> tuple[
     parent, name = _parent(tree, place), place[-1]
     value = parent[name]
     if not columns:
-        operator = str(_pick(rng, ["renamed", "missing", "repeated", "reordered", "case", "word", "number", "none", "nested", "list"]))
+        operator = str(
+            _pick(
+                rng, ["renamed", "missing", "repeated", "reordered", "case", "word", "number", "none", "nested", "list"]
+            )
+        )
         match operator:
             case "renamed":
                 parent[name + _pick(rng, ["_", "2", " "])] = parent.pop(name)
@@ -750,7 +807,7 @@ def _tree(layout: Tree, content: bytes, rng: Random, *, columns: bool) -> tuple[
                 parent[f"{name}_copy"] = value
             case "reordered":
                 kept = list(parent.items())
-                rng.shuffle(kept)  # type: ignore[arg-type]  # any list can be shuffled
+                rng.shuffle(kept)
                 parent.clear()
                 parent.update(kept)
             case "case":
@@ -758,7 +815,9 @@ def _tree(layout: Tree, content: bytes, rng: Random, *, columns: bool) -> tuple[
             case "word":
                 parent[name] = _pick(rng, _WORDS)
             case "number":
-                parent[name] = _pick(rng, [0, -1, 1, 2**31, 2**53, -(2**40), 1.5, 1e308, float("nan"), float("inf"), True])
+                parent[name] = _pick(
+                    rng, [0, -1, 1, 2**31, 2**53, -(2**40), 1.5, 1e308, float("nan"), float("inf"), True]
+                )
             case "none":
                 parent[name] = None
             case "nested":
@@ -766,10 +825,12 @@ def _tree(layout: Tree, content: bytes, rng: Random, *, columns: bool) -> tuple[
             case _:
                 parent[name] = [value]
         return _dumped(layout, tree), operator
-    operator = str(_pick(rng, [
-        "dropped", "text", "nan", "some nan", "scaled", "shorter", "longer", "empty", "transposed", "reversed", "constant", "huge",
-        "integer", "boolean", "complex", "cube", "strings", "one", "offset", "swapped", "negative", "null", "objects", "dates",
-    ]))  # fmt: skip
+    operator = _operator(
+        rng,
+        "dropped, text, nan, some nan, scaled, shorter, longer, empty, transposed, reversed, constant, "
+        "huge, integer, boolean, complex, cube, strings, one, offset, swapped, negative, null, objects, "
+        "dates",
+    )
     try:
         array = np.asarray(value, np.float64)
     except (ValueError, TypeError):
@@ -822,7 +883,10 @@ def _tree(layout: Tree, content: bytes, rng: Random, *, columns: bool) -> tuple[
             case "negative":
                 new = -array
             case "null":
-                new = [None if number != number or hit else number for number, hit in zip(array.ravel().tolist(), (rng.random(array.size) < 0.1).tolist(), strict=True)]
+                new = [
+                    None if number != number or hit else number
+                    for number, hit in zip(array.ravel().tolist(), (rng.random(array.size) < 0.1).tolist(), strict=True)
+                ]
             case "dates":
                 new = np.nan_to_num(array.ravel()).astype("datetime64[ms]")
             case _:
@@ -863,10 +927,11 @@ def _lengths(seed: Seed, entries: Entries, rng: Random) -> str:
     path, content = _file(entries, rng)
     layout = seed.layout(path)
     at = int(rng.integers(len(content) + 1))
-    operator = str(_pick(rng, [
-        "cut", "cut", "cut head", "empty", "one row", "header", "twice", "garbage", "zeros", "before", "middle", "repeated",
-        "few bytes", "all cut", "line ends", "last byte",
-    ]))  # fmt: skip
+    operator = _operator(
+        rng,
+        "cut, cut, cut head, empty, one row, header, twice, garbage, zeros, before, middle, repeated, few "
+        "bytes, all cut, line ends, last byte",
+    )
     match operator:
         case "cut":
             entries[path] = content[:at]
@@ -911,7 +976,9 @@ def _bytes(_seed: Seed, entries: Entries, rng: Random) -> str:
         raise _NotApplicableError
     span = len(changed) if rng.random() < 0.5 else min(len(changed), 4096)
     at, length = int(rng.integers(span)), int(rng.integers(1, 5000))
-    operator = str(_pick(rng, ["flips", "byte", "zeros", "ones", "random", "inserted", "deleted", "swapped", "blank", "newlines"]))
+    operator = str(
+        _pick(rng, ["flips", "byte", "zeros", "ones", "random", "inserted", "deleted", "swapped", "blank", "newlines"])
+    )
     match operator:
         case "flips":
             for place in rng.integers(span, size=int(rng.integers(1, 50))):
