@@ -16,6 +16,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -122,7 +123,8 @@ def _died(results: Path, number: int, status: int | None) -> None:
 def _cases(results: Path) -> Iterator[dict[str, Any]]:
     for path in sorted(results.glob("*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():
-            yield json.loads(line)
+            with suppress(ValueError):  # cut where a call was stopped: the case is run again
+                yield json.loads(line)
 
 
 def _print(results: Path, deliveries: Mapping[str, Seed]) -> int:

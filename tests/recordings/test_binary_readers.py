@@ -428,6 +428,17 @@ def embrace_record(**raw: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize("wrong", ["12:30", {"a": 64.0}, [64.0]])
+def test_embraceplus_fields_of_another_type_cost_their_stream_alone(tmp_path: Path, wrong: Any) -> None:
+    start = formats.START_S * 1_000_000
+    ppg = {"timestampStart": start, "samplingFrequency": wrong, "values": [float(v) for v in range(640)]}
+    formats.write_avro(tmp_path / "P1.avro", embrace_record(bvp=ppg, tags={"tagsTimeMicros": wrong}))
+    (record,) = read("embraceplus", tmp_path)
+    assert record.ppg is None
+    assert record.accel is not None
+    assert "PPG without a start and a rate left out" in record.notes
+
+
 @pytest.mark.parametrize(
     "write_name", ["1-1-001_1707311064.avro", "1-1-001-3YK3K152F5_1707311064.avro"], ids=["short", "with serial number"]
 )

@@ -285,7 +285,7 @@ def test_damaged_wfdb_records(tmp_path: Path) -> None:
     assert wfdb_reader.read(session)[0].ppg is not None
     (tmp_path / "P1.dat").unlink()
     (session,) = wfdb_reader.find(sorted(tmp_path.iterdir())).sessions
-    with pytest.raises(Unreadable, match="missing_file: P1.hea names 'P1.dat', which is not there"):
+    with pytest.raises(Unreadable, match=r"missing_file: P1\.hea names 'P1.dat', which is not there"):
         wfdb_reader.read(session)
     (tmp_path / "P1.hea").write_bytes(b"\xff\xfe nothing")
     (session,) = wfdb_reader.find(sorted(tmp_path.iterdir())).sessions
