@@ -1,4 +1,4 @@
-"""Some hundred mutated deliveries of all formats (benches/fuzz_deliveries.py runs a hundred thousand)."""
+"""Some hundred mutated deliveries of all formats (`tests.reliability.fuzz_deliveries` runs a hundred thousand)."""
 
 from __future__ import annotations
 

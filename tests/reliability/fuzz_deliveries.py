@@ -1,6 +1,6 @@
 """Mutated deliveries of every format: each ends in segments or in a named reason, and nothing is lost uncounted.
 
-    python benches/fuzz_deliveries.py ../shared/data --cases 100000 --seed 1 --processes 2
+    python -m tests.reliability.fuzz_deliveries ../shared/data --cases 100000 --seed 1 --processes 2
 
 Needs the public recordings that docs/devices.md names; prints what came of the cases as Markdown, and ends with status
 1 if one failed. `--results` keeps the cases: with the same folder the next call goes on where this one stopped. `--only
