@@ -145,6 +145,8 @@ def _run(seed: Seed, entries: Entries, folder: Path, home: Home, source: str | N
     summary = ingest(seed.device, folder, home.landing, "b1", participant_from=source, reader=watched)
     _check_summary(summary)
     _check_files(summary, watched, entries)
+    if source is None and not any(mutation.startswith("names") for mutation in case.mutations):
+        _check_others(summary, seed, entries)
     case.reasons = Counter(rejection.reason for rejection in summary.rejections)
     lost = [rejection for rejection in summary.rejections if rejection.reason != "not_recognised"]
     case.outcome = "rejected" if not summary.read else "read in part" if lost else "read whole"
@@ -209,6 +211,20 @@ def _check_files(summary: IngestSummary, watched: Watched, entries: Entries) -> 
     known = problems + len(unrecognised)
     withheld = len(delivery.sessions)  # those without a participant are rejected before they are read
     assert summary.read + len(summary.rejections) - known >= max(watched.due, withheld), "a session was lost"
+
+
+def _check_others(summary: IngestSummary, seed: Seed, entries: Entries) -> None:
+    """What was not touched is read: damage to the files of a person costs nobody else."""
+    damaged = {_person(path) for path, content in seed.files.items() if entries.get(path.encode()) != content}
+    whole = {_person(path) for path in seed.files} - damaged
+    refused = [entry for entry in summary.rejections if _person(entry.source_file) in whole]
+    assert not refused, f"{refused[0].source_file} is untouched, but {refused[0].reason}: {refused[0].detail}"
+    assert summary.participants >= len(whole)
+
+
+def _person(path: str) -> str:
+    """The first folder of a path, or the stem of a file in the delivered folder."""
+    return path.partition("/")[0].partition(".")[0]
 
 
 def _members(archive: bytes) -> int:

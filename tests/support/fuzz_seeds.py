@@ -162,8 +162,8 @@ def _troika(data: Path) -> Seed:
     return _mat(
         "troika",
         {
-            f"{name}.mat": _cut_mat(data / f"troika-spc2015/{name}.mat", 125),
-            f"{name}_BPMtrace.mat": _dump_mat({"BPM0": trace[: (SECONDS - 8) // 2 + 1]}),
+            f"P1/{name}.mat": _cut_mat(data / f"troika-spc2015/{name}.mat", 125),
+            f"P1/{name}_BPMtrace.mat": _dump_mat({"BPM0": trace[: (SECONDS - 8) // 2 + 1]}),
         },
         ("BPM0",),
     )
