@@ -215,10 +215,11 @@ def _edf() -> Seed:
         *(Signal(f"ACC {axis}", "g", 32, axes, (-4, 4)) for axis, axes in zip("XYZ", _axes(32), strict=True)),
         Signal("ECG", "mV", 128, _ecg(128), (-2, 2)),
     ]
-    short = [replace(row, samples=row.samples[: SHORT * row.rate_hz]) for row in rows[:4]]
+    short = [replace(row, samples=row.samples[::-1][: SHORT * row.rate_hz]) for row in rows[:4]]
     onsets_s = [float(second + 20 * (second > 3)) for second in range(SHORT)]
     files = {"P1.edf": _written(Edf(rows).write), "P2.edf": _written(Edf(short, onsets_s=onsets_s).write)}
-    files["P3.bdf"] = _written(Edf(short, is_bdf=True).write)
+    other = [replace(row, samples=row.samples[-SHORT * row.rate_hz :]) for row in rows[:4]]
+    files["P3.bdf"] = _written(Edf(other, is_bdf=True).write)
     layouts: dict[str, Layout] = {
         "P1*": Binary(256 * 6, fields=_edf_fields(5, files["P1.edf"])),
         "P2*": Binary(256 * 6, fields=_edf_fields(5, files["P2.edf"])),
@@ -243,7 +244,7 @@ def _wfdb() -> Seed:
     with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         comments = ["Age: 61  Sex: M"]
         wfdb.wrsamp("P1", 128, units, names, p_signal=samples, fmt=["16"] * 5, write_dir=folder, comments=comments)
-        short = samples[: 128 * SHORT, 1:]
+        short = samples[: 128 * SHORT, 1:] + 0.05
         wfdb.wrsamp("P2", 128, units[1:], names[1:], p_signal=short, fmt=["16"] * 4, write_dir=folder)
         wfdb.wrann("P1", "atr", beats, symbol=["N"] * len(beats), write_dir=folder)
         files = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
@@ -328,7 +329,7 @@ def _geneactiv() -> Seed:
 
 def _actigraph() -> Seed:
     counts = formats.wrist(30 * SECONDS, 256)
-    files = {"P1.gt3x": formats.gt3x(counts), "P2.gt3x": formats.gt3x(counts[: 30 * SHORT], kind=0)}
+    files = {"P1.gt3x": formats.gt3x(counts), "P2.gt3x": formats.gt3x(formats.wrist(30 * SHORT, 256, 1), kind=0)}
     size = 9 + 30 * 6
 
     def load(content: bytes) -> dict[str, Any]:
@@ -371,7 +372,12 @@ def _matrix() -> Seed:
 
     content = formats.matrix([*packets])
     first = content.index(b"MDTCPACK")
-    files = {"P1.BIN": content, "P2.bin": formats.matrix(packets[3:5])}
+    files = {
+        "P1.BIN": content,
+        "P2.bin": formats.matrix(
+            [formats.matrix_packet(formats.wrist(500, 4096, 1), formats.START_S, formats.START_S + 5)]
+        ),
+    }
     layouts: dict[str, Layout] = {
         "P1*": Binary(first + 40, first + 12, size, mend=summed),
         "*": Binary(first + 40, first + 16, size, mend=summed),
@@ -408,7 +414,7 @@ def _sensor_logger() -> Seed:
     files: dict[str, bytes] = {}
     for person, seconds in (("P1", SECONDS), ("P2", SHORT)):
         for name in names:
-            level = (axes * 0.01 if name == "Accelerometer" else axes)[: 50 * seconds]
+            level = (axes * 0.01 if name == "Accelerometer" else axes + (person == "P2") / 9)[: 50 * seconds]
             lines = ["time,seconds_elapsed,z,y,x"]
             for n, (x, y, z) in enumerate(level.tolist()):
                 lines.append(f"{start_ns + n * 20_000_000},{n / 50:.6f},{z:.6f},{y:.6f},{x:.6f}")
