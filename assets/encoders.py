@@ -14,7 +14,7 @@ from accelkd.home.files import sha256_file
 from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS, EncoderSpec
 from accelkd.operations.promote import CRITERIA, evaluate_candidate
-from accelkd.registry.history import Models
+from accelkd.registry.history import promoted_version
 from assets.cohort import participant_split
 from assets.failures import explained
 from assets.metadata import figure, markdown_table, presented, tags
@@ -167,7 +167,7 @@ def promoted_encoders(
     decision, models = outcome.decision, outcome.models
     context.log.info(f"{decision.action}: {decision.reason}")
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(promoted_version(models)),
+        data_version=dg.DataVersion(promoted_version(home)),
         metadata=presented(
             {
                 **_measured(decision.criteria),
@@ -212,8 +212,3 @@ def _measured(criteria: Sequence[Mapping[str, Any]]) -> dict[str, object]:
 def _allowed(at_least: float | None, at_most: float | None, promoted: float | None) -> str:
     bounds = [f"{sign} {bound:.4g}" for sign, bound in (("≥", at_least), ("≤", at_most)) if bound is not None]
     return " and ".join(bounds) + (f" (promoted: {promoted:.4g})" if promoted is not None else "")
-
-
-def promoted_version(models: Models) -> str:
-    """Data version of `promoted_encoders`: which pair it is."""
-    return ":".join(model_id for _, model_id in sorted(models.items()))

@@ -12,9 +12,10 @@ import dagster as dg
 
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
-from accelkd.registry.history import history, promoted_models
-from assets.encoders import promoted_encoders, promoted_version
-from assets.settings import values, version
+from accelkd.registry.history import history, promoted_models, promoted_version
+from assets.encoders import promoted_encoders
+from assets.settings import values
+from assets.settings import version as settings_version
 from orchestration.dagster_internals import DATA_VERSION_TAG, data_version
 
 Unreported = dg.AssetMaterialization | dg.AssetObservation
@@ -40,13 +41,14 @@ def report_settings(home: Home, instance: dg.DagsterInstance) -> None:
 def _promotion(home: Home, instance: dg.DagsterInstance) -> list[dg.AssetMaterialization]:
     models = promoted_models(home)
     records = instance.fetch_materializations(promoted_encoders.key, limit=1).records
-    if not models or (records and data_version(records[0]) == promoted_version(models)):
+    version = promoted_version(home)
+    if not models or (records and data_version(records[0]) == version):
         return []
     last = history(home)[-1]
     return [
         dg.AssetMaterialization(
             promoted_encoders.key,
-            tags={DATA_VERSION_TAG: promoted_version(models)},
+            tags={DATA_VERSION_TAG: version},
             metadata={
                 **{f"{encoder}_promoted": model_id for encoder, model_id in models.items()},
                 "decision": last.action,
@@ -61,6 +63,8 @@ def _settings(home: Home, instance: dg.DagsterInstance) -> list[dg.AssetObservat
     events = []
     for name, chosen in values(Settings.load(home)).items():
         records = instance.fetch_observations(dg.AssetKey(name), limit=1).records
-        if not records or data_version(records[0]) != version(chosen):
-            events.append(dg.AssetObservation(name, tags={DATA_VERSION_TAG: version(chosen)}, metadata=dict(chosen)))
+        if not records or data_version(records[0]) != settings_version(chosen):
+            events.append(
+                dg.AssetObservation(name, tags={DATA_VERSION_TAG: settings_version(chosen)}, metadata=dict(chosen))
+            )
     return events

@@ -96,6 +96,8 @@ def preprocess(
     - `dark`: dark or ambient slots of the PPG, `[slots, samples]` or `[samples]`, which are subtracted; `dark_rate_hz`
       is `rate_hz` unless given; `dark_offsets_s`: the instant of each slot inside its frame, one at 0 unless given.
 
+    Whether the sensor was worn is not judged here, as it is for the segments of a batch: that takes PPG as well.
+
     Every whole window has a row in the result; `usable` and `reasons` say which can be embedded, and why others cannot.
     The steps, in Rust, are those of docs/signal-processing.md: dark subtraction, resampling, band-pass, z-score.
 

@@ -174,6 +174,11 @@ def write_checksum(path: Path) -> None:
     write_text(path.with_name(path.name + _CHECKSUM_SUFFIX), f"{sha256_file(path)}  {path.name}\n")
 
 
+def recorded_checksum(path: Path) -> str:
+    """Hex SHA-256 in a file's checksum file. Raises FileNotFoundError if there is none."""
+    return path.with_name(path.name + _CHECKSUM_SUFFIX).read_text(encoding="utf-8")[:64]
+
+
 def verify_checksum(path: Path) -> str:
     """Hex SHA-256 of a file, compared with its checksum. Raises DamagedFileError if they differ or one is missing."""
     try:

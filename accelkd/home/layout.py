@@ -55,6 +55,10 @@ class Home:
         """Folder of one checkpoint."""
         return self.encoder(encoder) / check_identifier("model_id", model_id)
 
+    def weights(self, encoder: str, model_id: str) -> Path:
+        """Weights of a checkpoint."""
+        return self.checkpoint(encoder, model_id) / "model.safetensors"
+
     def trained_on(self, encoder: str, model_id: str) -> Path:
         """Participants whose segments a checkpoint was trained on; not in its folder, which may be shared."""
         folder = self.root / "cohort" / "trained_on" / check_identifier("encoder", encoder)

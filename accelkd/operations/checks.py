@@ -37,6 +37,7 @@ from accelkd.warehouse.inspect import (
     loaded_batch,
     loaded_batches,
     retrieval_ranks,
+    shared_minutes,
     table_contents,
 )
 from accelkd.warehouse.publish import publishable
@@ -223,6 +224,16 @@ def accelerometer_carries_the_heart(home: Home, batch_id: str) -> Verdict:
     )
 
 
+def minutes_are_unique(home: Home, batch_id: str) -> Verdict:
+    """No minute of a participant came twice, in two recordings of one kind of device: it would count twice."""
+    shared = shared_minutes(home, batch_id)
+    return Verdict(
+        not shared,
+        {"segments_shared": sum(shared.values())},
+        table=[{"with_batch": other, "segments": count} for other, count in shared.items()],
+    )
+
+
 def split_is_disjoint(home: Home) -> Verdict:
     """No participant is in training and in test, and every participant with a segment is on one side."""
     train, test = (participants_on(home.split, side) for side in ("train", "test"))
@@ -348,6 +359,7 @@ CHECKS = (
     Check("segments", labels_are_plausible, per_batch=True),
     Check("segments", segments_resemble_training, per_batch=True),
     Check("segment_tables", tables_hold_the_batch, per_batch=True, blocking=True),
+    Check("segment_tables", minutes_are_unique, per_batch=True),
     Check("sensor_check", accelerometer_carries_the_heart, per_batch=True),
     Check("participant_split", split_is_disjoint, blocking=True),
     Check("participant_split", split_is_balanced),

@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
+from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
 
@@ -49,12 +50,13 @@ from accelkd.recordings.batches import (
     encode_rows,
     open_batch_file,
     read_manifest,
+    read_small_table,
 )
 from accelkd.recordings.schema import BATCH_TABLES
-from accelkd.recordings.withdrawn import enrol
+from accelkd.recordings.withdrawn import Withdrawn, enrol
 from accelkd.registry.trained_on import forget_trained_on
 from accelkd.segments.segment import segment_batch, verify_segments
-from accelkd.segments.store import Modality, SegmentStore, write_segments
+from accelkd.segments.store import MODALITIES, SegmentStore, write_segments
 from accelkd.warehouse.publish import compact
 from accelkd.warehouse.staging import staging_lock
 
@@ -109,13 +111,43 @@ def withdraw(home: Home, participant_id: str) -> Withdrawal:
     lists, which is left as it is. With something `remaining` or not searched the withdrawal is unfinished, and asking
     again finishes it. It does not hinder that of another participant.
 
-    Raises ValueError for a bad name, BlockingIOError while a run is in progress, DamagedFileError if the journal
-    cannot be read.
+    Raises ValueError for a bad name, LookupError for one that nobody has or had, BlockingIOError while a run is in
+    progress, DamagedFileError if the journal cannot be read.
     """
     check_identifier("participant_id", participant_id)  # before the lock's file is made
     with exclusive_lock(home):
         journal = _Journal(home)
+        if participant_id not in journal.unfinished:
+            _refuse_unknown(home, participant_id)
         return _withdraw(home, journal, journal.unfinished.setdefault(participant_id, Withdrawal(participant_id)))
+
+
+def _refuse_unknown(home: Home, participant_id: str) -> None:
+    """Raise LookupError that names similar participants if no file of the home has that name, or ever had it."""
+    try:
+        if participant_id in Withdrawn(home.landing):
+            return
+    except DamagedFileError:
+        return  # they may have withdrawn before
+    withdrawal = Withdrawal(participant_id)
+    _locate(home, withdrawal)
+    if withdrawal.batches:
+        return
+    remnants = find_remnants(home.root, {participant_id}, [])
+    if remnants.lines or remnants.not_searched:  # what could not be searched may hold them
+        return
+    similar = get_close_matches(participant_id, _participants(home), n=3)
+    hint = f"; similar names: {', '.join(similar)}" if similar else ""
+    raise LookupError(f"nobody is called {participant_id!r} in {home.root}{hint}")
+
+
+def _participants(home: Home) -> list[str]:
+    """Everybody whom a landed batch describes, as far as it can be read."""
+    names: set[str] = set()
+    for folder in _landed_folders(home):
+        with _passed_over():
+            names |= set(read_small_table(folder, "participants").column("participant_id").to_pylist())
+    return sorted(names)
 
 
 def finish_withdrawals(home: Home) -> list[Withdrawal]:
@@ -254,14 +286,15 @@ def _locate(home: Home, withdrawal: Withdrawal) -> None:
                         named |= {name for name in rows.column("recording_id").to_pylist() if _is_identifier(name)}
                     for name in {"ppg", "accel"} & set(rows.column_names):
                         signals |= {
-                            _run(stream.values.flatten().to_numpy()) for stream in rows.column(name) if stream.is_valid
+                            _run(stream.values.flatten().to_numpy())
+                            for stream in rows.column(name)
+                            if stream.is_valid and len(stream.values)
                         }
     for path in sorted((home.root / "quarantine").glob("[!.]*.parquet")):
         with _passed_over(), pq.ParquetFile(path) as file:
             for rows in _own_rows(file, participant_id):
                 names = rows.column("recording_id").drop_null().to_pylist()
                 recordings.setdefault(path.stem, set()).update(names)
-    modalities: tuple[Modality, ...] = ("ppg", "accel")
     for path in sorted((home.root / "segments").glob("[!.]*.arrow")):
         with _passed_over():
             store = SegmentStore([path])
@@ -270,8 +303,11 @@ def _locate(home: Home, withdrawal: Withdrawal) -> None:
                 rows = store.metadata.take(numbers)
                 recordings.setdefault(path.stem, set()).update(rows.column("recording_id").to_pylist())
                 segment_ids |= set(rows.column("segment_id").to_pylist())
-                for modality in modalities:
-                    signals |= {_run(signal.reshape(-1)) for signal in store.signals(modality, numbers)}
+                for modality in MODALITIES:
+                    counts = store.counts(modality)[numbers]
+                    for channels in np.unique(counts[counts > 0]):
+                        alike = numbers[counts == channels]
+                        signals |= {_run(signal.reshape(-1)) for signal in store.signals(modality, alike)}
     withdrawal.batches = {batch_id: sorted(names) for batch_id, names in sorted(recordings.items())}
     withdrawal.segment_ids = sorted(segment_ids)
     withdrawal.signals = sorted(signals - {""})

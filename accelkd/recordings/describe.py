@@ -25,6 +25,7 @@ from accelkd.recordings.mapping import PER_SECOND, STANDARD_GRAVITY_M_S2, Files,
 from accelkd.recordings.participants import NAME_STEM
 from accelkd.recordings.readers import Reader, Times, Unreadable
 from accelkd.recordings.readers.columns import Columns, column_names, read_columns
+from accelkd.recordings.readers.phone import has_known_name
 from accelkd.recordings.timeline import MAX_BACK_S
 
 Values = npt.NDArray[np.float64]
@@ -119,6 +120,8 @@ def _devices(file: Path) -> tuple[list[str], list[str]]:
     for name, device in DEVICES.items():
         if device.reader is None or name == "table":
             continue
+        if name == "phone" and not has_known_name(file):
+            continue  # three axes beside a time: a mapping takes what stands beside them too
         try:
             reader = cast(Reader, import_module(f"accelkd.recordings.readers.{device.reader}"))
         except ImportError:

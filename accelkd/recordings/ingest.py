@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -33,7 +34,8 @@ from accelkd.recordings.unpack import Delivered, delivered_files
 from accelkd.recordings.validate import recording_errors
 from accelkd.recordings.withdrawn import Withdrawn
 
-_COMPANION_PREFIXES = ("README", "LICENSE", "CITATION")  # files about a delivery, in any format
+# Files about a delivery, in any format, and hidden ones
+_ABOUT = re.compile(r"\..*|.*(?:readme|licen[cs]e|citation|changelog|copying)[^/]*|.*\.(?:md|rst|pdf)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -117,14 +119,19 @@ def ingest(
         raise NotADirectoryError(f"{folder} is not a folder")
     folder = folder.resolve()  # its name may identify the participant
     with delivered_files(folder) as delivered:
-        about = {path for path in delivered.paths if path.name.startswith((".", *_COMPANION_PREFIXES))}
+        about = {path for path in delivered.paths if _ABOUT.fullmatch(path.name)}
         about |= delivered.paths.keys() & {path.resolve() for path in companions}
         delivery = reader.find(sorted(delivered.paths.keys() - about))
         beside = {*delivery.companions, *about}
         used = {path for session in delivery.sessions for path in session.files} | beside
         rejections = [Rejection(path, None, reason, detail) for path, reason, detail in delivered.problems]
         rejections += [
-            Rejection(printable(str(relative)), None, "not_recognised", f"not a file of a {device} recording")
+            Rejection(
+                printable(str(relative)),
+                None,
+                "not_recognised",
+                f"no file of a recording that the reader of {device} knows",
+            )
             for path, relative in sorted(delivered.paths.items(), key=lambda entry: entry[1])
             if path not in used
         ]

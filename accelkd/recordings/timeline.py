@@ -68,8 +68,8 @@ def place(
         notes.append(f"{len(resets)} times rows went back in time: sorted by it")
         order, resets = np.argsort(time_s, kind="stable"), resets[:0]
         time_s, samples = time_s[order], samples[:, order]
-    for epoch, rows in enumerate(np.split(np.arange(len(time_s)), resets)):
-        placed, corrected = _place_run(time_s[rows], samples[:, rows], max_gap_s)
+    for epoch, (first, last) in enumerate(pairwise([0, *resets.tolist(), len(time_s)])):
+        placed, corrected = _place_run(time_s[first:last], samples[:, first:last], max_gap_s)
         pieces += [replace(piece, epoch=epoch) for piece in placed]
         notes += corrected
     if len(resets):
@@ -98,7 +98,7 @@ def _place_run(time_s: Times, samples: Signals, max_gap_s: float) -> tuple[list[
         order = np.argsort(time_s, kind="stable")
         notes.append(f"{(np.diff(time_s) < 0).sum()} samples out of order sorted by time")
         time_s, samples = time_s[order], samples[:, order]
-    again = np.concatenate([[False], (np.diff(time_s) == 0) & _equal_to_previous(samples)])
+    again = _again(time_s, samples)
     # A device that stamps whole packets repeats times; one that sends rows twice repeats the samples as well
     if again.any() and not again.mean() > 0.5:
         notes.append(f"{again.sum()} samples that came twice left out")
@@ -112,37 +112,41 @@ def _place_run(time_s: Times, samples: Signals, max_gap_s: float) -> tuple[list[
     lost = _lost_samples(time_s, period_s)
     pieces = []
     far = np.flatnonzero(lost * period_s > max_gap_s) + 1
-    for rows in np.split(np.arange(len(time_s)), far):
-        if len(rows) < 2 or time_s[rows[-1]] <= time_s[rows[0]]:
-            notes.append(f"{len(rows)} samples between two long gaps left out")
+    for first, last in pairwise([0, *far.tolist(), len(time_s)]):
+        start_s, span_s = float(time_s[first]), float(time_s[last - 1] - time_s[first])
+        if last - first < 2 or span_s <= 0:
+            notes.append(f"{last - first} samples between two long gaps left out")
             continue
-        inside = lost[rows[:-1]]
-        index = np.concatenate([[0], np.cumsum(1 + inside)])
-        span_s = time_s[rows[-1]] - time_s[rows[0]]
-        rate_hz = index[-1] / span_s
+        inside = lost[first : last - 1]
+        missing = int(inside.sum())
+        rate_hz = (last - first - 1 + missing) / span_s
         if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
-            notes.append(f"{len(rows)} samples within {span_s:.6f} s left out")
+            notes.append(f"{last - first} samples within {span_s:.6f} s left out")
             continue
-        placed: Signals = samples[:, rows].astype(np.float32 if samples.dtype == np.float32 else np.float64)
-        if inside.any():
-            gaps = np.flatnonzero(inside)
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, which counts as a missing sample
+            placed: Signals = samples[:, first:last].astype(np.float32)
+        if missing:
+            longest_s = time_s[first + inside.argmax()] - start_s
             notes.append(
-                f"{len(gaps)} gaps, {inside.sum()} samples ({inside.sum() / rate_hz:.3f} s) lost, the longest after "
-                f"{(time_s[rows[gaps[inside[gaps].argmax()]]] - time_s[rows[0]]):.1f} s"
+                f"{(inside > 0).sum()} gaps, {missing} samples ({missing / rate_hz:.3f} s) lost, the longest after "
+                f"{longest_s:.1f} s"
             )
-            filled = np.full((len(samples), int(index[-1]) + 1), np.nan, placed.dtype)
-            filled[:, index] = placed
+            filled = np.full((len(samples), last - first + missing), np.nan, np.float32)
+            filled[:, np.concatenate([[0], np.cumsum(1 + inside)])] = placed
             placed = filled
-        pieces.append(Piece(float(time_s[rows[0]]), float(rate_hz), placed))
+        pieces.append(Piece(start_s, rate_hz, placed))
     if len(far):
         notes.append(f"{len(far)} interruptions of more than {max_gap_s:g} s: {len(pieces)} recordings")
     return pieces, notes
 
 
-def _equal_to_previous(samples: Signals) -> npt.NDArray[np.bool_]:
-    before, after = samples[:, :-1], samples[:, 1:]
-    equal: npt.NDArray[np.bool_] = ((before == after) | (np.isnan(before) & np.isnan(after))).all(axis=0)
-    return equal
+def _again(time_s: Times, samples: Signals) -> npt.NDArray[np.bool_]:
+    """Rows that repeat the one before, time and samples."""
+    again = np.zeros(len(time_s), np.bool_)
+    rows = np.flatnonzero(np.diff(time_s) == 0) + 1
+    before, after = samples[:, rows - 1], samples[:, rows]
+    again[rows] = ((before == after) | (np.isnan(before) & np.isnan(after))).all(axis=0)
+    return again
 
 
 def _spread_packets(time_s: Times) -> Times:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from accelkd.home.files import write_json
+from accelkd.home.files import recorded_checksum, write_json
 from accelkd.home.layout import Home
 from accelkd.home.locks import file_lock
 from accelkd.models.specs import ENCODERS, students
@@ -57,6 +57,21 @@ def promoted_models(home: Home) -> Models:
     """The promoted checkpoints; empty before the first promotion."""
     active = active_models(home)
     return active[-1] if active else {}
+
+
+def promoted_version(home: Home) -> str:
+    """Identity of what is promoted, models and weights by their checksums; empty where nothing is.
+
+    A checkpoint that was lost and trained again may have other weights under the same name.
+    """
+    versions = []
+    for encoder, model_id in sorted(promoted_models(home).items()):
+        try:
+            weights = recorded_checksum(home.weights(encoder, model_id))[:16]
+        except FileNotFoundError:
+            weights = "missing"
+        versions.append(f"{model_id}@{weights}")
+    return ":".join(versions)
 
 
 def previous_models(home: Home) -> Models | None:

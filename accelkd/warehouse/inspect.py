@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from accelkd.home.layout import Home
 from accelkd.registry.history import promoted_checkpoint
+from accelkd.segments.schema import DURATION_S
 from accelkd.warehouse.embeddings import NEXT, UNPUBLISHED_SUFFIXES, loaded_models
 from accelkd.warehouse.schema import HISTORY_TABLES, TAKES
 from accelkd.warehouse.staging import contents, staging, tables
@@ -105,6 +106,23 @@ def loaded_batch(home: Home, batch_id: str) -> LoadedRows:
             [batch_id],
         ).fetchall()
     return LoadedRows(rows, segments, unknown)
+
+
+def shared_minutes(home: Home, batch_id: str) -> dict[str, int]:
+    """Segments of a batch whose time another recording of the same participant and device covers too, by batch of it.
+
+    Two sensors of a kind on one person at the same time count as well.
+    """
+    with staging(home) as connection:
+        rows = connection.execute(
+            "SELECT b.batch_id, count(DISTINCT a.segment_id) FROM segments a JOIN segments b "
+            "ON b.participant_id = a.participant_id AND b.device_id = a.device_id AND b.recording_id <> a.recording_id "
+            f"AND b.started_at > a.started_at - INTERVAL {DURATION_S - 1} SECOND "
+            f"AND b.started_at < a.started_at + INTERVAL {DURATION_S - 1} SECOND "
+            "WHERE a.batch_id = ? GROUP BY b.batch_id ORDER BY b.batch_id",
+            [batch_id],
+        ).fetchall()
+    return dict(rows)
 
 
 def batch_embeddings(home: Home, encoder: str, batch_ids: Sequence[str]) -> pa.Table:

@@ -36,7 +36,7 @@ from accelkd.registry.history import history
 from accelkd.registry.trained_on import read_trained_on
 from accelkd.segments.segment import verify_segments
 from accelkd.segments.store import select_columns
-from accelkd.warehouse.embeddings import encoder_table
+from accelkd.warehouse.embeddings import NEXT, PREVIOUS, encoder_table
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
 from accelkd.warehouse.schema import BATCH_TABLES, SEGMENTS, TABLES_WITH_BATCHES
 from accelkd.warehouse.staging import staging
@@ -222,6 +222,7 @@ def load_model(home: Home, encoder: str, model_id: str, batch_ids: Sequence[str]
         if info.teacher is not None:
             inputs.append(known_artifact(connection, "model", f"{encoder_spec(encoder).teacher}/{info.teacher}"))
         parts = [_file(home, folder / name, sha256_file(folder / name)) for name in (CONFIG, WEIGHTS)]
+        _drop_embeddings_of_other_weights(connection, encoder, model_id, parts[1])
         for part in parts:
             record(connection, part, [])
         record(
@@ -236,6 +237,24 @@ def load_model(home: Home, encoder: str, model_id: str, batch_ids: Sequence[str]
             ),
             [*inputs, *parts],
         )
+
+
+def _drop_embeddings_of_other_weights(
+    connection: duckdb.DuckDBPyConnection, encoder: str, model_id: str, weights: Artifact
+) -> None:
+    """A checkpoint that was lost and trained again, on other threads or another machine, may have other weights.
+
+    Its name is that of its inputs and stays; embeddings by the lost weights must not stand beside those by the new.
+    """
+    before = connection.execute(
+        "SELECT version FROM provenance.artifacts WHERE artifact_id = ?", [weights.artifact_id]
+    ).fetchall()
+    if before in ([], [(weights.version,)]):
+        return
+    tables = connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'embeddings'").fetchall()
+    for (table,) in tables:
+        if table.removesuffix(NEXT).removesuffix(PREVIOUS) == encoder:
+            connection.execute(f"DELETE FROM embeddings.{table} WHERE model_id = ?", [model_id])
 
 
 def load_decisions(home: Home) -> None:

@@ -114,7 +114,8 @@ def in_warehouse(sql: str) -> Callable[[Home], None]:
 
 def not_a_number(home: Home) -> None:
     signals = pa.array(np.full(30 * 3 * 3840, np.nan, np.float16))
-    change_store(home, accel=pa.FixedSizeListArray.from_arrays(signals, 3 * 3840))
+    edges = pa.array(np.arange(31, dtype=np.int32) * 3 * 3840)
+    change_store(home, accel=pa.ListArray.from_arrays(edges, signals))
 
 
 def late_batch(home: Home) -> None:
@@ -151,6 +152,14 @@ BROKEN: dict[str, tuple[str, Callable[[Home], None], dict[str, object]]] = {
         "segment_tables",
         in_warehouse("DELETE FROM segments WHERE participant_id = 'p0' AND offset_s = 60"),
         {"rows": 29, "segments_in_store": 30},
+    ),
+    "minutes_are_unique": (
+        "segment_tables",
+        in_warehouse(
+            "UPDATE segments SET started_at = '2026-03-01'::TIMESTAMPTZ + to_seconds(offset_s); "
+            "UPDATE segments SET participant_id = 'p0' WHERE participant_id = 'p1'"
+        ),
+        {"segments_shared": 6},
     ),
     "every_segment_is_embedded": (
         "ppg_teacher_embeddings",

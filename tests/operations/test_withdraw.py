@@ -560,3 +560,15 @@ def test_a_refused_batch_with_columns_and_names_of_its_own_is_rewritten_too(home
     assert rewritten.column_names == odd.column_names
     assert set(rewritten.column("participant_id").to_pylist()) == {"sim5-000002", "sim5-000003"}
     assert read_manifest(home.landing / "b 2").rows("recordings") == rewritten.num_rows
+
+
+def test_a_name_that_nobody_has_is_an_error_that_names_similar_ones(home: Home) -> None:
+    with pytest.raises(LookupError, match=f"nobody is called 'sim5-00000' in .*; similar names: .*{PARTICIPANT}"):
+        withdraw(home, "sim5-00000")
+    assert unfinished_withdrawals(home) == []
+    assert main(["--home", str(home.root), "withdraw", "sim5-00000"]) == 2
+
+
+def test_a_withdrawal_may_be_asked_for_again(home: Home) -> None:
+    withdraw(home, PARTICIPANT)
+    assert withdraw(home, PARTICIPANT).finished

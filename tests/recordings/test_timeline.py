@@ -97,7 +97,7 @@ def test_what_has_no_time_or_came_twice_is_left_out() -> None:
 
 
 def test_samples_at_one_instant_are_no_stream() -> None:
-    with pytest.raises(Unreadable, match="empty_file"):
+    with pytest.raises(Unreadable, match="5 samples at one instant left out"):
         place(np.full(5, 3.0), numbered(5))
     with pytest.raises(Unreadable, match="ACC has less than two samples"):
         place(np.array([1.0]), numbered(1), name="ACC")

@@ -15,17 +15,19 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
+from safetensors.torch import load_file, save_file
 
 from accelkd.cohort.split import extend_split
 from accelkd.home.columns import Column, Table
-from accelkd.home.files import DamagedFileError
+from accelkd.home.files import DamagedFileError, write_checksum
 from accelkd.home.layout import Home
 from accelkd.home.version import UnusableHomeError
+from accelkd.registry.history import decide, promoted_version
 from accelkd.registry.trained_on import forget_trained_on, write_trained_on
 from accelkd.segments.schema import metadata_schema
 from accelkd.segments.store import SegmentStore
 from accelkd.warehouse import staging as staging_module
-from accelkd.warehouse.embeddings import embedding_table, load_embeddings
+from accelkd.warehouse.embeddings import embedding_table, load_embeddings, not_embedded
 from accelkd.warehouse.load import load_batch, load_model, load_split
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
 from accelkd.warehouse.publish import publish
@@ -543,3 +545,24 @@ def catalog(home: Home) -> list[list[tuple[object, ...]]]:
                 ("duckdb_functions()", "function_name, macro_definition, comment"),
             )
         ]
+
+
+def test_embeddings_by_lost_weights_do_not_stay_beside_those_by_new_ones(home: Home) -> None:
+    """A checkpoint that was trained again has its name, and on other threads may have other weights."""
+    for batch_id in ("b1", "b2"):
+        load_batch(home, batch_id)
+    model_id = with_model(home)
+    embed(home, model_id, "b1")
+    embed(home, model_id, "b2")
+    load_model(home, "ppg_teacher", model_id, ["b1", "b2"])
+    assert embedding_table(home, "ppg_teacher").missing == 0
+    decide(home, "promoted", {"ppg_teacher": model_id}, "the first")
+    before = promoted_version(home)
+    weights = home.weights("ppg_teacher", model_id)
+    save_file({name: tensor + 0.01 for name, tensor in load_file(weights).items()}, weights)
+    write_checksum(weights)
+    assert promoted_version(home) != before
+    load_model(home, "ppg_teacher", model_id, ["b1", "b2"])
+    assert {batch_id for _, batch_id in not_embedded(home, {"ppg_teacher": model_id})} == {"b1", "b2"}
+    with pytest.raises(LookupError, match="holds nothing"):
+        embedding_table(home, "ppg_teacher")

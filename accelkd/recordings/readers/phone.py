@@ -94,6 +94,11 @@ def find(files: Iterable[Path]) -> Delivery:
     return Delivery(tuple(sessions), tuple(path for path in companions if path not in used))
 
 
+def has_known_name(path: Path) -> bool:
+    """Whether a file is named as a logging app names the acceleration; others are known by their columns alone."""
+    return _stem(path) in SOURCES
+
+
 def _stem(path: Path) -> str:
     """A file's name without suffixes, case and separators; empty if it is no table."""
     if not _is_table(path):

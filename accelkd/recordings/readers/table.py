@@ -247,6 +247,8 @@ class _TableReader:
     ) -> _Rows:
         """Values with their times and keys, without the rows that `where` leaves out."""
         count = values.shape[1]
+        if not count:
+            raise Unreadable("empty_file", f"{columns.file} has no rows")
         rate_hz = _rate_hz(section.rate_hz, columns)
         time = section.time or self.mapping.time
         clock: Literal["unix", "column", "start"] = "start"
@@ -278,7 +280,7 @@ class _TableReader:
     def _keys(self, columns: Columns, count: int) -> list[_Key] | None:
         """Participant and session of each row; None where the file has no such column."""
         wanted = self._key_columns()
-        if any(name and name not in columns.values for name in wanted):
+        if not any(wanted) or any(name and name not in columns.values for name in wanted):
             return None
         participants, sessions = (columns.texts(name, count) if name else [None] * count for name in wanted)
         if len(participants) != count or len(sessions) != count:
@@ -490,7 +492,7 @@ def _resets(name: str, rows: _Rows, notes: list[str]) -> list[_Rows]:
     time_s = rows.time_s[kept]
     resets = np.flatnonzero(np.diff(time_s) < -MAX_BACK_S) + 1
     if not len(resets):
-        return [rows.at(kept)]
+        return [rows if len(kept) == len(rows.time_s) else rows.at(kept)]
     runs = np.split(np.arange(len(kept)), resets)
     spans = sorted((float(time_s[run].min()), float(time_s[run].max())) for run in runs)
     apart = all(before[1] < after[0] for before, after in pairwise(spans))
@@ -529,7 +531,10 @@ def _pieces(name: str, rows: _Rows) -> tuple[list[Piece], list[str]]:
         assert rows.rate_hz is not None
         return [Piece(0.0, rows.rate_hz, values[:, : filled[-1] + 1])], notes
     # A blank row is another stream's sample where streams share a table, or a lost one: its time says which
-    pieces, corrected = place(rows.time_s[filled], values[:, filled], name=_TITLES[name])
+    if len(filled) < values.shape[1]:
+        rows, values = rows.at(filled), values[:, filled]
+    assert rows.time_s is not None
+    pieces, corrected = place(rows.time_s, values, name=_TITLES[name])
     if rows.rate_hz and (off := [p for p in pieces if abs(p.rate_hz / rows.rate_hz - 1) > MAX_RATE_DIFFERENCE]):
         corrected.append(f"{_TITLES[name]}: {off[0].rate_hz:.3f} Hz by its times, {rows.rate_hz:g} Hz by the mapping")
     return pieces, notes + corrected
