@@ -3,8 +3,8 @@
     python benches/sensors.py ../shared/data --home /somewhere/with/space
     python benches/sensors.py ../shared/data --home /somewhere/with/space --device e4=stress-predict-e4
 
-Needs the public recordings that docs/devices.md names; those of MSCardio, from phones, are read as they are. It
-prints the tables as Markdown.
+Needs the public recordings that docs/devices.md names; the half minutes of MSCardio, from phones, are read as they are.
+It prints the tables as Markdown.
 """
 
 from __future__ import annotations
@@ -30,7 +30,15 @@ from accelkd.recordings.ingest import ingest
 from accelkd.segments.schema import DURATION_S, SAMPLES, SAMPLING_RATE_HZ
 from accelkd.segments.segment import segment_batch
 
-FOLDERS = {"e4": "stress-predict-e4", "bami": "bami1-watch", "polar": "polar-verity-sense"}
+FOLDERS = {
+    "e4": "stress-predict-e4",
+    "bami": "bami1-watch",
+    "polar": "polar-verity-sense",
+    "embraceplus": "empatica-embraceplus",
+    "verily": "verily-study-watch",
+    "nilspod": "biopsykit-nilspod-chest",
+    "phone": "mscardio-phone-scg",
+}
 PHONES = "mscardio-phone-scg/MSCardio"
 GRAVITY_M_S2 = 9.80665
 STILL_G = 0.05
@@ -41,7 +49,18 @@ Floats = npt.NDArray[np.float64]
 
 def sensors(home: Home, folders: Mapping[str, str], data: Path) -> None:
     """The check of every device, of the segments that the strict gate keeps."""
-    _header("device", "still minutes", "tested", "locked at p < 0.01", "other beats", "wave (mg)", "peak", "verdict")
+    _header(
+        "device",
+        "still minutes",
+        "tested",
+        "locked at p < 0.01",
+        "other beats",
+        "wave (mg)",
+        "peak",
+        "bands agree",
+        "by chance",
+        "verdict",
+    )
     for device, folder in folders.items():
         ingest(device, data / folder, home.landing, device)
         segment_batch(home, device)
@@ -50,10 +69,14 @@ def sensors(home: Home, folders: Mapping[str, str], data: Path) -> None:
                 sensor.device_id,
                 sensor.still_minutes,
                 sensor.tested_minutes,
-                f"{sensor.locked_minutes} ({_percent(sensor.locked_share)})",
-                f"{_percent(sensor.false_alarm_share)} of {sensor.false_alarm_tests}",
+                f"{sensor.locked_minutes} ({_percent(sensor.locked_share)})" if sensor.tested_minutes else "",
+                f"{_percent(sensor.false_alarm_share)} of {sensor.false_alarm_tests}"
+                if sensor.false_alarm_tests
+                else "",
                 "" if sensor.locked_rms_mg is None else f"{sensor.locked_rms_mg:.2f}",
                 "" if sensor.peak is None else f"{sensor.peak:.2f}",
+                f"{_percent(sensor.bands.share)} of {sensor.bands.segments}" if sensor.bands.segments else "",
+                _percent(sensor.bands.by_chance),
                 sensor.verdict,
             )
 
@@ -63,7 +86,7 @@ class Minute:
     """A segment of the loose gate, with its beats."""
 
     recoil_g: Floats  # [3, 3840]
-    pulse: Floats  # [1, 3840]: PPG from 0.6 to 4 Hz, of the channel that gives the labels
+    pulse: Floats | None  # [1, 3840]: PPG from 0.6 to 4 Hz, of the channel that gives the labels; None without PPG
     ppg_beat_s: Floats | None  # None where the pulse is not usable
     reference_beat_s: Floats | None
 
@@ -77,13 +100,18 @@ def loose_minutes(home: Home, device: str) -> Iterator[Minute]:
         beats |= dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
     for segment in pa.ipc.open_file(str(home.segments(device))).read_all().to_pylist():
         z = np.array(segment["accel"], np.float64).reshape(3, SAMPLES)
-        ppg = np.array(segment["ppg"], np.float64).reshape(-1, SAMPLES)[[segment["label_channel"]]]
         reference = beats[segment["recording_id"]]
         inside = None if reference is None else np.array(reference) - segment["offset_s"]
+        ppg = pulse = None
+        if segment["ppg"]:
+            ppg = np.array(segment["ppg"], np.float64).reshape(-1, SAMPLES)[[segment["label_channel"]]]
+            pulse = rust_dsp.band_pass(ppg, SAMPLING_RATE_HZ, (0.6, 4.0))
         yield Minute(
             rust_dsp.band_pass(z * np.array(segment["accel_ac_level"])[:, None], SAMPLING_RATE_HZ, RECOIL_HZ),
-            rust_dsp.band_pass(ppg, SAMPLING_RATE_HZ, (0.6, 4.0)),
-            rust_dsp.label(ppg, polarity=DEVICES[device].polarity).beat_s[0] if segment["label_good"] else None,
+            pulse,
+            None
+            if ppg is None or not segment["label_good"]
+            else rust_dsp.label(ppg, polarity=DEVICES[device].polarity).beat_s[0],
             None if inside is None else inside[(inside >= 0) & (inside < DURATION_S)],
         )
 
@@ -102,20 +130,32 @@ def beats_and_movement(home: Home, folders: Mapping[str, str]) -> None:
             ("pulse", "reference_beat_s"),
         ):
             pairs = [(getattr(minute, signal), getattr(minute, beats)) for minute in minutes]
-            locks = [beat_lock(values, SAMPLING_RATE_HZ, beat_s) for values, beat_s in pairs if beat_s is not None]
+            locks = [
+                beat_lock(values, SAMPLING_RATE_HZ, beat_s)
+                for values, beat_s in pairs
+                if values is not None and beat_s is not None
+            ]
             tested = [lock for lock in locks if lock is not None]
-            counts.append(f"{sum(lock.locked for lock in tested)} of {len(tested)}" if tested else "no reference")
+            counts.append(f"{sum(lock.locked for lock in tested)} of {len(tested)}" if tested else "none to test")
         _row(device, len(minutes), *counts)
 
 
 def classical_rates(home: Home, folders: Mapping[str, str]) -> None:
-    """The classical heart rate against the label of the same minute, by the least height of its peak."""
+    """The classical heart rate against the label of the same minute, by the least height of its peak.
+
+    Without PPG, against the reference that travelled with the recording.
+    """
     _header("device", "peak at least", "minutes", "MAE (bpm)", "constant (bpm)", f"within {TOLERANCE_BPM:.0f} bpm")
     for device in folders:
         segment_batch(home, device)
         table = pa.ipc.open_file(str(home.segments(device))).read_all()
         label, rate, peak = (
-            np.array(table.column(name).to_pylist(), np.float64) for name in ("hr_bpm", "accel_hr_bpm", "accel_hr_peak")
+            np.array(table.column(name).to_pylist(), np.float64)
+            for name in (
+                "hr_bpm" if DEVICES[device].ppg_channels else "reference_hr_bpm",
+                "accel_hr_bpm",
+                "accel_hr_peak",
+            )
         )
         for least in PEAKS:
             rows = np.isfinite(label) & (peak >= least)

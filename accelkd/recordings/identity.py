@@ -16,7 +16,8 @@ from accelkd.recordings.listing import printable
 SOURCES = ("path", "path:N", "column", "file")
 ADVICE = (
     "say where it stands: --participant-from path (the first folder or file name below the delivered folder), path:2 "
-    "(the second), file (what the files say) or column (of a table)"
+    "(the second), file (what the files say) or column (of a table), or put the files of each person into "
+    "a folder of their own"
 )
 _DATE = r"(?:19|20)\d\d[-_.]?(?:0[1-9]|1[0-2])[-_.]?(?:0[1-9]|[12]\d|3[01])(?!\d)"
 _WORDS = (

@@ -25,6 +25,7 @@ from accelkd.recordings.devices import DEVICES
 from accelkd.recordings.identity import by_path, level_of
 from accelkd.recordings.landed import HASH_DIGITS, Landed
 from accelkd.recordings.listing import printable
+from accelkd.recordings.people import clean_participants
 from accelkd.recordings.readers import Demographics, Reader, Recording, Session, Unreadable
 from accelkd.recordings.references import clean_references
 from accelkd.recordings.schema import PARTICIPANT, RECORDING, REJECTED
@@ -100,7 +101,7 @@ def ingest(
     batch's table `rejected`, and the rest is still read; where nothing can be read, no batch lands. A recording whose
     samples have landed before is rejected as a duplicate, and minutes that another recording of the same participant
     and sensor covers are left out, unless they landed in these batches or in the one that they replace. Recordings of
-    more than six hours are cut.
+    more than six hours are cut. Where the acceleration alone is at fault, in another unit, the PPG is read without it.
 
     `participant_from` says where the participants' names stand (accelkd.recordings.identity); by default by the rule of
     the format, else in the path where it can be read in one way only. `demographics` describes participants by their
@@ -215,7 +216,9 @@ def _land(
                 {"participant_id": name, **asdict(delivering.participants[name] or Demographics())}
                 for name in described
             ]
-            batch.add("participants", pa.Table.from_pylist(people, PARTICIPANT.arrow()))
+            table, dropped = clean_participants(pa.Table.from_pylist(people, PARTICIPANT.arrow()))
+            delivering.notes += [f"{fact.participant_id}: {fact.rule}: {fact.detail}, left out" for fact in dropped]
+            batch.add("participants", table)
             if delivering.rejections[listed:]:
                 rejected = [asdict(rejection) for rejection in delivering.rejections[listed:]]
                 batch.add("rejected", pa.Table.from_pylist(rejected, REJECTED.arrow()))
@@ -253,7 +256,8 @@ class _Delivering:
             try:
                 if not named.inside and self._is_withdrawn(named.participant, named.problem):
                     continue
-                recordings = self._reader.read(named.session)
+                with np.errstate(over="ignore", invalid="ignore"):  # damaged numbers; not finite is missing
+                    recordings = self._reader.read(named.session)
             except Unreadable as error:
                 self._reject(named, error)
                 continue
@@ -281,10 +285,7 @@ class _Delivering:
         parts, left_out = self._landed.uncovered(participant_id, whole)
         notes = list(recording.notes) + left_out
         for part in chain.from_iterable(map(pieces_of, parts)):
-            row, dropped = clean_references(_row(self._device, participant_id, part))
-            notes += [f"{rule}: {detail}, left out" for rule, detail in dropped]
-            if errors := list(recording_errors(row)):
-                raise Unreadable(errors[0][0], "; ".join(f"{rule}: {detail}" for rule, detail in errors))
+            part, row = self._checked(participant_id, part, notes)
             recording_id = row["recording_id"][0].as_py()
             self._landed.add(recording_id, participant_id, part, named.source_file)
             self.read += 1
@@ -295,6 +296,19 @@ class _Delivering:
             if self.participants.get(participant_id) is None:
                 self.participants[participant_id] = known
             yield pa.Table.from_batches([row])
+
+    def _checked(self, participant_id: str, part: Recording, notes: list[str]) -> tuple[Recording, pa.RecordBatch]:
+        """A recording that obeys the rules, and its row; what is left out is noted. Raises Unreadable."""
+        row, dropped = clean_references(_row(self._device, participant_id, part))
+        errors = list(recording_errors(row))
+        if part.ppg is not None and [rule for rule, _ in errors] == ["accel_unit"]:
+            notes.append(f"accel_unit: {errors[0][1]}: the acceleration left out")
+            alone = replace(part, accel=None, accel_rate_hz=None, accel_start_s=0.0)
+            return self._checked(participant_id, alone, notes)
+        notes += [f"{rule}: {detail}, left out" for rule, detail in dropped]
+        if errors:
+            raise Unreadable(errors[0][0], "; ".join(f"{rule}: {detail}" for rule, detail in errors))
+        return part, row
 
     def _is_withdrawn(self, name: str | None, problem: str) -> bool:
         if self._participant_id(name, problem) not in self._withdrawn:
@@ -339,7 +353,7 @@ def _groups(sessions: Sequence[_Named], max_participants: int) -> list[list[_Nam
 
 def _row(device: str, participant_id: str, recording: Recording) -> pa.RecordBatch:
     """One row of the recording table, named by its participant and its samples."""
-    with np.errstate(over="ignore"):  # beyond float32 is infinite, which counts as a missing sample
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is infinite, which counts as a missing sample
         ppg, accel = (
             np.empty((0, 0), np.float32) if stream is None else np.ascontiguousarray(stream, np.float32)
             for stream in (recording.ppg, recording.accel)

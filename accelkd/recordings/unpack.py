@@ -6,7 +6,6 @@ import os
 import shutil
 import stat
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -71,9 +70,11 @@ def delivered_files(folder: Path) -> Iterator[Delivered]:
     with TemporaryDirectory(prefix="accelkd-delivery-") as scratch:
         members, unpacked_bytes = 0, 0
         for number, archive in enumerate(archives):
-            below = archive.relative_to(folder).with_suffix("")
+            below, target = archive.relative_to(folder).with_suffix(""), Path(scratch, str(number))
             try:
-                entries, target = _entries(archive), Path(scratch, str(number))
+                entries = _entries(archive)
+                if not entries:
+                    delivered.problems.append((_shown(folder, archive), "empty_file", "an archive without files"))
                 members += len(entries)
                 unpacked_bytes += sum(entry.file_size for entry in entries)
                 if members > MAX_MEMBERS or unpacked_bytes > MAX_UNPACKED_BYTES:
@@ -88,8 +89,8 @@ def delivered_files(folder: Path) -> Iterator[Delivered]:
                         delivered.paths[path] = below / member
             except _TooLargeError as error:
                 delivered.problems.append((_shown(folder, archive), "too_large", str(error)))
-            except (OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
-                detail = f"cannot be unpacked: {printable(str(error), 200)}"
+            except Exception as error:  # a damaged archive makes the library raise nearly anything
+                detail = f"cannot be unpacked: {printable(str(error), 200) or type(error).__name__}"
                 delivered.problems.append((_shown(folder, archive), "unreadable_file", detail))
                 for path in [path for path in delivered.paths if path.is_relative_to(target)]:
                     del delivered.paths[path]  # what was unpacked before the damage: part of a session is none
@@ -101,7 +102,8 @@ class _TooLargeError(ValueError):
 
 
 def _entries(archive: Path) -> list[zipfile.ZipInfo]:
-    """The files of an archive. Raises ValueError for a name that leads out of it, _TooLargeError for a bomb."""
+    """The files of an archive. Raises ValueError for a name that leads out of it or stands twice, _TooLargeError for a
+    bomb."""
     try:
         with zipfile.ZipFile(archive) as source:
             entries = [entry for entry in source.infolist() if not entry.is_dir()]
@@ -110,8 +112,10 @@ def _entries(archive: Path) -> list[zipfile.ZipInfo]:
     packed_bytes = max(archive.stat().st_size, 1)
     if sum(entry.file_size for entry in entries) > MAX_EXPANSION * packed_bytes + (1 << 20):
         raise _TooLargeError(f"{packed_bytes:,} bytes unpack to more than {MAX_EXPANSION} times as many")
-    for entry in entries:
-        name = PurePosixPath(entry.filename)
+    names = [PurePosixPath(entry.filename) for entry in entries]
+    if len(set(names)) < len(names):
+        raise ValueError("two files of one name")
+    for entry, name in zip(entries, names, strict=True):
         if name.is_absolute() or ".." in name.parts or not name.parts:
             raise ValueError(f"a file named {printable(entry.filename, 100)!r}")
     return entries

@@ -16,7 +16,6 @@ import pytest
 from accelkd.recordings.devices import DEVICES
 from accelkd.recordings.ingest import ingest
 from accelkd.recordings.readers import Reader, Recording, Unreadable
-from accelkd.recordings.readers.r_peaks import r_peaks
 from accelkd.recordings.timeline import place
 from accelkd.recordings.validate import validate_batch
 from tests.support import binary_formats as formats
@@ -238,6 +237,15 @@ def test_geneactiv_damaged_pages_are_gaps_and_the_cut_one_ends_early(tmp_path: P
     )  # fmt: skip
 
 
+def test_geneactiv_facts_about_a_person_that_cannot_be_right_are_left_out(tmp_path: Path) -> None:
+    content = formats.geneactiv(formats.wrist(4000, 256)).replace(b"Height:170", b"Height:1" + b"0" * 30)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/P1.bin").write_bytes(content)
+    summary = ingest("geneactiv", tmp_path / "in", tmp_path / "landing", "b1")
+    assert any("geneactiv-P1: height_m: 1e+28 is not in 0.4 to 2.6, left out" in note for note in summary.notes)
+    assert validate_batch(tmp_path / "landing/b1") == []
+
+
 def test_geneactiv_without_a_zone_has_no_start(tmp_path: Path) -> None:
     (record,) = read_bytes("geneactiv", formats.geneactiv(formats.wrist(900, 256), zone=""), tmp_path)
     assert record.started_at_s is None
@@ -420,6 +428,17 @@ def embrace_record(**raw: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize("wrong", ["12:30", {"a": 64.0}, [64.0]])
+def test_embraceplus_fields_of_another_type_cost_their_stream_alone(tmp_path: Path, wrong: Any) -> None:
+    start = formats.START_S * 1_000_000
+    ppg = {"timestampStart": start, "samplingFrequency": wrong, "values": [float(v) for v in range(640)]}
+    formats.write_avro(tmp_path / "P1.avro", embrace_record(bvp=ppg, tags={"tagsTimeMicros": wrong}))
+    (record,) = read("embraceplus", tmp_path)
+    assert record.ppg is None
+    assert record.accel is not None
+    assert "PPG without a start and a rate left out" in record.notes
+
+
 @pytest.mark.parametrize(
     "write_name", ["1-1-001_1707311064.avro", "1-1-001-3YK3K152F5_1707311064.avro"], ids=["short", "with serial number"]
 )
@@ -577,19 +596,6 @@ def test_nilspod_lost_samples_are_gaps_by_the_counter(tmp_path: Path, damage: st
     assert record.accel.shape[1] == (7999 if damage == "cut" else 8000)
     assert missing(record) == (pytest.approx(100, abs=2) if damage in ("lost", "overwritten") else 0)
     np.testing.assert_array_equal(record.accel[:, 3102:7999], counts.T[:, 3102:7999] / 2048)
-
-
-def test_r_peaks_bridge_missing_samples_and_know_both_polarities() -> None:
-    signal, beats = ecg(20_000, 250.0, 90)
-    broken = signal.astype(float)
-    broken[5000:6000] = np.nan
-    for sign in (1, -1):
-        at = r_peaks(sign * broken, 250.0)
-        expected = beats[(beats < 5000) | (beats >= 6000)]
-        assert len(at) == pytest.approx(len(expected), abs=2)
-        assert all(np.abs(expected - peak).min() <= 3 for peak in at)
-    assert len(r_peaks(np.zeros(5000), 250.0)) == 0
-    assert len(r_peaks(np.zeros(10), 250.0)) == 0
 
 
 # --- Stamps

@@ -183,17 +183,13 @@ REJECTED: list[tuple[str, str, str, Damage]] = [
     ("e4", "nothing but references", "missing_file", remove("BVP.csv", "ACC.csv")),
     ("e4", "both streams emptied", "empty_file", lambda f: [(f / n).write_bytes(b"") for n in ("BVP.csv", "ACC.csv")]),
     ("e4", "tags of another person", "participant_unknown", lambda f: (f / "tags_S24.csv").rename(f / "tags_S05.csv")),
-    ("e4", "counts of a device with another range", "accel_unit", lines("ACC.csv", eightfold)),
     ("bami", "emptied", "unreadable_file", cut(BAMI, 0)),
     ("bami", "cut in the header", "unreadable_file", cut(BAMI, 0.0001)),
     ("bami", "cut in its middle", "unreadable_file", cut(BAMI, 0.5)),
-    ("bami", "offset already gone", "accel_unit", variable(BAMI, "sigAcc", lambda c: c.astype(int) - 32768)),
     ("wrist-edf", "emptied", "unreadable_file", cut(EDF, 0)),
     ("wrist-edf", "cut in the header", "unreadable_file", cut(EDF, 0.001)),
     ("wrist-edf", "seconds shuffled", "clock_jump", shuffle_edf),
     ("wrist-edf", "PPG under another label", "wrong_signals", replace_bytes(EDF, b"wrist_ppg ", b"wrist_ecg ")),
-    ("wrist-edf", "an axis in another unit", "accel_unit", replace_bytes(EDF, b"ms^-2", b"g    ")),
-    ("wrist-edf", "an axis in counts", "accel_unit", replace_bytes(EDF, b"ms^-2", b"count")),
     ("troika", "emptied", "unreadable_file", cut(TROIKA, 0)),
     ("troika", "cut in its middle", "unreadable_file", cut(TROIKA, 0.5)),
     ("troika", "one row lost", "wrong_variable", variable(TROIKA, "sig", lambda rows: rows[:5])),
@@ -202,13 +198,19 @@ REJECTED: list[tuple[str, str, str, Damage]] = [
     )),
     ("troika", "rows in another order", "accel_unit", variable(TROIKA, "sig", lambda rows: rows[::-1])),
     ("polar", "nothing but references", "missing_file", remove(PPG, ACC)),
-    ("polar", "acceleration in g under mg", "accel_unit", lines(ACC, in_g)),
-    ("polar", "acceleration in m/s^2 under mg", "accel_unit", lines(ACC, in_m_s2)),
 ]  # fmt: skip
 # What is left of the session is read, and a note says what is not
 MENDED: list[tuple[str, str, str, Damage]] = [
     ("e4", "PPG emptied", "BVP.csv has no rows", cut("BVP.csv", 0)),
     ("e4", "PPG without samples", "BVP.csv has no samples", lines("BVP.csv", lambda rows: rows[:2])),
+    ("e4", "counts of a device with another range", "the acceleration left out", lines("ACC.csv", eightfold)),
+    ("bami", "offset already gone", "the acceleration left out", variable(
+        BAMI, "sigAcc", lambda counts: counts.astype(int) - 32768
+    )),
+    ("wrist-edf", "an axis in another unit", "the acceleration left out", replace_bytes(EDF, b"ms^-2", b"g    ")),
+    ("wrist-edf", "an axis in counts", "the acceleration left out", replace_bytes(EDF, b"ms^-2", b"count")),
+    ("polar", "acceleration in g under mg", "the acceleration left out", lines(ACC, in_g)),
+    ("polar", "acceleration in m/s^2 under mg", "the acceleration left out", lines(ACC, in_m_s2)),
     ("e4", "last row cut", "ACC.csv: the last row", lines("ACC.csv", lambda rows: [*rows[:-1], b"12,3\n"])),
     ("e4", "PPG in the place of acceleration", "ACC.csv has no 3 columns", lambda f: shutil.copyfile(
         f / "BVP.csv", f / "ACC.csv"

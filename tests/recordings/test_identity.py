@@ -63,6 +63,7 @@ def test_what_is_not_clear_is_refused_with_advice(paths: list[str], reason: str)
         assert name is None
         assert reason in why
         assert "--participant-from" in why
+        assert "a folder of their own" in why
 
 
 def test_a_name_below_several_folders_is_no_participant() -> None:

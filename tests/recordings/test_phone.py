@@ -128,7 +128,7 @@ def test_heights_and_weights(
     assert recording.demographics is not None
     assert recording.demographics.sex == "female"
     assert recording.demographics.age_years is None
-    assert recording.demographics.height_m == height_m
+    assert recording.demographics.height_m == pytest.approx(height_m, abs=5e-4)
     assert recording.demographics.bmi_kg_m2 == pytest.approx(bmi, abs=0.02)
 
 

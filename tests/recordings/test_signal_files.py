@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from accelkd.recordings.readers import wfdb as wfdb_reader
 from accelkd.recordings.readers.signals import choose, g_per_unit
 from accelkd.recordings.validate import validate_batch
 from tests.support.edf import Edf, Signal
+from tests.support.odd_entries import no_longer_than
 from tests.support.recordings import pulse
 
 Floats = npt.NDArray[np.float64]
@@ -283,12 +285,35 @@ def test_damaged_wfdb_records(tmp_path: Path) -> None:
     assert wfdb_reader.read(session)[0].ppg is not None
     (tmp_path / "P1.dat").unlink()
     (session,) = wfdb_reader.find(sorted(tmp_path.iterdir())).sessions
-    with pytest.raises(Unreadable, match="unreadable_file"):
+    with pytest.raises(Unreadable, match=r"missing_file: P1\.hea names 'P1.dat', which is not there"):
         wfdb_reader.read(session)
     (tmp_path / "P1.hea").write_bytes(b"\xff\xfe nothing")
     (session,) = wfdb_reader.find(sorted(tmp_path.iterdir())).sessions
     with pytest.raises(Unreadable, match="unreadable_file"):
         wfdb_reader.read(session)
+
+
+def test_a_wfdb_header_opens_nothing_but_the_files_of_its_record(tmp_path: Path) -> None:
+    folder = tmp_path / "delivery"
+    folder.mkdir()
+    write_record(tmp_path, "elsewhere")
+    for name in ("P1", "P2"):
+        write_record(folder, name)
+    header = (folder / "P1.hea").read_text()
+    (folder / "P1.dat").unlink()
+    os.mkfifo(folder / "P1.dat")  # whoever opens it waits for ever
+    (folder / "P3.hea").write_text(header.replace("P1.dat", "../elsewhere.dat").replace("P1 ", "P3 "))
+    frames = SECONDS * 128
+    (folder / "P4.hea").write_text(f"P4/1 5 128 {frames}\n../elsewhere {frames}\n")
+    with no_longer_than(30):
+        summary = landed("wfdb", folder, tmp_path)
+    assert summary.read == 1
+    reasons = {entry.source_file: entry.reason for entry in summary.rejections}
+    assert reasons == {
+        "P1.dat": "not_a_regular_file",
+        "P1.hea": "missing_file",
+        **dict.fromkeys(("P3.hea", "P4.hea"), "unreadable_file"),  # the library takes no path with folders
+    }
 
 
 @pytest.mark.parametrize(("device", "recordings"), [("edf", 5), ("wrist-edf", 5)])

@@ -6,7 +6,7 @@ Facts of the format are those of the schema inside each file. Needs `fastavro`, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +79,8 @@ def _recordings(record: Mapping[str, Any], name: str) -> list[Recording]:
         reference_source=None if beats_s is None else "device",  # the peaks are those of the same PPG
         reference_beat_s=beats_s,
         event_s=tags_s,
-        sensor_id=str(record.get("deviceSn") or "") or None,
-        participant=str(enrolled.get("participantID") or "") or None,
+        sensor_id=_name(record.get("deviceSn")),
+        participant=_name(enrolled.get("participantID")),
         notes=tuple(notes),
     )
     return assemble([ppg] if ppg else [], [accel] if accel else [], facts, utc=True)
@@ -96,7 +96,7 @@ def _clock(stream: Mapping[str, Any], samples: int, name: str, notes: list[str])
     """Start in seconds since 1970 and rate of a stream; None without either."""
     if samples < 2:
         return None
-    start_s, rate_hz = float(stream.get("timestampStart") or 0) / 1e6, float(stream.get("samplingFrequency") or 0)
+    start_s, rate_hz = _number(stream.get("timestampStart")) / 1e6, _number(stream.get("samplingFrequency"))
     if not (_START_S[0] < start_s < _START_S[1] and 0 < rate_hz < np.inf):
         notes.append(f"{name} without a start and a rate left out")
         return None
@@ -114,11 +114,11 @@ def _acceleration(stream: Mapping[str, Any], notes: list[str]) -> Piece | None:
     counts = np.stack([values[:samples] for values in axes])
     parameters = _part(stream, "imuParams")
     physical, digital = (
-        (float(parameters.get(f"{kind}Min") or 0), float(parameters.get(f"{kind}Max") or 0))
+        (_number(parameters.get(f"{kind}Min")), _number(parameters.get(f"{kind}Max")))
         for kind in ("physical", "digital")
     )
     # The factor in the file is rounded: 0.000488 for 32 g / 65536
-    factor = float(parameters.get("conversionFactor") or 0)
+    factor = _number(parameters.get("conversionFactor"))
     if digital[1] > digital[0] and physical[1] > physical[0]:
         factor = (physical[1] - physical[0]) / (digital[1] - digital[0])
     if not 0 < factor < np.inf:
@@ -136,15 +136,21 @@ def _ppg(stream: Mapping[str, Any], notes: list[str]) -> Piece | None:
     return None if clock is None else Piece(clock[0], clock[1], values.astype(np.float32)[None])
 
 
+def _name(value: object) -> str | None:
+    return str(value) or None if isinstance(value, str | int) else None
+
+
+def _number(value: object) -> float:
+    """A number; NaN for what is none."""
+    return float(value) if isinstance(value, int | float) else np.nan
+
+
 def _values(values: object) -> Times:
-    return np.array([np.nan if value is None else value for value in _sequence(values)], np.float64)
-
-
-def _sequence(values: object) -> Sequence[Any]:
-    return values if isinstance(values, list) else ()
+    return np.array([_number(value) for value in values] if isinstance(values, list) else [], np.float64)
 
 
 def _instants(values: object, per_second: float) -> Times | None:
     """Instants in seconds since 1970, in order; None where there is none."""
-    instants_s = np.unique(np.array(_sequence(values), np.float64) / per_second)
+    instants_s = _values(values) / per_second
+    instants_s = np.unique(instants_s[np.isfinite(instants_s)])
     return instants_s if len(instants_s) else None

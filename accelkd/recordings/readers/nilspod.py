@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accelkd.recordings.readers import Delivery, Recording, Session, Signals, Times, Unreadable
+from accelkd.recordings.readers import Delivery, Recording, Session, Signals, Unreadable
 from accelkd.recordings.readers.blocks import files_with
-from accelkd.recordings.readers.r_peaks import r_peaks
+from accelkd.recordings.readers.ecg import reference_beats
 from accelkd.recordings.timeline import Piece, assemble, place
 
 _HEADER_BYTES = (40, 64)
@@ -37,7 +37,6 @@ _OLDEST, _WIDE_FLAGS, _WIDE_ANALOG = (0, 12), (0, 14), (0, 18)  # firmware from 
 _CONSECUTIVE = 4  # samples whose counters follow each other, from which on they are sound
 _SCANNED = 1024  # samples or bytes that are looked at together
 _DAY_S = 86_400
-_HR_BPM = (30.0, 220.0)
 
 
 @dataclass(frozen=True)
@@ -96,8 +95,7 @@ def read(session: Session) -> list[Recording]:
         raise Unreadable("empty_file", f"{name} holds no acceleration")
     if "ecg" in header.places:
         ecg = _column(data, header.places["ecg"], "<i4", 1).astype(np.float32)
-        beat_s, note = _beats(time_s, ecg)
-        notes.append(note)
+        beat_s = reference_beats(place(time_s, ecg)[0], notes)
     if "ppg" in header.places:
         notes.append("the PPG of the node is not read")
     facts = Recording(
@@ -190,18 +188,3 @@ def _column(data: npt.NDArray[np.uint8], at: int, kind: str, columns: int) -> np
     length = np.dtype(kind).itemsize * columns
     numbers: npt.NDArray[Any] = np.ascontiguousarray(data[:, at : at + length]).view(kind).T
     return numbers
-
-
-def _beats(time_s: Times, ecg: Signals) -> tuple[Times | None, str]:
-    """Instants of the beats of an ECG `[1, samples]`, and what came of it."""
-    beats = []
-    for piece in place(time_s, ecg)[0]:
-        at = r_peaks(piece.samples[0], piece.rate_hz)
-        beats.append(piece.start_s + at / piece.rate_hz)
-    beat_s = np.unique(np.concatenate(beats))
-    if len(beat_s) < 2:
-        return None, "no heart beat in the ECG"
-    rate_bpm = float(60 / np.median(np.diff(beat_s)))
-    if not _HR_BPM[0] <= rate_bpm <= _HR_BPM[1]:
-        return None, f"the ECG shows {rate_bpm:.0f} beats per minute: left out"
-    return beat_s, f"{len(beat_s)} heart beats by the ECG, {rate_bpm:.0f} per minute"

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from accelkd.recordings.demographics import clean_age_years, clean_height_m, clean_sex, clean_weight_kg
 from accelkd.recordings.readers import Delivery, Demographics, Recording, Session, Signals, Times, Unreadable
 from accelkd.recordings.readers.signals import STANDARD_GRAVITY_M_S2, g_per_unit
 from accelkd.recordings.readers.text import COMPRESSED, Table, peek_names, plain, read_table, unit
@@ -64,9 +65,6 @@ _TIME_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _EPOCH_S = (1e9, 4e9)  # seconds since 1970 that a recording may have
 _NEAR = 1.25  # gravity is measured this well
 MAX_GRAVITY_GAP_S = 1.0
-_KG_PER_LB, _M_PER_INCH = 0.45359237, 0.0254
-_HEIGHTS_M = (1.2, 2.3)
-_BMIS = (15.0, 45.0)
 
 
 def find(files: Iterable[Path]) -> Delivery:
@@ -266,59 +264,17 @@ def _demographics(path: Path, notes: list[str]) -> Demographics | None:
     except (ValueError, AttributeError, RecursionError, OSError):
         notes.append(f"{path.name} left out: no metadata of a person")
         return None
-    sex_text = str(fields.get("sex", fields.get("gender", ""))).strip().lower()
-    sex = {"m": "male", "male": "male", "f": "female", "female": "female"}.get(sex_text)
-    age_years = _number(fields.get("age"))
-    if age_years is not None and not 1 <= age_years <= 110:
-        notes.append(f"{path.name}: unlikely age left out")
-        age_years = None
-    height_m = _height_m(fields.get("height"), notes, path.name)
-    weight_kg = _weight_kg(fields.get("weight"), height_m, notes, path.name)
-    bmi = round(weight_kg / height_m**2, 2) if weight_kg is not None and height_m is not None else None
-    return Demographics(
-        sex="female" if sex == "female" else "male" if sex else None,
-        age_years=age_years,
-        height_m=None if height_m is None else round(height_m, 3),
-        bmi_kg_m2=bmi,
-    )
+    cleaned: dict[str, Any] = {}
 
+    def clean(name: str, result: tuple[Any, str | None]) -> None:
+        cleaned[name] = result[0]
+        if result[1] is not None:
+            notes.append(f"{path.name}: {result[1]}")
 
-def _number(value: Any) -> float | None:
-    match = re.fullmatch(r"\s*(\d+(?:[.,]\d+)?)\s*", str(value))
-    return float(match[1].replace(",", ".")) if match else None
-
-
-def _height_m(value: Any, notes: list[str], name: str) -> float | None:
-    """A height in m, cm or inches, by its unit or by its size."""
-    text = str(value).strip().lower()
-    feet = re.fullmatch(r"(\d)\s*(?:'|ft|feet|foot)\s*(\d{1,2}(?:\.\d+)?)?\s*(?:\"|''|in|inch|inches)?", text)
-    named = re.fullmatch(r"(\d+(?:[.,]\d+)?)\s*(m|cm|in|inch|inches|\")?", text)
-    metres: list[float] = []
-    if feet:
-        metres = [(int(feet[1]) * 12 + float(feet[2] or 0)) * _M_PER_INCH]
-    elif named:
-        size = float(named[1].replace(",", "."))
-        scales = {"m": [1.0], "cm": [0.01], None: [1.0, 0.01, _M_PER_INCH]}.get(named[2], [_M_PER_INCH])
-        metres = [size * scale for scale in scales]
-    likely = [height for height in metres if _HEIGHTS_M[0] <= height <= _HEIGHTS_M[1]]
-    if len(likely) != 1:
-        if value is not None:
-            notes.append(f"{name}: unlikely height left out")
-        return None
-    return likely[0]
-
-
-def _weight_kg(value: Any, height_m: float | None, notes: list[str], name: str) -> float | None:
-    """A weight in kg or pounds, by its unit or by the body-mass index that only one of them makes likely."""
-    match = re.fullmatch(r"(\d+(?:[.,]\d+)?)\s*(kg|kgs|lb|lbs|pounds?)?", str(value).strip().lower())
-    if match and height_m is not None:
-        size = float(match[1].replace(",", "."))
-        units = {"kg": [1.0], "kgs": [1.0], None: [1.0, _KG_PER_LB]}.get(match[2], [_KG_PER_LB])
-        likely = [size * scale for scale in units if _BMIS[0] <= size * scale / height_m**2 <= _BMIS[1]]
-        if len(likely) == 1:
-            if match[2] is None and likely[0] != size:
-                notes.append(f"{name}: weight read as pounds")
-            return likely[0]
-    if value is not None:
-        notes.append(f"{name}: weight left out, which is unlikely or may be kg or pounds")
-    return None
+    clean("sex", clean_sex(fields.get("sex", fields.get("gender"))))
+    clean("age_years", clean_age_years(fields.get("age")))
+    clean("height_m", clean_height_m(fields.get("height"), adult=True))
+    clean("weight_kg", clean_weight_kg(fields.get("weight"), height_m=cleaned["height_m"], adult=True))
+    weight_kg, height_m = cleaned.pop("weight_kg"), cleaned["height_m"]
+    bmi = None if weight_kg is None or height_m is None else round(weight_kg / height_m**2, 2)
+    return Demographics(**cleaned, bmi_kg_m2=bmi)

@@ -15,6 +15,7 @@ from accelkd.recordings.readers import Delivery, Recording, Session, Times, Unre
 from accelkd.recordings.readers.ecg import reference_beats
 from accelkd.recordings.readers.matlab import read_matrices, rows_of
 from accelkd.recordings.timeline import Piece
+from accelkd.recordings.validate import accel_unit_error
 
 RATE_HZ = 125.0
 HR_WINDOW_S, HR_STEP_S = 8, 2
@@ -60,6 +61,8 @@ def read(session: Session) -> list[Recording]:
     counts = (5, 6) if _TEST.fullmatch(session.source.name) else (6,)
     rows = rows_of(matrices["sig"], counts, f"{session.source.name}: sig")
     ecg, rows = (None, rows) if len(rows) == 5 else (rows[0], rows[1:])
+    if error := accel_unit_error(rows[2:].astype(np.float32)):  # rows have no names: any of them may be another signal
+        raise Unreadable("accel_unit", f"{session.source.name}: {error}; the rows may be in another order")
     notes: list[str] = []
     hr_s, hr_bpm = _trace(session, rows.shape[1], notes)
     beat_s = None

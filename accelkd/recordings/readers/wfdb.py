@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from accelkd.recordings.listing import printable
 from accelkd.recordings.readers import Delivery, Demographics, Recording, Session, Signals, Times, Unreadable
 from accelkd.recordings.readers.ecg import reference_beats
 from accelkd.recordings.readers.edf import WRIST_PPG
@@ -92,7 +93,7 @@ def read(session: Session) -> list[Recording]:
     library = _library()
     header = session.source
     notes: list[str] = []
-    parts, comments, frame_hz = _parts(library, header, notes)
+    parts, comments, frame_hz = _parts(library, session, notes)
     first = parts[0][1]
     labels, units, rates_hz = zip(
         *((signal.label, signal.unit, signal.rate_hz) for signal in first.values()), strict=True
@@ -150,11 +151,13 @@ def _pieces(parts: Sequence[_Part], keys: Sequence[tuple[str, int]]) -> list[Pie
     return pieces
 
 
-def _parts(library: Any, header: Path, notes: list[str]) -> tuple[list[_Part], list[str], float]:
+def _parts(library: Any, session: Session, notes: list[str]) -> tuple[list[_Part], list[str], float]:
     """The segments of a record, or the whole as one, with the comments and frames per second of its header.
 
     A segment that cannot be read is a gap. Raises Unreadable if none can.
     """
+    header = session.source
+    _check_delivered(session, header, [header.with_suffix(".hea").name])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -176,7 +179,7 @@ def _parts(library: Any, header: Path, notes: list[str]) -> tuple[list[_Part], l
     errors = []
     for name, start in segments:
         try:
-            parts.append((start / frame_hz, _signals(library, header.with_name(f"{name}.hea"), notes)))
+            parts.append((start / frame_hz, _signals(library, session, f"{name}.hea", notes)))
         except Unreadable as error:
             errors.append(error)
     if not parts:
@@ -185,16 +188,29 @@ def _parts(library: Any, header: Path, notes: list[str]) -> tuple[list[_Part], l
     return parts, comments, frame_hz
 
 
-def _signals(library: Any, header: Path, notes: list[str]) -> dict[tuple[str, int], _Signal]:
+def _check_delivered(session: Session, header: Path, names: Iterable[str]) -> None:
+    """Raise Unreadable if a header names what is not a file of its session: a link, a FIFO, a file elsewhere.
+
+    The library opens whatever is named.
+    """
+    for name in names:
+        if header.parent / name not in session.files:
+            raise Unreadable("missing_file", f"{header.name} names {printable(name, 100)!r}, which is not there")
+
+
+def _signals(library: Any, session: Session, segment: str, notes: list[str]) -> dict[tuple[str, int], _Signal]:
     """All signals of a record of one segment, in their units. Raises Unreadable.
 
     A signal file that is shorter than its header says is read up to its end.
     """
+    _check_delivered(session, session.source, [segment])
+    header = session.source.parent / segment
     name = str(header.with_suffix(""))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             described = library.rdheader(name)
+            _check_delivered(session, header, described.file_name or ())
             sampto = _complete_frames(described, header.parent)
             if sampto is not None:
                 notes.append(f"{header.name}: its signals end after {sampto} of {described.sig_len} samples")
@@ -208,6 +224,8 @@ def _signals(library: Any, header: Path, notes: list[str]) -> dict[tuple[str, in
                 signals[label, again] = _Signal(label, unit, rate_hz, np.asarray(samples, np.float64))
             if not signals or not all(len(signal.samples) for signal in signals.values()):
                 raise ValueError("no samples")
+    except Unreadable:
+        raise
     except Exception as error:  # damaged headers and files make the library raise nearly anything
         raise Unreadable(
             "unreadable_file", f"{header.name}: {type(error).__name__} while reading the record"
@@ -242,9 +260,8 @@ def _complete_frames(described: Any, folder: Path) -> int | None:
 def _annotated(library: Any, session: Session, frame_hz: float, notes: list[str]) -> Times | None:
     """Instants of the annotated beats; None where there are none."""
     name = str(session.source.with_suffix(""))
-    present = {path.suffix.lower().removeprefix(".") for path in session.files if path.stem == session.source.stem}
     for annotator in ANNOTATORS:
-        if annotator not in present or annotator == "wabp":
+        if session.source.with_suffix(f".{annotator}") not in session.files or annotator == "wabp":
             continue
         try:
             with warnings.catch_warnings():

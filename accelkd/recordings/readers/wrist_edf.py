@@ -60,13 +60,17 @@ def read(session: Session) -> list[Recording]:
         beat_s = _listed(session.files[1], round(file.declared_s * RATE_HZ), time_s, notes)
     if beat_s is None:
         beat_s = reference_beats(place(time_s, file.physical([ECG])[:, :samples])[0], notes)
-    scales = [g_per_unit(file.units[axis]) or np.nan for axis in ACCEL]
-    streams = (file.physical([PPG])[:, :samples], *in_g([file.physical(ACCEL)[:, :samples]], scales, notes))
-    (ppg, placed), (accel, _) = (
-        place(time_s, np.where(recorded, stream, np.nan), name=session.source.name) for stream in streams
-    )
+    streams = [file.physical([PPG])[:, :samples]]
+    unknown = [f"{file.labels[axis]} in {file.units[axis]!r}" for axis in ACCEL if g_per_unit(file.units[axis]) is None]
+    if unknown:
+        notes.append(f"accel_unit: {', '.join(unknown)}, expected g, mg or m/s^2: the acceleration left out")
+    else:
+        scales = [g_per_unit(file.units[axis]) or np.nan for axis in ACCEL]
+        streams += in_g([file.physical(ACCEL)[:, :samples]], scales, notes)
+    placed = [place(time_s, np.where(recorded, stream, np.nan), name=session.source.name) for stream in streams]
+    (ppg, corrected), (accel, _) = placed[0], placed[1] if len(placed) > 1 else ([], [])
     facts = Recording(
-        reference_source=None if beat_s is None else "ecg", reference_beat_s=beat_s, notes=(*notes, *placed)
+        reference_source=None if beat_s is None else "ecg", reference_beat_s=beat_s, notes=(*notes, *corrected)
     )
     return assemble(ppg, accel, facts, utc=False)  # the header has the date of the conversion
 
@@ -80,10 +84,6 @@ def _check_layout(file: EdfFile) -> None:
     for label, rate_hz in zip(file.labels, file.rates_hz, strict=True):
         if rate_hz != RATE_HZ:
             raise Unreadable("rate", f"{label} at {rate_hz} Hz, expected {RATE_HZ:g}")
-    for axis in ACCEL:
-        if g_per_unit(file.units[axis]) is None:
-            unit = file.units[axis]
-            raise Unreadable("accel_unit", f"{file.labels[axis]} in {unit!r}, expected g, mg or m/s^2")
 
 
 def _sample_times_s(file: EdfFile, samples: int, notes: list[str]) -> tuple[Times, npt.NDArray[np.bool_]]:
