@@ -17,6 +17,7 @@ from pathlib import Path
 import neurokit2
 import numpy as np
 import numpy.typing as npt
+import tables
 
 from accelkd.evaluation.evidence import error_interval
 from accelkd.home.layout import Home
@@ -83,7 +84,7 @@ def compare(home: Home, device: str, belief: dict[tuple[str, float], float]) -> 
             median = np.median(measured[chosen])
             cells = [_error(measured, estimate, chosen, people) for estimate in estimates.values()]
             constant = f"{np.abs(measured[chosen] - median).mean():.1f}"
-            _row(device, name, chosen.sum(), len(np.unique(people[chosen])), *cells, constant)
+            tables.row(device, name, chosen.sum(), len(np.unique(people[chosen])), *cells, constant)
 
 
 def _error(measured: Floats, estimate: Floats, chosen: npt.NDArray[np.bool_], people: npt.NDArray[np.str_]) -> str:
@@ -95,10 +96,6 @@ def _error(measured: Floats, estimate: Floats, chosen: npt.NDArray[np.bool_], pe
     bounds = error_interval(error, people[both])
     interval = "" if bounds is None else f" ({bounds[0]:.1f} to {bounds[1]:.1f})"
     return f"{error.mean():.1f}{interval}" + ("" if both.sum() == chosen.sum() else f", of {both.sum()}")
-
-
-def _row(*values: object) -> None:
-    print(f"| {' | '.join(map(str, values))} |", flush=True)
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
+import tables
 import torch
 
 import rust_dsp
@@ -127,16 +128,16 @@ def cohort(home: Home, data: Path) -> Cohort:
         recoil_peak=recoil_peak,
         of_person=of_person,
     )
-    _header("windows", "number", "people")
-    _row("whole windows side by side, strict gate", still.segments, still.participants)
-    _row(f"every {HOP_S:g} s, strict gate", whole.segments, whole.participants)
+    tables.header("windows", "number", "people")
+    tables.row("whole windows side by side, strict gate", still.segments, still.participants)
+    tables.row(f"every {HOP_S:g} s, strict gate", whole.segments, whole.participants)
     unlike = result.clear & (np.abs(sounds[0] - recoil_bpm) > UNLIKE_BPM)
     for name, chosen in (
         (f"peak of the heart sounds at least {MIN_PEAK}", result.clear),
         (f"of these, rates of the bands more than {UNLIKE_BPM:g} bpm apart", unlike),
         (f"peaks of both bands at least {MIN_PEAK}", result.sure),
     ):
-        _row(name, chosen.sum(), len(np.unique(people[chosen])))
+        tables.row(name, chosen.sum(), len(np.unique(people[chosen])))
     if unlike.any():
         sides = (float(np.median(rates[unlike])) for rates in (sounds[0], recoil_bpm))
         print("\nWhere they are apart, medians of {:.0f} bpm (heart sounds) and {:.0f} bpm (recoil)".format(*sides))
@@ -303,7 +304,7 @@ def _prepared(
 def heart_rate(people: Cohort, everything: Mapping[str, list[npt.NDArray[np.float32]]], rows: list[Row]) -> None:
     """Error against the heart sounds: probes are fitted on the sure windows of the other folds."""
     print("\nHeart rate against that of the heart sounds, bpm:")
-    _header("encoder", "both peaks high", "95 % interval", "r", "verdict", "sounds' peak high", "95 % interval")
+    tables.header("encoder", "both peaks high", "95 % interval", "r", "verdict", "sounds' peak high", "95 % interval")
     constant = np.empty(len(people.people))
     for fold in range(FOLDS):
         training = people.training(fold)
@@ -331,7 +332,7 @@ def heart_rate(people: Cohort, everything: Mapping[str, list[npt.NDArray[np.floa
                     "" if r is None or estimate is constant else f"{r:.2f}",
                     "" if estimate is constant else _verdict(bounds, without, reason),
                 ]
-        _row(name, *cells)
+        tables.row(name, *cells)
 
 
 def _probed_rates(people: Cohort, embeddings: list[npt.NDArray[np.float32]]) -> Floats:
@@ -362,12 +363,12 @@ def _own_predictions(people: Cohort, predictions: list[npt.NDArray[np.float32]])
 def about_people(people: Cohort, everything: Mapping[str, list[npt.NDArray[np.float32]]], rows: list[Row]) -> None:
     """Age, BMI and sex from the mean embedding of each person, by the pipeline's probes on participants."""
     print("\nAge, BMI and sex from the mean embedding of each person:")
-    _header("encoder", "target", "people", "result", "95 % interval", "constant", "verdict")
+    tables.header("encoder", "target", "people", "result", "95 % interval", "constant", "verdict")
     for row in rows:
         if row.supervised:
             continue
         for target in TARGETS:
-            _row(row.name, *_about(people, everything[row.name], target))
+            tables.row(row.name, *_about(people, everything[row.name], target))
 
 
 def _about(people: Cohort, embeddings: list[npt.NDArray[np.float32]], target: str) -> tuple[object, ...]:
@@ -420,14 +421,6 @@ def _verdict(bounds: tuple[float, float] | None, constant: float, reason: str | 
 
 def _text(bounds: tuple[float, float] | None) -> str:
     return "" if bounds is None else f"{bounds[0]:.2f} to {bounds[1]:.2f}"
-
-
-def _header(*names: str) -> None:
-    print(f"\n| {' | '.join(names)} |\n|{' --- |' * len(names)}")
-
-
-def _row(*values: object) -> None:
-    print(f"| {' | '.join(map(str, values))} |", flush=True)
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+import tables
 
 import rust_dsp
 from accelkd.evaluation.beat_locked import TOLERANCE_BPM, agreement, beat_lock
@@ -49,7 +50,7 @@ Floats = npt.NDArray[np.float64]
 
 def sensors(home: Home, folders: Mapping[str, str], data: Path) -> None:
     """The check of every device, of the segments that the strict gate keeps."""
-    _header(
+    tables.header(
         "device",
         "still minutes",
         "tested",
@@ -65,7 +66,7 @@ def sensors(home: Home, folders: Mapping[str, str], data: Path) -> None:
         ingest(device, data / folder, home.landing, device)
         segment_batch(home, device)
         for sensor in check_sensors(home, device):
-            _row(
+            tables.row(
                 sensor.device_id,
                 sensor.still_minutes,
                 sensor.tested_minutes,
@@ -118,7 +119,7 @@ def loose_minutes(home: Home, device: str) -> Iterator[Minute]:
 
 def beats_and_movement(home: Home, folders: Mapping[str, str]) -> None:
     """What is locked to which beats where people move a little, and whether the reference runs with the sensor."""
-    _header(
+    tables.header(
         "device", "minutes", "locked to the PPG's beats", "locked to the reference's", "PPG locked to the reference's"
     )
     for device in folders:
@@ -137,7 +138,7 @@ def beats_and_movement(home: Home, folders: Mapping[str, str]) -> None:
             ]
             tested = [lock for lock in locks if lock is not None]
             counts.append(f"{sum(lock.locked for lock in tested)} of {len(tested)}" if tested else "none to test")
-        _row(device, len(minutes), *counts)
+        tables.row(device, len(minutes), *counts)
 
 
 def classical_rates(home: Home, folders: Mapping[str, str]) -> None:
@@ -145,7 +146,9 @@ def classical_rates(home: Home, folders: Mapping[str, str]) -> None:
 
     Without PPG, against the reference that travelled with the recording.
     """
-    _header("device", "peak at least", "minutes", "MAE (bpm)", "constant (bpm)", f"within {TOLERANCE_BPM:.0f} bpm")
+    tables.header(
+        "device", "peak at least", "minutes", "MAE (bpm)", "constant (bpm)", f"within {TOLERANCE_BPM:.0f} bpm"
+    )
     for device in folders:
         segment_batch(home, device)
         table = pa.ipc.open_file(str(home.segments(device))).read_all()
@@ -162,7 +165,7 @@ def classical_rates(home: Home, folders: Mapping[str, str]) -> None:
             if rows.any():
                 error, spread = np.abs(rate - label)[rows], np.abs(label - np.median(label[rows]))[rows]
                 within = (error <= TOLERANCE_BPM).mean()
-                _row(device, least, rows.sum(), f"{error.mean():.2f}", f"{spread.mean():.2f}", _percent(within))
+                tables.row(device, least, rows.sum(), f"{error.mean():.2f}", f"{spread.mean():.2f}", _percent(within))
 
 
 def phones(folder: Path) -> None:
@@ -177,13 +180,13 @@ def phones(folder: Path) -> None:
     ]
     numbers, recoil, sounds, peak = (np.array(column) for column in zip(*rows, strict=True))
     chosen_on = np.isin(numbers, np.unique(numbers)[::2])
-    _header("people", "peaks at least", "half minutes", "people", "agree within 3 bpm", "by chance")
+    tables.header("people", "peaks at least", "half minutes", "people", "agree within 3 bpm", "by chance")
     for name, side in (("chosen on", chosen_on), ("verified on", ~chosen_on), ("all", np.ones_like(chosen_on))):
         for least in PEAKS:
             kept = side & (peak >= least)
             bands = agreement(recoil[kept], sounds[kept])
             people = len(np.unique(numbers[kept]))
-            _row(name, least, bands.segments, people, _percent(bands.share), _percent(bands.by_chance))
+            tables.row(name, least, bands.segments, people, _percent(bands.share), _percent(bands.by_chance))
 
 
 def _rates(accel: Floats, rate_hz: float) -> tuple[float, float, float]:
@@ -215,14 +218,6 @@ def _half_minutes(folder: Path) -> Iterator[tuple[int, Floats, float]]:
 
 def _percent(share: float | None) -> str:
     return "" if share is None else f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
-
-
-def _header(*names: str) -> None:
-    print(f"\n| {' | '.join(names)} |\n|{' --- |' * len(names)}")
-
-
-def _row(*values: object) -> None:
-    print(f"| {' | '.join(map(str, values))} |", flush=True)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Accelerometers of phones: Sensor Logger, phyphox and other logging apps, and the MSCardio data set.
 
-MSCardio (chest, Taebi & Rahman, Data in Brief 2025) is `Subject_XXXX/Recording_YYY/uncalibrated_scg.csv`, written by
+MSCardio (chest, Taebi & Rahman, Data in Brief 2025) is `Subject_<N>/Recording_<N>/uncalibrated_scg.csv`, written by
 Sensor Logger. What has no gravity in it any more is no acceleration: it is completed by `Gravity.csv` or rejected.
 """
 
