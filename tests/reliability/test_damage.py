@@ -17,12 +17,14 @@ from accelkd.home.files import DamagedFileError, atomic_path, sweep, write_check
 from accelkd.home.layout import Home
 from accelkd.operations.rebuild import rebuild_warehouse
 from accelkd.operations.repair import readable_batches, repair, repairing
+from accelkd.operations.sensor_check import check_sensors
 from accelkd.recordings.batches import MANIFEST
 from accelkd.recordings.validate import BatchError, iter_recordings, validate_batch
 from accelkd.segments.segment import segment_batch, verify_segments
 from accelkd.training.checkpoint import WEIGHTS, is_complete, load_encoder
 from accelkd.warehouse.load import load_batch
 from accelkd.warehouse.publish import publish
+from accelkd.warehouse.sensors import load_sensor_checks
 from accelkd.warehouse.staging import readable
 from tests.support.damage import cut, flip, flip_all
 from tests.support.homes import checkpoint, copy_home, simulate
@@ -149,6 +151,7 @@ def test_a_lost_staging_file_is_noticed_and_never_published_over_the_good_one(
     segment_batch(home, "b2")
     for batch_id in ("b1", "b2"):
         load_batch(home, batch_id)
+        load_sensor_checks(home, batch_id, check_sensors(home, batch_id))
     published = publish(home)
     assert readable(home)
     damage(home.staging)

@@ -83,8 +83,9 @@ def with_nan_in_a_batch(batch_id: str, *arguments: Any) -> Mapping[str, Any]:
     """What segmentation does, but for a signal of one batch that is not finite."""
     columns = dict(segment_columns(batch_id, *arguments))
     if batch_id == BAD:
-        nan = pa.array(np.full(len(columns["accel"].flatten()), np.nan, np.float16))
-        columns["accel"] = pa.FixedSizeListArray.from_arrays(nan, columns["accel"].type.list_size)
+        accel = columns["accel"]
+        nan = pa.array(np.full(len(accel.values), np.nan, np.float16))
+        columns["accel"] = pa.ListArray.from_arrays(accel.offsets, nan)
     return columns
 
 

@@ -22,10 +22,10 @@ LOADING = ("raw_recordings", "segments", "segment_tables")
 def main() -> int:
     batch_id, folder = sys.argv[1], Path(sys.argv[2])
 
-    def paused(*arguments: Any) -> Any:
+    def paused(*arguments: Any, **streams: Any) -> Any:
         (folder / "reached").touch()
         wait_until((folder / "go").exists)
-        return preprocess_windows(*arguments)
+        return preprocess_windows(*arguments, **streams)
 
     home = Home.from_environment()
     with patch("accelkd.segments.segment.preprocess_windows", paused), opened_instance(home) as instance:
