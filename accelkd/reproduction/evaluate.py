@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from accelkd.evaluation.classical import classical_result
 from accelkd.evaluation.collapse import effective_rank
 from accelkd.evaluation.extract import embed
 from accelkd.evaluation.participant_probes import CONTINUOUS, mean_embeddings, probe_participants
@@ -30,7 +31,7 @@ from accelkd.evaluation.retrieval import retrieve
 from accelkd.recordings.labels import LABELS
 from accelkd.reproduction.cohort import Cohort
 from accelkd.reproduction.experiments import MAPPED, Run
-from accelkd.reproduction.results import CONSTANT, SCHEMAS
+from accelkd.reproduction.results import CLASSICAL, CONSTANT, SCHEMAS
 from accelkd.training.checkpoint import CURVE, load_encoder, load_heads, load_regressor, read_config, read_metrics
 from accelkd.training.distillation import DistillationConfig
 from accelkd.training.signals import ResidentSignals
@@ -130,6 +131,18 @@ def constant_rows(cohort: Cohort, label_fractions: Sequence[float], seed: int) -
             rows += _metric_rows(key, mae=mae, rmse=root_mean_squared_error(measured, known.mean()))
         else:
             rows += _metric_rows(key, auc=0.5)
+    return pa.Table.from_pylist(rows, SCHEMAS["results"])
+
+
+def classical_rows(cohort: Cohort, seed: int) -> pa.Table:
+    """Results of the classical estimator, which is fitted on nobody, on the test segments with label and estimate."""
+    estimates = cohort.store.metadata.column("accel_hr_bpm").to_numpy()[cohort.rows[cohort.test_rows]]
+    test = cohort.test_rows
+    result = classical_result(cohort.labels["hr_bpm"][test], estimates, cohort.participants[test])
+    rows: Rows = []
+    if result is not None:
+        key = (CLASSICAL, seed, "hr_bpm", "segment", 1.0, 0, result.segments)
+        rows = _metric_rows(key, mae=result.mae, rmse=result.rmse, pearson_r=result.pearson_r)
     return pa.Table.from_pylist(rows, SCHEMAS["results"])
 
 

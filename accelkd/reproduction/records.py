@@ -23,7 +23,7 @@ from accelkd.home.files import atomic_path, sha256_json, write_json
 from accelkd.home.layout import Home
 from accelkd.home.locks import file_lock
 from accelkd.reproduction.cohort import Cohort, Versions
-from accelkd.reproduction.evaluate import Encoded, constant_rows
+from accelkd.reproduction.evaluate import Encoded, classical_rows, constant_rows
 from accelkd.reproduction.experiments import ExperimentPreset, Run, as_data
 from accelkd.reproduction.results import SCHEMAS
 from accelkd.training.checkpoint import training_version
@@ -160,7 +160,7 @@ def summarise(tables: Mapping[str, pa.Table], label_fraction: float) -> str:
 
 
 def gather(folder: Path, preset: ExperimentPreset, cohort: Cohort, runs: Sequence[Run]) -> None:
-    """Concatenate the runs' tables into the result files in `folder`, with the constant predictor's results."""
+    """Concatenate the runs' tables into the result files in `folder`, with what a constant and no model measure."""
     for name, schema in SCHEMAS.items():
         parts = [
             pq.read_table(folder_of(folder, run.name) / f"{name}.parquet", schema=schema)
@@ -169,6 +169,7 @@ def gather(folder: Path, preset: ExperimentPreset, cohort: Cohort, runs: Sequenc
         ]
         if name == "results":
             parts.append(constant_rows(cohort, preset.label_fractions, preset.seeds[0]))
+            parts.append(classical_rows(cohort, preset.seeds[0]))
         with atomic_path(folder / f"{name}.parquet") as part:
             pq.write_table(pa.concat_tables(parts or [schema.empty_table()]), part, compression="zstd")
 

@@ -23,7 +23,9 @@ from accelkd.home.columns import Table
 from accelkd.warehouse.schema import REPRODUCTION_RESULTS, REPRODUCTION_RETRIEVAL
 
 Row = dict[str, Any]
-CONSTANT = "constant"  # the pseudo-experiment: the best constant of the training labels
+# Pseudo-experiments, which train nothing
+CONSTANT = "constant"  # the best constant of the training labels
+CLASSICAL = "classical"  # the heart rate from acceleration without a model
 
 
 def file_schema(table: Table) -> pa.Schema:
@@ -123,11 +125,11 @@ class Results:
 
     @cached_property
     def experiments_by_target(self) -> Mapping[str, tuple[str, ...]]:
-        """The names that have any result of a target, sorted, without the constant."""
+        """The names that have any result of a target, sorted, without the pseudo-experiments."""
         names: dict[str, set[str]] = defaultdict(set)
         for experiment, target, _, _ in self.rows:
             names[target].add(experiment)
-        return {target: tuple(sorted(experiments - {CONSTANT})) for target, experiments in names.items()}
+        return {target: tuple(sorted(experiments - {CONSTANT, CLASSICAL})) for target, experiments in names.items()}
 
     def values(
         self, experiment: str, target: str, metric: str = "mae", label_fraction: float = 1.0

@@ -21,7 +21,7 @@ from accelkd.reports import markdown
 from accelkd.reproduction import paper
 from accelkd.reproduction.experiments import SUPERVISED
 from accelkd.reproduction.paper import LOW_FRACTION, NAMES, NUMBERS, SEGMENT_TARGETS, Key
-from accelkd.reproduction.results import CONSTANT, Results, Row
+from accelkd.reproduction.results import CLASSICAL, CONSTANT, Results, Row
 
 NOT_RUN = "not run"
 NOT_REACHED = "not reached"  # within the time budget
@@ -97,6 +97,8 @@ def _printed(table: int, experiment: str, target: str, metric: str = "mae", labe
 def _name(experiment: str) -> str:
     if experiment == CONSTANT:
         return "constant predictor"
+    if experiment == CLASSICAL:
+        return "classical estimator"
     return _named(NAMES[experiment], experiment) if experiment in NAMES else markdown.code(experiment)
 
 
@@ -136,21 +138,27 @@ def probes(number: int, target: str, results: Results) -> ResultTable:
     for name in _METRICS.values():
         header += [f"{name} paper", "ours"]
     rows = []
-    for experiment in (*NAMES, CONSTANT):
+    for experiment in (*NAMES, *((CLASSICAL,) if target == "hr_bpm" else ()), CONSTANT):
         row = [_name(experiment)]
         for metric in _METRICS:
             row += _with_few_labels(number, results, experiment, target, metric)
         measured = [results.row(experiment, target, "mae", fraction) for fraction in (1.0, LOW_FRACTION)]
         labels = [f"{probe['train_n']:,}" if probe else ABSENT for probe in measured]
-        row.append(labels[0] if experiment == CONSTANT else f"{labels[0]} ({labels[1]})")
+        row.append(labels[0] if experiment in (CLASSICAL, CONSTANT) else f"{labels[0]} ({labels[1]})")
         rows.append((*row, _test_n(results, experiment, [target]), _seeds(results, experiment, target)))
     title = f"{UNITS[target]} from frozen embeddings: 100 % (0.1 %) of the labels"
-    return ResultTable(number, title, (*header, "N labels", "N test", "seeds"), tuple(rows))
+    notes: tuple[str, ...] = ()
+    if target == "hr_bpm":
+        notes = (
+            "The classical estimator reads the rate of the acceleration's envelope and is fitted on nobody; it is "
+            "measured on the test segments in which it finds one.",
+        )
+    return ResultTable(number, title, (*header, "N labels", "N test", "seeds"), tuple(rows), notes)
 
 
 def _with_few_labels(number: int, results: Results, experiment: str, target: str, metric: str = "mae") -> list[str]:
-    """The paper's cell and ours with all labels, and with 0.1 % of them in brackets; of the constant, ours with all."""
-    if experiment == CONSTANT:
+    """The paper's cell and ours with all labels, and with 0.1 % in brackets; of what trains nothing, ours with all."""
+    if experiment in (CLASSICAL, CONSTANT):
         return [ABSENT, cell(results, experiment, target, metric)]
     theirs = [_printed(number, experiment, target, metric, fraction) for fraction in (1.0, LOW_FRACTION)]
     ours = [cell(results, experiment, target, metric, fraction) for fraction in (1.0, LOW_FRACTION)]

@@ -800,7 +800,8 @@ REPRODUCTION_RESULTS = Table(
             "experiment",
             _TEXT,
             nullable=False,
-            meaning="What was trained (docs/reproduction.md); constant is the best constant of the training labels",
+            meaning="What was trained (docs/reproduction.md); constant is the best constant of the training labels, "
+            "classical the heart rate from acceleration without a model",
         ),
         Column("seed", _COUNT, nullable=False, meaning="Seed of its training"),
         Column(

@@ -17,7 +17,7 @@ from accelkd.evaluation.significance import auc
 from accelkd.recordings.labels import LABELS
 from accelkd.recordings.survey import TARGETS
 from accelkd.reproduction.cohort import Cohort
-from accelkd.reproduction.evaluate import constant_rows, encode, evaluate, training_rows
+from accelkd.reproduction.evaluate import classical_rows, constant_rows, encode, evaluate, training_rows
 from accelkd.reproduction.experiments import Run, experiment_preset
 from accelkd.training.checkpoint import load_encoder, load_regressor
 from accelkd.training.runs import train_encoder
@@ -167,6 +167,17 @@ def test_constants_are_the_best_of_the_training_labels(cohort: Cohort) -> None:
     assert (row["train_n"], row["test_n"]) == (len(known), len(measured))
     assert rows["sex", 1.0, "auc"]["value"] == 0.5
     assert rows["hr_bpm", 0.1, "mae"]["train_n"] < len(known)
+
+
+def test_the_classical_estimator_is_measured_where_it_finds_a_rate(cohort: Cohort) -> None:
+    rows = {row["metric"]: row for row in classical_rows(cohort, seed=0).to_pylist()}
+    estimates = cohort.store.metadata.column("accel_hr_bpm").to_numpy()[cohort.test_rows]
+    measured = cohort.labels["hr_bpm"][cohort.test_rows]
+    errors = np.abs(measured - estimates)
+    assert rows["mae"]["value"] == pytest.approx(np.nanmean(errors))
+    assert (rows["mae"]["train_n"], rows["mae"]["test_n"]) == (0, np.isfinite(errors).sum())
+    few = classical_rows(cohort.with_at_most(2), seed=0)
+    assert few.to_pylist() == list(rows.values())  # every test segment is kept
 
 
 def test_a_copy_of_the_cohort_is_embedded_to_the_same(evaluated: dict[str, Evaluated], cohort: Cohort) -> None:

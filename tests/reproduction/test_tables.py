@@ -42,6 +42,8 @@ def test_what_was_not_run_is_shown_as_such(tmp_path: Path) -> None:
     )  # fmt: skip
     assert row_of(shown[18], "accel-kd-mae")[1:] == ("1.21", "2.00", "6.58", "8.00", "8.40", "9.00", "300", "1")
     assert shown[18].rows[-1][:3] == ("constant predictor", "–", "9.00")
+    assert [row[0] for row in shown[9].rows[-2:]] == ["classical estimator", "constant predictor"]
+    assert "classical estimator" not in {row[0] for row in shown[10].rows}
     assert [row[3] for row in shown[1].rows] == [NOT_RUN] * 4
     assert all(row[4] == NOT_RUN for row in shown[12].rows)
     assert all(row[2] == NO_RESULT for row in shown[12].rows)
