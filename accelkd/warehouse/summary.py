@@ -8,17 +8,20 @@ import duckdb
 
 from accelkd.recordings.labels import LABELS
 from accelkd.warehouse.embeddings import loaded_models
+from accelkd.warehouse.report_state import not_measured
 
 
 def summary(published: Path) -> str:
     """Participants, recordings, segments, quarantine, probe errors beside the constant's, retrieval, as text.
+
+    What could not be measured is listed with its reason.
 
     Raises FileNotFoundError that says what to do where nothing is published.
     """
     if not published.exists():
         raise FileNotFoundError(f"nothing is published at {published}: materialize the warehouse first")
     with duckdb.connect(str(published), read_only=True) as connection:
-        lines = [*_counts(connection), *_probes(connection), *_retrieval(connection)]
+        lines = [*_counts(connection), *_probes(connection), *_retrieval(connection), *_not_measured(connection)]
     return "\n".join(lines)
 
 
@@ -86,3 +89,18 @@ def _retrieval(connection: duckdb.DuckDBPyConnection) -> list[str]:
         lines.append(f"{direction:<28}{f'{top1:.1f} %':>16}{f'{rank:.1f}':>16}")
         lines.append(f"{'  chance':<28}{f'{chance_top1:.1f} %':>16}{f'{chance_rank:.1f}':>16}")
     return lines
+
+
+def _not_measured(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """What the promoted encoders have no result of, with the reason, also of one that nothing could be embedded by."""
+    promoted = connection.execute(
+        "SELECT encoder, arg_max(model_id, number) FROM promotions WHERE action <> 'rejected' "
+        "GROUP BY encoder ORDER BY encoder DESC"
+    ).fetchall()
+    lines = [
+        f"  {kind} of {encoder}: {reason}"
+        for kind in ("probe", "retrieval")
+        for encoder, model_id in promoted
+        for reason in not_measured(connection, f"{kind}:{encoder}/{model_id}")
+    ]
+    return ["", "not measured", *lines] if lines else []

@@ -103,7 +103,9 @@ def test_a_home_of_phones_goes_from_files_to_published_embeddings(tmp_path: Path
     assert not_measured(home, "retrieval") == NO_TEACHER
     text = (home.reports / "report.md").read_text(encoding="utf-8")
     assert f"Not measured, PPG teacher: {NO_TEACHER}." in text
-    assert "24 segments" in summary(home.published)
+    shown = summary(home.published)
+    assert "24 segments" in shown
+    assert f"probe of ppg_teacher: {NO_TEACHER}" in shown
     assert caught_up(home).materialized == []
     rebuild_warehouse(home)
     assert report_state(home) == state
