@@ -50,7 +50,7 @@ ui: setup  ## open the Dagster UI on the same home: http://127.0.0.1:3000, or an
 
 test: setup lint docs  ## all tests and linters, and the documentation
 	cargo test --quiet --manifest-path rust_dsp/Cargo.toml
-	$(PYTHON) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	TMPDIR="$$(.ci/scratch)" $(PYTHON) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: setup  ## formatters, linters and type checkers alone
 	$(VENV)/bin/ruff format --check .
