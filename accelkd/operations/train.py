@@ -128,18 +128,23 @@ def train_all(home: Home, *, preset: str | None = None, device: str = "auto") ->
 
 
 def load_candidate(home: Home, encoder: str) -> None:
-    """Load a candidate into the warehouse, with batches and split that it was trained on and that are not there yet.
+    """Load a candidate into the warehouse, with batches, split and teacher that it was trained on and that it lacks.
 
     Raises FileNotFoundError without a candidate, and what the loaders raise.
     """
-    from accelkd.warehouse.inspect import loaded_batches, loaded_split_version  # imports duckdb
+    from accelkd.training.checkpoint import read_config  # imports torch
+    from accelkd.warehouse.inspect import is_loaded, loaded_batches, loaded_split_version  # imports duckdb
     from accelkd.warehouse.load import load_batch, load_model, load_split
 
-    model_id = candidate_checkpoint(home, encoder).name
+    folder = candidate_checkpoint(home, encoder)
+    model_id = folder.name
     _, batch_ids = read_trained_on(home, encoder, model_id)
     unusable = superseded(home).keys() | refused(home).keys()  # since it was trained
     for batch_id in sorted(set(batch_ids) - loaded_batches(home) - unusable):
         repairing(home, partial(load_batch, home, batch_id), [batch_id])
     if loaded_split_version(home) != split_version(read_split(home.split)):
         load_split(home)
+    teacher, taught_by = encoder_spec(encoder).teacher, read_config(folder)["teacher"]
+    if teacher is not None and not is_loaded(home, teacher, taught_by):  # it was adopted, beside one that was trained
+        load_model(home, teacher, taught_by, read_trained_on(home, teacher, taught_by)[1])
     load_model(home, encoder, model_id, batch_ids)

@@ -147,7 +147,40 @@ def test_a_home_mixes_devices_with_no_one_and_four_channels(tmp_path: Path) -> N
     assert caught_up(home).materialized == []
 
 
-@pytest.mark.parametrize("number", [1, 2, 3])
+def test_people_with_ppg_and_people_with_acceleration_take_a_pair_from_elsewhere(tmp_path: Path) -> None:
+    home = new_home(tmp_path / "home")
+    with_ppg = people(simulated, [f"ppg-{n}" for n in range(4)])
+    for person in with_ppg:
+        person.accel = person.accel[:0]
+    land_people(home, "b1", [*with_ppg, *people(phone, [f"phone-{n}" for n in range(4)])])
+    done = caught_up(home)
+    assert ("ppg_teacher", None) in done.materialized
+    assert done.failed == [("accel_student", None)]  # nobody has both
+    assert published(home, "SELECT count(*) FROM segments") == [(32,)]
+
+    models = adopt_pair(home, Home(tmp_path / "elsewhere"))
+    assert caught_up(home).failed == []
+    assert promoted_models(home) == models
+    for encoder, prefix in (("ppg_teacher", "ppg"), ("accel_student", "phone")):
+        embedded = f"SELECT count(*), bool_and(starts_with(participant_id, '{prefix}')) FROM embeddings.{encoder}"
+        assert published(home, embedded) == [(16, True)]
+    assert report_state(home).is_current
+    assert caught_up(home).materialized == []
+
+
+def test_a_pair_from_elsewhere_takes_the_place_of_one_that_was_trained(tmp_path: Path) -> None:
+    home = new_home(tmp_path / "home")
+    land_people(home, "b1", people(simulated, [f"person-{n}" for n in range(6)]))
+    assert caught_up(home).failed == []
+    trained = promoted_models(home)
+    models = adopt_pair(home, Home(tmp_path / "elsewhere"))
+    assert caught_up(home).failed == []
+    assert promoted_models(home) == models != trained
+    assert published(home, "SELECT DISTINCT model_id FROM embeddings.accel_student") == [(models["accel_student"],)]
+    assert caught_up(home).materialized == []
+
+
+@pytest.mark.parametrize("number", [1, 3])
 def test_a_cohort_of_few_people_is_trained_on_and_published(tmp_path: Path, number: int) -> None:
     home = new_home(tmp_path / "home")
     land_people(home, "b1", people(simulated, [f"person-{n}" for n in range(number)]))
