@@ -36,6 +36,8 @@ from accelkd.recordings.withdrawn import Withdrawn
 
 # Files about a delivery, in any format, and hidden ones
 _ABOUT = re.compile(r"\..*|.*(?:readme|licen[cs]e|citation|changelog|copying)[^/]*|.*\.(?:md|rst|pdf)", re.IGNORECASE)
+# Names of tables that say who the people are
+_ABOUT_PEOPLE = re.compile(r".*(?:participant|subject|demographic).*\.(?:csv|tsv|txt|parquet|feather)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def ingest(
                 printable(str(relative)),
                 None,
                 "not_recognised",
-                f"no file of a recording that the reader of {device} knows",
+                _unrecognised(device, relative.name),
             )
             for path, relative in sorted(delivered.paths.items(), key=lambda entry: entry[1])
             if path not in used
@@ -169,6 +171,11 @@ class _Named:
     problem: str
     source_file: str
     inside: bool  # the participant is named inside the files
+
+
+def _unrecognised(device: str, name: str) -> str:
+    hint = "; a table of participants is named with --participants" if _ABOUT_PEOPLE.fullmatch(name) else ""
+    return f"no file of a recording that the reader of {device} knows{hint}"
 
 
 def _named(

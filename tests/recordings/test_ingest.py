@@ -139,6 +139,7 @@ def test_files_that_nobody_understands_are_named(delivery: Path, tmp_path: Path)
     (delivery / "Subject_x.mat").write_bytes(b"")
     (delivery / "deep").mkdir()
     (delivery / "deep/notes.txt").write_text("")
+    (delivery / "participants.csv").write_text("id,age\n")
     for name in ("README.md", ".DS_Store", "LICENSE"):
         (delivery / name).write_text("")
     summary = ingest("bami", delivery, tmp_path / "landing", "b1")
@@ -146,8 +147,11 @@ def test_files_that_nobody_understands_are_named(delivery: Path, tmp_path: Path)
         ("Subject_x.mat", "not_recognised"),
         ("deep/notes.txt", "not_recognised"),
         ("holiday.jpg", "not_recognised"),
+        ("participants.csv", "not_recognised"),
     ]
-    assert (summary.total, summary.read, summary.companions) == (5, 2, 3)
+    hinted = {rejection.source_file for rejection in summary.rejections if "--participants" in rejection.detail}
+    assert hinted == {"participants.csv"}
+    assert (summary.total, summary.read, summary.companions) == (6, 2, 3)
 
 
 def test_nothing_lands_where_nothing_could_be_read(delivery: Path, tmp_path: Path) -> None:
