@@ -1,4 +1,4 @@
-"""Calls in a separate process, whose memory and modules are released when it exits."""
+"""Calls in a separate process: one that exits afterwards with its memory and modules, or one that is kept."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, ParamSpec, TypeVar
@@ -59,6 +60,25 @@ def _send_result(
         explained = is_explained(error)
         text = str(error) if explained else f"{type(error).__name__}: {error}"
         sender.send((None, text, traceback.format_exc(), explained))
+
+
+def run_in_kept_process(function: Callable[P, R], *arguments: P.args, **keywords: P.kwargs) -> R:
+    """Call a module-level function in a process that serves the next call too: for libraries that crash on bad input.
+
+    Arguments, result and what it raises must be picklable. Raises what it raises, and ChildProcessError if the process
+    dies; another one serves the next call.
+    """
+    caller = os.getpid()
+    if caller not in _kept:
+        _kept[caller] = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent)
+    try:
+        return _kept[caller].submit(function, *arguments, **keywords).result()
+    except BrokenProcessPool:
+        del _kept[caller]
+        raise ChildProcessError("the process that was to do it died") from None
+
+
+_kept: dict[int, ProcessPoolExecutor] = {}  # by the process that it serves: a fork does not inherit its threads
 
 
 def end_pool(pool: ProcessPoolExecutor) -> None:

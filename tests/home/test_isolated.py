@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from accelkd.home.files import DamagedFileError
-from accelkd.home.isolated import end_pool, end_with_parent, run_in_subprocess
+from accelkd.home.isolated import end_pool, end_with_parent, run_in_kept_process, run_in_subprocess
 from tests.support import REPOSITORY
 from tests.support.processes import is_alive, wait_until, write_pid_and_sleep
 
@@ -45,6 +45,17 @@ def test_an_error_is_raised_with_its_type_and_place() -> None:
 def test_a_dead_process_is_reported() -> None:
     with pytest.raises(ChildProcessError, match="exit code -9"):
         run_in_subprocess(die)
+
+
+def test_a_kept_process_serves_again_and_another_takes_its_place_when_it_dies() -> None:
+    first = run_in_kept_process(os.getpid)
+    assert first not in (os.getpid(), None)
+    assert run_in_kept_process(os.getpid) == first
+    with pytest.raises(DamagedFileError, match="model is damaged"):
+        run_in_kept_process(refuse, "model")
+    with pytest.raises(ChildProcessError, match="died"):
+        run_in_kept_process(die)
+    assert run_in_kept_process(os.getpid) not in (first, os.getpid())
 
 
 def test_the_process_dies_with_the_one_that_called(tmp_path: Path) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import os
 import re
+import shutil
+import struct
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -582,6 +585,45 @@ def test_damage_ends_with_a_reason(tmp_path: Path, name: str, content: bytes, re
         read_tables(MAPPING, tmp_path / name)
     assert caught.value.reason == reason
     assert name in caught.value.detail
+
+
+@pytest.mark.parametrize("kind", [21, 25, 60])
+def test_a_file_that_kills_its_parser_costs_itself_alone(tmp_path: Path, kind: int) -> None:
+    """SciPy looks up the type of an element without a look at its number."""
+    (tmp_path / "in").mkdir()
+    columns = {name: np.asarray(values, np.float64) for name, values in signals(70).items()}
+    for name in ("P1", "P2"):
+        savemat(tmp_path / f"in/{name}.mat", columns)
+    content = (tmp_path / "in/P1.mat").read_bytes()
+    place = content.index(struct.pack("<II", 9, 8 * len(columns["green"])))
+    (tmp_path / "in/P1.mat").write_bytes(content[:place] + struct.pack("<I", kind) + content[place + 4 :])
+    summary, rows = land(tmp_path / "in", MAPPING)
+    assert [row["participant_id"] for row in rows] == ["table-P2"]
+    assert [(entry.source_file, entry.reason) for entry in summary.rejections] == [("P1.mat", "unreadable_file")]
+    assert "died" in summary.rejections[0].detail
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".feather", ".mat", ".csv"])
+def test_names_of_files_are_bytes(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "in").mkdir()
+    columns = signals(70)
+    whole = tmp_path / f"P1{suffix}"
+    if suffix == ".csv":
+        write_csv(whole, columns)
+    elif suffix == ".mat":
+        savemat(whole, columns)
+    else:
+        write = pq.write_table if suffix == ".parquet" else pa.feather.write_feather
+        write(pa.table(columns), str(whole))
+    folder = os.fsencode(tmp_path / "in")
+    shutil.copytree(tmp_path, tmp_path / "in/S1", ignore=shutil.ignore_patterns("in"))
+    Path(tmp_path / f"in/S1/P1{suffix}").rename(os.fsdecode(folder + b"/S1/caf\xe9\x01" + suffix.encode()))
+    (tmp_path / "in/S2").mkdir()
+    (tmp_path / f"in/S2/\u202eend{suffix}").write_bytes(b"ARROW1 broken")
+    summary, rows = land(tmp_path / "in", MAPPING, "path:1")
+    assert [row["participant_id"] for row in rows] == ["table-S1"]
+    assert len(summary.rejections) == 1
+    assert all(letter.isprintable() for letter in f"{summary.rejections[0]}")
 
 
 def test_a_million_rows_are_read_in_seconds(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 from scipy.io import loadmat, savemat
 
+from accelkd.home.isolated import run_in_kept_process
 from tests.support import binary_formats as formats
 from tests.support.edf import Edf, Signal
 from tests.support.mutations import Binary, Layout, Seed, Text, Tree, json_tree
@@ -133,7 +134,14 @@ def _polar(data: Path) -> Seed:
 
 
 def _load_mat(content: bytes) -> dict[str, Any]:
-    return {key: value for key, value in loadmat(io.BytesIO(content)).items() if not key.startswith("__")}
+    """Variables of a file, which other mutations may have damaged so that it kills its reader."""
+    tree = run_in_kept_process(_parsed_mat, content)
+    return {key: value for key, value in tree.items() if not key.startswith("__")}
+
+
+def _parsed_mat(content: bytes) -> dict[str, Any]:
+    tree: dict[str, Any] = loadmat(io.BytesIO(content))
+    return tree
 
 
 def _dump_mat(tree: dict[str, Any]) -> bytes:

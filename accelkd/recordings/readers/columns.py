@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -34,6 +34,7 @@ from accelkd.recordings.demographics import MISSING
 from accelkd.recordings.listing import printable
 from accelkd.recordings.mapping import COMPRESSED_SUFFIXES, PER_SECOND, Files, Time
 from accelkd.recordings.readers import Times, Unreadable
+from accelkd.recordings.readers.matlab import read_variables
 from accelkd.recordings.unpack import MAX_EXPANSION
 
 Floats = npt.NDArray[np.float64]
@@ -49,7 +50,6 @@ _INDEX_NAMES = ("index", "", "Unnamed: 0", "__index_level_0__", "row.names")  # 
 _NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$|^[-+]?(nan|NaN|inf)$"
 _DATE = r"^\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?"
 _DAY_S = 86_400.0
-_MATLAB_TEXT = "char"
 
 
 @dataclass
@@ -277,7 +277,7 @@ def _row_by_row(column: pa.ChunkedArray, zone: str | None, parse: Callable[[str]
 
 def _arrow(path: Path, wanted: Collection[str], kind: str) -> Columns:
     if kind == ".parquet":
-        with pq.ParquetFile(path) as parquet:
+        with path.open("rb") as file, pq.ParquetFile(file) as parquet:  # Arrow opens no name of odd bytes
             schema = parquet.schema_arrow
             nested = any(pa.types.is_struct(column.type) for column in schema)
             names = _unique([column.name for column in schema])
@@ -285,7 +285,8 @@ def _arrow(path: Path, wanted: Collection[str], kind: str) -> Columns:
             plain = not nested and names == schema.names and not any("." in name for name in names)
             table = parquet.read(known) if plain else parquet.read()
     else:
-        table = pa.feather.read_table(path, memory_map=False)
+        with path.open("rb") as file:  # Arrow opens no name of odd bytes
+            table = pa.feather.read_table(file, memory_map=False)
         table.validate(full=True)  # offsets of damaged text lead anywhere
         names = table.column_names
         plain = not any(pa.types.is_struct(column.type) for column in table.schema)
@@ -341,11 +342,11 @@ def _text(path: Path, wanted: Collection[str], files: Files) -> Columns:
         data = data if data is not None else path.read_bytes()
         data = re.sub(rb"(?m)^[ \t]+|[ \t]+$", b"", data.replace(b"\r", b""))
         data = re.sub(rb"[ \t]+", b" ", data)
-    source = io.BytesIO(data) if data is not None else path
     first = skip if files.names is not None else skip + 1
     # Lines of which every second one is empty were written so; elsewhere an empty line is a sample that is missing
     spaced = len(lines) > skip + 4 and not any(line.strip() for line in lines[skip + 1 :: 2])
-    table, bad = _rows(source, encoding, separator, names, first, sorted(set(chosen.values())), spaced)
+    with io.BytesIO(data) if data is not None else path.open("rb") as source:
+        table, bad = _rows(source, encoding, separator, names, first, sorted(set(chosen.values())), spaced)
     if bad:
         columns.notes.append(f"{path.name}: {bad} rows without {len(names)} cells")
     columns.values = {name: table[actual] for name, actual in chosen.items()}
@@ -353,7 +354,7 @@ def _text(path: Path, wanted: Collection[str], files: Files) -> Columns:
 
 
 def _rows(
-    source: io.BytesIO | Path,
+    source: BinaryIO,
     encoding: str,
     separator: str,
     names: Sequence[str],
@@ -370,8 +371,7 @@ def _rows(
 
     def parsed(encoding: str) -> pa.Table:
         lines.clear()
-        if isinstance(source, io.BytesIO):
-            source.seek(0)
+        source.seek(0)
         return pa_csv.read_csv(
             source,
             pa_csv.ReadOptions(
@@ -509,58 +509,13 @@ def _widened(header: list[str], rows: Sequence[Sequence[str]], file: str) -> lis
 
 def _mat(path: Path, wanted: Collection[str]) -> Columns:
     """Variables of a MAT file; `a.b(2).c` is a field, `signals(3)` the third channel of a matrix."""
-    with path.open("rb") as file:
-        head = file.read(520)
-    tree = _hdf5(path) if head[512:520] == b"\x89HDF\r\n\x1a\n" or head[:4] == b"\x89HDF" else _matlab5(path)
+    tree = read_variables(path)
     columns = Columns(path.name, tuple(_leaves(tree)))
     for name in wanted:
         value = _member(tree, name)
         if value is not None:
             columns.values[name] = value
     return columns
-
-
-def _matlab5(path: Path) -> dict[str, Any]:
-    from scipy.io import loadmat
-
-    try:
-        content = loadmat(path, simplify_cells=True)
-    except Exception as error:  # a damaged file makes loadmat raise nearly anything
-        raise Unreadable("unreadable_file", f"{path.name}: {type(error).__name__} while reading MATLAB v5") from None
-    return {name: value for name, value in content.items() if not name.startswith("__")}
-
-
-def _hdf5(path: Path) -> dict[str, Any]:
-    """MATLAB v7.3: structures are groups, arrays of structures and cells are references, axes are reversed."""
-    try:
-        import h5py
-    except ImportError:
-        detail = f"{path.name} is MATLAB v7.3, which needs h5py: pip install 'accelkd[formats]'"
-        raise Unreadable("missing_library", detail) from None
-
-    def value(file: Any, node: Any, depth: int) -> Any:
-        if depth > 10:
-            return None
-        if isinstance(node, h5py.Group):
-            members = {name: value(file, node[name], depth + 1) for name in node}
-            lengths = {len(member) if isinstance(member, list) else 0 for member in members.values()}
-            if len(lengths) == 1 and (length := lengths.pop()):  # an array of structures
-                return [{name: member[number] for name, member in members.items()} for number in range(length)]
-            return members
-        if node.attrs.get("MATLAB_empty", 0):
-            return np.empty(0)
-        content = node[()]
-        if getattr(content, "dtype", None) == h5py.ref_dtype:
-            return [value(file, file[reference], depth + 1) for reference in content.ravel()]
-        if node.attrs.get("MATLAB_class", b"") in (_MATLAB_TEXT, _MATLAB_TEXT.encode()):
-            return "".join(map(chr, np.asarray(content).T.ravel(order="F").astype(int)))
-        return np.squeeze(np.asarray(content).T)
-
-    try:
-        with h5py.File(path, "r") as file:
-            return {name: value(file, file[name], 0) for name in file if not name.startswith("#")}
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise Unreadable("unreadable_file", f"{path.name}: {type(error).__name__} while reading MATLAB v7.3") from None
 
 
 def _leaves(value: Any, prefix: str = "") -> list[str]:
