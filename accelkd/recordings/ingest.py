@@ -24,7 +24,7 @@ from accelkd.recordings.deliveries import MAX_PARTICIPANTS, batch_ids
 from accelkd.recordings.devices import DEVICES
 from accelkd.recordings.identity import by_path, level_of
 from accelkd.recordings.landed import HASH_DIGITS, Landed
-from accelkd.recordings.listing import printable
+from accelkd.recordings.listing import printable, printable_text
 from accelkd.recordings.people import clean_participants
 from accelkd.recordings.readers import Demographics, Reader, Recording, Session, Unreadable
 from accelkd.recordings.references import clean_references
@@ -338,7 +338,7 @@ class _Delivering:
         participant_id = None
         with suppress(Unreadable):
             participant_id = self._participant_id(None if named.inside and recording is None else name, "")
-        self.rejections.append(Rejection(named.source_file, participant_id, error.reason, error.detail))
+        self.rejections.append(Rejection(named.source_file, participant_id, error.reason, printable_text(error.detail)))
 
 
 def _groups(sessions: Sequence[_Named], max_participants: int) -> list[list[_Named]]:

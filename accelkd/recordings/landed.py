@@ -16,10 +16,11 @@ from accelkd.recordings.devices import DEVICES
 from accelkd.recordings.listing import printable
 from accelkd.recordings.readers import Recording, Unreadable
 from accelkd.recordings.timeline import MIN_PART_S, cut
+from accelkd.recordings.validate import MAX_SHARED_S
 
 logger = logging.getLogger(__name__)
 HASH_DIGITS = 12  # of the samples' hash, at the end of a recording's name
-_SLACK_S = 1.0  # recordings that follow each other may touch
+_SLACK_S = MAX_SHARED_S - 0.01  # landed times are rounded
 _COLUMNS = [
     "recording_id",
     "participant_id",

@@ -95,6 +95,11 @@ def printable(name: str, limit: int = MAX_NAME) -> str:
     return shown if len(shown) <= limit and len(name) <= limit else f"{shown[:limit]}… ({len(name):,} characters)"
 
 
+def printable_text(text: str) -> str:
+    """A text that any log takes. Names in it may be printable already: a backslash stays as it is."""
+    return "".join(character if character == "\\" else _escaped(character) for character in text)
+
+
 def _escaped(character: str) -> str:
     if character.isprintable() and character != "\\":
         return character

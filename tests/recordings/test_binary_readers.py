@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import struct
 import zipfile
 from contextlib import suppress
 from importlib import import_module
@@ -194,6 +195,17 @@ def test_axivity_a_damaged_sector_is_a_gap(tmp_path: Path, damage: str) -> None:
     assert any("1 gaps, 80 samples" in note for note in record.notes)
 
 
+def test_axivity_sectors_of_more_samples_than_they_hold_are_none(tmp_path: Path) -> None:
+    content = bytearray(formats.cwa(formats.wrist(400, 256)))
+    for at in range(1024, len(content), 512):
+        content[at + 28 : at + 30] = struct.pack("<H", 999)
+        content[at + 510 : at + 512] = bytes(2)
+        words = np.frombuffer(bytes(content[at : at + 512]), "<u2")
+        content[at + 510 : at + 512] = struct.pack("<H", -int(words.sum()) & 0xFFFF)
+    with pytest.raises(Unreadable, match="no sound sector of acceleration"):
+        read_bytes("axivity", bytes(content), tmp_path)
+
+
 def test_axivity_without_its_header_keeps_the_samples(tmp_path: Path) -> None:
     content = bytes(1024) + formats.cwa(formats.wrist(800, 256))[1024:-100]
     (record,) = read_bytes("axivity", content, tmp_path)
@@ -237,12 +249,16 @@ def test_geneactiv_damaged_pages_are_gaps_and_the_cut_one_ends_early(tmp_path: P
     )  # fmt: skip
 
 
-def test_geneactiv_facts_about_a_person_that_cannot_be_right_are_left_out(tmp_path: Path) -> None:
-    content = formats.geneactiv(formats.wrist(4000, 256)).replace(b"Height:170", b"Height:1" + b"0" * 30)
+# The square of the second is too large for a number
+@pytest.mark.parametrize(("zeros", "height"), [(30, "1e+28"), (160, "1e+158")])
+def test_geneactiv_facts_about_a_person_that_cannot_be_right_are_left_out(
+    tmp_path: Path, zeros: int, height: str
+) -> None:
+    content = formats.geneactiv(formats.wrist(4000, 256)).replace(b"Height:170", b"Height:1" + b"0" * zeros)
     (tmp_path / "in").mkdir()
     (tmp_path / "in/P1.bin").write_bytes(content)
     summary = ingest("geneactiv", tmp_path / "in", tmp_path / "landing", "b1")
-    assert any("geneactiv-P1: height_m: 1e+28 is not in 0.4 to 2.6, left out" in note for note in summary.notes)
+    assert any(f"geneactiv-P1: height_m: {height} is not in 0.4 to 2.6, left out" in note for note in summary.notes)
     assert validate_batch(tmp_path / "landing/b1") == []
 
 

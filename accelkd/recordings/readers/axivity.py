@@ -75,6 +75,8 @@ def read(session: Session) -> list[Recording]:
     axes = _LAYOUTS[layout][1]
     capacity = 120 if layout == _PACKED else 480 // (2 * axes)
     good &= (fields["layout"] == layout) & (fields["count"] <= capacity)
+    if not good.any():
+        raise Unreadable("unreadable_file", f"{name} has no sound sector of acceleration")
     lost = (len(content) - _HEADER) // SECTOR - int(good.sum())
     if lost > 0:
         notes.append(f"{lost} damaged or empty sectors left out")

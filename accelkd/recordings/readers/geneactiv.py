@@ -145,7 +145,7 @@ def _demographics(header: Mapping[str, str]) -> Demographics | None:
     if born and started is not None:
         age = 1970 + started / (365.25 * 86400) - int(born[1]) - (int(born[2]) - 1) / 12 - (int(born[3]) - 1) / 365.25
         age_years = round(age, 1) if 0 < age < _MAX_AGE_YEARS else None
-    bmi = weight_kg / height_m**2 if weight_kg and height_m else None
+    bmi = weight_kg / (height_m * height_m) if weight_kg and height_m else None
     if sex is None and age_years is None and height_m is None:
         return None
     return Demographics("male" if sex == "male" else "female" if sex else None, age_years, height_m, bmi)
