@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import traceback
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from accelkd.home.explained import is_explained, mark_explained
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_kept: dict[int, ProcessPoolExecutor] = {}  # by the process that it serves: a fork does not inherit its threads
 
 
 def run_in_subprocess(function: Callable[P, R], *arguments: P.args, **keywords: P.kwargs) -> R:
@@ -70,7 +73,7 @@ def run_in_kept_process(function: Callable[P, R], *arguments: P.args, **keywords
     """
     caller = os.getpid()
     if caller not in _kept:
-        _kept[caller] = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent)
+        _kept[caller] = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _start_kept)
     try:
         return _kept[caller].submit(function, *arguments, **keywords).result()
     except BrokenProcessPool:
@@ -78,7 +81,9 @@ def run_in_kept_process(function: Callable[P, R], *arguments: P.args, **keywords
         raise ChildProcessError("the process that was to do it died") from None
 
 
-_kept: dict[int, ProcessPoolExecutor] = {}  # by the process that it serves: a fork does not inherit its threads
+def _start_kept() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt of the whole group is for the caller to report
+    end_with_parent()
 
 
 def end_pool(pool: ProcessPoolExecutor) -> None:
