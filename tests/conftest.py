@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests.support import REPOSITORY
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from tests.support.pipeline import Pipeline
 
 SHARED = REPOSITORY.parent / "shared"
+# The same examples at every run, however slow the machine
+settings.register_profile("deterministic", derandomize=True, deadline=None)
+settings.load_profile("deterministic")
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,7 @@ person = st.tuples(
     st.sampled_from(["b1", "b2", "b3"]),
 )
 cohorts = st.lists(person, min_size=1, max_size=120, unique_by=lambda row: row[0])
-quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def table(people: Sequence[Person]) -> pa.Table:

@@ -16,9 +16,7 @@ RATES_HZ = [20.0, 25.0, 32.0, 50.0, 51.2, 51.705, 54.75, 64.0, 100.0, 125.0, 128
 BAD = [np.nan, np.inf, -np.inf, 1e7, -1e7]
 RANGE = (-5e6, 5e6)
 
-reference_settings = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+reference_settings = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def spoil(samples: npt.NDArray[Any], rate_hz: float, rng: np.random.Generator) -> None:

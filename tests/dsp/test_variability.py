@@ -17,9 +17,7 @@ import rust_dsp
 Floats = npt.NDArray[np.float64]
 NAMES = ("hr_bpm", "sdnn_ms", "rmssd_ms", "intervals", "pairs", "coverage")
 
-many = settings(
-    max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+many = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def expected_variability(start_s: Floats, end_s: Floats) -> dict[str, float]:

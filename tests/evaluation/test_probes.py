@@ -43,7 +43,7 @@ def side(name: str, people: int = 20, noise: float = 5.0, **targets: Floats) -> 
     return LabelledEmbeddings(x, participants, targets or {"hr_bpm": y})
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     people=st.integers(2, 12),
     width=st.sampled_from([1, 4, 20]),
@@ -114,7 +114,7 @@ def test_all_targets_and_fractions_at_once_are_those_of_one_at_a_time() -> None:
         assert probe.predicted == pytest.approx(expected[name, 1.0].predicted)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     sizes=st.lists(st.integers(1, 40), min_size=2, max_size=30),
     fractions=st.lists(st.floats(1e-4, 1), min_size=1, max_size=6),

@@ -21,7 +21,7 @@ def embeddings(number: int, width: int, seed: int = 0) -> npt.NDArray[np.float32
     return (rng.standard_normal((number, width)) * np.linspace(1, 3, width) + 5).astype(np.float32)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 100), scale=st.floats(0.01, 100), shift=st.floats(-10, 10))
 def test_a_planted_transform_is_undone_on_new_embeddings(seed: int, scale: float, shift: float) -> None:
     turned = ortho_group.rvs(12, random_state=seed)

@@ -165,7 +165,7 @@ def assert_safe_or_refused(content: str | bytes) -> None:
                 open_batch_file(folder, file.path)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(manifests)
 @example(VALID)
 @example(VALID | {"files": [LISTED | {"rows": True}]})
@@ -179,7 +179,7 @@ def test_every_json_value_is_a_manifest_with_safe_paths_or_refused(value: Any) -
     assert_safe_or_refused(json.dumps(value))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=40) | st.text(max_size=40))
 @example('{"files": NaN}')
 @example("[" * 200_000)

@@ -311,7 +311,7 @@ def test_both_sessions_are_read_where_nothing_is_damaged(shared: Path, tmp_path:
 
 
 @pytest.mark.parametrize("device", PAIRS)
-@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     which=st.integers(0, 99),
     keep=st.floats(0, 1),

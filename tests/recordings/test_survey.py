@@ -130,7 +130,7 @@ _with_several = [choice for choice in _choices if choice[0] in ("q1", "q1b", "q2
 _rows = st.tuples(st.text("aé𝒳10", min_size=1, max_size=2), st.one_of(*map(st.sampled_from, (_choices, _with_several))))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(rows=st.lists(_rows, max_size=40, unique_by=lambda row: (row[0], row[1][0])), cut=st.integers(0, 40))
 def test_targets_are_those_of_their_definitions(rows: list[tuple[str, tuple[str, str]]], cut: int) -> None:
     survey = answers(*((participant, question, answer) for participant, (question, answer) in rows))

@@ -111,7 +111,7 @@ def test_each_damage_is_reported_by_its_reason_and_the_rest_goes_on(home: Home) 
     assert all(row["detail"] for row in quarantine(home, "b1"))
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     damages=st.lists(st.sampled_from([None, *DAMAGE]), min_size=1, max_size=7),
     minutes=st.integers(1, 3),

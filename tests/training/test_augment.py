@@ -44,7 +44,7 @@ def changed(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
     seed=st.integers(0, 2**31),
     probability=st.floats(0, 1),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_shape_and_finiteness_survive_and_the_input_is_left_alone(
     batch: int, channels: int, samples: int, seed: int, probability: float
 ) -> None:
