@@ -48,9 +48,10 @@ materialize: setup  ## materialize everything in the home that is missing or sta
 ui: setup  ## open the Dagster UI on the same home: http://127.0.0.1:3000, or another PORT=...
 	@$(PYTHON) -m orchestration.ui --port $(PORT) --end-with-parent
 
+# One process more than there are cores: some tests wait for a daemon
 test: setup lint docs  ## all tests and linters, and the documentation
 	cargo test --quiet --manifest-path rust_dsp/Cargo.toml
-	TMPDIR="$$(.ci/scratch)" $(PYTHON) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	TMPDIR="$$(.ci/scratch)" $(PYTHON) -m pytest --numprocesses $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder
 
 lint: setup  ## formatters, linters and type checkers alone
 	$(VENV)/bin/ruff format --check .
