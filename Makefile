@@ -1,6 +1,6 @@
 # Two commands do everything: `make demo` and `make test`. Each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help check setup demo materialize ui test lint docs hooks bench-dsp clean
+.PHONY: help check setup demo materialize ui test test-rust lint lint-python lint-rust docs hooks bench-dsp clean
 
 VENV := .venv
 PORT ?= 3000
@@ -48,18 +48,25 @@ materialize: setup  ## materialize everything in the home that is missing or sta
 ui: setup  ## open the Dagster UI on the same home: http://127.0.0.1:3000, or another PORT=...
 	@$(PYTHON) -m orchestration.ui --port $(PORT) --end-with-parent
 
-# One process more than there are cores: some tests wait for a daemon
-test: setup lint docs  ## all tests and linters, and the documentation
-	cargo test --quiet --manifest-path rust_dsp/Cargo.toml
+# The compilers of Rust and the type checker side by side; then one process more than cores: some tests wait for a daemon
+test: setup  ## all tests and linters, and the documentation
+	@$(MAKE) --no-print-directory --jobs 2 lint-python docs test-rust
 	TMPDIR="$$(.ci/scratch)" $(PYTHON) -m pytest --numprocesses $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder
 
-lint: setup  ## formatters, linters and type checkers alone
+lint: lint-python lint-rust  ## formatters, linters and type checkers alone
+
+lint-python: setup
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(PYTHON) -m mypy.stubtest rust_dsp
+
+lint-rust: setup
 	cargo fmt --all --check --manifest-path rust_dsp/Cargo.toml
 	cargo clippy --quiet --manifest-path rust_dsp/Cargo.toml --all-targets --all-features -- -D warnings
+
+test-rust: lint-rust
+	cargo test --quiet --manifest-path rust_dsp/Cargo.toml
 
 docs: setup  ## build the documentation into site/; a warning fails
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict  # --quiet would hide the warnings from --strict
