@@ -142,7 +142,7 @@ def _print(results: Path, deliveries: Mapping[str, Seed]) -> int:
     listed = {name: cases for name, cases in by_format.items() if cases}
     everything = [case for cases in by_format.values() for case in cases]
     for name, cases in [*listed.items(), ("all", everything)]:
-        outcomes = Counter(case["outcome"] for case in cases)
+        outcomes = Counter("failed" if case["failure"] else case["outcome"] for case in cases)
         shown = [f"{outcomes[outcome]:,}" for outcome in ("read whole", "read in part", "rejected", "failed")]
         sums = [f"{sum(case[count] for case in cases):,}" for count in ("windows", "segments")]
         slowest, most = (max((case[fact] for case in cases), default=0.0) for fact in ("took_s", "peak_mb"))
