@@ -7,6 +7,8 @@ PORT ?= 3000
 PYTHON := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
 UV_VERSION := 0.13.9
+# It has a jobserver of its own, and warns of one that it cannot open
+CARGO := env -u MAKEFLAGS cargo
 # Where the installers of Rust and uv put them: found at once, without a new shell
 export PATH := $(PATH):$(HOME)/.cargo/bin:$(HOME)/.local/bin
 export ACCELKD_HOME ?= $(CURDIR)/.accelkd
@@ -62,11 +64,11 @@ lint-python: setup
 	$(PYTHON) -m mypy.stubtest rust_dsp
 
 lint-rust: setup
-	cargo fmt --all --check --manifest-path rust_dsp/Cargo.toml
-	cargo clippy --quiet --manifest-path rust_dsp/Cargo.toml --all-targets --all-features -- -D warnings
+	$(CARGO) fmt --all --check --manifest-path rust_dsp/Cargo.toml
+	$(CARGO) clippy --quiet --manifest-path rust_dsp/Cargo.toml --all-targets --all-features -- -D warnings
 
 test-rust: lint-rust
-	cargo test --quiet --manifest-path rust_dsp/Cargo.toml
+	$(CARGO) test --quiet --manifest-path rust_dsp/Cargo.toml
 
 docs: setup  ## build the documentation into site/; a warning fails
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict  # --quiet would hide the warnings from --strict
