@@ -41,7 +41,7 @@ def graph(page: Page) -> None:
         nodes.get_by_text(group, exact=True).first.click()
     nodes.get_by_text("publish").first.wait_for()
     page.get_by_text("Hide navigation").click()
-    page.set_viewport_size({"width": 2200, "height": 960})
+    page.set_viewport_size({"width": 2200, "height": 1500})
     page.reload()  # which fits what is unfolded into the page
     nodes.get_by_text("publish").first.wait_for()
     page.wait_for_timeout(60_000)  # for the colours of what is materialized: on a busy machine they come one by one
