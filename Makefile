@@ -1,6 +1,6 @@
 # Two commands do everything: `make demo` and `make test`. Each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help check setup demo materialize ui test test-rust lint lint-python lint-rust docs hooks bench-dsp clean
+.PHONY: help check setup demo materialize ui test lint lint-python lint-rust test-rust docs hooks bench-dsp clean
 
 VENV := .venv
 PORT ?= 3000
@@ -57,17 +57,17 @@ test: setup  ## all tests and linters, and the documentation
 
 lint: lint-python lint-rust  ## formatters, linters and type checkers alone
 
-lint-python: setup
+lint-python: setup  ## those of Python
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(PYTHON) -m mypy.stubtest rust_dsp
 
-lint-rust: setup
+lint-rust: setup  ## those of Rust
 	$(CARGO) fmt --all --check --manifest-path rust_dsp/Cargo.toml
 	$(CARGO) clippy --quiet --manifest-path rust_dsp/Cargo.toml --all-targets --all-features -- -D warnings
 
-test-rust: lint-rust
+test-rust: lint-rust  ## the tests of the signal processing that are in Rust
 	$(CARGO) test --quiet --manifest-path rust_dsp/Cargo.toml
 
 docs: setup  ## build the documentation into site/; a warning fails
