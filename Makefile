@@ -8,7 +8,7 @@ PYTHON := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
 UV_VERSION := 0.13.9
 # It has a jobserver of its own, and warns of one that it cannot open
-CARGO := env -u MAKEFLAGS cargo
+CARGO := env -u MAKEFLAGS -u MFLAGS cargo
 # Where the installers of Rust and uv put them: found at once, without a new shell
 export PATH := $(PATH):$(HOME)/.cargo/bin:$(HOME)/.local/bin
 export ACCELKD_HOME ?= $(CURDIR)/.accelkd
