@@ -69,16 +69,17 @@ def run_in_kept_process(function: Callable[P, R], *arguments: P.args, **keywords
     """Call a module-level function in a process that serves the next call too: for libraries that crash on bad input.
 
     Arguments, result and what it raises must be picklable. Raises what it raises, and ChildProcessError if the process
-    dies; another one serves the next call.
+    dies of it twice: once may be somebody else's doing.
     """
     caller = os.getpid()
-    if caller not in _kept:
-        _kept[caller] = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _start_kept)
-    try:
-        return _kept[caller].submit(function, *arguments, **keywords).result()
-    except BrokenProcessPool:
-        del _kept[caller]
-        raise ChildProcessError("the process that was to do it died") from None
+    for _ in range(2):
+        if caller not in _kept:
+            _kept[caller] = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _start_kept)
+        try:
+            return _kept[caller].submit(function, *arguments, **keywords).result()
+        except BrokenProcessPool:
+            del _kept[caller]
+    raise ChildProcessError("the process that was to do it died twice")
 
 
 def _start_kept() -> None:

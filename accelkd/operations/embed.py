@@ -53,7 +53,7 @@ def embed_batch(home: Home, encoder: str, batch_id: str, device: str = "auto") -
     repairing(home, partial(verify_segments, home, batch_id), [batch_id])
     whole = SegmentStore([home.segments(batch_id)])
     models = promoted_models(home)
-    _load_models(home, models)
+    load_missing_models(home, models)
     if not len(whole):
         drop_embeddings(home, models, encoder, batch_id)
         return EmbeddedBatch(info.model_id, 0, info.width, "the batch has no segments", info.model_id)
@@ -86,7 +86,7 @@ def embed_batch(home: Home, encoder: str, batch_id: str, device: str = "auto") -
     return EmbeddedBatch(info.model_id, loaded.rows, loaded.width, loaded.status, content.hexdigest())
 
 
-def _load_models(home: Home, models: Models) -> None:
+def load_missing_models(home: Home, models: Models) -> None:
     """Load what the warehouse does not know yet of `models`, a teacher before its students."""
     for spec in ENCODERS:
         if spec.name in models and not is_loaded(home, spec.name, models[spec.name]):

@@ -128,12 +128,13 @@ def train_all(home: Home, *, preset: str | None = None, device: str = "auto") ->
 
 
 def load_candidate(home: Home, encoder: str) -> None:
-    """Load a candidate into the warehouse, with batches, split and teacher that it was trained on and that it lacks.
+    """Load a candidate into the warehouse, with those of its batches, split and teacher that are not there yet.
 
     Raises FileNotFoundError without a candidate, and what the loaders raise.
     """
+    from accelkd.operations.embed import load_missing_models  # imports duckdb, as what follows
     from accelkd.training.checkpoint import read_config  # imports torch
-    from accelkd.warehouse.inspect import is_loaded, loaded_batches, loaded_split_version  # imports duckdb
+    from accelkd.warehouse.inspect import loaded_batches, loaded_split_version
     from accelkd.warehouse.load import load_batch, load_model, load_split
 
     folder = candidate_checkpoint(home, encoder)
@@ -145,6 +146,6 @@ def load_candidate(home: Home, encoder: str) -> None:
     if loaded_split_version(home) != split_version(read_split(home.split)):
         load_split(home)
     teacher, taught_by = encoder_spec(encoder).teacher, read_config(folder)["teacher"]
-    if teacher is not None and not is_loaded(home, teacher, taught_by):  # it was adopted, beside one that was trained
-        load_model(home, teacher, taught_by, read_trained_on(home, teacher, taught_by)[1])
+    if teacher is not None:  # of an adopted student another one than was trained here
+        load_missing_models(home, {teacher: taught_by})
     load_model(home, encoder, model_id, batch_ids)

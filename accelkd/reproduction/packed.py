@@ -19,7 +19,7 @@ from accelkd.home.files import atomic_path, write_json
 from accelkd.reproduction.experiments import SUPERVISED
 from accelkd.reproduction.records import COHORT, print_progress
 from accelkd.reproduction.report import write_reproduction
-from accelkd.reproduction.results import CLASSICAL, CONSTANT, SCHEMAS, read_table
+from accelkd.reproduction.results import SCHEMAS, UNTRAINED, read_table
 
 RESULTS, PEOPLE = "results.zip", "people.zip"  # the second holds values of single participants
 MAX_FILE_BYTES = 15 * 2**20  # of each file: what can be copied back from a borrowed machine, with some margin
@@ -101,7 +101,7 @@ def merge(folders: Sequence[Path], out: Path) -> Path:
             for part, runs in zip(fitting, _drawn(chosen) if name == "map" else chosen, strict=True)
         ]
         if name == "results":  # of what trains nothing, which is the same for all
-            untrained = {(pseudo, seed) for pseudo in (CONSTANT, CLASSICAL) for seed in fitting[0].facts["seeds"]}
+            untrained = {(pseudo, seed) for pseudo in UNTRAINED for seed in fitting[0].facts["seeds"]}
             pieces.append(fitting[0].rows(name, untrained))
         tables[name] = pa.concat_tables(pieces or [schema.empty_table()])
     out.mkdir(parents=True, exist_ok=True)

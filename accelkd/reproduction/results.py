@@ -26,6 +26,7 @@ Row = dict[str, Any]
 # Pseudo-experiments, which train nothing
 CONSTANT = "constant"  # the best constant of the training labels
 CLASSICAL = "classical"  # the heart rate from acceleration without a model
+UNTRAINED = (CLASSICAL, CONSTANT)
 
 
 def file_schema(table: Table) -> pa.Schema:
@@ -129,7 +130,7 @@ class Results:
         names: dict[str, set[str]] = defaultdict(set)
         for experiment, target, _, _ in self.rows:
             names[target].add(experiment)
-        return {target: tuple(sorted(experiments - {CONSTANT, CLASSICAL})) for target, experiments in names.items()}
+        return {target: tuple(sorted(experiments.difference(UNTRAINED))) for target, experiments in names.items()}
 
     def values(
         self, experiment: str, target: str, metric: str = "mae", label_fraction: float = 1.0

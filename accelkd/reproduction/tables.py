@@ -21,7 +21,7 @@ from accelkd.reports import markdown
 from accelkd.reproduction import paper
 from accelkd.reproduction.experiments import SUPERVISED
 from accelkd.reproduction.paper import LOW_FRACTION, NAMES, NUMBERS, SEGMENT_TARGETS, Key
-from accelkd.reproduction.results import CLASSICAL, CONSTANT, Results, Row
+from accelkd.reproduction.results import CLASSICAL, CONSTANT, UNTRAINED, Results, Row
 
 NOT_RUN = "not run"
 NOT_REACHED = "not reached"  # within the time budget
@@ -144,7 +144,7 @@ def probes(number: int, target: str, results: Results) -> ResultTable:
             row += _with_few_labels(number, results, experiment, target, metric)
         measured = [results.row(experiment, target, "mae", fraction) for fraction in (1.0, LOW_FRACTION)]
         labels = [f"{probe['train_n']:,}" if probe else ABSENT for probe in measured]
-        row.append(labels[0] if experiment in (CLASSICAL, CONSTANT) else f"{labels[0]} ({labels[1]})")
+        row.append(labels[0] if experiment in UNTRAINED else f"{labels[0]} ({labels[1]})")
         rows.append((*row, _test_n(results, experiment, [target]), _seeds(results, experiment, target)))
     title = f"{UNITS[target]} from frozen embeddings: 100 % (0.1 %) of the labels"
     notes: tuple[str, ...] = ()
@@ -158,7 +158,7 @@ def probes(number: int, target: str, results: Results) -> ResultTable:
 
 def _with_few_labels(number: int, results: Results, experiment: str, target: str, metric: str = "mae") -> list[str]:
     """The paper's cell and ours with all labels, and with 0.1 % in brackets; of what trains nothing, ours with all."""
-    if experiment in (CLASSICAL, CONSTANT):
+    if experiment in UNTRAINED:
         return [ABSENT, cell(results, experiment, target, metric)]
     theirs = [_printed(number, experiment, target, metric, fraction) for fraction in (1.0, LOW_FRACTION)]
     ours = [cell(results, experiment, target, metric, fraction) for fraction in (1.0, LOW_FRACTION)]
