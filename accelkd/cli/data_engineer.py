@@ -29,7 +29,7 @@ def simulate(
     segments: Annotated[AtLeastOne, Parameter(help="one-minute recordings of each")],
     seed: NotNegative,
     batch: _Batch,
-    profile: Annotated[str, Parameter(help="difficulty: easy, realistic or hard")] = "realistic",
+    profile: Annotated[str, Parameter(help="difficulty and placement: easy, realistic, hard or chest")] = "realistic",
     rate_hz: Annotated[Literal[64, 256], Parameter(help="sampling rate of the device")] = 64,
     first_participant: Annotated[NotNegative, Parameter(help="number of the first person")] = 0,
     max_participants: _MaxParticipants = MAX_PARTICIPANTS,

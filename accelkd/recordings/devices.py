@@ -27,10 +27,10 @@ class Device:
     reader: str | None = None  # module of accelkd.recordings.readers; None where no export format is read
 
 
-def _simulated(rate_hz: int) -> Device:
+def _simulated(placement: str, rate_hz: int) -> Device:
     """Four LEDs that fire one after the other, a fifth of a frame apart, after a dark slot; a 19-bit converter."""
     return Device(
-        f"sim-wrist-{rate_hz}",
+        f"sim-{placement}-{rate_hz}",
         manufacturer="accelkd simulator",
         ppg_channels=4,
         ppg_unit="counts",
@@ -45,8 +45,10 @@ def _simulated(rate_hz: int) -> Device:
 DEVICES: dict[str, Device] = {
     device.device_id: device
     for device in (
-        _simulated(64),
-        _simulated(256),
+        _simulated("wrist", 64),
+        _simulated("wrist", 256),
+        _simulated("chest", 64),  # the acceleration alone: the light is the wrist's
+        _simulated("chest", 256),
         # Acceleration in signed bytes of 1/64 g, with rails at -128 and 127
         Device("e4", "Empatica", 1, "arbitrary", (0.0,), accel_range_g=(-2.0, 127 / 64), polarity=1, reader="e4"),
         Device("bami", "BAMI Lab", 3, "counts", (0.0,) * 3, (0.0, 65535.0), (-8.0, 32767 / 4096), -1, reader="bami"),

@@ -45,8 +45,25 @@ def _short(
     )
 
 
+def night_distillation(steps: int, learning_rate: float = 4e-3) -> Optimisation:
+    """Of students on two cores: a short warm-up, and half the rate after every sixth of the steps."""
+    return Optimisation(
+        steps=steps,
+        batch_size=64,
+        learning_rate=learning_rate,
+        warmup_steps=steps // 28,
+        decay_steps=steps / 6,
+        decay=0.5,
+        precision="bf16",
+        log_every=20,
+        save_every=200,
+    )
+
+
 # Smaller than XS, and with small batches: within minutes on two cores, the number of steps matters most
 _DEMO_ENCODER = TransformerShape(width=64, layers=3, heads=2, mlp=256)
+_DEMO_DECODER = TransformerShape(width=64, layers=1, heads=2, mlp=256)
+_DEMO_STUDENT = EfficientNetShape(width=64, width_multiplier=0.125)
 _SMOKE_ENCODER = TransformerShape(width=16, layers=1, heads=2, mlp=32)
 
 PRESETS = {
@@ -66,13 +83,13 @@ PRESETS = {
         teacher=MaskedAutoencodingConfig(
             modality="ppg",
             encoder=_DEMO_ENCODER,
-            decoder=TransformerShape(width=64, layers=1, heads=2, mlp=256),
+            decoder=_DEMO_DECODER,
             optimisation=_short(steps=1600, batch_size=16, learning_rate=2e-3, precision="fp32", log_every=20),
         ),
         # Within minutes on two cores convolutions learn variability from acceleration, a Transformer does not
         # (docs/training.md)
         student=DistillationConfig(
-            encoder=EfficientNetShape(width=64, width_multiplier=0.125),
+            encoder=_DEMO_STUDENT,
             optimisation=replace(
                 efficientnet_optimisation(steps=600, batch_size=16, learning_rate=4e-3),
                 precision="fp32",
@@ -80,6 +97,16 @@ PRESETS = {
                 save_every=200,
             ),
         ),
+    ),
+    # A night on two cores: the encoders that come with the package (benches/bundled.py)
+    "night": Preset(
+        teacher=MaskedAutoencodingConfig(
+            modality="ppg",
+            encoder=_DEMO_ENCODER,
+            decoder=_DEMO_DECODER,
+            optimisation=_short(steps=10_000, batch_size=32, learning_rate=2e-3, precision="fp32", log_every=50),
+        ),
+        student=DistillationConfig(encoder=_DEMO_STUDENT, optimisation=night_distillation(steps=5_600)),
     ),
     "smoke": Preset(
         teacher=MaskedAutoencodingConfig(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from accelkd.recordings.simulator.placements import CHEST, WRIST, Placement
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -26,6 +28,7 @@ class Profile:
     ambient_counts: float  # ambient light
     heart_rate_spread: float  # widens (above 1) the heart rates between and within participants
     fault_share: float  # share of recordings with a fault of the device or its wearing
+    placement: Placement = WRIST  # of the accelerometer; the light is always the wrist's
 
 
 PROFILES = {
@@ -86,5 +89,26 @@ PROFILES = {
         ambient_counts=12_000.0,
         heart_rate_spread=1.0,
         fault_share=0.03,
+    ),
+    # A sensor that lies on the chest of a resting person: large waves of the heart itself, breathing, little tremor
+    "chest": Profile(
+        j_wave_mg=9.0,
+        coupling_spread=0.45,
+        coupling_lost_share=0.05,
+        coupling_lost_gain=0.12,
+        wave_jitter=0.20,
+        sensor_noise_mg=0.8,
+        tremor_mg=0.15,
+        vibration_share=0.20,
+        vibration_mg=0.5,
+        movements_per_min=0.5,
+        movement_mg=7.0,
+        breathing_tilt_mg=8.0,
+        ppg_noise=0.03,
+        ppg_artefact=0.25,
+        ambient_counts=9_000.0,
+        heart_rate_spread=1.0,
+        fault_share=0.02,
+        placement=CHEST,
     ),
 }

@@ -32,10 +32,7 @@ from accelkd.recordings.simulator.profiles import Profile
 from accelkd.recordings.simulator.streams import F32, F64, white_noise
 
 AXES = 3
-_ALONG = np.array([0.30, -0.55, 1.0, -0.80, 0.42, -0.22])  # H, I, J, K, L, M
-_ACROSS = np.array([-0.15, 0.45, -0.35, 0.60, -0.45, 0.30])
 _ACROSS_GAIN = 0.7
-_WIDTH_S = np.array([0.026, 0.026, 0.032, 0.036, 0.042, 0.050])
 _SHAKING = slice(3 * CIRCLE_S, 26 * CIRCLE_S)  # bins of tremor and vibration
 _SHAKING_HZ = BIN_HZ[_SHAKING].astype(np.float32)
 _TREMOR_WIDTH_HZ = 0.8
@@ -58,21 +55,25 @@ class Recoil:
 def draw_recoil(
     rng: np.random.Generator, traits: Traits, rhythm: Rhythm, movements: Movements, profile: Profile
 ) -> Recoil:
-    """One minute of acceleration at the wrist for each row of `traits`."""
+    """One minute of acceleration where the profile's sensor sits, for each row of `traits`."""
     n = len(traits.age_years)
+    placement = profile.placement
     stiff = traits.pulse_wave_velocity_m_s - 7.5
     delay_s = traits.pre_ejection_s - 0.095
     # Stiff arteries bring J and what follows forward; so does a fast heart
     pace = (1.0 - 0.012 * stiff) * traits.recoil_time * (rhythm.heart_rate_bpm / 65.0) ** -0.125
-    wave_s = delay_s[:, None] + np.concatenate(
-        [np.tile([0.075, 0.135], (n, 1)), pace[:, None] * np.array([0.215, 0.305, 0.395, 0.49])], axis=1
-    )
-    width_s = _WIDTH_S * traits.recoil_time[:, None]
+    wave_s = delay_s[:, None] + np.where(placement.paced, pace[:, None], 1.0) * np.array(placement.wave_s)
+    width_s = np.array(placement.width_s) * traits.recoil_time[:, None]
     personal = np.exp(0.22 * traits.recoil_shape)
-    along = _ALONG * personal * np.exp(profile.wave_jitter * rng.standard_normal((n, RECOIL_WAVES)))
-    along[:, 1] *= np.clip(1.0 - 0.10 * (traits.age_years - 45.0) / 10.0, 0.3, 1.6)  # I shrinks with age
-    along[:, 3] *= 1.0 + 0.06 * stiff  # K deepens with stiffness
-    across = _ACROSS * personal[:, ::-1] * np.exp(profile.wave_jitter * rng.standard_normal((n, RECOIL_WAVES)))
+    along = np.array(placement.along) * personal * np.exp(profile.wave_jitter * rng.standard_normal((n, RECOIL_WAVES)))
+    if placement.arterial:
+        along[:, 1] *= np.clip(1.0 - 0.10 * (traits.age_years - 45.0) / 10.0, 0.3, 1.6)  # I shrinks with age
+        along[:, 3] *= 1.0 + 0.06 * stiff  # K deepens with stiffness
+    across = (
+        np.array(placement.across)
+        * personal[:, ::-1]
+        * np.exp(profile.wave_jitter * rng.standard_normal((n, RECOIL_WAVES)))
+    )
     lost = rng.random(n) < profile.coupling_lost_share
     j_wave_mg = (
         profile.j_wave_mg

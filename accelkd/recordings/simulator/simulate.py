@@ -23,7 +23,7 @@ from accelkd.recordings.simulator.faults import damage, draw_duration, draw_faul
 from accelkd.recordings.simulator.movements import draw_movements
 from accelkd.recordings.simulator.optics import CHANNELS, FULL_SCALE, draw_optics, sample_optics
 from accelkd.recordings.simulator.participants import Traits, draw_traits
-from accelkd.recordings.simulator.profiles import PROFILES
+from accelkd.recordings.simulator.profiles import PROFILES, Profile
 from accelkd.recordings.simulator.recoil import draw_recoil, sample_recoil
 from accelkd.recordings.simulator.streams import F32, participant_stream
 
@@ -69,7 +69,7 @@ def simulate_batch(
     """
     if profile not in PROFILES:
         raise ValueError(f"unknown profile {profile!r}; known: {', '.join(PROFILES)}")
-    if f"sim-wrist-{rate_hz}" not in DEVICES:
+    if simulated_device(PROFILES[profile], rate_hz) not in DEVICES:
         raise ValueError(f"no simulated device samples at {rate_hz} Hz; choose 64 or 256")
     for name, value, minimum in (
         ("participants", participants, 1),
@@ -97,6 +97,11 @@ def simulate_batch(
         batch.add("survey", survey_answers(seed, first_participant, ids, traits))
         batch.add("truth", pa.concat_tables(truths))
     return read_manifest(landing / batch_id)
+
+
+def simulated_device(profile: Profile, rate_hz: int) -> str:
+    """Row of the device table, where there is one."""
+    return f"sim-{profile.placement.name}-{rate_hz}"
 
 
 def participant_id(seed: int, number: int) -> str:
@@ -142,7 +147,7 @@ def _simulate(job: _Job) -> tuple[EncodedRows, pa.Table]:
     recordings = pa.table(
         {
             **columns,
-            "device_id": pa.array([f"sim-wrist-{job.rate_hz}"] * n),
+            "device_id": pa.array([simulated_device(PROFILES[job.profile], job.rate_hz)] * n),
             "started_at": pa.array(per_recording["started_us"]).cast(RECORDING["started_at"].type),
             "ppg": _streams([light[:CHANNELS] for block in minutes for light in block.light]),
             "ppg_rate_hz": rate,
@@ -182,7 +187,7 @@ class _Minutes:
 def _minutes(job: _Job, row: int, traits: Traits, start: int) -> _Minutes:
     """Recordings from number `start` on of participant `row` of a job, one for each row of `traits`."""
     profile = PROFILES[job.profile]
-    device = DEVICES[f"sim-wrist-{job.rate_hz}"]
+    device = DEVICES[simulated_device(profile, job.rate_hz)]
     number = job.first + row
     rng = participant_stream(job.seed, number, start // _BLOCK_SIZE)
     n = len(traits.age_years)
