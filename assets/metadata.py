@@ -92,6 +92,8 @@ def _origins(encoders: Sequence[str]) -> dict[str, list[str]]:
             for table in (PROBE_RESULTS, PARTICIPANT_PROBE_RESULTS, PROBE_PREDICTIONS)
         },
         "sensor_checks": ["sensor_check."],
+        "readouts": ["readouts."],
+        "predictions": ["predictions."],
         "retrieval_results": ["retrieval."],
     }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from accelkd.cohort.training_set import training_set
@@ -73,18 +74,21 @@ def cohort(home: Home) -> None:
 def train(home: Home, name: str) -> Path:
     """Train one of the encoders, or find it trained."""
     data = training_set(home)
-    common = {"data_version": data.data_version, "split_version": data.split_version, "device": "cpu"}
     night = PRESETS["night"]
-    teacher = train_encoder(
-        data.store, data.rows, night.teacher, home.encoder("ppg_teacher"), name="ppg_teacher", **common
+    run = partial(
+        train_encoder,
+        data.store,
+        data.rows,
+        data_version=data.data_version,
+        split_version=data.split_version,
+        device="cpu",
     )
+    teacher = run(night.teacher, home.encoder("ppg_teacher"), name="ppg_teacher")
     if name == TEACHER:
         return teacher
     shape, steps, learning_rate = STUDENTS[name]
     config = replace(night.student, encoder=shape, optimisation=night_distillation(steps, learning_rate))
-    return train_encoder(
-        data.store, data.rows, config, home.encoder("accel_student"), name="accel_student", teacher=teacher, **common
-    )
+    return run(config, home.encoder("accel_student"), name="accel_student", teacher=teacher)
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from assets import (
     cohort,
     embeddings,
     encoders,
+    predictions,
     recordings,
     reports,
     reproduction,
@@ -39,7 +40,18 @@ from orchestration.sensors import sensors
 # Dagster gives it when it resolves the job of a sensor, whether the sensor has owners or not
 warnings.filterwarnings("ignore", message="Parameter `owners` of initializer", category=dg.BetaWarning)
 
-STAGES = [recordings, segments, sensor_assets, cohort, encoders, embeddings, warehouse, reports, reproduction]
+STAGES = [
+    recordings,
+    segments,
+    sensor_assets,
+    cohort,
+    encoders,
+    embeddings,
+    predictions,
+    warehouse,
+    reports,
+    reproduction,
+]
 
 
 def build_defs(home: Home) -> dg.Definitions:

@@ -30,28 +30,36 @@ def probabilities(probe: ParticipantProbe, train: LabelledEmbeddings) -> npt.NDA
         return probe.predicted
     known = np.isfinite(train.targets[probe.result.target])
     x, y = train.matrix[known], np.asarray(train.targets[probe.result.target], np.float64)[known]
+    slope, offset = fit_logistic(held_out_predictions(x, y, stratified_folds(y), alpha), y == 1)
+    return np.asarray(expit(slope * probe.predicted + offset), np.float64)
+
+
+def stratified_folds(y: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """The fold of each participant `[participants]`; all folds have the same share of yes (1) and no (0)."""
     folds = np.empty(len(y), np.intp)
     for answer in (0, 1):
         rows = np.flatnonzero(y == answer)
         folds[rows] = np.arange(len(rows)) % FOLDS
-    scores = held_out_predictions(x, y, folds, alpha)
-    center, scale = scores.mean(), scores.std() or 1.0
-    slope, intercept = _fit_logistic((scores - center) / scale, y == 1)
-    return np.asarray(expit(slope * (probe.predicted - center) / scale + intercept), np.float64)
+    return folds
 
 
-def _fit_logistic(scores: npt.NDArray[np.float64], yes: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    """Slope and intercept of the most likely curve; Platt's targets keep it from certainty on few people."""
+def fit_logistic(scores: npt.NDArray[np.float64], yes: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """Slope and offset of the most likely curve, whose value at a score is `expit(slope * score + offset)`.
+
+    Platt's targets keep it from certainty on few people.
+    """
+    center, scale = float(scores.mean()), float(scores.std()) or 1.0
+    standardised = (scores - center) / scale
     positives, negatives = int(yes.sum()), int((~yes).sum())
     targets = np.where(yes, (positives + 1) / (positives + 2), 1 / (negatives + 2))
 
     def loss(parameters: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
-        logits = parameters[0] * scores + parameters[1]
+        logits = parameters[0] * standardised + parameters[1]
         residuals = expit(logits) - targets
         value = float((np.logaddexp(0, logits) - targets * logits).mean())
-        return value, np.array([(residuals * scores).mean(), residuals.mean()])
+        return value, np.array([(residuals * standardised).mean(), residuals.mean()])
 
     start = np.array([MIN_SLOPE, np.log((positives + 1) / (negatives + 1))])
     fitted = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(MIN_SLOPE, None), (None, None)])
-    slope, intercept = fitted.x
-    return float(slope), float(intercept)
+    slope, intercept = (float(value) for value in fitted.x)
+    return slope / scale, intercept - slope * center / scale

@@ -12,6 +12,7 @@ from accelkd.home.files import DamagedFileError
 from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS
 from accelkd.operations.embed import embed_batch
+from accelkd.operations.readouts import predict_all, refresh_readouts
 from accelkd.operations.repair import repairing
 from accelkd.operations.sensor_check import check_sensors
 from accelkd.recordings.arrivals import SupersededError
@@ -132,6 +133,8 @@ def _evaluate(home: Home) -> None:
         retrieve_pairs(home)
         map_embeddings(home)
     if encoders:
+        refresh_readouts(home)
+        predict_all(home)
         write_report(home)
 
 

@@ -30,7 +30,6 @@ from accelkd.evaluation.participant_probes import (
     ParticipantProbe,
     ParticipantProbeResult,
     mean_embeddings,
-    participant_targets,
     probe_participants,
 )
 from accelkd.evaluation.probes import LabelledEmbeddings, Probe, ProbeResult, not_probed, probe_segments
@@ -53,7 +52,7 @@ from accelkd.reports.figures import (
     split_figure,
 )
 from accelkd.training.checkpoint import CURVE, load_heads, read_config
-from accelkd.warehouse.embeddings import Embeddings, lacks_input, loaded_models, read_embeddings
+from accelkd.warehouse.embeddings import Embeddings, lacks_input, loaded_models, people_of, read_embeddings
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
 from accelkd.warehouse.report_state import (
     NOT_MEASURED,
@@ -126,7 +125,7 @@ def probe_encoder(home: Home, encoder: str) -> ProbeReport:
         except NothingToMeasureError as reason:
             return _without_probes(home, connection, encoder, str(reason))
         train, test = (data.take(np.flatnonzero(rows)) for rows in (~data.in_test, data.in_test))
-        people = [_people(connection, side) for side in (train, test)]
+        people = [people_of(connection, side) for side in (train, test)]
         batches = connection.execute("SELECT batch_id FROM batches ORDER BY 1").fetchall()
         estimated_bpm = _accel_rates(connection, test)
         made_of = report_inputs(connection, {encoder: data.model_id})
@@ -869,14 +868,6 @@ def _direction(query: str, key: str) -> str:
     specs = [encoder_spec(query), encoder_spec(key)]
     own = f" ({next(spec.title for spec in specs if spec.teacher)})" if len(students()) > 1 else ""
     return f"{names[specs[1].modality]} from {names[specs[0].modality]}{own}"
-
-
-def _people(connection: duckdb.DuckDBPyConnection, side: Embeddings) -> LabelledEmbeddings:
-    """The mean embeddings of a side's participants, with their targets from the warehouse."""
-    names, means = mean_embeddings(side.matrix, side.participants)
-    demographics = connection.sql("SELECT participant_id, sex, age_years, bmi_kg_m2 FROM participants").to_arrow_table()
-    health = connection.sql("SELECT participant_id, target, value FROM participant_targets").to_arrow_table()
-    return LabelledEmbeddings(means, names, participant_targets(demographics, health, names))
 
 
 def _projected(

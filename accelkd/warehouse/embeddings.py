@@ -13,6 +13,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from accelkd.evaluation.evidence import NothingToMeasureError
+from accelkd.evaluation.participant_probes import mean_embeddings as mean_embeddings_of
+from accelkd.evaluation.participant_probes import participant_targets
+from accelkd.evaluation.probes import LabelledEmbeddings
 from accelkd.home.behaviour import code_stamp
 from accelkd.home.layout import Home
 from accelkd.recordings.labels import LABELS
@@ -374,3 +377,11 @@ def read_embeddings(connection: duckdb.DuckDBPyConnection, encoder: str, *, test
         labels={name: table.column(name).to_numpy() for name in LABELS},
         matrix=matrix,
     )
+
+
+def people_of(connection: duckdb.DuckDBPyConnection, side: Embeddings) -> LabelledEmbeddings:
+    """The mean embeddings of a side's participants, with their targets: age, BMI, sex and those of the survey."""
+    names, means = mean_embeddings_of(side.matrix, side.participants)
+    demographics = connection.sql("SELECT participant_id, sex, age_years, bmi_kg_m2 FROM participants").to_arrow_table()
+    health = connection.sql("SELECT participant_id, target, value FROM participant_targets").to_arrow_table()
+    return LabelledEmbeddings(means, names, participant_targets(demographics, health, names))

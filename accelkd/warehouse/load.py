@@ -319,10 +319,11 @@ def _take_out(connection: duckdb.DuckDBPyConnection, batch_id: str) -> None:
     tables = connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'embeddings'").fetchall()
     for (table,) in tables:  # the unpublished ones too
         connection.execute(f"DELETE FROM embeddings.{table} WHERE batch_id = ?", [batch_id])
-    connection.execute(
-        "DELETE FROM probe_predictions WHERE participant_id NOT IN (SELECT participant_id FROM demographics) "
-        "OR segment_id NOT IN (SELECT segment_id FROM segments)"
-    )
+    for table in ("probe_predictions", "predictions"):
+        connection.execute(
+            f"DELETE FROM {table} WHERE participant_id NOT IN (SELECT participant_id FROM demographics) "
+            "OR segment_id NOT IN (SELECT segment_id FROM segments)"
+        )
 
 
 def _supersede(connection: duckdb.DuckDBPyConnection, entry: Supersession) -> None:

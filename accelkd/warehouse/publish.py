@@ -13,6 +13,7 @@ from accelkd.home.files import atomic_path, sha256_json
 from accelkd.home.layout import Home
 from accelkd.recordings.arrivals import landed_versions, refused, superseded
 from accelkd.warehouse.embeddings import UNPUBLISHED_SUFFIXES, incomplete_batches
+from accelkd.warehouse.predictions import drop_stray_predictions
 from accelkd.warehouse.report_state import drop_mixed
 from accelkd.warehouse.schema import HISTORY_TABLES, TABLES_WITH_BATCHES
 from accelkd.warehouse.staging import READABLE_BY_OLDER, contents, staging, staging_lock, tables
@@ -58,6 +59,7 @@ def publish(home: Home) -> PublishedInfo:
                     connection.execute(f"DROP TABLE {table}")
             held_back = _hold_back(home, connection)
             left_out = drop_mixed(connection)
+            drop_stray_predictions(connection)
             connection.execute("FORCE CHECKPOINT")
             wasteful = _free_share(connection) > MAX_FREE_SHARE
         if wasteful:
@@ -85,6 +87,7 @@ def publishable(home: Home) -> dict[str, tuple[int, int | None]]:
         connection.begin()
         _hold_back(home, connection)
         drop_mixed(connection)
+        drop_stray_predictions(connection)
         rows = contents(connection, without_suffixes=UNPUBLISHED_SUFFIXES)
         connection.rollback()
     return {table: count for table, count in rows.items() if table not in {table.name for table in HISTORY_TABLES}}

@@ -718,6 +718,103 @@ PROBE_PREDICTIONS = Table(
 )
 
 
+_READ = (*_EMBEDDING, *_LABELS, *_TRAITS, *_SPLIT)
+
+READOUTS = Table(
+    "readouts",
+    (
+        PROBE_RESULTS["encoder"],
+        PROBE_RESULTS["model_id"],
+        Column("readout_id", _TEXT, nullable=False, meaning="Hash of readouts.safetensors beside the weights"),
+        Column("target", _TEXT, nullable=False, meaning="What is predicted, as in probe_predictions"),
+        Column("level", _TEXT, nullable=False, meaning="segment, or participant: from the mean of the embeddings"),
+        Column("unit", _TEXT, meaning="Unit of the value; null of yes-or-no targets, whose value is a probability"),
+        Column("participants", _COUNT, nullable=False, sources=_READ, meaning="Training participants with a label"),
+        Column("samples", _COUNT, nullable=False, sources=_READ, meaning="Labels that it was fitted on"),
+        Column("ridge_alpha", _VALUE, nullable=False, sources=_READ, meaning="Penalty, as of scikit-learn"),
+        Column("lowest_label", _VALUE, nullable=False, sources=_READ, meaning="Smallest label; no value is below"),
+        Column("highest_label", _VALUE, nullable=False, sources=_READ, meaning="Largest label; no value is above"),
+        Column(
+            "held_out",
+            _VALUE,
+            nullable=False,
+            sources=_READ,
+            meaning="Mean absolute error over held-out folds of the training participants; of yes-or-no targets the "
+            "area under the ROC curve",
+        ),
+        Column(
+            "constant",
+            _VALUE,
+            nullable=False,
+            sources=_READ,
+            meaning="The same of a constant: of the labels' median; 0.5",
+        ),
+        Column("reads", _YES_NO, nullable=False, sources=_READ, meaning="Whether it is better than the constant"),
+    ),
+    key=("encoder", "target"),
+    meaning="Fits that predict from the embeddings of the promoted encoders, kept beside their weights",
+)
+
+PREDICTIONS = Table(
+    "predictions",
+    (
+        PROBE_RESULTS["encoder"],
+        PROBE_RESULTS["model_id"],
+        READOUTS["readout_id"],
+        READOUTS["target"],
+        Column(
+            "participant_id",
+            _TEXT,
+            nullable=False,
+            sources=("embeddings.<encoder>.participant_id",),
+            meaning="Pseudonym",
+        ),
+        Column(
+            "segment_id",
+            _TEXT,
+            sources=("embeddings.<encoder>.segment_id",),
+            meaning="Segment; null where the row is about the whole participant",
+        ),
+        Column("batch_id", _TEXT, meaning="Arrival batch of the segment; null where the row is about the participant"),
+        Column(
+            "segments",
+            _COUNT,
+            nullable=False,
+            sources=("embeddings.<encoder>.segment_id",),
+            meaning="Segments whose embeddings the value is read from: 1, or all of the participant's",
+        ),
+        Column(
+            "value",
+            pa.float32(),
+            nullable=False,
+            sources=_READ,
+            meaning="Prediction in the target's unit; of yes-or-no targets the probability of yes (of sex: of male)",
+        ),
+        Column(
+            "low",
+            pa.float32(),
+            sources=_READ,
+            meaning="Lower bound of the 90 % interval; null of yes-or-no targets",
+        ),
+        Column(
+            "high",
+            pa.float32(),
+            sources=_READ,
+            meaning="Upper bound of the 90 % interval; null of yes-or-no targets",
+        ),
+        Column(
+            "typical",
+            _YES_NO,
+            nullable=False,
+            sources=_EMBEDDING,
+            meaning="Whether the embedding is like those of training; of a participant, those of most segments. Where "
+            "it is not, the interval promises nothing",
+        ),
+    ),
+    meaning="What the readouts predict for every embedded segment and participant, with or without a label",
+)
+
+
 def _ranks(people: tuple[str, ...] = (), ranks: tuple[str, ...] = ()) -> tuple[Column, ...]:
     """What retrieval measures; `people` and `ranks` are the sources of the pools' sizes and of the ranks in them."""
     return (
@@ -977,6 +1074,8 @@ TABLES = (
     PROBE_RESULTS,
     PARTICIPANT_PROBE_RESULTS,
     PROBE_PREDICTIONS,
+    READOUTS,
+    PREDICTIONS,
     RETRIEVAL_RESULTS,
     *REPRODUCTION_TABLES,
     ARTIFACTS,
