@@ -1,7 +1,8 @@
 """accelkd: raw wrist recordings to health-relevant embeddings, distilled from PPG to accelerometry.
 
-    encoder = accelkd.load_encoder("accel_student")
+    encoder = accelkd.load_encoder("accel-kd-xs")
     windows = accelkd.preprocess(accel=accel, rate_hz=50)  # [3, samples] in g
+    read = accelkd.predict(encoder, windows)  # heart rate, SDNN, RMSSD of each minute, with 90 % intervals
     embeddings = accelkd.embed(encoder, windows.signals[windows.usable])  # [segments, width]
 
 What `__all__` lists is public; every other module may change with any version.
@@ -17,20 +18,33 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 
-__all__ = ["Encoder", "OpenHome", "Windows", "embed", "load_encoder", "open_home", "preprocess"]
+__all__ = [
+    "Encoder",
+    "OpenHome",
+    "Predictions",
+    "Windows",
+    "embed",
+    "load_encoder",
+    "open_home",
+    "predict",
+    "preprocess",
+]
 
 if TYPE_CHECKING:
     from accelkd.api.encoders import Encoder, embed, load_encoder
     from accelkd.api.homes import OpenHome, open_home
+    from accelkd.api.predictions import Predictions, predict
     from accelkd.api.preprocessing import Windows, preprocess
 else:  # a type checker does not see it: it would take any name for an attribute
     _MODULES = {
         "Encoder": "encoders",
         "OpenHome": "homes",
+        "Predictions": "predictions",
         "Windows": "preprocessing",
         "embed": "encoders",
         "load_encoder": "encoders",
         "open_home": "homes",
+        "predict": "predictions",
         "preprocess": "preprocessing",
     }
 

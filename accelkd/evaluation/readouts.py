@@ -26,7 +26,7 @@ from sklearn.model_selection import GroupKFold
 from accelkd.evaluation.blas import one_blas_thread
 from accelkd.evaluation.calibration import fit_logistic, stratified_folds
 from accelkd.evaluation.evidence import MIN_TRAIN
-from accelkd.evaluation.participant_probes import CONTINUOUS
+from accelkd.evaluation.participant_probes import CONTINUOUS, mean_embeddings
 from accelkd.evaluation.probes import FOLDS, LabelledEmbeddings, fit_ridges, held_out_predictions, mean_absolute_error
 from accelkd.evaluation.significance import auc
 from accelkd.home.files import DamagedFileError, atomic_path, verify_checksum, write_checksum
@@ -123,6 +123,26 @@ def predict(readout: Readout, x: Floats) -> Predicted:
     low, high = (value + quantile * spread for quantile in readout.quantiles)
     # No quantity that is read is negative, and the value is always inside
     return Predicted(value, np.minimum(value, np.maximum(low, 0.0)), np.maximum(value, high))
+
+
+@dataclass(frozen=True, eq=False)
+class ReadParticipants:
+    """What is read from the mean embedding of each participant; arrays in the order of the names, which is sorted."""
+
+    names: npt.NDArray[np.str_]
+    segments: npt.NDArray[np.int64]  # that the mean is over
+    typical: npt.NDArray[np.bool_]  # whether at least half of these are
+    of: Mapping[str, Predicted]  # by target
+
+
+def read_participants(readouts: Readouts, matrix: Floats, participants: npt.NDArray[np.str_]) -> ReadParticipants:
+    """Predict the participants of segments from their embeddings `[segments, width]`."""
+    names, means = mean_embeddings(np.asarray(matrix, np.float32), participants)
+    code = np.searchsorted(names, participants)
+    counts = np.bincount(code, minlength=len(names))
+    typical = np.bincount(code, readouts.typical.contains(matrix), minlength=len(names)) >= counts / 2
+    of = {readout.target: predict(readout, means) for readout in readouts.at("participant")}
+    return ReadParticipants(names, counts.astype(np.int64), typical, of)
 
 
 @one_blas_thread()

@@ -113,6 +113,11 @@ def describe(file: Path) -> str:
     return "\n".join([*_preface(shown, columns, doubts), *_mapping(file, columns, files.skip_rows)]) + "\n"
 
 
+def devices_of(file: Path) -> list[str]:
+    """Devices whose readers read the file, with the files beside it; without those that tables of a phone look like."""
+    return _devices(file)[0]
+
+
 def _devices(file: Path) -> tuple[list[str], list[str]]:
     """Devices whose readers read the file, with the files beside it; and why those that know its name do not."""
     beside = sorted(path for path in file.parent.iterdir() if path.is_file())

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from accelkd.evaluation.participant_probes import mean_embeddings
-from accelkd.evaluation.readouts import READOUTS, Predicted, Readouts, predict
+from accelkd.evaluation.readouts import READOUTS, Predicted, Readouts, predict, read_participants
 from accelkd.home.behaviour import code_stamp
 from accelkd.home.layout import Home
 from accelkd.warehouse.embeddings import encoder_table, loaded_models
@@ -180,21 +179,17 @@ def _of_segments(readouts: Readouts, rows: pa.Table, batch_id: str) -> pa.Table:
 
 
 def _of_participants(readouts: Readouts, rows: pa.Table) -> pa.Table:
-    matrix = _matrix(rows)
     people = np.asarray(rows.column("participant_id").to_pylist(), np.str_)
-    names, means = mean_embeddings(matrix, people)
-    code = np.searchsorted(names, people)
-    counts = np.bincount(code)
-    typical = np.bincount(code, readouts.typical.contains(matrix)) >= counts / 2
-    nothing = pa.nulls(len(names), pa.string())
+    read = read_participants(readouts, _matrix(rows), people)
+    nothing = pa.nulls(len(read.names), pa.string())
     return _rows(
-        {readout.target: predict(readout, means) for readout in readouts.at("participant")},
+        read.of,
         {
-            "participant_id": pa.array(names.tolist(), pa.string()),
+            "participant_id": pa.array(read.names.tolist(), pa.string()),
             "segment_id": nothing,
             "batch_id": nothing,
-            "segments": pa.array(counts.astype(np.int64)),
-            "typical": pa.array(typical),
+            "segments": pa.array(read.segments),
+            "typical": pa.array(read.typical),
         },
     )
 
