@@ -94,6 +94,7 @@ def _origins(encoders: Sequence[str]) -> dict[str, list[str]]:
         "sensor_checks": ["sensor_check."],
         "readouts": ["readouts."],
         "predictions": ["predictions."],
+        "fairness_results": ["fairness."],
         "retrieval_results": ["retrieval."],
     }
 

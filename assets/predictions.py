@@ -1,11 +1,14 @@
 """Readouts of the promoted encoders, and what they predict for every embedded segment and participant."""
 
+from dataclasses import asdict
+from typing import Any
+
 import dagster as dg
 
 from accelkd.home.files import sha256_json
 from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS
-from accelkd.warehouse.schema import PREDICTIONS, READOUTS
+from accelkd.warehouse.schema import FAIRNESS_RESULTS, PREDICTIONS, READOUTS
 from assets.cohort import participant_split
 from assets.failures import explained
 from assets.metadata import markdown_table, presented, tags, warehouse_tables
@@ -95,6 +98,56 @@ def predictions(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
                 **{f"{done.encoder}_predicted_now": ", ".join(done.batches) or "none" for done in predicted},
                 "dagster/row_count": sum(done.rows for done in predicted),
                 "dagster/uri": str(home.staging),
+            }
+        ),
+    )
+
+
+@dg.asset(
+    deps=[predictions, participant_split],
+    group_name="reports",
+    kinds={"numpy", "duckdb"},
+    owners=["team:research"],
+    tags=tags("summaries", "each-report"),
+    metadata={"dagster/table_name": "fairness_results", **warehouse_tables([FAIRNESS_RESULTS])},
+    pool="duckdb_writer",
+    code_version="1",
+)
+@explained
+def fairness(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
+    """Whom predictions hold for: error, coverage of the intervals and ranking by sex, age, BMI, skin tone and device.
+
+    Of test participants. A group of fewer than ten people decides nothing, and says so.
+    """
+    from accelkd.operations.fairness import measure_fairness
+
+    measured = measure_fairness(home)
+    rows: list[dict[str, Any]] = [
+        {"encoder": of.encoder, "target": target, **asdict(result)}
+        for of in measured
+        for target, results in of.results.items()
+        for result in results
+    ]
+    overall = [row for row in rows if row["attribute"] == "everybody" and row["coverage"] is not None]
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(sha256_json([[of.readout_id for of in measured], rows])),
+        metadata=presented(
+            {
+                **{f"{row['encoder']}_{row['target']}_coverage": row["coverage"] for row in overall},
+                "groups": len(rows),
+                "groups_not_decidable": sum(row["status"] == "not_decidable" for row in rows),
+                "everybody": markdown_table(
+                    [
+                        {
+                            "target": f"{row['encoder']}: {row['target']}",
+                            "MAE": row["mae"],
+                            "coverage": row["coverage"],
+                            "participants": row["participants"],
+                        }
+                        for row in overall
+                    ]
+                ),
+                "dagster/row_count": len(rows),
             }
         ),
     )

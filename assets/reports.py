@@ -13,7 +13,7 @@ from accelkd.warehouse.schema import PARTICIPANT_PROBE_RESULTS, PROBE_PREDICTION
 from assets.cohort import participant_split
 from assets.failures import explained
 from assets.metadata import document, figure, markdown_table, presented, tags, warehouse_tables
-from assets.predictions import predictions
+from assets.predictions import fairness
 from assets.sensors import sensor_check
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def embedding_map(home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
 
 
 @dg.asset(
-    deps=[*(f"{spec.name}_probes" for spec in ENCODERS), retrieval, embedding_map, sensor_check, predictions],
+    deps=[*(f"{spec.name}_probes" for spec in ENCODERS), retrieval, embedding_map, sensor_check, fairness],
     kinds={"markdown"},
     group_name="reports",
     owners=["team:research"],

@@ -18,11 +18,13 @@ from accelkd.cohort.split import participants_on, read_split
 from accelkd.evaluation.collapse import MIN_RANK, MIN_SEGMENTS_FOR_RANK
 from accelkd.evaluation.drift import Drift
 from accelkd.evaluation.evidence import NothingToMeasureError
+from accelkd.evaluation.readouts import COVERAGE
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
 from accelkd.models.specs import ENCODERS
 from accelkd.operations.drift import embedding_drift, segment_drift
 from accelkd.operations.embedding_health import embedding_health
+from accelkd.operations.fairness import overall_coverage
 from accelkd.operations.repair import readable_batches
 from accelkd.operations.segment_quality import label_quality, schema_differences, signals_not_finite
 from accelkd.operations.training_loss import loss_change
@@ -41,6 +43,7 @@ from accelkd.warehouse.inspect import (
     shared_minutes,
     table_contents,
 )
+from accelkd.warehouse.predictions import typical_shares
 from accelkd.warehouse.publish import publishable
 from accelkd.warehouse.report_state import report_state
 from accelkd.warehouse.sensors import batch_sensor_checks
@@ -50,6 +53,8 @@ HR_MEDIAN_BPM = (40.0, 130.0)  # of a batch
 MIN_GOOD_LABELS = 0.1  # of a batch's segments with PPG
 MAX_HR_ERROR_BPM = 5.0  # median difference between label and reference
 SPLIT_TOLERANCE = 0.05  # of the share of test participants, beyond what whole participants allow
+COVERAGE_TOLERANCE = 0.02  # of the intervals
+MAX_NOT_TYPICAL = 0.1  # of a batch's segments; of the training participants one in a hundred
 MAX_LISTED = 100  # entries of the landing zone in one report
 MAX_NORM_RATIO = 10.0  # of the largest or smallest norm to the median
 
@@ -322,6 +327,44 @@ def beats_the_constant_predictor(home: Home, encoder: str) -> Verdict:
     )
 
 
+def embeddings_are_typical(home: Home) -> Verdict:
+    """Segments of every batch lie where those of training lie: elsewhere the intervals of predictions promise nothing.
+
+    One segment in a hundred of the training participants themselves does not.
+    """
+    shares = typical_shares(home)
+    unlike = [row for row in shares if row["not_typical"] > MAX_NOT_TYPICAL]
+    return Verdict(
+        not unlike,
+        {
+            "batches_unlike_training": len({row["batch"] for row in unlike}),
+            "largest_share": max(row["not_typical"] for row in shares),
+            "threshold": MAX_NOT_TYPICAL,
+        },
+        table=unlike[:MAX_LISTED],
+    )
+
+
+def intervals_hold(home: Home) -> Verdict:
+    """Nine of ten measurements of test participants lie inside the 90 % intervals, to 2 points and what chance allows.
+
+    On few people the share's own interval is wide; then little is said.
+    """
+    rows = overall_coverage(home)
+    off = [
+        row
+        for row in rows
+        if row["coverage_high"] is None
+        or row["coverage_high"] < COVERAGE - COVERAGE_TOLERANCE
+        or row["coverage_low"] > COVERAGE + COVERAGE_TOLERANCE
+    ]
+    return Verdict(
+        not off,
+        {f"{row['encoder']}_{row['target']}_coverage": row["coverage"] for row in rows},
+        table=[{name: row[name] for name in ("encoder", "target", "coverage", "participants")} for row in off],
+    )
+
+
 def retrieval_beats_chance(home: Home) -> Verdict:
     """In the space of the projection heads the own pair ranks before the middle, in both directions."""
     ranks = retrieval_ranks(home)
@@ -394,6 +437,8 @@ CHECKS = (
             Check(f"{name}_probes", beats_the_constant_predictor, encoder=name),
         )
     ),
+    Check("predictions", embeddings_are_typical),
+    Check("fairness", intervals_hold),
     Check("retrieval", retrieval_beats_chance),
     Check("published_warehouse", published_equals_staging, blocking=True),
     Check("published_warehouse", reports_are_current),

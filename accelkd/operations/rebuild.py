@@ -12,6 +12,7 @@ from accelkd.home.files import DamagedFileError
 from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS
 from accelkd.operations.embed import embed_batch
+from accelkd.operations.fairness import measure_fairness
 from accelkd.operations.readouts import predict_all, refresh_readouts
 from accelkd.operations.repair import repairing
 from accelkd.operations.sensor_check import check_sensors
@@ -135,6 +136,7 @@ def _evaluate(home: Home) -> None:
     if encoders:
         refresh_readouts(home)
         predict_all(home)
+        measure_fairness(home)
         write_report(home)
 
 

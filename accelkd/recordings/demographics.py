@@ -19,6 +19,7 @@ AGE_YEARS = (0.0, 120.0)
 HEIGHT_M, ADULT_HEIGHT_M = (0.4, 2.6), (1.2, 2.3)
 WEIGHT_KG, ADULT_WEIGHT_KG = (1.5, 400.0), (30.0, 300.0)
 BMI_KG_M2 = (8.0, 100.0)
+SKIN_TONES = range(1, 11)  # Monk
 UNIT_BMI_KG_M2 = (16.0, 50.0)  # of nearly every adult: outside of it, a weight without a unit is in the other unit
 POUND_KG, INCH_M, FOOT_M = 0.45359237, 0.0254, 0.3048
 _AGE_UNITS = {"years": 1.0, "months": 1 / 12, "weeks": 7 / 365.25, "days": 1 / 365.25}
@@ -159,6 +160,16 @@ def clean_bmi_kg_m2(value: object) -> tuple[float | None, str | None]:
         return None, problem
     if not _between(number, BMI_KG_M2):
         return None, f"bmi {_plain(number)} is not in {_span(BMI_KG_M2)} kg/m²"
+    return number, None
+
+
+def clean_skin_tone(value: object) -> tuple[float | None, str | None]:
+    """Monk skin tone, 1 to 10 (Monk, 2019), and why it is None; other scales are not converted."""
+    number, _, problem = _quantity("skin_tone", value, None, {"the Monk scale": 1.0})
+    if number is None:
+        return None, problem
+    if number not in SKIN_TONES:
+        return None, f"skin_tone {_plain(number)} is not one of the Monk scale's 1 to 10"
     return number, None
 
 

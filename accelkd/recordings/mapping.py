@@ -209,6 +209,7 @@ class Participants(_Section):
     weight: _Name | None = None
     weight_unit: Literal["kg", "g", "lb", "st"] | None = None
     bmi: _Name | None = None
+    skin_tone: _Name | None = None  # Monk scale
 
     @model_validator(mode="after")
     def _age_has_a_date(self) -> Participants:

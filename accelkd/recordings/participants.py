@@ -17,6 +17,7 @@ from accelkd.recordings.demographics import (
     clean_bmi_kg_m2,
     clean_height_m,
     clean_sex,
+    clean_skin_tone,
     clean_weight_kg,
     weight_units,
 )
@@ -40,6 +41,7 @@ _STEMS = {
     "height": r"(?:body_?)?height|stature|ht|größe|groesse|körpergröße|koerpergroesse",
     "weight": r"(?:body_?)?(?:weight|mass)|wt|gewicht|körpergewicht|koerpergewicht",
     "bmi": r"bmi(?:_kg_?m2|_kg_m_2)?|body_mass_index(?:_kg_?m2)?",
+    "skin_tone": r"(?:monk_?)?skin_?tone(?:_monk)?|monk(?:_scale)?|mst",
 }
 
 
@@ -134,7 +136,7 @@ def _chosen(
     if "name" not in chosen:
         raise ValueError(f"{path}: no column names the participants, such as participant_id; it has {shown}")
     if not chosen.keys() - {"name", "measured_on"}:
-        raise ValueError(f"{path}: no column of age, sex, height, weight or bmi; it has {shown}")
+        raise ValueError(f"{path}: no column of age, sex, height, weight, bmi or skin tone; it has {shown}")
     return chosen, units, notes
 
 
@@ -204,7 +206,9 @@ def _demographics(
         elif computed is None or abs(bmi / computed - 1) > MAX_BMI_DIFFERENCE:
             notes.append("bmi is not that of weight and height: left out")
             bmi = None
-    return Demographics(sex, age_years, height_m, bmi), [note for note in notes if note]
+    skin_tone, note = clean_skin_tone(row.get("skin_tone"))
+    notes.append(note)
+    return Demographics(sex, age_years, height_m, bmi, skin_tone), [note for note in notes if note]
 
 
 def _age_from_birth(row: Mapping[str, str | None], mapping: Participants) -> tuple[float | None, str | None]:
@@ -236,7 +240,7 @@ def _agreed(name: str, several: list[Demographics], notes: list[str]) -> Demogra
     if len(several) == 1:
         return several[0]
     agreed: dict[str, Any] = {}
-    for fact in ("sex", "age_years", "height_m", "bmi_kg_m2"):
+    for fact in ("sex", "age_years", "height_m", "bmi_kg_m2", "skin_tone"):
         said = {getattr(known, fact) for known in several} - {None}
         agreed[fact] = said.pop() if len(said) == 1 else None
         if said:

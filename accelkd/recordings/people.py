@@ -13,7 +13,7 @@ from accelkd.recordings.batches import read_small_table
 from accelkd.recordings.listing import printable
 from accelkd.recordings.schema import PARTICIPANT, SURVEY
 
-PLAUSIBLE = {"age_years": (0.0, 125.0), "height_m": (0.4, 2.6), "bmi_kg_m2": (8.0, 120.0)}
+PLAUSIBLE = {"age_years": (0.0, 125.0), "height_m": (0.4, 2.6), "bmi_kg_m2": (8.0, 120.0), "skin_tone": (1.0, 10.0)}
 SEXES = ("female", "male")
 
 

@@ -113,6 +113,7 @@ PARTICIPANT = Table(
         Column("age_years", pa.float64(), unit="years", meaning="self-reported age; null unknown"),
         Column("height_m", pa.float64(), unit="m", meaning="height; null unknown"),
         Column("bmi_kg_m2", pa.float64(), unit="kg/m²", meaning="body mass index; null unknown"),
+        Column("skin_tone", pa.float64(), meaning="Monk skin tone, 1 (lightest) to 10 (darkest); null unknown"),
     ),
     key=("participant_id",),
     meaning="Participants that an arrival batch describes",

@@ -51,6 +51,7 @@ from accelkd.reports.figures import (
     retrieval_figure,
     split_figure,
 )
+from accelkd.reports.predictions import add_to_card, prediction_section
 from accelkd.training.checkpoint import CURVE, load_heads, read_config
 from accelkd.warehouse.embeddings import Embeddings, lacks_input, loaded_models, people_of, read_embeddings
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
@@ -441,10 +442,13 @@ def write_report(home: Home) -> Path:
             _training_section(home, connection, models),
             _probe_section(connection, models),
             _participant_section(connection, models),
+            prediction_section(connection, models),
             _retrieval_section(connection, models),
             _map_section(home, connection, models),
             _origin_section(connection, made_of),
         ]
+        for encoder, model_id in models.items():
+            add_to_card(home.checkpoint(encoder, model_id), connection, encoder, model_id)
         path = home.reports / "report.md"
         write_text(path, "# Report\n\n" + "\n".join(sections))
         lineage = connection.execute(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from accelkd.evaluation.evidence import NothingToMeasureError
 from accelkd.evaluation.readouts import READOUTS, Predicted, Readouts, predict, read_participants
 from accelkd.home.behaviour import code_stamp
 from accelkd.home.layout import Home
 from accelkd.warehouse.embeddings import encoder_table, loaded_models
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
 from accelkd.warehouse.schema import PREDICTIONS
+from accelkd.warehouse.staging import staging
 
 _EDGES = (
     "FROM provenance.edges JOIN provenance.artifacts ON artifacts.artifact_id = edges.input_id "
@@ -118,6 +121,26 @@ def update_predictions(home: Home, connection: duckdb.DuckDBPyConnection, readou
         record(connection, _artifact(readouts, batch_id), inputs)
     _update_participants(connection, readouts, sorted(concerned))
     return [*stale, *gone]
+
+
+def typical_shares(home: Home) -> list[dict[str, Any]]:
+    """Share of each batch's segments that are unlike those of training, by encoder.
+
+    Raises NothingToMeasureError where nothing is predicted.
+    """
+    with staging(home) as connection:
+        rows: list[dict[str, Any]] = (
+            connection.sql(
+                "SELECT encoder, batch_id AS batch, avg((NOT typical)::INTEGER) AS not_typical, "
+                "count(DISTINCT segment_id) AS segments FROM predictions WHERE batch_id IS NOT NULL "
+                "GROUP BY ALL ORDER BY ALL"
+            )
+            .to_arrow_table()
+            .to_pylist()
+        )
+    if not rows:
+        raise NothingToMeasureError("nothing is predicted")
+    return rows
 
 
 def drop_stray_predictions(connection: duckdb.DuckDBPyConnection) -> None:

@@ -224,6 +224,12 @@ DEMOGRAPHICS = Table(
             sources=("landing.participants.bmi_kg_m2",),
             meaning="Body mass index; null unknown",
         ),
+        Column(
+            "skin_tone",
+            _VALUE,
+            sources=("landing.participants.skin_tone",),
+            meaning="Monk skin tone, 1 (lightest) to 10 (darkest); null unknown",
+        ),
     ),
     meaning="Participants as each batch described them; the view participants has one row for each",
 )
@@ -815,6 +821,41 @@ PREDICTIONS = Table(
 )
 
 
+_JUDGED = ("predictions.value", *_LABELS, *_TRAITS, *_SPLIT)
+
+
+def _judged(name: str, meaning: str) -> Column:
+    """What predictions are for one group."""
+    return Column(name, _VALUE, sources=_JUDGED, meaning=meaning)
+
+
+FAIRNESS_RESULTS = Table(
+    "fairness_results",
+    (
+        PROBE_RESULTS["encoder"],
+        PROBE_RESULTS["model_id"],
+        READOUTS["readout_id"],
+        READOUTS["target"],
+        Column("attribute", _TEXT, nullable=False, meaning="sex, age, BMI, skin tone or device; or everybody"),
+        Column("subgroup", _TEXT, nullable=False, meaning="Which group of the attribute"),
+        Column("participants", _COUNT, nullable=False, sources=_JUDGED, meaning="Test participants with a label"),
+        Column("samples", _COUNT, nullable=False, sources=_JUDGED, meaning="Their segments, or themselves"),
+        _judged("mae", "Mean absolute error in the target's unit; null of yes-or-no targets"),
+        _judged("mae_low", "Lower bound of its 95 % interval over people"),
+        _judged("mae_high", "Upper bound of its 95 % interval over people"),
+        _judged("bias", "Mean of prediction minus measurement"),
+        _judged("coverage", "Share of the measurements inside the 90 % intervals"),
+        _judged("coverage_low", "Lower bound of its 95 % interval over people"),
+        _judged("coverage_high", "Upper bound of its 95 % interval over people"),
+        _judged("auc", "Area under the ROC curve; null of numbers"),
+        _judged("auc_low", "Lower bound of its 95 % interval"),
+        _judged("auc_high", "Upper bound of its 95 % interval"),
+        *_status(_JUDGED),
+    ),
+    meaning="Whom predictions hold for: errors, coverage and ranking of test participants, by group",
+)
+
+
 def _ranks(people: tuple[str, ...] = (), ranks: tuple[str, ...] = ()) -> tuple[Column, ...]:
     """What retrieval measures; `people` and `ranks` are the sources of the pools' sizes and of the ranks in them."""
     return (
@@ -1076,6 +1117,7 @@ TABLES = (
     PROBE_PREDICTIONS,
     READOUTS,
     PREDICTIONS,
+    FAIRNESS_RESULTS,
     RETRIEVAL_RESULTS,
     *REPRODUCTION_TABLES,
     ARTIFACTS,

@@ -9,6 +9,7 @@ SELECT
     {age_band} AS age_band,
     arg_max(height_m, batch_id) AS height_m,
     arg_max(bmi_kg_m2, batch_id) AS bmi_kg_m2,
+    arg_max(skin_tone, batch_id) AS skin_tone,
     any_value(side) AS split,
     min(batch_id) AS first_batch_id
 FROM demographics LEFT JOIN (SELECT participant_id, split AS side FROM split) USING (participant_id)
@@ -20,6 +21,7 @@ COMMENT ON COLUMN participants.age_years IS 'Self-reported age; null unknown';
 COMMENT ON COLUMN participants.age_band IS 'Ten-year band of the age: under 30, 30 to 39, ..., 70 and over; unknown without an age';
 COMMENT ON COLUMN participants.height_m IS 'Height; null unknown';
 COMMENT ON COLUMN participants.bmi_kg_m2 IS 'Body mass index; null unknown';
+COMMENT ON COLUMN participants.skin_tone IS 'Monk skin tone, 1 (lightest) to 10 (darkest); null unknown';
 COMMENT ON COLUMN participants.split IS 'train or test; null without a segment';
 COMMENT ON COLUMN participants.first_batch_id IS 'Batch that first described the participant';
 

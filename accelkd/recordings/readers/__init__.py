@@ -60,6 +60,7 @@ class Demographics:
     age_years: float | None = None
     height_m: float | None = None
     bmi_kg_m2: float | None = None
+    skin_tone: float | None = None  # Monk scale
 
 
 @dataclass(frozen=True)

@@ -255,6 +255,7 @@ def _participant_table(ids: list[str], traits: Traits) -> pa.Table:
             "age_years": pa.array(np.round(traits.age_years, 1)),
             "height_m": pa.array(np.round(traits.height_m, 2)),
             "bmi_kg_m2": pa.array(np.round(traits.bmi_kg_m2, 1)),
+            "skin_tone": pa.array(np.floor(1.0 + 10.0 * np.minimum(traits.melanin, 0.999))),
         },
         schema=PARTICIPANT.arrow(),
     )
