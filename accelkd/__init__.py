@@ -1,6 +1,6 @@
 """accelkd: raw wrist recordings to health-relevant embeddings, distilled from PPG to accelerometry.
 
-    encoder = accelkd.load_encoder("accel-kd-xs")
+    encoder = accelkd.load_encoder("accel_student")
     windows = accelkd.preprocess(accel=accel, rate_hz=50)  # [3, samples] in g
     read = accelkd.predict(encoder, windows)  # heart rate, SDNN, RMSSD of each minute, with 90 % intervals
     embeddings = accelkd.embed(encoder, windows.signals[windows.usable])  # [segments, width]

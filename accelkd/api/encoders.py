@@ -16,8 +16,6 @@ from accelkd.evaluation.extract import BATCH_SIZE, embed_in_batches
 from accelkd.evaluation.readouts import READOUTS, Readouts, read_readouts
 from accelkd.home.identifiers import IDENTIFIER
 from accelkd.home.layout import Home
-from accelkd.models.bundled import NAMES
-from accelkd.models.bundled import folder as bundled_folder
 from accelkd.models.encoders import AnyEncoder
 from accelkd.registry.history import promoted_models
 from accelkd.segments.schema import SAMPLES
@@ -55,10 +53,9 @@ class Encoder:
 
 
 def load_encoder(source: str | os.PathLike[str], *, home: str | os.PathLike[str] | None = None) -> Encoder:
-    """Load a trained encoder on the CPU: one that comes with the package, a home's promoted one, or a checkpoint.
+    """Load a trained encoder on the CPU: the promoted one of that name in a home, or a checkpoint folder.
 
-    A string such as "accel-kd-xs" is one of `accelkd.models.bundled.NAMES`, and comes with the package: no home is
-    needed. Another identifier, such as "accel_student", is a name in `home` ($ACCELKD_HOME unless given, else
+    A string that is an identifier, such as "accel_student", is a name in `home` ($ACCELKD_HOME unless given, else
     `.accelkd` in the current folder). A path object, or a string with a separator, is the folder of a checkpoint.
 
     Raises FileNotFoundError, with a list of what there is, where there is no such encoder; DamagedFileError (a
@@ -69,19 +66,12 @@ def load_encoder(source: str | os.PathLike[str], *, home: str | os.PathLike[str]
         >>> encoder.name, encoder.modality, encoder.channels
         ('accel_student', 'accel', 3)
     """
-    folder = encoder_folder(source, home)
+    folder = _promoted(source, home) if isinstance(source, str) and IDENTIFIER.fullmatch(source) else Path(source)
     module, info = checkpoint.load_encoder(folder)
     readouts = read_readouts(folder) if (folder / READOUTS).exists() else None
     return Encoder(
         info.encoder, info.model_id, info.modality, info.channels, info.width, info.teacher, module, readouts
     )
-
-
-def encoder_folder(source: str | os.PathLike[str], home: str | os.PathLike[str] | None = None) -> Path:
-    """The checkpoint folder that `load_encoder` loads."""
-    if isinstance(source, str) and source in NAMES:
-        return bundled_folder(source)
-    return _promoted(source, home) if isinstance(source, str) and IDENTIFIER.fullmatch(source) else Path(source)
 
 
 def _promoted(name: str, root: str | os.PathLike[str] | None) -> Path:
@@ -96,8 +86,7 @@ def _promoted(name: str, root: str | os.PathLike[str] | None) -> Path:
         there += f"; trained but not promoted, to be loaded by the folder of a checkpoint: {', '.join(trained)}"
     raise FileNotFoundError(
         f"no encoder {name!r} is promoted in the home {home.root} ({there}). "
-        f"Another home is named by ACCELKD_HOME or home=, a checkpoint folder by a path, such as './{name}'; "
-        f"with the package come {', '.join(NAMES)}"
+        f"Another home is named by ACCELKD_HOME or home=, a checkpoint folder by a path, such as './{name}'"
     )
 
 

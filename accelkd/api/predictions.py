@@ -66,7 +66,7 @@ def predict(
         >>> import accelkd, numpy as np
         >>> noise = np.random.default_rng(0).standard_normal((3, 50 * 180))
         >>> accel = np.array([[0.1], [0.2], [0.97]]) + 0.002 * noise  # a wrist at rest: three minutes at 50 Hz
-        >>> encoder = accelkd.load_encoder("accel-kd-xs")
+        >>> encoder = accelkd.load_encoder("accel_student")
         >>> read = accelkd.predict(encoder, accelkd.preprocess(accel=accel, rate_hz=50))
         >>> read.segments.column("target").to_pylist()[:3]
         ['hr_bpm', 'sdnn_ms', 'rmssd_ms']
@@ -75,8 +75,8 @@ def predict(
     """
     if encoder.readouts is None:
         raise ValueError(
-            f"{encoder.name} {encoder.model_id} has no readouts: materialize `readouts` in its home, or load an "
-            "encoder that comes with the package"
+            f"{encoder.name} {encoder.model_id} has no readouts: materialize `readouts` in its home, or adopt "
+            "an encoder that has some"
         )
     if isinstance(recording, Windows):
         return _of_windows(encoder, recording)
@@ -101,14 +101,14 @@ def _of_windows(encoder: Encoder, windows: Windows) -> Predictions:
     usable = windows.usable
     matrix = embed(encoder, windows.signals[usable]) if usable.any() else np.empty((0, encoder.width), np.float32)
     people = np.full(len(matrix), _NOBODY)
-    who = {"participant_id": pa.array(people.tolist(), pa.string()), "offset_s": pa.array(windows.offset_s[usable])}
+    keys = {"participant_id": pa.array(people.tolist(), pa.string()), "offset_s": pa.array(windows.offset_s[usable])}
     left_out = [
         f"at {offset:g} s: {reason}"
         for offset, reason in zip(windows.offset_s.tolist(), windows.reasons, strict=True)
         if reason is not None
     ]
     return Predictions(
-        of_segments(encoder.readouts, matrix, who, _FROM_ARRAYS),
+        of_segments(encoder.readouts, matrix, keys, _FROM_ARRAYS),
         of_participants(encoder.readouts, matrix, people),
         tuple(left_out),
         (),

@@ -32,8 +32,8 @@ def predict(
     /,
     *,
     encoder: Annotated[
-        str, Parameter(help="one that comes with the package, one promoted in the home, or a checkpoint folder")
-    ] = "accel-kd-xs",
+        str, Parameter(help="the promoted one of that name in the home, or a checkpoint folder")
+    ] = "accel_student",
     device: Annotated[str | None, Parameter(help="e4, phone, table ... (docs/devices.md); else recognised")] = None,
     mapping: Annotated[Path | None, Parameter(help="what the columns of a table mean (docs/own-recordings.md)")] = None,
     participant_from: Annotated[str | None, Parameter(help="where participants are named, as of ingest")] = None,

@@ -143,8 +143,9 @@ def _of_segments(connection: duckdb.DuckDBPyConnection, encoder: str, people: _P
     results = {}
     for target in LABELS:
         rows = connection.sql(
-            f"SELECT predictions.participant_id, segments.device_id, {target} AS measured, value, low, high FROM predictions "
-            "JOIN segments USING (segment_id) JOIN split ON split.participant_id = predictions.participant_id "
+            f"SELECT predictions.participant_id, segments.device_id, {target} AS measured, value, low, high "
+            "FROM predictions JOIN segments USING (segment_id) "
+            "JOIN split ON split.participant_id = predictions.participant_id "
             f"WHERE encoder = $encoder AND target = $target AND {target} IS NOT NULL AND split = 'test' "
             "ORDER BY segment_id",
             params={"encoder": encoder, "target": target},

@@ -117,14 +117,14 @@ def predict_recordings(
         people, recordings = (
             np.asarray(store.metadata.column(name).to_pylist(), np.str_) for name in ("participant_id", "recording_id")
         )
-        who = {
+        keys = {
             "participant_id": pa.array(people.tolist(), pa.string()),
             "recording_id": pa.array(recordings.tolist(), pa.string()),
             "started_at": pa.array(started_at.to_pylist(), pa.timestamp("us", tz="UTC")),
             "offset_s": pa.array(offset_s.to_pylist(), pa.float64()),
         }
     return RecordingPredictions(
-        of_segments(readouts, matrix, who, SEGMENT_PREDICTION),
+        of_segments(readouts, matrix, keys, SEGMENT_PREDICTION),
         of_participants(readouts, matrix, people),
         (*rejected, *quarantined),
         (*notes, *summary.notes),
@@ -132,14 +132,14 @@ def predict_recordings(
 
 
 def of_segments(
-    readouts: Readouts, matrix: npt.NDArray[np.float32], who: Dictionary[str, pa.Array], schema: pa.Schema
+    readouts: Readouts, matrix: npt.NDArray[np.float32], keys: Dictionary[str, pa.Array], schema: pa.Schema
 ) -> pa.Table:
     """Rows of `schema` for each segment's embedding in `matrix` [segments, width] and each target of segments.
 
-    `who` has the columns beside the values, a row for each segment. Segment after segment, targets in their order.
+    `keys` has the columns beside the values, a row for each segment. Segment after segment, targets in their order.
     """
     of = {readout.target: predict(readout, matrix) for readout in readouts.at("segment")} if len(matrix) else {}
-    return _rows(readouts, of, who, readouts.typical.contains(matrix) if of else None, schema)
+    return _rows(readouts, of, keys, readouts.typical.contains(matrix) if of else None, schema)
 
 
 def of_participants(
@@ -149,25 +149,26 @@ def of_participants(
     if not len(matrix):
         return PARTICIPANT_PREDICTION.empty_table()
     read = read_participants(readouts, matrix, participants)
-    who = {"participant_id": pa.array(read.names.tolist(), pa.string()), "segments": pa.array(read.segments)}
-    return _rows(readouts, read.of, who, read.typical, PARTICIPANT_PREDICTION)
+    keys = {"participant_id": pa.array(read.names.tolist(), pa.string()), "segments": pa.array(read.segments)}
+    return _rows(readouts, read.of, keys, read.typical, PARTICIPANT_PREDICTION)
 
 
 def _rows(
     readouts: Readouts,
     of: Dictionary[str, Predicted],
-    who: Dictionary[str, pa.Array],
+    keys: Dictionary[str, pa.Array],
     typical: npt.NDArray[np.bool_] | None,
     schema: pa.Schema,
 ) -> pa.Table:
-    """A row for each row of `who` and each target: row after row, targets in their order."""
+    """A row for each row of `keys` and each target: row after row, targets in their order."""
     if typical is None or not of:
         return schema.empty_table()
     rows = len(typical)
-    repeated = {name: column.take(pa.array(np.repeat(np.arange(rows), len(of)))) for name, column in who.items()}
+    repeated = {name: column.take(pa.array(np.repeat(np.arange(rows), len(of)))) for name, column in keys.items()}
     values = {
         name: pa.array(
-            np.stack([getattr(one, name) for one in of.values()], axis=1).ravel().astype(np.float32), from_pandas=True
+            np.stack([getattr(predicted, name) for predicted in of.values()], axis=1).ravel().astype(np.float32),
+            from_pandas=True,
         )
         for name in ("value", "low", "high")
     }

@@ -217,13 +217,13 @@ def _of_participants(readouts: Readouts, rows: pa.Table) -> pa.Table:
     )
 
 
-def _rows(of: Mapping[str, Predicted], who: Mapping[str, pa.Array]) -> pa.Table:
+def _rows(of: Mapping[str, Predicted], keys: Mapping[str, pa.Array]) -> pa.Table:
     """Rows of `predictions` without the columns that say what predicted them: target after target."""
     parts = [
         pa.table(
             {
                 "target": pa.repeat(target, len(predicted.value)),
-                **who,
+                **keys,
                 **{
                     name: pa.array(getattr(predicted, name).astype(np.float32), from_pandas=True)  # NaN is null
                     for name in ("value", "low", "high")
