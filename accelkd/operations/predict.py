@@ -30,6 +30,7 @@ from accelkd.segments.store import Modality, SegmentStore
 
 _BATCH = "predicted"
 _NAME = "recording"  # of the participant of a single file
+_ADVICE = "`accelkd ingest --describe` proposes a mapping to complete and to give with --mapping"
 _VALUES = [
     ("target", pa.string()),
     ("unit", pa.string()),
@@ -214,7 +215,9 @@ def _proposed(file: Path) -> tuple[Mapping, list[str]]:
     try:
         proposed = parse_mapping(text)
     except ValueError as error:
-        raise ValueError(f"{file}: {error}; `accelkd ingest --describe` proposes a mapping to complete") from None
+        raise ValueError(f"{file}: {error}; {_ADVICE}") from None
+    if proposed.ppg is None and proposed.accel is None:
+        raise ValueError(f"{file}: no column is known to be PPG or acceleration; {_ADVICE}")
     said = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     return proposed.model_copy(update={"participant": None}), [f"understood: {' '.join(said)}"]
 

@@ -77,8 +77,8 @@ def test_types_are_shipped() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in accelkd.__all__ if name[0].islower()])
-def test_examples_run(name: str, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ACCELKD_HOME", str(home.root))
+def test_examples_run(name: str, read_home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELKD_HOME", str(read_home.root))
     (example,) = doctest.DocTestFinder(recurse=False).find(getattr(accelkd, name), name, globs={})
     assert example.examples
     said: list[str] = []
