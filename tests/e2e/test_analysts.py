@@ -205,6 +205,21 @@ def own_file_is_joined(answer: Rows, _: Pipeline) -> None:
     assert (stranger["arm"], stranger["embedding"]) == ("B", None)
 
 
+def values_are_inside_their_intervals(answer: Rows, _: Pipeline) -> None:
+    assert all(row["low"] <= row["hr_bpm"] <= row["high"] for row in answer)
+
+
+def participants_are_read(answer: Rows, _: Pipeline) -> None:
+    assert {"age", "bmi", "sex"} <= {row["target"] for row in answer}
+    assert all((row["low"] is None) == (row["target"] not in ("age", "bmi")) for row in answer)
+
+
+def everybody_is_first_of_the_groups(answer: Rows, pipeline: Pipeline) -> None:
+    (everybody,) = (row for row in answer if row["attribute"] == "everybody")
+    assert everybody["participants"] == len(participants_on(pipeline.home.split, "test"))
+    assert {"sex", "age", "BMI", "skin tone", "device"} <= {row["attribute"] for row in answer}
+
+
 EXPECTED: dict[str, Callable[[Rows, Pipeline], None]] = {
     "1": everything_is_commented,
     "1b": everything_is_commented,
@@ -233,11 +248,14 @@ EXPECTED: dict[str, Callable[[Rows, Pipeline], None]] = {
     "29": everybody_who_answered,
     "29b": afib_is_predicted_or_says_why_not,
     "30": own_file_is_joined,
+    "31": values_are_inside_their_intervals,
+    "31b": participants_are_read,
+    "32": everybody_is_first_of_the_groups,
 }
 
 
-def test_there_are_thirty_questions() -> None:
-    assert list(dict.fromkeys(name.rstrip("b") for name in QUERIES)) == [str(number) for number in range(1, 31)]
+def test_there_are_32_questions() -> None:
+    assert list(dict.fromkeys(name.rstrip("b") for name in QUERIES)) == [str(number) for number in range(1, 33)]
 
 
 @pytest.mark.parametrize("number", [number for number in QUERIES if number != "30b"])
