@@ -45,6 +45,7 @@ def test_the_batch_names_its_source_and_its_participants(delivery: Path, tmp_pat
         "age_years": None,
         "height_m": None,
         "bmi_kg_m2": None,
+        "skin_tone": None,
     }
     assert str(summary).splitlines()[:5] == [
         "device        bami",

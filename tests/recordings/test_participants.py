@@ -27,7 +27,9 @@ def test_case_15_has_a_way_in(shared: Path, tmp_path: Path) -> None:
         "e4", folder, tmp_path / "landing", "b", demographics=described, companions=[folder / "participants.csv"]
     )
     assert (summary.read, summary.rejections, summary.companions) == (2, (), 1)
-    assert pq.read_table(tmp_path / "landing/b/participants.parquet").to_pylist() == [
+    landed = pq.read_table(tmp_path / "landing/b/participants.parquet")
+    assert landed.column("skin_tone").null_count == 2
+    assert landed.drop_columns(["skin_tone"]).to_pylist() == [
         {"participant_id": "e4-S01", "sex": "female", "age_years": 34.0, "height_m": 1.68, "bmi_kg_m2": 22.1},
         {"participant_id": "e4-S02", "sex": "male", "age_years": 51.0, "height_m": 1.8, "bmi_kg_m2": 27.4},
     ]
@@ -131,7 +133,7 @@ def test_parquet_rows_twice_and_rows_without_a_name(tmp_path: Path) -> None:
     [
         ("", "has no rows"),
         ("age,sex\n30,f\n", "no column names the participants, such as participant_id; it has age, sex"),
-        ("id,group\nA,1\n", "no column of age, sex, height, weight or bmi; it has id, group"),
+        ("id,group\nA,1\n", "no column of age, sex, height, weight, bmi or skin tone; it has id, group"),
     ],
 )
 def test_a_table_that_says_nothing_is_an_error(tmp_path: Path, text: str, message: str) -> None:
@@ -142,3 +144,22 @@ def test_a_table_that_says_nothing_is_an_error(tmp_path: Path, text: str, messag
 def test_a_column_of_the_mapping_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has no column 'years'; it has id, age"):
         table(tmp_path / "p.csv", "id,age\nA,3\n", Participants(age="years"))
+
+
+@pytest.mark.parametrize(
+    ("column", "written", "read", "note"),
+    [
+        ("skin_tone", "7", 7.0, None),
+        ("Monk skin tone", "1", 1.0, None),
+        ("skin_tone", "11", None, "skin_tone 11 is not one of the Monk scale's 1 to 10"),
+        ("skin_tone", "IV", None, "skin_tone 'IV' is not a number of the Monk scale"),
+    ],
+)
+def test_skin_tone_is_one_of_ten(
+    tmp_path: Path, column: str, written: str, read: float | None, note: str | None
+) -> None:
+    table = tmp_path / "p.csv"
+    table.write_text(f"id,{column}\nA,{written}\n")
+    described = read_participants(table, "e4")
+    assert described["A"].skin_tone == read
+    assert any(note in said for said in described.notes) if note else described.notes == []

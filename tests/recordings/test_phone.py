@@ -92,6 +92,7 @@ def test_what_people_typed_is_kept_where_it_can_be_right(mscardio: Any) -> None:
         "age_years": 45.0,
         "height_m": 1.8,
         "bmi_kg_m2": pytest.approx(25.31),
+        "skin_tone": None,
     }
     assert all(person["age_years"] is None or 18 <= person["age_years"] <= 62 for person in people)
     assert all(person["height_m"] is None or 1.4 < person["height_m"] < 2.1 for person in people)
