@@ -7,8 +7,8 @@
 Encoders have random weights, and statistics of batch normalisation as after a training on noise: neither time nor
 memory depends on them. With `--checkpoint` and `--home` trained ones are exported instead, and int8 is calibrated and
 compared with float on segments of that home. Every format is measured in a process of its own on one core (Linux): the
-median CPU time of 50 segments, and what loading and running the model adds to the process's memory at its peak. The classical
-estimator, which needs no model, stands below in the same units.
+median CPU time of 50 segments, and what loading and running the model adds to the process's memory at its peak. The
+classical estimator, which needs no model, stands below.
 """
 
 from __future__ import annotations

@@ -169,7 +169,9 @@ def _load_executorch(path: Path, threads: int) -> Run:
         _unsafe_reset_threadpool(threads)  # unsafe while another model runs
     method = Runtime.get().load_program(path).load_method("forward")
     # What it returns is written over by the next call
-    return lambda segments: torch.cat([method.execute([one.contiguous()])[0].clone() for one in segments.split(1)])
+    return lambda segments: torch.cat(
+        [method.execute([segment.contiguous()])[0].clone() for segment in segments.split(1)]
+    )
 
 
 def _coreml(encoder: AnyEncoder, path: Path, int8: bool) -> None:
