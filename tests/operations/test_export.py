@@ -54,8 +54,7 @@ def encoder(shape: EncoderShape) -> AnyEncoder:
 
 CASES = [
     *((name, "onnx") for name in SHAPES),
-    ("transformer", "executorch"),
-    ("transformer with a stem", "executorch"),
+    ("transformer with a stem", "executorch"),  # all that a plain one has, and convolutions
     pytest.param("efficientnet", "executorch", marks=pytest.mark.slow),
 ]
 
