@@ -84,16 +84,18 @@ def _onnx(encoder: AnyEncoder, path: Path, int8: bool, calibration: Tensor | Non
         verbose=False,
     )
     assert program is not None  # with dynamo
+    model = program.model_proto
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output):
+        del part.metadata_props[:]  # the call stack of every node, with the paths of this machine
     if not int8:
-        program.save(str(path), external_data=False)
+        path.write_bytes(model.SerializeToString())
         return
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
 
     if calibration is None or not isinstance(encoder, EfficientNet):
         products = ["MatMul", "Gemm"]
-        quantize_dynamic(
-            program.model_proto, path, weight_type=QuantType.QInt8, per_channel=True, op_types_to_quantize=products
-        )
+        quantize_dynamic(model, path, weight_type=QuantType.QInt8, per_channel=True, op_types_to_quantize=products)
         return
 
     class Segments(CalibrationDataReader):  # type: ignore[misc]  # the library has no types
@@ -105,7 +107,7 @@ def _onnx(encoder: AnyEncoder, path: Path, int8: bool, calibration: Tensor | Non
             return None if segment is None else {INPUT: segment.numpy()}
 
     quantize_static(
-        program.model_proto,
+        model,
         path,
         Segments(calibration),
         per_channel=True,

@@ -112,6 +112,7 @@ def test_a_package_holds_what_its_use_needs(home: Home, tmp_path: Path) -> None:
     assert described["preprocessing"] == json.loads(json.dumps(preprocessing_rules("accel")))
     assert described["difference_from_torch"]["largest"] <= MAX_DIFFERENCE
     assert {"accelkd", "rust_dsp", "torch", "onnxruntime"} <= described["versions"].keys()
+    assert b".py" not in package.model.read_bytes()  # a path of the machine that exported it
     # What the package says is enough to get the embedding that Python gives
     model = load_portable(package.model, "onnx")
     signals = np.random.default_rng(0).standard_normal((2, 3, SAMPLES)).astype(np.float32)
