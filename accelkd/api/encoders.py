@@ -14,10 +14,9 @@ from torch import Tensor
 
 from accelkd.evaluation.extract import BATCH_SIZE, embed_in_batches
 from accelkd.evaluation.readouts import READOUTS, Readouts, read_readouts
-from accelkd.home.identifiers import IDENTIFIER
 from accelkd.home.layout import Home
 from accelkd.models.encoders import AnyEncoder
-from accelkd.registry.history import promoted_models
+from accelkd.registry.history import checkpoint_folder
 from accelkd.segments.schema import SAMPLES
 from accelkd.segments.store import Modality
 from accelkd.training import checkpoint
@@ -66,27 +65,12 @@ def load_encoder(source: str | os.PathLike[str], *, home: str | os.PathLike[str]
         >>> encoder.name, encoder.modality, encoder.channels
         ('accel_student', 'accel', 3)
     """
-    folder = _promoted(source, home) if isinstance(source, str) and IDENTIFIER.fullmatch(source) else Path(source)
+    opened = Home.from_environment() if home is None else Home(Path(home).resolve())
+    folder = checkpoint_folder(opened, source)
     module, info = checkpoint.load_encoder(folder)
     readouts = read_readouts(folder) if (folder / READOUTS).exists() else None
     return Encoder(
         info.encoder, info.model_id, info.modality, info.channels, info.width, info.teacher, module, readouts
-    )
-
-
-def _promoted(name: str, root: str | os.PathLike[str] | None) -> Path:
-    """Folder of the promoted checkpoint of that name. Raises FileNotFoundError that lists the others."""
-    home = Home.from_environment() if root is None else Home(Path(root).resolve())
-    models = promoted_models(home)
-    if name in models:
-        return home.checkpoint(name, models[name])
-    trained = sorted(path.name for path in (home.root / "checkpoints").glob("*/") if path.name not in models)
-    there = f"promoted there: {', '.join(sorted(models)) or 'none'}"
-    if trained:
-        there += f"; trained but not promoted, to be loaded by the folder of a checkpoint: {', '.join(trained)}"
-    raise FileNotFoundError(
-        f"no encoder {name!r} is promoted in the home {home.root} ({there}). "
-        f"Another home is named by ACCELKD_HOME or home=, a checkpoint folder by a path, such as './{name}'"
     )
 
 

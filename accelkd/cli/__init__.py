@@ -28,7 +28,7 @@ from accelkd.cli.data_engineer import (
     validate,
     withdraw,
 )
-from accelkd.cli.researcher import adopt, promote, reproduce, rollback, train
+from accelkd.cli.researcher import adopt, export, promote, reproduce, rollback, train
 from accelkd.home.layout import Home
 
 _Parsed = tuple[Callable[..., int | None], BoundArguments, Mapping[str, Any]]
@@ -51,7 +51,7 @@ COMMANDS: dict[str, tuple[Callable[..., int], ...]] = {
         restore,
         upgrade,
     ),
-    "Researcher": (train, adopt, promote, rollback, reproduce),
+    "Researcher": (train, adopt, promote, rollback, export, reproduce),
     "Analyst": (predict, summary),
 }
 

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -83,6 +83,27 @@ def rollback(
     with shared_lock(home):
         decision = roll_back(home, reason)
     print(f"promoted again: {', '.join(f'{encoder} {model_id}' for encoder, model_id in decision.models.items())}")
+    return 0
+
+
+def export(
+    encoder: Annotated[str, Parameter(help="a promoted encoder, such as accel_student, or a checkpoint folder")],
+    /,
+    *,
+    to: Annotated[Literal["onnx", "executorch", "coreml"], Parameter(help="each needs the extra of its name")],
+    out: Annotated[Path, Parameter(help="folder of the package: the model, its readouts, preprocessing.json")],
+    int8: Annotated[bool, Parameter(negative=(), help="integers of 8 bits: a third of the size")] = False,
+    calibrate: Annotated[str | None, Parameter(help="segmented batch, for int8 of an EfficientNet")] = None,
+    home: OpenedHome,
+) -> int:
+    """Write an encoder as a folder that is used without Python."""
+    from accelkd.operations.export import export_encoder
+
+    package = export_encoder(home, encoder, out, to=to, int8=int8, calibrate=calibrate)
+    verified = "converted, not run here"
+    if package.difference is not None:
+        verified = f"within {package.difference.largest:.1g} of torch"
+    print(f"{package.model}: {package.model_bytes / 1e6:.2f} MB, {verified}")
     return 0
 
 

@@ -7,6 +7,7 @@ All encoders of the pipeline (accelkd.models.specs) are decided about together: 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from accelkd.home.files import recorded_checksum, write_json
+from accelkd.home.identifiers import IDENTIFIER
 from accelkd.home.layout import Home
 from accelkd.home.locks import file_lock
 from accelkd.models.specs import ENCODERS, students
@@ -51,6 +53,27 @@ def decide(
         decision = Decision(len(before) + 1, at, action, dict(models), reason, [dict(row) for row in criteria])
         write_json(path, [asdict(line) for line in (*before, decision)])
     return decision
+
+
+def checkpoint_folder(home: Home, source: str | os.PathLike[str]) -> Path:
+    """Folder of a checkpoint: the promoted one of that name, or the path itself.
+
+    A string that is an identifier is a name; a path object, or a string with a separator, is a folder. Raises
+    FileNotFoundError, with a list of what there is, where no encoder of that name is promoted.
+    """
+    if not (isinstance(source, str) and IDENTIFIER.fullmatch(source)):
+        return Path(source)
+    models = promoted_models(home)
+    if source in models:
+        return home.checkpoint(source, models[source])
+    trained = sorted(path.name for path in (home.root / "checkpoints").glob("*/") if path.name not in models)
+    there = f"promoted there: {', '.join(sorted(models)) or 'none'}"
+    if trained:
+        there += f"; trained but not promoted, to be loaded by the folder of a checkpoint: {', '.join(trained)}"
+    raise FileNotFoundError(
+        f"no encoder {source!r} is promoted in the home {home.root} ({there}). "
+        f"Another home is named by ACCELKD_HOME or home=, a checkpoint folder by a path, such as './{source}'"
+    )
 
 
 def promoted_models(home: Home) -> Models:

@@ -6,7 +6,7 @@ use crate::detrend::Line;
 use crate::lanes::{Frame, LANES, Lanes};
 
 /// Mirrored samples at each end: 4 s, about nine time constants of the slowest pole.
-const MIRROR: usize = 256;
+pub const MIRROR: usize = 256;
 /// Length of the filter buffer in frames: a window and its mirrored end.
 pub(crate) const BUFFER: usize = OUTPUT_SAMPLES + MIRROR;
 

@@ -2,10 +2,14 @@
 
 use crate::OUTPUT_RATE_HZ;
 
+/// Band of PPG, in Hz.
+pub const PPG_BAND_HZ: (f64, f64) = (0.5, 12.0);
+/// Band of acceleration, in Hz.
+pub const ACCEL_BAND_HZ: (f64, f64) = (1.0, 20.0);
 /// Half length of the low-pass prototype, in units of `max(up, down)`.
-pub(crate) const FIR_HALF: usize = 10;
-/// 80 dB of stop-band attenuation: 0.1102 · (80 − 8.7).
-const KAISER_BETA: f64 = 7.857;
+pub const FIR_HALF: usize = 10;
+/// Shape of its Kaiser window, of 80 dB of stop-band attenuation: 0.1102 · (80 − 8.7).
+pub const KAISER_BETA: f64 = 7.857;
 /// Tried in turn: small fractions have few filters, and with the last one every rate is within 1e-4 of a fraction.
 const MAX_DENOMINATORS: [i128; 6] = [512, 1024, 2048, 4096, 8192, 16_384];
 
@@ -128,14 +132,14 @@ pub(crate) struct Section {
 }
 
 impl BandPass {
-    /// PPG: 0.5 to 12 Hz.
+    /// Of PPG, at the rate of outputs.
     pub(crate) fn ppg() -> Self {
-        Self::butterworth(0.5, 12.0, OUTPUT_RATE_HZ as f64)
+        Self::butterworth(PPG_BAND_HZ.0, PPG_BAND_HZ.1, OUTPUT_RATE_HZ as f64)
     }
 
-    /// Accelerometer: 1 to 20 Hz.
+    /// Of acceleration, at the rate of outputs.
     pub(crate) fn accel() -> Self {
-        Self::butterworth(1.0, 20.0, OUTPUT_RATE_HZ as f64)
+        Self::butterworth(ACCEL_BAND_HZ.0, ACCEL_BAND_HZ.1, OUTPUT_RATE_HZ as f64)
     }
 
     /// Order 2 per edge: bilinear transform of the analogue prototype, edges pre-warped; `low_hz` and `high_hz` are below

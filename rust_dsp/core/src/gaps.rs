@@ -3,9 +3,9 @@
 use crate::validity::Status;
 
 /// Longest gap that is filled, in seconds.
-pub(crate) const MAX_GAP_S: f64 = 0.25;
+pub const MAX_GAP_S: f64 = 0.25;
 /// Largest accepted fraction of invalid samples.
-const MAX_MISSING: f64 = 0.02;
+pub const MAX_MISSING: f64 = 0.02;
 
 /// A straight line that replaces the samples `start..start + len`.
 #[derive(Clone, Copy, Debug, PartialEq)]

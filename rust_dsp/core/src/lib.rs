@@ -27,6 +27,9 @@ mod windows;
 mod zero_phase;
 mod zscore;
 
+pub use bandpass::MIRROR;
+pub use design::{ACCEL_BAND_HZ, FIR_HALF, KAISER_BETA, PPG_BAND_HZ};
+pub use gaps::{MAX_GAP_S, MAX_MISSING};
 pub use intervals::{Variability, variability};
 pub use label::{Label, SegmentSamples, label, label_batch};
 pub use lanes::InstructionSet;
@@ -38,9 +41,9 @@ pub use preprocess::{Channel, Destination, PreprocessError, Recording};
 pub use recoil::{BatchError, RECOIL_BAND_HZ, Recoil, recoil, recoil_batch};
 pub use samples::Samples;
 pub use validity::Status;
-pub use windows::{Gate, Window, WindowsError, motion};
+pub use windows::{Gate, MAX_STILL_G, Window, WindowsError, motion};
 pub use zero_phase::{Band, BandError};
-pub use zscore::OutputSample;
+pub use zscore::{FLAT, OutputSample};
 
 /// Sampling rate of every output, in Hz.
 pub const OUTPUT_RATE_HZ: usize = 64;

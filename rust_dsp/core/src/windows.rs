@@ -8,7 +8,7 @@ use crate::plan::{Plan, Stream};
 use crate::samples::Samples;
 
 /// Motion below which a window is still, in g.
-const MAX_STILL_G: f64 = 0.05;
+pub const MAX_STILL_G: f64 = 0.05;
 /// Range of the means of whole seconds up to which nothing but noise moves an axis, in g. Of people who keep still it
 /// is at least 4.4 mg on one axis (breathing, posture), of a thing at rest less than 2 mg: `docs/sensors.md`.
 const MAX_LYING_G: f64 = 0.003;

@@ -8,7 +8,7 @@ use crate::bandpass::Moments;
 use crate::lanes::{Frame, LANES, Lanes, TILE, Tile};
 
 /// A row is flat if its AC level is at most this fraction of its largest magnitude before detrending.
-const FLAT: f64 = 1e-6;
+pub const FLAT: f64 = 1e-6;
 
 /// Largest standard deviation, and largest inverse of one, whose square is far from the limits of double precision.
 const MAX_STD: f64 = 1e150;

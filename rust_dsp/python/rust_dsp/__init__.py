@@ -1,6 +1,15 @@
 """Signal processing of wearable PPG and accelerometer recordings; docs/signal-processing.md states the rules."""
 
 from rust_dsp._native import (
+    ACCEL_BAND_HZ,
+    FIR_HALF,
+    FLAT,
+    KAISER_BETA,
+    MAX_GAP_S,
+    MAX_MISSING,
+    MAX_STILL_G,
+    MIRROR,
+    PPG_BAND_HZ,
     Labels,
     Plan,
     Preprocessed,
@@ -15,6 +24,15 @@ from rust_dsp._native import (
 )
 
 __all__ = [
+    "ACCEL_BAND_HZ",
+    "FIR_HALF",
+    "FLAT",
+    "KAISER_BETA",
+    "MAX_GAP_S",
+    "MAX_MISSING",
+    "MAX_STILL_G",
+    "MIRROR",
+    "PPG_BAND_HZ",
     "Labels",
     "Plan",
     "Preprocessed",

@@ -1,10 +1,19 @@
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, Final, Literal, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "ACCEL_BAND_HZ",
+    "FIR_HALF",
+    "FLAT",
+    "KAISER_BETA",
+    "MAX_GAP_S",
+    "MAX_MISSING",
+    "MAX_STILL_G",
+    "MIRROR",
+    "PPG_BAND_HZ",
     "Labels",
     "Plan",
     "Preprocessed",
@@ -17,6 +26,17 @@ __all__ = [
     "recoil_rates",
     "variability",
 ]
+
+# The rules of preprocessing that are numbers (docs/signal-processing.md), for who carries them out elsewhere.
+PPG_BAND_HZ: Final[tuple[float, float]]
+ACCEL_BAND_HZ: Final[tuple[float, float]]
+MAX_GAP_S: Final[float]  # longest run of invalid samples that is filled
+MAX_MISSING: Final[float]  # largest share of invalid samples of a window
+MAX_STILL_G: Final[float]  # motion below which the gate keeps a window
+FIR_HALF: Final[int]  # half length of the resampling filter, in units of max(up, down)
+KAISER_BETA: Final[float]  # of its window
+MIRROR: Final[int]  # samples at each end that the band-pass mirrors
+FLAT: Final[float]  # a row is flat up to this ratio of its AC level to its largest magnitude
 
 # Raw samples: int16, int32, float32 or float64, every row contiguous; read in place.
 _Raw: TypeAlias = npt.NDArray[np.int16] | npt.NDArray[np.int32] | npt.NDArray[np.float32] | npt.NDArray[np.float64]

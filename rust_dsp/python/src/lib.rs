@@ -7,6 +7,7 @@ mod recoil;
 mod variability;
 
 use pyo3::prelude::*;
+use rust_dsp_core as core;
 
 /// Native module of the package `rust_dsp`.
 #[pymodule]
@@ -22,5 +23,15 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(recoil::band_pass, module)?)?;
     module.add_function(wrap_pyfunction!(recoil::recoil_rate, module)?)?;
     module.add_function(wrap_pyfunction!(recoil::recoil_rates, module)?)?;
+    // The rules of preprocessing that are numbers, for who carries them out elsewhere
+    module.add("ACCEL_BAND_HZ", core::ACCEL_BAND_HZ)?;
+    module.add("FIR_HALF", core::FIR_HALF)?;
+    module.add("FLAT", core::FLAT)?;
+    module.add("KAISER_BETA", core::KAISER_BETA)?;
+    module.add("MAX_GAP_S", core::MAX_GAP_S)?;
+    module.add("MAX_MISSING", core::MAX_MISSING)?;
+    module.add("MAX_STILL_G", core::MAX_STILL_G)?;
+    module.add("MIRROR", core::MIRROR)?;
+    module.add("PPG_BAND_HZ", core::PPG_BAND_HZ)?;
     Ok(())
 }
