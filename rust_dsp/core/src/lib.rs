@@ -2,7 +2,8 @@
 //!
 //! A [`Plan`] contains everything that depends on the device (filters, line responses, the schedule of its dark slots)
 //! and is shared by threads; processing reads samples in place and writes each output once.
-//! `docs/signal-processing.md` states the rules; each module implements one of them.
+//! A [`Stream`] does the same with samples as they come. `docs/signal-processing.md` states the rules; each module
+//! implements one of them.
 
 mod bandpass;
 mod beats;

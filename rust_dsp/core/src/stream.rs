@@ -417,13 +417,16 @@ impl Stream {
     }
 
     /// Whether `samples` more of acceleration, PPG and dark slots can be pushed, part by part with all segments got in
-    /// between: not if one signal would be further ahead of another than the slack.
+    /// between: not if one signal would be further ahead of another than the slack, and not after the end.
     pub fn check_ahead(&self, samples: [usize; 3]) -> Result<(), StreamError> {
         let ends = || self.buffers.iter().zip(samples).filter_map(|(buffer, count)| Some((buffer.as_ref()?, count)));
         let covers = |number: u64| {
             let offset_s = self.offset_s(number);
             ends().all(|(buffer, count)| buffer.covers(offset_s, buffer.end + count as u64, false))
         };
+        if self.ended && samples.iter().any(|&count| count > 0) {
+            return Err(StreamError::Ended);
+        }
         let offset_s = self.offset_s((self.number..).find(|&number| !covers(number)).unwrap_or(self.number));
         for (signal, (buffer, count)) in Signal::ALL.into_iter().zip(self.buffers.iter().zip(samples)) {
             let Some(buffer) = buffer else { continue };
