@@ -31,12 +31,22 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = Path(os.environ.get("CARGO_TARGET_DIR", crate / "target"))
     environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS")}
     cargo = shutil.which("cargo") or Path.home() / ".cargo/bin/cargo"
-    build = [cargo, "build", "--quiet", "--locked", "--release", "--target-dir", target]
+    build: list[str | Path] = [cargo, "build", "--quiet", "--locked", "--release", "--target-dir", target]
     subprocess.run(build, check=True, cwd=crate, env=environment, timeout=900)
     program = tmp_path_factory.mktemp("example") / "heart_rate"
     sources = [crate / "examples/heart_rate.c", target / "release/librust_dsp_c.a"]
     warnings = ["-std=c11", "-Wall", "-Wextra", "-Werror"]
-    link = [COMPILER, *warnings, f"-I{crate / 'include'}", *sources, "-lm", "-lpthread", "-ldl", "-o", program]
+    link: list[str | Path] = [
+        COMPILER,
+        *warnings,
+        f"-I{crate / 'include'}",
+        *sources,
+        "-lm",
+        "-lpthread",
+        "-ldl",
+        "-o",
+        program,
+    ]
     subprocess.run(link, check=True, timeout=60)
     return program
 
@@ -46,15 +56,18 @@ def counts(tmp_path_factory: pytest.TempPathFactory) -> npt.NDArray[np.int32]:
     """Three simulated minutes of one chest, one after the other, as a sensor's integers `[samples, 3]`."""
     landing = tmp_path_factory.mktemp("landing")
     simulate_batch(landing, "minutes", participants=1, segments=3, seed=4, profile="easy", rate_hz=RATE_HZ)
-    rows = pq.read_table(landing / "minutes", columns=["accel"])["accel"].to_pylist()
+    (file,) = (landing / "minutes").glob("recordings*.parquet")
+    rows = pq.read_table(file, columns=["accel"])["accel"].to_pylist()
     accel = np.concatenate([np.array(minute, np.float64) for minute in rows], axis=1)
     return np.round(accel.T * COUNTS_PER_G).astype(np.int32)
 
 
 def run(example: Path, lines: list[str], *arguments: object) -> list[tuple[float, float, float, str]]:
     """Start, heart rate, peak and verdict of each segment that the program prints."""
-    command = [example, *map(str, arguments)]
-    done = subprocess.run(command, input="\n".join(lines) + "\n", capture_output=True, text=True, timeout=60, check=True)
+    command: list[str | Path] = [example, *map(str, arguments)]
+    done = subprocess.run(
+        command, input="\n".join(lines) + "\n", capture_output=True, text=True, timeout=60, check=True
+    )
     matches = [LINE.fullmatch(line) for line in done.stdout.splitlines()]
     assert all(matches), done.stdout
     return [(float(match[1]), float(match[2]), float(match[3]), match[4]) for match in matches if match]

@@ -61,7 +61,9 @@ def test_segments_are_those_of_the_batch_form(
 ) -> None:
     rows = {"accel": 3, "ppg": 2, "dark": 1}
     plan = rust_dsp.Plan(
-        **{f"{name}_rate_hz": rate_hz for name, rate_hz in rates_hz.items()},
+        ppg_rate_hz=rates_hz.get("ppg"),
+        accel_rate_hz=rates_hz.get("accel"),
+        dark_rate_hz=rates_hz.get("dark"),
         accel_range=(-8, 8),
         instruction_set=instruction_set,
     )

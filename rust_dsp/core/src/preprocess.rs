@@ -344,7 +344,8 @@ impl Workspace {
     pub(crate) fn bytes(&self) -> usize {
         let Self { buffers: Buffers { stream, signal, rows: _, out: _, dark }, repairs } = self;
         let darks = repairs.darks.iter().map(|(_, repair)| size_of::<(usize, DarkRepair)>() + repair.bytes());
-        stream.bytes()
+        size_of::<Self>()
+            + stream.bytes()
             + size_of_val::<[Frame; BUFFER]>(signal)
             + dark.bytes()
             + repairs.rows.iter().map(Gaps::bytes).sum::<usize>()

@@ -337,7 +337,8 @@ pub struct Stream {
     ended: bool,
     /// In the order of [`Signal::ALL`].
     buffers: [Option<Buffer>; 3],
-    workspace: Workspace,
+    /// In memory of its own: the tiles in it are aligned, which not every owner of a stream would respect.
+    workspace: Box<Workspace>,
     spreads: Vec<f64>,
     recoil: SegmentRecoil,
     segment: Segment,
@@ -384,7 +385,7 @@ impl Stream {
             number: 0,
             ended: false,
             buffers,
-            workspace: Workspace::reserved(&plan, ppg_channels, dark_slots),
+            workspace: Box::new(Workspace::reserved(&plan, ppg_channels, dark_slots)),
             spreads: Vec::with_capacity(WINDOW_S + 1),
             recoil: SegmentRecoil::new(axes),
             segment: Segment::new(axes, ppg_channels),

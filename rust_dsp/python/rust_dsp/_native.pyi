@@ -184,8 +184,8 @@ class Windows:
 class Stream:
     """Samples of one device to 60 s segments, as they come: equal to `Plan.windows` and `Plan.preprocess`, bit for bit.
 
-    A stream has acceleration (three axes, in g), PPG or both: those that the plan has a rate for. `ppg_channels` is their
-    number (None: one per LED offset of the plan, or one); `dark` says that dark slots are pushed beside the PPG.
+    A stream has acceleration (three axes, in g), PPG or both: those that the plan has a rate for. `ppg_channels` is the
+    number of PPG rows (None: one per LED offset of the plan, or one); `dark` says that dark slots come beside them.
     Segments start `hop_s` apart; `gate` and `accel_start_s` are those of `Plan.windows`. One signal may be ahead of
     another by `slack_s`, 1 to 3600. Memory is reserved here and does not grow.
 
@@ -218,8 +218,8 @@ class Stream:
 
         NaN marks a lost sample. The interpreter lock is released while segments are computed.
 
-        Raises ValueError or TypeError for a wrong shape or dtype, a signal that the stream does not have or that would be
-        further ahead of another one than `slack_s`, and after `end`. Nothing is taken then.
+        Raises ValueError or TypeError for a wrong shape or dtype, a signal that the stream does not have or that would
+        be further ahead of another one than `slack_s`, and after `end`. Nothing is taken then.
         """
 
     def gap(self, *, accel: int = 0, ppg: int = 0, dark: int = 0) -> list[Segment]:
@@ -274,7 +274,7 @@ class Segment:
 
     @property
     def hr_bpm(self) -> float:
-        """Heart rate from the acceleration, as `recoil_rates` of `accel` times `accel_ac_level`; NaN where there is none."""
+        """Heart rate from the acceleration: `recoil_rates` of `accel`, scaled by `accel_ac_level`; NaN: none."""
 
     @property
     def hr_peak(self) -> float:

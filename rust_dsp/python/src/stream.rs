@@ -1,5 +1,6 @@
 //! `Stream` and `Segment`.
 
+use numpy::ndarray::Axis;
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -58,10 +59,12 @@ impl<'py> Pushed<'py> {
     }
 
     fn rows(&self, name: &str) -> PyResult<Vec<&[f32]>> {
-        let rows = self.0.as_array();
-        rows.rows()
-            .into_iter()
-            .map(|row| row.to_slice().ok_or_else(|| value_error(format!("{name} has rows that are not contiguous"))))
+        let array = self.0.as_array();
+        (0..array.len_of(Axis(0)))
+            .map(|row| {
+                let row = array.clone().index_axis_move(Axis(0), row);
+                row.to_slice().ok_or_else(|| value_error(format!("{name} has rows that are not contiguous")))
+            })
             .collect()
     }
 }
@@ -151,7 +154,7 @@ impl Stream {
         py: Python<'_>,
         lens: [usize; 3],
         finished: &mut Vec<Segment>,
-        push: impl Fn(&mut core::Stream, Signal, usize, usize) -> Result<(), core::StreamError> + Sync,
+        push: impl Fn(&mut core::Stream, Signal, usize, usize) -> Result<(), core::StreamError>,
     ) -> PyResult<()> {
         let mut at = [0; 3];
         while SIGNALS.iter().any(|&signal| at[signal as usize] < lens[signal as usize]) {
