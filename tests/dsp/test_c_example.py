@@ -56,8 +56,7 @@ def counts(tmp_path_factory: pytest.TempPathFactory) -> npt.NDArray[np.int32]:
     """Three simulated minutes of one chest, one after the other, as a sensor's integers `[samples, 3]`."""
     landing = tmp_path_factory.mktemp("landing")
     simulate_batch(landing, "minutes", participants=1, segments=3, seed=4, profile="easy", rate_hz=RATE_HZ)
-    (file,) = (landing / "minutes").glob("recordings*.parquet")
-    rows = pq.read_table(file, columns=["accel"])["accel"].to_pylist()
+    rows = pq.read_table(landing / "minutes/recordings", columns=["accel"])["accel"].to_pylist()
     accel = np.concatenate([np.array(minute, np.float64) for minute in rows], axis=1)
     return np.round(accel.T * COUNTS_PER_G).astype(np.int32)
 

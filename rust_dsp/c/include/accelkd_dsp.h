@@ -1,5 +1,5 @@
 /* Signal processing of wearable accelerometers and PPG for phones and watches: docs/on-device.md.
- * Generated from rust_dsp/c/src/lib.rs: UPDATE_HEADER=1 cargo test --package rust_dsp_c */
+ * Generated from rust_dsp/c/src/lib.rs: UPDATE_HEADER=1 cargo test */
 
 #ifndef ACCELKD_DSP_H
 #define ACCELKD_DSP_H
