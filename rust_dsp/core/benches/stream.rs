@@ -1,6 +1,7 @@
 //! A segment of a stream against the batch form: `cargo bench --bench stream`. Both on one thread, one in turn with the
 //! other, so that the ratio is of one run.
 
+#[expect(dead_code, reason = "shared with the other benchmarks")]
 mod recordings;
 
 use std::hint::black_box;
