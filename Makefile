@@ -1,6 +1,6 @@
 # Two commands do everything: `make demo` and `make test`. Each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help check setup demo materialize ui test lint lint-python lint-rust test-rust docs hooks bench-dsp clean
+.PHONY: help check setup demo materialize ui test lint lint-python lint-rust test-rust check-targets docs hooks bench-dsp clean
 
 VENV := .venv
 PORT ?= 3000
@@ -64,11 +64,19 @@ lint-python: setup  ## those of Python
 	$(PYTHON) -m mypy.stubtest rust_dsp
 
 lint-rust: setup  ## those of Rust
-	$(CARGO) fmt --all --check --manifest-path rust_dsp/Cargo.toml
-	$(CARGO) clippy --quiet --manifest-path rust_dsp/Cargo.toml --all-targets --all-features -- -D warnings
+	@for workspace in rust_dsp rust_dsp/c; do \
+		$(CARGO) fmt --all --check --manifest-path $$workspace/Cargo.toml && $(CARGO) clippy --quiet \
+			--manifest-path $$workspace/Cargo.toml --all-targets --all-features -- -D warnings || exit 1; \
+	done
 
-test-rust: lint-rust  ## the tests of the signal processing that are in Rust
+test-rust: lint-rust check-targets  ## the tests of the signal processing that are in Rust
 	$(CARGO) test --quiet --manifest-path rust_dsp/Cargo.toml
+	$(CARGO) test --quiet --manifest-path rust_dsp/c/Cargo.toml
+
+check-targets:  ## compile the part for phones and watches without threads, here and for each installed target of them
+	@for target in "" $$(rustup target list --installed 2>/dev/null | grep -E 'android|ios|watchos|aarch64'); do \
+		$(CARGO) check --quiet --manifest-path rust_dsp/c/Cargo.toml $${target:+--target $$target} || exit 1; \
+	done
 
 docs: setup  ## build the documentation into site/; a warning fails
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict  # --quiet would hide the warnings from --strict

@@ -124,17 +124,43 @@ pub(crate) struct Dark<'a> {
 }
 
 /// How invalid dark samples of a recording are replaced, and where the ambient light stays unknown.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct DarkRepair {
-    /// Lines that replace invalid samples, per slot.
-    patches: Vec<Vec<Patch>>,
+    slots: Vec<SlotRepair>,
     /// Instants of the first and the last valid sample; `None` without a valid sample.
     extent_s: Option<(f64, f64)>,
     /// Spans `from..to` between valid samples that are too far apart.
     unusable_s: Vec<(f64, f64)>,
 }
 
+/// The repair of one dark slot, and how far it has come.
+#[derive(Clone, Debug, Default)]
+struct SlotRepair {
+    /// Lines that replace invalid samples.
+    patches: Vec<Patch>,
+    /// Next frame.
+    next: usize,
+    /// Start and length of the current invalid run.
+    run: (usize, usize),
+}
+
 impl DarkRepair {
+    /// Reserve for any `frames` of `slots`: with several of them every frame of one may be a patch of its own.
+    pub(crate) fn reserve(&mut self, slots: usize, frames: usize) {
+        let patches = if slots == 1 { frames / 2 + 1 } else { frames };
+        self.slots.resize_with(slots, SlotRepair::default);
+        self.slots.iter_mut().for_each(|slot| slot.patches.reserve_exact(patches));
+        let spans = (crate::WINDOW_S as f64 / MAX_GAP_S) as usize + 1; // of one slot; each is longer than a gap
+        self.unusable_s.reserve_exact(slots * frames.min(spans) + 1);
+    }
+
+    /// Memory of the repair, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<SlotRepair>()
+            + self.slots.iter().map(|slot| slot.patches.capacity() * size_of::<Patch>()).sum::<usize>()
+            + self.unusable_s.capacity() * size_of::<(f64, f64)>()
+    }
+
     /// Whether the ambient light at `instant_s` is known.
     pub(crate) fn usable(&self, instant_s: f64) -> bool {
         let Some((first, last)) = self.extent_s else { return false };
@@ -193,30 +219,34 @@ impl<'a> Dark<'a> {
     }
 
     /// Find invalid dark samples and their consequences. Exact but slow: only called where a sample is invalid.
-    pub(crate) fn repair(self, limits: &Limits) -> DarkRepair {
+    pub(crate) fn repair(self, limits: &Limits, repair: &mut DarkRepair) {
         let frames = self.frames;
-        let mut repair =
-            DarkRepair { patches: vec![Vec::new(); self.slots.len()], extent_s: None, unusable_s: Vec::new() };
-        let mut next = vec![0; self.slots.len()]; // next frame of each slot
-        let mut runs = vec![(0, 0); self.slots.len()]; // start and length of each slot's current invalid run
+        repair.slots.resize_with(self.slots.len(), SlotRepair::default);
+        for slot in &mut repair.slots {
+            (slot.next, slot.run) = (0, (0, 0));
+            slot.patches.clear();
+        }
+        repair.extent_s = None;
+        repair.unusable_s.clear();
         let mut before: Option<(f64, f64)> = None; // instant and value of the last valid sample
         loop {
             let earliest = (0..self.slots.len())
-                .filter(|&slot| next[slot] < frames)
-                .min_by(|&a, &b| self.time_s(a, next[a]).total_cmp(&self.time_s(b, next[b])));
-            let Some(slot) = earliest else { break };
-            let frame = next[slot];
-            next[slot] += 1;
+                .map(|slot| (slot, repair.slots[slot].next))
+                .filter(|&(_, frame)| frame < frames)
+                .min_by(|a, b| self.time_s(a.0, a.1).total_cmp(&self.time_s(b.0, b.1)));
+            let Some((slot, frame)) = earliest else { break };
+            repair.slots[slot].next += 1;
             let value = self.slots[slot].at(frame);
             if !limits.inside(value) {
-                if runs[slot].1 == 0 {
-                    runs[slot].0 = frame;
+                let run = &mut repair.slots[slot].run;
+                if run.1 == 0 {
+                    run.0 = frame;
                 }
-                runs[slot].1 += 1;
+                run.1 += 1;
                 continue;
             }
             let time_s = self.time_s(slot, frame);
-            self.close_runs(&mut runs, before, Some((time_s, value)), &mut repair.patches);
+            self.close_runs(&mut repair.slots, before, Some((time_s, value)));
             if let Some((earlier_s, _)) = before
                 && time_s - earlier_s > MAX_SPAN_S
             {
@@ -225,8 +255,7 @@ impl<'a> Dark<'a> {
             repair.extent_s = Some((repair.extent_s.map_or(time_s, |(first, _)| first), time_s));
             before = Some((time_s, value));
         }
-        self.close_runs(&mut runs, before, None, &mut repair.patches);
-        repair
+        self.close_runs(&mut repair.slots, before, None);
     }
 
     fn time_s(self, slot: usize, frame: usize) -> f64 {
@@ -234,23 +263,17 @@ impl<'a> Dark<'a> {
     }
 
     /// Replace every slot's invalid run by the line between two valid samples, or by the nearest value.
-    fn close_runs(
-        self,
-        runs: &mut [(usize, usize)],
-        before: Option<(f64, f64)>,
-        after: Option<(f64, f64)>,
-        patches: &mut [Vec<Patch>],
-    ) {
+    fn close_runs(self, slots: &mut [SlotRepair], before: Option<(f64, f64)>, after: Option<(f64, f64)>) {
         let (slope, through) = match (before, after) {
             (Some((t0, v0)), Some((t1, v1))) => ((v1 - v0) / (t1 - t0), (t0, v0)),
             (Some(edge), None) | (None, Some(edge)) => (0.0, edge),
             (None, None) => (0.0, (0.0, 0.0)),
         };
-        for (slot, run) in runs.iter_mut().enumerate() {
-            let (start, len) = std::mem::take(run);
+        for (number, slot) in slots.iter_mut().enumerate() {
+            let (start, len) = std::mem::take(&mut slot.run);
             if len > 0 {
-                let first = through.1 + slope * (self.time_s(slot, start) - through.0);
-                patches[slot].push(Patch { start, len, first, step: slope / self.schedule.dark_rate_hz });
+                let first = through.1 + slope * (self.time_s(number, start) - through.0);
+                slot.patches.push(Patch { start, len, first, step: slope / self.schedule.dark_rate_hz });
             }
         }
     }
@@ -284,6 +307,28 @@ impl Default for Changes {
 impl DarkTile {
     pub(crate) fn clear(&mut self) {
         self.loaded = None;
+    }
+
+    /// Make room for the neighbours of any tile of `samples` LED samples of `channels`.
+    pub(crate) fn reserve(&mut self, dark: Dark<'_>, channels: usize, samples: usize) {
+        let frames = (0..channels)
+            .flat_map(|channel| (0..samples).step_by(TILE).map(move |start| (channel, start)))
+            .map(|(channel, start)| dark.neighbour_frames(channel, start, TILE).1)
+            .max();
+        self.resize(dark.slots.len() * frames.unwrap_or(0));
+    }
+
+    /// Memory of the samples, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.values.capacity() * size_of::<f64>()
+    }
+
+    /// Make room for `len` samples.
+    fn resize(&mut self, len: usize) {
+        if self.values.len() < len + LANES {
+            self.values.resize(len + LANES, 0.0);
+            self.skip = self.values.as_ptr().align_offset(align_of::<Changes>()).min(LANES);
+        }
     }
 
     /// Load the LED samples `samples[start..]` of `channel` into `tile`, less the ambient light.
@@ -414,16 +459,13 @@ impl DarkTile {
             return;
         }
         let len = dark.slots.len() * count;
-        if self.values.len() < len + LANES {
-            self.values.resize(len + LANES, 0.0);
-            self.skip = self.values.as_ptr().align_offset(align_of::<Changes>()).min(LANES);
-        }
+        self.resize(len);
         self.valid = true;
         self.changes_key = None;
         for (slot, values) in self.values[self.skip..][..len].chunks_exact_mut(count).enumerate() {
             dark.slots[slot].prefetch(lanes, first + PREFETCH_DISTANCE);
             self.valid &= load_tile(lanes, dark.slots[slot], first, limits, None, values);
-            for patch in repair.iter().flat_map(|repair| &repair.patches[slot]) {
+            for patch in repair.iter().flat_map(|repair| &repair.slots[slot].patches) {
                 patch.apply(first, values);
             }
         }

@@ -32,7 +32,7 @@ impl Patch {
 }
 
 /// Result of the gap rules for one row.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Gaps {
     pub(crate) status: Status,
     /// Fraction of invalid samples.
@@ -41,10 +41,32 @@ pub(crate) struct Gaps {
     pub(crate) patches: Vec<Patch>,
 }
 
+impl Gaps {
+    /// Reserve for any row of `len` samples: no row with more patches than invalid samples may be good.
+    pub(crate) fn reserve(&mut self, len: usize) {
+        self.patches.clear();
+        self.patches.reserve_exact((MAX_MISSING * len as f64) as usize + 1);
+    }
+
+    /// Memory of the patches, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.patches.capacity() * size_of::<Patch>()
+    }
+}
+
 /// Apply the gap rules to `len` samples at `rate_hz`, given whether sample `index` is valid and its value.
-pub(crate) fn find_gaps(len: usize, rate_hz: f64, valid: impl Fn(usize) -> bool, value: impl Fn(usize) -> f64) -> Gaps {
+///
+/// `patches` is the memory for those of the result.
+pub(crate) fn find_gaps(
+    len: usize,
+    rate_hz: f64,
+    mut patches: Vec<Patch>,
+    valid: impl Fn(usize) -> bool,
+    value: impl Fn(usize) -> f64,
+) -> Gaps {
     let max_run = MAX_GAP_S * rate_hz + 1e-9;
-    let (mut status, mut invalid, mut patches) = (Status::GOOD, 0, Vec::new());
+    let (mut status, mut invalid) = (Status::GOOD, 0);
+    patches.clear();
     let mut last_valid: Option<usize> = None;
     // The step past the end closes a run that reaches it.
     for index in 0..=len {
@@ -90,7 +112,7 @@ mod tests {
     use super::*;
 
     fn gaps(valid: &[bool], rate_hz: f64) -> Gaps {
-        find_gaps(valid.len(), rate_hz, |i| valid[i], |i| i as f64)
+        find_gaps(valid.len(), rate_hz, Vec::new(), |i| valid[i], |i| i as f64)
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::beats::{Signal, multi_scale_peaks, polarity, slope, two_moving_averag
 use crate::intervals::beat_variability;
 use crate::lanes::{InstructionSet, Kernel, Lanes};
 use crate::quality::{agreement, template_correlation};
-use crate::threads;
+use crate::threads::{self, ThreadsError};
 
 /// Minimum quality of a good segment.
 const MIN_AGREEMENT: f64 = 0.9;
@@ -141,7 +141,7 @@ pub fn label_batch(
     segments: &[SegmentSamples<'_>],
     known: Option<f64>,
     threads: usize,
-) -> Result<Vec<Label>, rayon::ThreadPoolBuildError> {
+) -> Result<Vec<Label>, ThreadsError> {
     let mut labels = vec![None; segments.len()];
     let items = segments.iter().zip(&mut labels).collect();
     threads::for_each(items, threads, |(&segment, out)| *out = Some(label(segment, known)))?;

@@ -2,7 +2,8 @@
 //!
 //! A [`Plan`] contains everything that depends on the device (filters, line responses, the schedule of its dark slots)
 //! and is shared by threads; processing reads samples in place and writes each output once.
-//! `docs/signal-processing.md` states the rules; each module implements one of them.
+//! A [`Stream`] does the same with samples as they come. `docs/signal-processing.md` states the rules; each module
+//! implements one of them.
 
 mod bandpass;
 mod beats;
@@ -20,6 +21,7 @@ mod quality;
 mod recoil;
 mod resample;
 mod samples;
+mod stream;
 mod sums;
 mod threads;
 mod validity;
@@ -40,6 +42,8 @@ pub use preprocess::stages::time_stages;
 pub use preprocess::{Channel, Destination, PreprocessError, Recording};
 pub use recoil::{BatchError, RECOIL_BAND_HZ, Recoil, recoil, recoil_batch};
 pub use samples::Samples;
+pub use stream::{Reason, Segment, Signal, Stream, StreamError, StreamSettings};
+pub use threads::ThreadsError;
 pub use validity::Status;
 pub use windows::{Gate, MAX_STILL_G, Window, WindowsError, motion};
 pub use zero_phase::{Band, BandError};

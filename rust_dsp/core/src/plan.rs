@@ -160,6 +160,16 @@ impl Plan {
         })
     }
 
+    /// Frames per second of the dark slots; `None` without PPG.
+    pub(crate) fn dark_rate_hz(&self) -> Option<f64> {
+        self.device.ppg_rate_hz.map(|rate_hz| self.device.dark_rate_hz.unwrap_or(rate_hz))
+    }
+
+    /// Memory of the filters, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        [&self.ppg_resampler, &self.accel_resampler].into_iter().flatten().map(Resampler::bytes).sum()
+    }
+
     /// The device.
     pub fn device(&self) -> &Device {
         &self.device

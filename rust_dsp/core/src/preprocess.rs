@@ -14,14 +14,15 @@ use thiserror::Error;
 use crate::bandpass::{BUFFER, LaneFilters, filter};
 use crate::dark::{Dark, DarkRepair, DarkTile};
 use crate::detrend::LineSums;
-use crate::gaps::{Gaps, find_gaps};
+use crate::gaps::{Gaps, Patch, find_gaps};
 use crate::lanes::{Frame, Kernel, LANES, Lanes, TILE, Tile};
 use crate::load::{convert, load_tile};
 use crate::plan::{Plan, Stream};
 use crate::resample::{self, Resampler};
 use crate::samples::{PREFETCH_DISTANCE, Samples, with_slice};
-use crate::threads;
+use crate::threads::{self, ThreadsError};
 use crate::validity::{Sample, Status};
+use crate::windows::window_samples;
 use crate::zscore::{OutputSample, Scale};
 use crate::{OUTPUT_RATE_HZ, OUTPUT_SAMPLES};
 
@@ -47,6 +48,12 @@ pub struct Channel {
     pub ac_level: f64,
     /// Fraction of invalid samples.
     pub missing: f64,
+}
+
+impl Channel {
+    /// Of a row that has not been processed.
+    pub(crate) const UNKNOWN: Self =
+        Self { status: Status::GOOD, level: f64::NAN, ac_level: f64::NAN, missing: f64::NAN };
 }
 
 /// Output of one stream: rows of 3840 samples, recording after recording.
@@ -87,8 +94,8 @@ pub enum PreprocessError {
         actual: usize,
     },
     /// The operating system refused to start a thread.
-    #[error("no thread pool: {0}")]
-    Threads(#[from] rayon::ThreadPoolBuildError),
+    #[error(transparent)]
+    Threads(#[from] ThreadsError),
 }
 
 /// One row: source, parameters and destination.
@@ -100,6 +107,9 @@ struct Row<'a, T> {
     out: &'a mut [T],
     channel: &'a mut Channel,
 }
+
+/// Raw samples of a row, and where its output, its status and its levels go.
+pub(crate) type Place<'a> = (Samples<'a>, (&'a mut [f32], &'a mut Channel));
 
 /// The ambient light to subtract from a PPG row.
 #[derive(Debug)]
@@ -129,9 +139,8 @@ impl Plan {
         threads: usize,
     ) -> Result<(Vec<Channel>, Vec<Channel>), PreprocessError> {
         self.check(recordings, &ppg, &accel)?;
-        let unknown = Channel { status: Status::GOOD, level: f64::NAN, ac_level: f64::NAN, missing: f64::NAN };
-        let mut ppg_channels = vec![unknown; recordings.len() * ppg.rows];
-        let mut accel_channels = vec![unknown; recordings.len() * accel.rows];
+        let mut ppg_channels = vec![Channel::UNKNOWN; recordings.len() * ppg.rows];
+        let mut accel_channels = vec![Channel::UNKNOWN; recordings.len() * accel.rows];
 
         let [mut ppg_rate_rows, mut accel_rate_rows] =
             self.rows(recordings, (ppg, &mut ppg_channels), (accel, &mut accel_channels));
@@ -217,6 +226,58 @@ impl Plan {
         Ok(())
     }
 
+    /// Preprocess one recording without allocating: rows with their places, as [`Plan::preprocess`] does.
+    pub(crate) fn preprocess_one<'a>(
+        &'a self,
+        ppg: impl Iterator<Item = Place<'a>>,
+        dark: &'a [Samples<'a>],
+        accel: impl Iterator<Item = Place<'a>>,
+        workspace: &mut Workspace,
+    ) {
+        let dark = self.dark.as_ref().filter(|_| !dark.is_empty()).map(|schedule| Dark::new(dark, schedule, 0));
+        let ppg = ppg.enumerate().filter_map(|(led, (samples, (out, channel)))| {
+            let ambient = dark.map(|dark| Ambient { dark, led, usable: dark.usable_range(led) });
+            Some(Row { samples, stream: self.ppg.as_ref()?, ambient, out, channel })
+        });
+        let accel = accel.filter_map(|(samples, (out, channel))| {
+            Some(Row { samples, stream: self.accel.as_ref()?, ambient: None, out, channel })
+        });
+        match (&self.ppg_resampler, &self.accel_resampler) {
+            (Some(resampler), None) => self.process_rows(resampler, ppg.chain(accel), workspace),
+            (ppg_resampler, accel_resampler) => {
+                if let Some(resampler) = ppg_resampler {
+                    self.process_rows(resampler, ppg, workspace);
+                }
+                if let Some(resampler) = accel_resampler {
+                    self.process_rows(resampler, accel, workspace);
+                }
+            }
+        }
+    }
+
+    /// Process rows of one rate, in groups on the stack.
+    fn process_rows<'a>(
+        &self,
+        resampler: &Resampler,
+        rows: impl Iterator<Item = Row<'a, f32>>,
+        workspace: &mut Workspace,
+    ) {
+        let mut rows = rows.fuse();
+        while let Some(row) = rows.next() {
+            let (stream, mut first, mut used) = (row.stream, Some(row), 0);
+            let mut spare = [Channel::UNKNOWN; LANES];
+            let mut group = spare.each_mut().map(|channel| match first.take().or_else(|| rows.next()) {
+                Some(row) => {
+                    used += 1;
+                    row
+                }
+                None => Row { samples: Samples::F32(&[]), stream, ambient: None, out: &mut [], channel },
+            });
+            let group = Group { resampler, rows: &mut group[..used] };
+            self.instruction_set.run(Process { group, workspace });
+        }
+    }
+
     fn process<T: OutputSample>(&self, group: Group<'_, '_, T>) {
         WORKSPACE.with_borrow_mut(|workspace| self.instruction_set.run(Process { group, workspace }));
     }
@@ -228,7 +289,14 @@ thread_local! {
 }
 
 /// Buffers of a thread: about 300 kB at 256 Hz.
-struct Workspace {
+#[derive(Default)]
+pub(crate) struct Workspace {
+    buffers: Buffers,
+    repairs: Repairs,
+}
+
+/// Tiles and signals of a group.
+struct Buffers {
     stream: resample::Stream,
     signal: Box<[Frame; BUFFER]>,
     rows: Tile<f64>,
@@ -236,7 +304,7 @@ struct Workspace {
     dark: DarkTile,
 }
 
-impl Default for Workspace {
+impl Default for Buffers {
     fn default() -> Self {
         let signal = vec![Frame::default(); BUFFER].into_boxed_slice();
         Self {
@@ -249,16 +317,54 @@ impl Default for Workspace {
     }
 }
 
+impl Workspace {
+    /// With memory for any recording of a plan, so that nothing is allocated later.
+    pub(crate) fn reserved(plan: &Plan, ppg_channels: usize, dark_slots: usize) -> Self {
+        let mut workspace = Self::default();
+        let Self { buffers, repairs } = &mut workspace;
+        let resamplers = || [&plan.ppg_resampler, &plan.accel_resampler].into_iter().flatten();
+        resamplers().for_each(|resampler| buffers.stream.restart(resampler));
+        let longest = resamplers().map(|resampler| resampler.samples).max().unwrap_or(0);
+        repairs.rows.iter_mut().for_each(|gaps| gaps.reserve(longest));
+        if let (Some(schedule), Some(rate_hz), Some(resampler)) = (&plan.dark, plan.dark_rate_hz(), &plan.ppg_resampler)
+            && dark_slots > 0
+        {
+            let frames = window_samples(rate_hz);
+            let samples = vec![0.0; frames];
+            let slots = vec![Samples::F32(&samples); dark_slots];
+            buffers.dark.reserve(Dark::new(&slots, schedule, 0), ppg_channels, resampler.samples);
+            let mut repair = DarkRepair::default();
+            repair.reserve(dark_slots, frames);
+            repairs.darks.push((0, repair));
+        }
+        workspace
+    }
+
+    /// Memory, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let Self { buffers: Buffers { stream, signal, rows: _, out: _, dark }, repairs } = self;
+        let darks = repairs.darks.iter().map(|(_, repair)| size_of::<(usize, DarkRepair)>() + repair.bytes());
+        size_of::<Self>()
+            + stream.bytes()
+            + size_of_val::<[Frame; BUFFER]>(signal)
+            + dark.bytes()
+            + repairs.rows.iter().map(Gaps::bytes).sum::<usize>()
+            + darks.sum::<usize>()
+    }
+}
+
 struct Process<'a, 'r, 'w, T> {
     group: Group<'a, 'r, T>,
     workspace: &'w mut Workspace,
 }
 
-/// Repairs of a group with invalid samples.
+/// Repairs of a group with invalid samples; their memory is reused.
+#[derive(Default)]
 struct Repairs {
-    rows: Vec<Gaps>,
-    /// With the index of the recording.
+    rows: [Gaps; LANES],
+    /// With the index of the recording; only the first `recordings` are of this group.
     darks: Vec<(usize, DarkRepair)>,
+    recordings: usize,
 }
 
 /// A sample is invalid: the rows must be checked one by one.
@@ -271,23 +377,26 @@ impl<T: OutputSample> Kernel for Process<'_, '_, '_, T> {
     fn run<L: Lanes>(self, lanes: L) {
         let Process { group: Group { resampler, rows }, workspace } = self;
         // Invalid samples are rare: detect them while loading, then start again with repairs, which skips the checks.
-        let mut repairs = None;
+        let Workspace { buffers, repairs } = workspace;
+        let mut repaired = false;
         let sums = loop {
-            match ingest(lanes, resampler, rows, repairs.as_ref(), workspace) {
+            match ingest(lanes, resampler, rows, repaired.then_some(&*repairs), buffers) {
                 Ok(sums) => break sums,
-                Err(Invalid) => repairs = Some(Repairs::find(lanes, resampler, rows, &mut workspace.dark)),
+                Err(Invalid) => repairs.find(lanes, resampler, rows, &mut buffers.dark),
             }
+            repaired = true;
         };
+        let repairs = repaired.then_some(&*repairs);
 
         let band = |lane: usize| &rows.get(lane).unwrap_or(&rows[0]).stream.band;
         let filters = LaneFilters::new(std::array::from_fn(band));
         let line = sums.line(resampler.samples);
-        let moments = filter(lanes, &filters, &line, &resampler.line_response, &mut workspace.signal);
+        let moments = filter(lanes, &filters, &line, &resampler.line_response, &mut buffers.signal);
         let scale = Scale::new(&moments, &filters.gain);
 
         let mut good = [false; LANES];
         for (lane, row) in rows.iter_mut().enumerate() {
-            let gaps = repairs.as_ref().map(|repairs| &repairs.rows[lane]);
+            let gaps = repairs.map(|repairs| &repairs.rows[lane]);
             let (status, missing) = gaps.map_or((Status::GOOD, 0.0), |gaps| (gaps.status, gaps.missing));
             *row.channel = if status != Status::GOOD {
                 Channel { status, level: f64::NAN, ac_level: f64::NAN, missing }
@@ -303,11 +412,11 @@ impl<T: OutputSample> Kernel for Process<'_, '_, '_, T> {
         for (out, row) in out.iter_mut().zip(rows.iter_mut()) {
             *out = row.out;
         }
-        scale.write(lanes, &workspace.signal[..], &mut workspace.out, good, &mut out[..used]);
+        scale.write(lanes, &buffers.signal[..], &mut buffers.out, good, &mut out[..used]);
     }
 }
 
-/// Stream the rows through dark subtraction and resampling into `workspace.signal`, and sum up their lines.
+/// Stream the rows through dark subtraction and resampling into `buffers.signal`, and sum up their lines.
 ///
 /// Without repairs it stops at the first tile with an invalid sample.
 #[inline(always)]
@@ -316,12 +425,12 @@ fn ingest<L: Lanes, T>(
     resampler: &Resampler,
     rows: &[Row<'_, T>],
     repairs: Option<&Repairs>,
-    workspace: &mut Workspace,
+    buffers: &mut Buffers,
 ) -> Result<LineSums, Invalid> {
     let mut sums = LineSums::default();
-    workspace.stream.restart(resampler);
-    workspace.dark.clear();
-    workspace.rows = Tile::default();
+    buffers.stream.restart(resampler);
+    buffers.dark.clear();
+    buffers.rows = Tile::default();
     let (samples, block) = (resampler.samples, resampler.block());
     let uniform = uniform(rows);
     for start in (0..samples).step_by(block) {
@@ -329,12 +438,12 @@ fn ingest<L: Lanes, T>(
         for from in (start..end).step_by(TILE) {
             let count = TILE.min(end - from);
             let span = from..from + count;
-            if !load_tiles(lanes, rows, &uniform, span, repairs, &mut workspace.rows, &mut workspace.dark) {
+            if !load_tiles(lanes, rows, &uniform, span, repairs, &mut buffers.rows, &mut buffers.dark) {
                 return Err(Invalid);
             }
-            sums.transpose(lanes, &workspace.rows, workspace.stream.push(count), from, samples);
+            sums.transpose(lanes, &buffers.rows, buffers.stream.push(count), from, samples);
         }
-        workspace.stream.resample(lanes, resampler, &mut workspace.signal[..OUTPUT_SAMPLES], end == samples);
+        buffers.stream.resample(lanes, resampler, &mut buffers.signal[..OUTPUT_SAMPLES], end == samples);
     }
     Ok(sums)
 }
@@ -489,36 +598,48 @@ impl Repairs {
     /// Check every sample of the rows.
     #[cold]
     #[inline(never)]
-    fn find<L: Lanes, T>(lanes: L, resampler: &Resampler, rows: &[Row<'_, T>], dark_tile: &mut DarkTile) -> Self {
+    fn find<L: Lanes, T>(&mut self, lanes: L, resampler: &Resampler, rows: &[Row<'_, T>], dark_tile: &mut DarkTile) {
         dark_tile.clear();
-        let mut repairs = Self { rows: Vec::new(), darks: Vec::new() };
-        for row in rows {
+        self.recordings = 0;
+        for (lane, row) in rows.iter().enumerate() {
             if let Some(Ambient { dark, .. }) = row.ambient
-                && repairs.dark(dark.recording).is_none()
+                && self.dark(dark.recording).is_none()
             {
-                repairs.darks.push((dark.recording, dark.repair(&row.stream.limits)));
+                if self.recordings == self.darks.len() {
+                    self.darks.push(Default::default());
+                }
+                let (recording, repair) = &mut self.darks[self.recordings];
+                *recording = dark.recording;
+                dark.repair(&row.stream.limits, repair);
+                self.recordings += 1;
             }
-            let gaps = repairs.gaps(lanes, resampler, row, dark_tile);
-            repairs.rows.push(gaps);
+            let patches = std::mem::take(&mut self.rows[lane].patches);
+            self.rows[lane] = self.gaps(lanes, resampler, row, patches, dark_tile);
         }
-        repairs
     }
 
     fn dark(&self, recording: usize) -> Option<&DarkRepair> {
-        self.darks.iter().find(|(number, _)| *number == recording).map(|(_, repair)| repair)
+        self.darks[..self.recordings].iter().find(|(number, _)| *number == recording).map(|(_, repair)| repair)
     }
 
-    fn gaps<L: Lanes, T>(&self, lanes: L, resampler: &Resampler, row: &Row<'_, T>, dark_tile: &mut DarkTile) -> Gaps {
+    fn gaps<L: Lanes, T>(
+        &self,
+        lanes: L,
+        resampler: &Resampler,
+        row: &Row<'_, T>,
+        patches: Vec<Patch>,
+        dark_tile: &mut DarkTile,
+    ) -> Gaps {
         let (len, rate_hz, limits) = (resampler.samples, row.stream.rate_hz, &row.stream.limits);
         let samples = row.samples;
         let valid = |index: usize| index < samples.len() && limits.inside(samples.at(index));
         let Some(Ambient { dark, led, .. }) = row.ambient else {
-            return find_gaps(len, rate_hz, valid, |index| samples.at(index));
+            return find_gaps(len, rate_hz, patches, valid, |index| samples.at(index));
         };
         let repair = self.dark(dark.recording);
         let usable = |index: usize| repair.is_none_or(|repair| repair.usable(dark.schedule.led_time_s(led, index)));
         let dark_tile = RefCell::new(dark_tile);
         let without_ambient = |index| dark_tile.borrow_mut().sample(lanes, samples, (dark, led), repair, index);
-        find_gaps(len, rate_hz, |index| valid(index) && usable(index), without_ambient)
+        find_gaps(len, rate_hz, patches, |index| valid(index) && usable(index), without_ambient)
     }
 }

@@ -14,7 +14,7 @@ use crate::label::SegmentSamples;
 use crate::lanes::{InstructionSet, Kernel, Lanes};
 use crate::samples::Samples;
 use crate::sums::sum_by;
-use crate::threads;
+use crate::threads::{self, ThreadsError};
 use crate::zero_phase::{Band, BandError};
 
 /// Band of the recoil, in Hz: above breathing and sway, below the heart sounds.
@@ -47,7 +47,7 @@ pub struct Recoil {
 }
 
 impl Recoil {
-    const NONE: Self = Self { hr_bpm: f64::NAN, peak: f64::NAN };
+    pub(crate) const NONE: Self = Self { hr_bpm: f64::NAN, peak: f64::NAN };
 }
 
 /// Heart rate from the acceleration in a band of one recording, `axes` of which all have the same length.
@@ -57,7 +57,7 @@ impl Recoil {
 pub fn recoil(axes: &[Samples<'_>], rate_hz: f64, band_hz: (f64, f64)) -> Result<Recoil, BandError> {
     let band = Band::new(band_hz, rate_hz)?;
     let axes: Vec<Vec<f64>> = axes.iter().map(|axis| (0..axis.len()).map(|index| axis.at(index)).collect()).collect();
-    Ok(InstructionSet::detect().run(Estimate { axes: &axes, band: &band }))
+    Ok(InstructionSet::detect().run(Estimate { axes: &axes, band: &band, work: &mut Work::default() }))
 }
 
 /// `recoil` of many segments of 3840 samples at 64 Hz, on `threads` threads (0: all cores).
@@ -87,7 +87,7 @@ pub fn recoil_batch(
             row.read().iter().map(|y| y * factor).collect()
         };
         let rows: Vec<Vec<f64>> = rows.iter().enumerate().map(read).collect();
-        *out = set.run(Estimate { axes: &rows, band: &band });
+        *out = set.run(Estimate { axes: &rows, band: &band, work: &mut Work::default() });
     })?;
     Ok(recoils)
 }
@@ -99,14 +99,74 @@ pub enum BatchError {
     #[error(transparent)]
     Band(#[from] BandError),
     /// No threads.
-    #[error("no thread pool: {0}")]
-    Threads(#[from] rayon::ThreadPoolBuildError),
+    #[error(transparent)]
+    Threads(#[from] ThreadsError),
+}
+
+/// The estimate of one segment after the other, in memory that is reserved once.
+#[derive(Debug)]
+pub(crate) struct SegmentRecoil {
+    band: Band,
+    axes: Vec<Vec<f64>>,
+    work: Work,
+}
+
+impl SegmentRecoil {
+    /// For segments of `axes`, in the band of the recoil.
+    pub(crate) fn new(axes: usize) -> Self {
+        let band = Band::new(RECOIL_BAND_HZ, OUTPUT_RATE_HZ as f64).expect("64 Hz hold the band");
+        let axes = vec![vec![0.0; OUTPUT_SAMPLES]; axes];
+        // What is reserved does not depend on the samples; random ones run through every step
+        let mut recoil = Self { band, axes, work: Work::default() };
+        let mut random = 1_u32;
+        for sample in recoil.axes.iter_mut().flatten() {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *sample = f64::from(random) - 2.0_f64.powi(31);
+        }
+        recoil.work.peaks.reserve(OUTPUT_SAMPLES);
+        recoil.run(InstructionSet::Portable);
+        recoil
+    }
+
+    /// `recoil_batch` of the segment whose `rows`, 3840 samples each, are multiplied by `scale`.
+    pub(crate) fn estimate(&mut self, set: InstructionSet, rows: &[f32], scale: impl Iterator<Item = f64>) -> Recoil {
+        for ((axis, row), factor) in self.axes.iter_mut().zip(rows.chunks_exact(OUTPUT_SAMPLES)).zip(scale) {
+            axis.iter_mut().zip(row).for_each(|(y, &z)| *y = f64::from(z) * factor);
+        }
+        self.run(set)
+    }
+
+    fn run(&mut self, set: InstructionSet) -> Recoil {
+        set.run(Estimate { axes: &self.axes, band: &self.band, work: &mut self.work })
+    }
+
+    /// Memory, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let Work { power, filtered, envelope, weights, pulse, correlation, peaks } = &self.work;
+        let floats = [power, filtered, envelope, weights, pulse, correlation].into_iter().chain(&self.axes);
+        floats.map(|values| values.capacity() * size_of::<f64>()).sum::<usize>()
+            + peaks.capacity() * size_of::<usize>()
+            + self.axes.capacity() * size_of::<Vec<f64>>()
+    }
+}
+
+/// Memory of an estimate; what is in it between estimates does not count.
+#[derive(Debug, Default)]
+struct Work {
+    power: Vec<f64>,
+    filtered: Vec<f64>,
+    envelope: Vec<f64>,
+    weights: Vec<f64>,
+    pulse: Vec<f64>,
+    correlation: Vec<f64>,
+    peaks: Vec<usize>,
 }
 
 /// Kernel of one segment.
 struct Estimate<'a> {
     axes: &'a [Vec<f64>],
     band: &'a Band,
+    work: &'a mut Work,
 }
 
 impl Kernel for Estimate<'_> {
@@ -114,70 +174,83 @@ impl Kernel for Estimate<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, _: L) -> Recoil {
-        let Some(power) = self.power() else { return Recoil::NONE };
-        let (envelope, rate_hz) = envelope(&power, self.band.rate_hz());
-        let pulse = Band::new(PULSE_HZ, rate_hz).expect("envelopes have at least 20 Hz").run(&envelope);
-        first_peak(&pulse, rate_hz).unwrap_or(Recoil::NONE)
+        let Self { axes, band, work } = self;
+        let Work { power, filtered, envelope: smooth, weights, pulse, correlation, peaks } = work;
+        if !band_power(axes, band, filtered, power) {
+            return Recoil::NONE;
+        }
+        let rate_hz = envelope(power, band.rate_hz(), weights, filtered, smooth);
+        let pulse = Band::new(PULSE_HZ, rate_hz).expect("envelopes have at least 20 Hz").run(smooth, pulse);
+        first_peak(pulse, rate_hz, correlation, peaks).unwrap_or(Recoil::NONE)
     }
 }
 
-impl Estimate<'_> {
-    /// Squared acceleration in the band, summed over the axes.
-    #[inline(always)]
-    fn power(&self) -> Option<Vec<f64>> {
-        let samples = self.axes.iter().map(Vec::len).min().unwrap_or(0);
-        if (samples as f64) < MIN_DURATION_S * self.band.rate_hz() {
-            return None;
-        }
-        let mut power = vec![0.0; samples];
-        let mut largest = 0.0_f64;
-        for axis in self.axes {
-            if !axis.iter().all(|sample| sample.is_finite()) {
-                return None;
-            }
-            largest = axis.iter().fold(largest, |largest, sample| largest.max(sample.abs()));
-            for (power, y) in power.iter_mut().zip(self.band.run(axis)) {
-                *power += y * y;
-            }
-        }
-        let mean = power.iter().sum::<f64>() / samples as f64;
-        (mean.is_finite() && mean.sqrt() > FLAT * largest && mean > f64::MIN_POSITIVE).then_some(power)
-    }
-}
-
-/// Logarithm of the smoothed power, and its rate: that of the signal, or averaged to 48 to 96 Hz.
+/// Squared acceleration in the band, summed over the axes, into `power`; false where there is none to speak of.
 #[inline(always)]
-fn envelope(power: &[f64], rate_hz: f64) -> (Vec<f64>, f64) {
+fn band_power(axes: &[Vec<f64>], band: &Band, filtered: &mut Vec<f64>, power: &mut Vec<f64>) -> bool {
+    let samples = axes.iter().map(Vec::len).min().unwrap_or(0);
+    if (samples as f64) < MIN_DURATION_S * band.rate_hz() {
+        return false;
+    }
+    power.clear();
+    power.resize(samples, 0.0);
+    let mut largest = 0.0_f64;
+    for axis in axes {
+        if !axis.iter().all(|sample| sample.is_finite()) {
+            return false;
+        }
+        largest = axis.iter().fold(largest, |largest, sample| largest.max(sample.abs()));
+        for (power, y) in power.iter_mut().zip(band.run(axis, filtered)) {
+            *power += y * y;
+        }
+    }
+    let mean = power.iter().sum::<f64>() / samples as f64;
+    mean.is_finite() && mean.sqrt() > FLAT * largest && mean > f64::MIN_POSITIVE
+}
+
+/// Logarithm of the smoothed power into `envelope`; returns its rate: that of the signal, or averaged to 48 to 96 Hz.
+#[inline(always)]
+fn envelope(
+    power: &[f64],
+    rate_hz: f64,
+    weights: &mut Vec<f64>,
+    mirrored: &mut Vec<f64>,
+    envelope: &mut Vec<f64>,
+) -> f64 {
     let block = ((rate_hz / ENVELOPE_HZ) as usize).max(1);
     let rate_hz = rate_hz / block as f64;
-    let means: Vec<f64> =
-        power.chunks_exact(block).map(|block| block.iter().sum::<f64>() / block.len() as f64).collect();
     let half = (SMOOTH_S * rate_hz / 2.0).round() as usize;
-    let weights: Vec<f64> =
-        (1..=2 * half + 1).map(|tap| (PI * tap as f64 / (2 * half + 2) as f64).sin().powi(2)).collect();
+    weights.clear();
+    weights.extend((1..=2 * half + 1).map(|tap| (PI * tap as f64 / (2 * half + 2) as f64).sin().powi(2)));
     let total: f64 = weights.iter().sum();
-    let floor = FLOOR * means.iter().sum::<f64>() / means.len() as f64;
-    let mut mirrored = Vec::with_capacity(means.len() + 2 * half);
-    mirrored.extend(means[1..=half].iter().rev());
-    mirrored.extend(&means);
-    mirrored.extend(means.iter().rev().skip(1).take(half));
-    let envelope =
-        mirrored.windows(weights.len()).map(|window| (sum_by(window, &weights, |p, w| p * w) / total + floor).ln());
-    (envelope.collect(), rate_hz)
+    // The means of the blocks, between their mirrored ends
+    let count = power.len() / block;
+    mirrored.clear();
+    mirrored.resize(half, 0.0);
+    mirrored.extend(power.chunks_exact(block).map(|block| block.iter().sum::<f64>() / block.len() as f64));
+    let floor = FLOOR * mirrored[half..].iter().sum::<f64>() / count as f64;
+    for distance in 1..=half {
+        mirrored[half - distance] = mirrored[half + distance];
+        mirrored.push(mirrored[half + count - 1 - distance]);
+    }
+    envelope.clear();
+    let smooth = |window: &[f64]| (sum_by(window, weights, |p, w| p * w) / total + floor).ln();
+    envelope.extend(mirrored.windows(weights.len()).map(smooth));
+    rate_hz
 }
 
 /// The shortest lag of the pulse range whose peak is nearly as high as the highest one.
 #[inline(always)]
-fn first_peak(pulse: &[f64], rate_hz: f64) -> Option<Recoil> {
+fn first_peak(pulse: &[f64], rate_hz: f64, correlation: &mut Vec<f64>, peaks: &mut Vec<usize>) -> Option<Recoil> {
     let lag = |bpm: f64| 60.0 * rate_hz / bpm;
     let (shortest, longest) = (lag(HR_BPM.1).ceil() as usize, lag(HR_BPM.0).floor() as usize);
-    let correlation: Vec<f64> = (shortest - 1..=longest + 1).map(|lag| correlation(pulse, lag)).collect();
-    let peaks: Vec<usize> = (1..correlation.len() - 1)
-        .filter(|&at| {
-            let value = correlation[at];
-            value > 0.0 && value >= correlation[at - 1] && value > correlation[at + 1]
-        })
-        .collect();
+    correlation.clear();
+    correlation.extend((shortest - 1..=longest + 1).map(|lag| self::correlation(pulse, lag)));
+    peaks.clear();
+    peaks.extend((1..correlation.len() - 1).filter(|&at| {
+        let value = correlation[at];
+        value > 0.0 && value >= correlation[at - 1] && value > correlation[at + 1]
+    }));
     let highest = peaks.iter().fold(0.0_f64, |highest, &at| highest.max(correlation[at]));
     let at = *peaks.iter().find(|&&at| correlation[at] >= MIN_SHARE * highest)?;
     let (before, value, after) = (correlation[at - 1], correlation[at], correlation[at + 1]);
@@ -209,7 +282,7 @@ mod tests {
             };
             let axes: Vec<Vec<f64>> = (0..3).map(|_| (0..samples).map(|_| unit() - 0.5).collect()).collect();
             let band = Band::new(RECOIL_BAND_HZ, 64.0).expect("a band");
-            let estimate = |set: InstructionSet| set.run(Estimate { axes: &axes, band: &band });
+            let estimate = |set: InstructionSet| set.run(Estimate { axes: &axes, band: &band, work: &mut Work::default() });
             let portable = estimate(InstructionSet::Portable);
             for set in InstructionSet::available() {
                 prop_assert_eq!(format!("{:?}", estimate(set)), format!("{portable:?}"));

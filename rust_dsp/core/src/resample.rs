@@ -80,6 +80,16 @@ impl Resampler {
         resampler
     }
 
+    /// Memory of the taps and the responses, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let taps = match &self.taps {
+            Taps::None => 0,
+            Taps::Decimate { sides, .. } => sides.capacity() * FIR_HALF,
+            Taps::Polyphase { taps, .. } => taps.capacity(),
+        };
+        taps * size_of::<f64>() + self.line_response.capacity() * size_of::<[f64; 2]>()
+    }
+
     /// Number of input samples that the filter needs before and after the one at or before an output.
     fn reach(&self) -> (usize, usize) {
         match &self.taps {
@@ -108,6 +118,11 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
+    /// Memory of the frames, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.frames.capacity() * size_of::<Frame>()
+    }
+
     /// Start a window.
     pub(crate) fn restart(&mut self, resampler: &Resampler) {
         let (before, after) = resampler.reach();

@@ -95,19 +95,18 @@ impl Plan {
         if ppg_rate_hz.is_none() && accel_rate_hz.is_none() {
             return Err(WindowsError::NoStream);
         }
-        let dark_rate_hz = dark_frames.and(ppg_rate_hz).map(|rate_hz| self.device().dark_rate_hz.unwrap_or(rate_hz));
+        let dark_rate_hz = dark_frames.and(ppg_rate_hz).and(self.dark_rate_hz());
         let accel_samples = accel.map(|axes| axes.iter().map(|axis| axis.len()).min().unwrap_or(0));
         // First sample of a stream in a window, and whether the stream reaches its end; always without the stream
         let place = |rate_hz: Option<f64>, samples: Option<usize>, time_s: f64| match (rate_hz, samples) {
             (Some(rate_hz), Some(samples)) => {
                 let start = nearest(time_s, rate_hz);
-                let missing = start.saturating_add(nearest(WINDOW_S as f64, rate_hz)).saturating_sub(samples);
-                (start, missing as f64 <= MAX_GAP_S * rate_hz + 1e-9)
+                (start as usize, reaches_end(start, samples as u64, rate_hz))
             }
             _ => (0, true),
         };
         let first_s = if accel.is_some() { accel_start_s.max(0.0) } else { 0.0 };
-        let mut windows = Vec::new();
+        let (mut windows, mut spreads) = (Vec::new(), Vec::new());
         for number in 0.. {
             let offset_s = first_s + number as f64 * hop_s;
             let (ppg_start, ppg_covers) = place(ppg_rate_hz, ppg_samples, offset_s);
@@ -116,26 +115,12 @@ impl Plan {
             if !(ppg_covers && dark_covers && accel_covers) {
                 break;
             }
-            let mut window = Window {
-                offset_s,
-                ppg_start,
-                dark_start: if dark_frames.is_some() { dark_start } else { ppg_start },
-                accel_start,
-                motion_median_g: f64::NAN,
-                motion_p95_g: f64::NAN,
-                lies_still: false,
-                kept: true,
-            };
+            let dark_start = if dark_frames.is_some() { dark_start } else { ppg_start };
+            let mut window = Window { ppg_start, dark_start, accel_start, ..Window::at(offset_s) };
             if let (Some(accel), Some(rate_hz)) = (accel, accel_rate_hz) {
-                let len = nearest(WINDOW_S as f64, rate_hz);
+                let len = window_samples(rate_hz);
                 let axes: Vec<_> = accel.iter().map(|axis| axis.window(accel_start, len)).collect();
-                (window.motion_median_g, window.motion_p95_g) = motion(&axes, rate_hz);
-                window.lies_still = lies_still(&axes, rate_hz);
-                window.kept = match gate {
-                    Gate::Strict => window.motion_p95_g < MAX_STILL_G,
-                    Gate::Loose => window.motion_median_g < MAX_STILL_G,
-                    Gate::Off => true,
-                };
+                window.judge(&axes, rate_hz, gate, &mut spreads);
             }
             windows.push(window);
         }
@@ -143,14 +128,54 @@ impl Plan {
     }
 }
 
+impl Window {
+    /// A window without an accelerometer, at the start of its streams.
+    pub(crate) fn at(offset_s: f64) -> Self {
+        Self {
+            offset_s,
+            ppg_start: 0,
+            dark_start: 0,
+            accel_start: 0,
+            motion_median_g: f64::NAN,
+            motion_p95_g: f64::NAN,
+            lies_still: false,
+            kept: true,
+        }
+    }
+
+    /// Measure the motion of the window's samples, and decide whether the gate keeps it.
+    ///
+    /// `spreads` is memory for one number per second.
+    pub(crate) fn judge(&mut self, axes: &[Samples<'_>], rate_hz: f64, gate: Gate, spreads: &mut Vec<f64>) {
+        (self.motion_median_g, self.motion_p95_g) = motion_in(axes, rate_hz, spreads);
+        self.lies_still = lies_still(axes, rate_hz);
+        self.kept = match gate {
+            Gate::Strict => self.motion_p95_g < MAX_STILL_G,
+            Gate::Loose => self.motion_median_g < MAX_STILL_G,
+            Gate::Off => true,
+        };
+    }
+}
+
 /// Index of the sample nearest to an instant.
-fn nearest(time_s: f64, rate_hz: f64) -> usize {
-    (time_s * rate_hz + 0.5).floor() as usize
+pub(crate) fn nearest(time_s: f64, rate_hz: f64) -> u64 {
+    (time_s * rate_hz + 0.5).floor() as u64
+}
+
+/// Samples of a window.
+pub(crate) fn window_samples(rate_hz: f64) -> usize {
+    nearest(WINDOW_S as f64, rate_hz) as usize
+}
+
+/// Whether a stream that ends after `samples` lacks no more of the window from `start` on than the gap rule fills.
+pub(crate) fn reaches_end(start: u64, samples: u64, rate_hz: f64) -> bool {
+    let missing = start.saturating_add(window_samples(rate_hz) as u64).saturating_sub(samples);
+    missing as f64 <= MAX_GAP_S * rate_hz + 1e-9
 }
 
 /// Edges of the whole seconds of a stream, in samples.
 fn seconds(samples: usize, rate_hz: f64) -> impl Iterator<Item = (usize, usize)> {
-    let edge = move |second: usize| nearest(second as f64, rate_hz).min(samples);
+    let edge = move |second: usize| (nearest(second as f64, rate_hz) as usize).min(samples);
     (0..(samples as f64 / rate_hz + 1e-9) as usize).map(move |second| (edge(second), edge(second + 1)))
 }
 
@@ -159,15 +184,19 @@ fn seconds(samples: usize, rate_hz: f64) -> impl Iterator<Item = (usize, usize)>
 /// The spread of a second is the square root of the summed variances of the axes. Samples that are not finite are
 /// ignored. All axes have the same length.
 pub fn motion(axes: &[Samples<'_>], rate_hz: f64) -> (f64, f64) {
+    motion_in(axes, rate_hz, &mut Vec::new())
+}
+
+/// `motion`, with memory for one number per second.
+fn motion_in(axes: &[Samples<'_>], rate_hz: f64, spreads: &mut Vec<f64>) -> (f64, f64) {
     let samples = axes.iter().map(|axis| axis.len()).min().unwrap_or(0);
-    let mut spreads: Vec<f64> = seconds(samples, rate_hz)
-        .filter_map(|(from, to)| {
-            let variances = axes.iter().map(|axis| moments(*axis, from, to).map(|(_, variance)| variance));
-            variances.sum::<Option<f64>>().map(f64::sqrt)
-        })
-        .collect();
-    spreads.sort_by(f64::total_cmp);
-    (percentile(&spreads, 0.5), percentile(&spreads, 0.95))
+    spreads.clear();
+    spreads.extend(seconds(samples, rate_hz).filter_map(|(from, to)| {
+        let variances = axes.iter().map(|axis| moments(*axis, from, to).map(|(_, variance)| variance));
+        variances.sum::<Option<f64>>().map(f64::sqrt)
+    }));
+    spreads.sort_unstable_by(f64::total_cmp); // a stable sort would allocate
+    (percentile(spreads, 0.5), percentile(spreads, 0.95))
 }
 
 /// Whether no axis of a window (in g) moves more than the noise of a sensor at rest; not if any axis has no sample.

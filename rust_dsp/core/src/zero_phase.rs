@@ -60,24 +60,32 @@ impl Band {
     /// The filtered signal, in its unit: forward and backward over the signal and its mirrored ends, which start in the
     /// steady state. NaN everywhere if a sample is not finite.
     pub fn filter(&self, signal: Samples<'_>) -> Vec<f64> {
-        self.run(&(0..signal.len()).map(|index| signal.at(index)).collect::<Vec<_>>())
+        let signal: Vec<f64> = (0..signal.len()).map(|index| signal.at(index)).collect();
+        self.run(&signal, &mut Vec::new()).to_vec()
     }
 
-    /// `filter` of samples in double precision.
+    /// Length of the work on a signal of `len` samples.
+    pub(crate) fn work_len(&self, len: usize) -> usize {
+        len + 2 * self.mirror.min(len.saturating_sub(1))
+    }
+
+    /// `filter` of samples in double precision; the result is part of `work`, whose memory is reused.
     #[inline(always)]
-    pub(crate) fn run(&self, signal: &[f64]) -> Vec<f64> {
+    pub(crate) fn run<'a>(&self, signal: &[f64], work: &'a mut Vec<f64>) -> &'a [f64] {
         let len = signal.len();
         let mirror = self.mirror.min(len.saturating_sub(1));
-        let mut work = Vec::with_capacity(len + 2 * mirror);
+        work.clear();
+        work.reserve(self.work_len(len));
         work.extend(signal.iter().skip(1).take(mirror).rev());
         work.extend(signal);
         work.extend(signal.iter().rev().skip(1).take(mirror));
         for _ in 0..2 {
-            self.pass(&mut work);
+            self.pass(work);
             work.reverse();
         }
         let gain = self.filter.gain * self.filter.gain;
-        let mut filtered: Vec<f64> = work[mirror..mirror + len].iter().map(|y| y * gain).collect();
+        let filtered = &mut work[mirror..mirror + len];
+        filtered.iter_mut().for_each(|y| *y *= gain);
         if !filtered.iter().all(|y| y.is_finite()) {
             filtered.fill(f64::NAN);
         }
@@ -119,11 +127,12 @@ mod tests {
                     .collect()
             };
             let middle = (8.0 * rate_hz) as usize..(12.0 * rate_hz) as usize;
-            let (inside, kept) = (sine(6.5), band.run(&sine(6.5)));
+            let mut work = Vec::new();
+            let (inside, kept) = (sine(6.5), band.run(&sine(6.5), &mut work).to_vec());
             for index in middle.clone() {
                 assert_abs_diff_eq!(kept[index], inside[index] - 1.0, epsilon = 0.02);
             }
-            assert!(band.run(&sine(0.5))[middle].iter().all(|y| y.abs() < 1e-3), "{rate_hz} Hz");
+            assert!(band.run(&sine(0.5), &mut work)[middle].iter().all(|y| y.abs() < 1e-3), "{rate_hz} Hz");
         }
     }
 
@@ -137,9 +146,9 @@ mod tests {
 
     #[test]
     fn short_and_broken_signals_pass_through() {
-        let band = Band::new((4.0, 11.0), 64.0).expect("a band");
-        assert!(band.run(&[]).is_empty());
-        assert_eq!(band.run(&[1.0]), [0.0]);
-        assert!(band.run(&[0.0, f64::INFINITY, 0.0]).iter().all(|y| y.is_nan()));
+        let (band, mut work) = (Band::new((4.0, 11.0), 64.0).expect("a band"), Vec::new());
+        assert!(band.run(&[], &mut work).is_empty());
+        assert_eq!(band.run(&[1.0], &mut work), [0.0]);
+        assert!(band.run(&[0.0, f64::INFINITY, 0.0], &mut work).iter().all(|y| y.is_nan()));
     }
 }

@@ -17,6 +17,8 @@ __all__ = [
     "Labels",
     "Plan",
     "Preprocessed",
+    "Segment",
+    "Stream",
     "Variability",
     "Windows",
     "band_pass",
@@ -197,6 +199,146 @@ class Windows:
     @property
     def kept(self) -> npt.NDArray[np.bool_]:
         """Whether the window passes the motion gate."""
+
+@final
+class Stream:
+    """Samples of one device to 60 s segments, as they come: equal to `Plan.windows` and `Plan.preprocess`, bit for bit.
+
+    A stream has acceleration (three axes, in g), PPG or both: those that the plan has a rate for. `ppg_channels` is the
+    number of PPG rows (None: one per LED offset of the plan, or one); `dark` says that dark slots come beside them.
+    Segments start `hop_s` apart; `gate` and `accel_start_s` are those of `Plan.windows`. One signal may be ahead of
+    another by `slack_s`, 1 to 3600. Memory is reserved here and does not grow.
+
+    Raises ValueError for settings that do not fit the plan.
+    """
+
+    def __new__(
+        cls,
+        plan: Plan,
+        *,
+        hop_s: float = 60.0,
+        gate: Literal["strict", "loose", "off"] = "strict",
+        ppg_channels: int | None = None,
+        dark: bool = False,
+        accel_start_s: float = 0.0,
+        slack_s: float = 5.0,
+    ) -> Stream: ...
+    @property
+    def memory_bytes(self) -> int:
+        """Memory of the stream: raw samples of a window and of the slack, and what the arithmetic needs."""
+
+    def push(
+        self,
+        *,
+        accel: npt.NDArray[np.float32] | None = None,
+        ppg: npt.NDArray[np.float32] | None = None,
+        dark: npt.NDArray[np.float32] | None = None,
+    ) -> list[Segment]:
+        """Push the next samples of each signal, [rows, samples] of any length, and return the segments they finish.
+
+        NaN marks a lost sample. The interpreter lock is released while segments are computed.
+
+        Raises ValueError or TypeError for a wrong shape or dtype, a signal that the stream does not have or that would
+        be further ahead of another one than `slack_s`, and after `end`. Nothing is taken then.
+        """
+
+    def gap(self, *, accel: int = 0, ppg: int = 0, dark: int = 0) -> list[Segment]:
+        """Push so many lost samples of each signal: `push` of NaN, without the arrays."""
+
+    def end(self) -> list[Segment]:
+        """Say that no sample follows, and return the last segments, which may lack up to 0.25 s of their end."""
+
+@final
+class Segment:
+    """One finished segment of a `Stream`. A signal that the stream does not have has no rows, and its start is 0."""
+
+    @property
+    def number(self) -> int:
+        """0 for the first segment of the stream."""
+
+    @property
+    def offset_s(self) -> float:
+        """Start, in seconds after the first PPG frame, or without PPG after the first accelerometer sample."""
+
+    @property
+    def accel_start(self) -> int:
+        """Index of the first accelerometer sample, counted from the start of the stream."""
+
+    @property
+    def ppg_start(self) -> int:
+        """Index of the first PPG frame."""
+
+    @property
+    def dark_start(self) -> int:
+        """Index of the first dark frame; without dark slots that of the PPG."""
+
+    @property
+    def motion_median_g(self) -> float:
+        """As `Windows.motion_median_g`."""
+
+    @property
+    def motion_p95_g(self) -> float:
+        """As `Windows.motion_p95_g`."""
+
+    @property
+    def lies_still(self) -> bool:
+        """As `Windows.lies_still`."""
+
+    @property
+    def kept(self) -> bool:
+        """Whether the segment passes the motion gate."""
+
+    @property
+    def reason(self) -> str | None:
+        """Why the segment should not be given to a model, such as "motion" or "accel_gap"; None where it may."""
+
+    @property
+    def hr_bpm(self) -> float:
+        """Heart rate from the acceleration: `recoil_rates` of `accel`, scaled by `accel_ac_level`; NaN: none."""
+
+    @property
+    def hr_peak(self) -> float:
+        """How sure that is, from 0 to 1."""
+
+    @property
+    def accel(self) -> npt.NDArray[np.float32]:
+        """Z-scored acceleration at 64 Hz, [3, 3840]; zeros where the status is not 0."""
+
+    @property
+    def accel_status(self) -> npt.NDArray[np.uint8]:
+        """[3]: as `Preprocessed.accel_status`."""
+
+    @property
+    def accel_level(self) -> npt.NDArray[np.float64]:
+        """[3]: as `Preprocessed.accel_level`."""
+
+    @property
+    def accel_ac_level(self) -> npt.NDArray[np.float64]:
+        """[3]: as `Preprocessed.accel_ac_level`."""
+
+    @property
+    def accel_missing(self) -> npt.NDArray[np.float64]:
+        """[3]: as `Preprocessed.accel_missing`."""
+
+    @property
+    def ppg(self) -> npt.NDArray[np.float32]:
+        """Z-scored PPG at 64 Hz, [C, 3840]; zeros where the status is not 0."""
+
+    @property
+    def ppg_status(self) -> npt.NDArray[np.uint8]:
+        """[C]: as `Preprocessed.ppg_status`."""
+
+    @property
+    def ppg_level(self) -> npt.NDArray[np.float64]:
+        """[C]: as `Preprocessed.ppg_level`."""
+
+    @property
+    def ppg_ac_level(self) -> npt.NDArray[np.float64]:
+        """[C]: as `Preprocessed.ppg_ac_level`."""
+
+    @property
+    def ppg_missing(self) -> npt.NDArray[np.float64]:
+        """[C]: as `Preprocessed.ppg_missing`."""
 
 @final
 class Labels:

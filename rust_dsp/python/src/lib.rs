@@ -4,6 +4,7 @@ mod input;
 mod label;
 mod plan;
 mod recoil;
+mod stream;
 mod variability;
 
 use pyo3::prelude::*;
@@ -15,6 +16,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<plan::Plan>()?;
     module.add_class::<plan::Preprocessed>()?;
     module.add_class::<plan::Windows>()?;
+    module.add_class::<stream::Stream>()?;
+    module.add_class::<stream::Segment>()?;
     module.add_class::<label::Labels>()?;
     module.add_class::<variability::Variability>()?;
     module.add_function(wrap_pyfunction!(plan::motion, module)?)?;

@@ -15,7 +15,7 @@ fn value_error(error: impl ToString) -> PyErr {
 
 /// Filters and schedules of one device.
 #[pyclass(frozen, module = "rust_dsp")]
-pub(crate) struct Plan(core::Plan);
+pub(crate) struct Plan(pub(crate) core::Plan);
 
 /// Z-scored rows, with the status and the levels of each.
 #[pyclass(frozen, get_all, module = "rust_dsp")]
@@ -132,12 +132,7 @@ impl Plan {
         accel_start_s: f64,
         gate: &str,
     ) -> PyResult<Windows> {
-        let gate = match gate {
-            "strict" => Gate::Strict,
-            "loose" => Gate::Loose,
-            "off" => Gate::Off,
-            _ => return Err(PyValueError::new_err(format!("gate must be 'strict', 'loose' or 'off', found {gate:?}"))),
-        };
+        let gate = gate_of(gate)?;
         let stream =
             |object: Option<Bound<'py, PyAny>>, name| object.map(|object| Recording::new(&object, name)).transpose();
         let ppg_samples = stream(ppg, "ppg")?.map(|ppg| ppg.samples());
@@ -161,6 +156,16 @@ impl Plan {
             lies_still: PyArray1::from_iter(py, windows.iter().map(|window| window.lies_still)).unbind(),
             kept: PyArray1::from_iter(py, windows.iter().map(|window| window.kept)).unbind(),
         })
+    }
+}
+
+/// The motion gate of a name.
+pub(crate) fn gate_of(name: &str) -> PyResult<Gate> {
+    match name {
+        "strict" => Ok(Gate::Strict),
+        "loose" => Ok(Gate::Loose),
+        "off" => Ok(Gate::Off),
+        _ => Err(PyValueError::new_err(format!("gate must be 'strict', 'loose' or 'off', found {name:?}"))),
     }
 }
 

@@ -35,8 +35,7 @@ pub fn time_stages(
     let (ppg_rows, accel_rows) = (rows(|recording| recording.ppg.len()), rows(|recording| recording.accel.len()));
     let mut ppg = vec![0_f32; recordings.len() * ppg_rows * OUTPUT_SAMPLES];
     let mut accel = vec![0_f32; recordings.len() * accel_rows * OUTPUT_SAMPLES];
-    let unknown = Channel { status: Status::GOOD, level: f64::NAN, ac_level: f64::NAN, missing: f64::NAN };
-    let mut channels = vec![unknown; recordings.len() * (ppg_rows + accel_rows)];
+    let mut channels = vec![Channel::UNKNOWN; recordings.len() * (ppg_rows + accel_rows)];
     let (ppg, accel) =
         (Destination { rows: ppg_rows, samples: &mut ppg }, Destination { rows: accel_rows, samples: &mut accel });
     plan.check(recordings, &ppg, &accel)?;
@@ -82,6 +81,7 @@ impl Kernel for Stages<'_, '_, '_> {
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
         let Self { resampler, rows, workspace, times_s } = self;
+        let buffers = &mut workspace.buffers;
         let (samples, block) = (resampler.samples, resampler.block());
         let blocks = || (0..samples).step_by(block).map(|start| start..(start + block).min(samples));
         let tiles =
@@ -102,42 +102,41 @@ impl Kernel for Stages<'_, '_, '_> {
         times_s[1] = start.elapsed().as_secs_f64();
 
         let start = Instant::now();
-        let good = Gaps { status: Status::GOOD, missing: 0.0, patches: Vec::new() };
-        let unchecked = Repairs { rows: vec![good; rows.len()], darks: Vec::new() };
+        let unchecked = Repairs::default();
         let uniform = uniform(rows);
-        workspace.dark.clear();
+        buffers.dark.clear();
         for span in blocks().flat_map(tiles) {
-            load_tiles(lanes, rows, &uniform, span, Some(&unchecked), &mut workspace.rows, &mut workspace.dark);
+            load_tiles(lanes, rows, &uniform, span, Some(&unchecked), &mut buffers.rows, &mut buffers.dark);
         }
         times_s[2] = start.elapsed().as_secs_f64();
 
         let start = Instant::now();
         let mut sums = LineSums::default();
         for block in blocks() {
-            workspace.stream.restart(resampler);
+            buffers.stream.restart(resampler);
             for span in tiles(block) {
-                let frames = workspace.stream.push(span.len());
-                sums.transpose(lanes, &workspace.rows, frames, span.start, samples);
+                let frames = buffers.stream.push(span.len());
+                sums.transpose(lanes, &buffers.rows, frames, span.start, samples);
             }
         }
         let line = sums.line(samples);
         times_s[3] = start.elapsed().as_secs_f64();
 
         let start = Instant::now();
-        workspace.stream.restart(resampler);
+        buffers.stream.restart(resampler);
         for block in blocks() {
             let last = block.end == samples;
             for span in tiles(block) {
-                workspace.stream.push(span.len());
+                buffers.stream.push(span.len());
             }
-            workspace.stream.resample(lanes, resampler, &mut workspace.signal[..OUTPUT_SAMPLES], last);
+            buffers.stream.resample(lanes, resampler, &mut buffers.signal[..OUTPUT_SAMPLES], last);
         }
         times_s[4] = start.elapsed().as_secs_f64();
 
         let start = Instant::now();
         let band = |lane: usize| &rows.get(lane).unwrap_or(&rows[0]).stream.band;
         let filters = LaneFilters::new(std::array::from_fn(band));
-        let moments = filter(lanes, &filters, &line, &resampler.line_response, &mut workspace.signal);
+        let moments = filter(lanes, &filters, &line, &resampler.line_response, &mut buffers.signal);
         times_s[5] = start.elapsed().as_secs_f64();
 
         let start = Instant::now();
@@ -147,7 +146,7 @@ impl Kernel for Stages<'_, '_, '_> {
         for (out, row) in out.iter_mut().zip(rows.iter_mut()) {
             *out = row.out;
         }
-        scale.write(lanes, &workspace.signal[..], &mut workspace.out, [true; LANES], &mut out[..used]);
+        scale.write(lanes, &buffers.signal[..], &mut buffers.out, [true; LANES], &mut out[..used]);
         times_s[6] = start.elapsed().as_secs_f64();
     }
 }
