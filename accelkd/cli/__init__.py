@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from accelkd.cli.analyst import predict, summary
+from accelkd.cli.analyst import predict, stream, summary
 from accelkd.cli.arguments import CommandLine
 from accelkd.cli.data_engineer import (
     alert,
@@ -52,7 +52,7 @@ COMMANDS: dict[str, tuple[Callable[..., int], ...]] = {
         upgrade,
     ),
     "Researcher": (train, adopt, promote, rollback, export, reproduce),
-    "Analyst": (predict, summary),
+    "Analyst": (predict, stream, summary),
 }
 
 app = App(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from accelkd.cli.arguments import OpenedHome
+from accelkd.cli.arguments import OpenedHome, Positive
 from accelkd.home.settings import MotionGate
 
 if TYPE_CHECKING:
@@ -118,3 +118,45 @@ def _write(read: Predictions, out: Path) -> None:
         else:
             csv.write_csv(table, part)
     print(f"{table.num_rows} values in {out}")
+
+
+def stream(
+    *,
+    rate_hz: Annotated[float, Parameter(help="sampling rate of what comes")],
+    encoder: Annotated[
+        str, Parameter(help="the promoted one of that name in the home, or a checkpoint folder")
+    ] = "accel_student",
+    format: Annotated[
+        Literal["json", "binary"], Parameter(help="lines of JSON, or frames (docs/on-device.md)")
+    ] = "json",
+    counts_per_g: Annotated[Positive, Parameter(help="1 for samples in g")] = 1.0,
+    hop_s: Annotated[float, Parameter(help="seconds from one segment to the next; they last 60")] = 60.0,
+    motion_gate: Annotated[MotionGate, Parameter(help="which segments are still enough")] = "strict",
+    listen: Annotated[
+        str | None, Parameter(help="answer connections on this loopback address, 127.0.0.1:7070, not standard input")
+    ] = None,
+    home: OpenedHome,
+) -> int:
+    """Read samples of acceleration as they come, and write predictions, a line of JSON each."""
+    from accelkd.api.encoders import load_encoder
+    from accelkd.operations.stream import StreamError, StreamSettings, predict_stream, serve
+
+    loaded = load_encoder(encoder, home=home.root)
+    if loaded.modality != "accel":
+        raise ValueError(f"{loaded.name} takes {loaded.modality}: streams are of acceleration")
+    if loaded.readouts is None:
+        raise ValueError(f"{loaded.name} {loaded.model_id} has no readouts: materialize `readouts` in its home")
+    settings = StreamSettings(
+        rate_hz, loaded.module, loaded.readouts, format, counts_per_g, hop_s=hop_s, gate=motion_gate
+    )
+    if listen is None:
+        try:
+            predict_stream(settings, sys.stdin.buffer, sys.stdout.buffer)
+        except StreamError as error:
+            raise ValueError(f"standard input: {error}") from None
+        return 0
+    host, _, port = listen.rpartition(":")
+    if not port.isdigit():
+        raise ValueError(f"--listen {listen} must be an address and a port, such as 127.0.0.1:7070")
+    serve(settings, host.strip("[]"), int(port), lambda bound: print(f"listening on {host}:{bound}", flush=True))
+    return 0
