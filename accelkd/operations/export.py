@@ -17,7 +17,8 @@ from torch import Tensor
 
 import accelkd
 import rust_dsp
-from accelkd.home.files import atomic_path, sha256_file, write_json
+from accelkd.evaluation.readouts import READOUTS
+from accelkd.home.files import atomic_path, sha256_file, verify_checksum, write_json
 from accelkd.home.layout import Home
 from accelkd.models.encoders import AnyEncoder
 from accelkd.operations.portable import (
@@ -38,7 +39,6 @@ from accelkd.segments.store import Modality, SegmentStore
 from accelkd.training.checkpoint import EncoderInfo, load_encoder
 
 PREPROCESSING = "preprocessing.json"
-READOUTS = "readouts.safetensors"
 MAX_DIFFERENCE = 1e-4  # of a float model, as a share of the root mean square of the embeddings
 MAX_CALIBRATION = 64  # segments
 _VERIFIED = 4  # segments
@@ -108,6 +108,7 @@ def export_encoder(
                 f"square; at most {MAX_DIFFERENCE:g} is accepted"
             )
         if (folder / READOUTS).is_file():
+            verify_checksum(folder / READOUTS)
             shutil.copyfile(folder / READOUTS, part / READOUTS)
         files = {path.relative_to(part).as_posix(): path for path in sorted(part.rglob("*")) if path.is_file()}
         description = {

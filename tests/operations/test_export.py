@@ -14,7 +14,7 @@ from torch import nn
 
 import accelkd
 from accelkd.cli import main
-from accelkd.home.files import sha256_file
+from accelkd.home.files import DamagedFileError, sha256_file, write_checksum
 from accelkd.home.layout import Home
 from accelkd.models.efficientnet import EfficientNetShape
 from accelkd.models.encoders import AnyEncoder, EncoderShape, build_encoder
@@ -93,7 +93,11 @@ def student_folder(home: Home) -> Path:
 
 def test_a_package_holds_what_its_use_needs(home: Home, tmp_path: Path) -> None:
     needs("onnx")
-    (student_folder(home) / "readouts.safetensors").write_bytes(b"weights of readouts")
+    signals = np.random.default_rng(0).standard_normal((2, 3, SAMPLES)).astype(np.float32)
+    expected = accelkd.embed(accelkd.load_encoder("accel_student", home=home.root), signals, device="cpu")
+    readouts = student_folder(home) / "readouts.safetensors"
+    readouts.write_bytes(b"weights of readouts")
+    write_checksum(readouts)
     package = export_encoder(home, "accel_student", tmp_path / "out", to="onnx")
     assert sorted(path.name for path in package.folder.iterdir()) == [
         "model.onnx",
@@ -115,9 +119,10 @@ def test_a_package_holds_what_its_use_needs(home: Home, tmp_path: Path) -> None:
     assert b".py" not in package.model.read_bytes()  # a path of the machine that exported it
     # What the package says is enough to get the embedding that Python gives
     model = load_portable(package.model, "onnx")
-    signals = np.random.default_rng(0).standard_normal((2, 3, SAMPLES)).astype(np.float32)
-    expected = accelkd.embed(accelkd.load_encoder("accel_student", home=home.root), signals, device="cpu")
     np.testing.assert_allclose(model(torch.from_numpy(signals)).numpy(), expected, atol=MAX_DIFFERENCE)
+    readouts.write_bytes(b"other readouts")
+    with pytest.raises(DamagedFileError, match=r"readouts\.safetensors"):
+        export_encoder(home, "accel_student", tmp_path / "again", to="onnx")
 
 
 def test_preprocessing_has_the_numbers_of_the_signal_processing() -> None:
