@@ -137,7 +137,7 @@ def stream(
     ] = None,
     home: OpenedHome,
 ) -> int:
-    """Read samples of acceleration as they come, and write predictions, a line of JSON each."""
+    """Predict from samples of acceleration as they come."""
     from accelkd.api.encoders import load_encoder
     from accelkd.operations.stream import StreamError, StreamSettings, predict_stream, serve
 
