@@ -27,6 +27,7 @@ from accelkd.home.behaviour import code_stamp
 from accelkd.home.files import sha256_json
 from accelkd.home.layout import Home
 from accelkd.recordings.labels import LABELS
+from accelkd.registry.history import refuse_unpromoted
 from accelkd.warehouse.embeddings import loaded_models
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
 from accelkd.warehouse.staging import staging
@@ -44,8 +45,10 @@ class Fairness:
 def measure_fairness(home: Home) -> list[Fairness]:
     """Compare the predictions for test participants with what was measured, by group, and load the results.
 
-    Encoders without predictions, and targets without a label in test, are left out.
+    Encoders without predictions, and targets without a label in test, are left out. Raises FileNotFoundError before an
+    encoder is promoted.
     """
+    refuse_unpromoted(home)
     measured = []
     with staging(home) as connection:
         connection.execute("DELETE FROM fairness_results")

@@ -19,6 +19,7 @@ from accelkd.evaluation.readouts import Readouts, can_fit, fit_readouts, read_re
 from accelkd.home.files import DamagedFileError
 from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS
+from accelkd.registry.history import refuse_unpromoted
 from accelkd.warehouse.embeddings import loaded_models, people_of, read_embeddings
 from accelkd.warehouse.predictions import (
     embedding_versions,
@@ -58,7 +59,9 @@ def refresh_readouts(home: Home) -> list[FittedReadouts]:
     """Fit the readouts of every encoder that has embeddings, or keep those that it has; load them.
 
     What cannot be fitted, with too few labels, keeps what the checkpoint brought from elsewhere, or has the reason.
+    Raises FileNotFoundError before an encoder is promoted.
     """
+    refuse_unpromoted(home)
     refreshed = []
     for spec in ENCODERS:
         with staging(home) as connection:
@@ -79,8 +82,10 @@ def refresh_readouts(home: Home) -> list[FittedReadouts]:
 def predict_all(home: Home) -> list[PredictedBatches]:
     """Bring the table `predictions` up to date with embeddings and readouts; only what has changed is computed.
 
-    Raises DamagedFileError where readouts are damaged: `refresh_readouts` fits them again.
+    Raises FileNotFoundError before an encoder is promoted, DamagedFileError where readouts are damaged:
+    `refresh_readouts` fits them again.
     """
+    refuse_unpromoted(home)
     predicted = []
     for spec in ENCODERS:
         with staging(home) as connection:

@@ -114,6 +114,12 @@ def active_models(home: Home) -> list[Models]:
     return active
 
 
+def refuse_unpromoted(home: Home) -> None:
+    """Raise FileNotFoundError that says what to do where no encoder is promoted."""
+    if not promoted_models(home):
+        raise FileNotFoundError(f"no encoder is promoted in {home.root}: materialize `promoted_encoders` first")
+
+
 def promoted_checkpoint(home: Home, encoder: str) -> Path:
     """Folder of the promoted checkpoint. Raises FileNotFoundError that says what to do when there is none."""
     models = promoted_models(home)
