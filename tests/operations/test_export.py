@@ -67,10 +67,11 @@ def test_other_formats_give_the_embeddings_of_torch(name: str, to: Format, tmp_p
     difference = compare(module, tmp_path / "float", to, segments)
     assert difference.segments == 3
     assert 0 < difference.mean <= difference.largest <= MAX_DIFFERENCE
-    # And int8 is smaller, and close
-    convert(module, tmp_path / "int8", to, int8=True, calibration=torch.randn(4, 3, SAMPLES))
-    assert (tmp_path / "int8").stat().st_size < (tmp_path / "float").stat().st_size
-    assert MAX_DIFFERENCE < compare(module, tmp_path / "int8", to, segments).largest < MAX_INT8[name]
+    if (name, to) != ("efficientnet", "executorch"):  # whose second conversion takes another half minute
+        # And int8 is smaller, and close
+        convert(module, tmp_path / "int8", to, int8=True, calibration=torch.randn(4, 3, SAMPLES))
+        assert (tmp_path / "int8").stat().st_size < (tmp_path / "float").stat().st_size
+        assert MAX_DIFFERENCE < compare(module, tmp_path / "int8", to, segments).largest < MAX_INT8[name]
     if to == "onnx":  # whose batches have any size
         run = load_portable(tmp_path / "float", to, threads=1)
         torch.testing.assert_close(torch.cat([run(segments[:1]), run(segments[1:])]), run(segments), atol=1e-5, rtol=0)
