@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from accelkd.api.predictions import Predictions
 
 _SHOWN = 20  # lines of what was left out
+_SHOWN_OF_PARTICIPANTS = ("age", "bmi", "sex")
 
 
 def summary(*, home: OpenedHome) -> int:
@@ -71,11 +72,18 @@ def predict(
 
 
 def _print(read: Predictions) -> None:
-    """One line for each minute and each participant, a column for each target."""
+    """One line for each minute and each participant, a column for each target; health targets are counted."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     _print_rows(read.segments, ("participant_id", "recording_id", "offset_s"))
     if read.participants.num_rows:
         print()
-        _print_rows(read.participants, ("participant_id", "segments"))
+        shown = pc.is_in(read.participants.column("target"), value_set=pa.array(_SHOWN_OF_PARTICIPANTS))
+        _print_rows(read.participants.filter(shown), ("participant_id", "segments"))
+        others = read.participants.num_rows - (pc.sum(shown).as_py() or 0)
+        if others:
+            print(f"{others} probabilities of health targets: --out writes them too")
 
 
 def _print_rows(table: pa.Table, keys: tuple[str, ...]) -> None:

@@ -25,7 +25,7 @@ from sklearn.model_selection import GroupKFold
 
 from accelkd.evaluation.blas import one_blas_thread
 from accelkd.evaluation.calibration import fit_logistic, stratified_folds
-from accelkd.evaluation.evidence import MIN_TRAIN
+from accelkd.evaluation.evidence import MIN_TRAIN, auc_interval, error_interval
 from accelkd.evaluation.participant_probes import CONTINUOUS, mean_embeddings
 from accelkd.evaluation.probes import FOLDS, LabelledEmbeddings, fit_ridges, held_out_predictions, mean_absolute_error
 from accelkd.evaluation.significance import auc
@@ -66,11 +66,7 @@ class Readout:
     samples: int
     held_out: float  # MAE over held-out folds, or area under the ROC curve
     constant: float  # MAE of the labels' median; 0.5
-
-    @property
-    def reads(self) -> bool:
-        """Whether it predicts held-out people better than a constant does."""
-        return self.held_out > self.constant if self.unit is None else self.held_out < self.constant
+    reads: bool  # whether it predicts held-out people better than a constant does, by its 95 % interval over people
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,22 +227,27 @@ def _fit(target: str, level: Level, data: LabelledEmbeddings) -> Readout | None:
     }
     if unit is None:
         slope, offset = fit_logistic(held_out, y == 1)
+        area = auc(y == 1, held_out)
         return Readout(
             **fitted,
             **_no_spread(len(mean)),
             slope=slope,
             offset=offset,
-            held_out=auc(y == 1, held_out),
+            held_out=area,
             constant=0.5,
+            reads=auc_interval(area, int((y == 1).sum()), int((y == 0).sum()))[0] > 0.5,
         )
     held_out = np.clip(held_out, *fitted["label_range"])
+    constant = mean_absolute_error(y, np.median(y))
+    bounds = error_interval(np.abs(y - held_out), people)
     return Readout(
         **fitted,
         **_spread(x, y - held_out, people, folds, (mean, scale)),
         slope=0.0,
         offset=0.0,
         held_out=mean_absolute_error(y, held_out),
-        constant=mean_absolute_error(y, np.median(y)),
+        constant=constant,
+        reads=bounds is not None and bounds[1] < constant,
     )
 
 
