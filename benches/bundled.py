@@ -1,4 +1,4 @@
-"""Makes the encoders that come with the package: a simulated cohort of all profiles, one teacher, its students.
+"""Trains small encoders on a simulated cohort of all profiles and placements: one teacher, several students.
 
     OMP_NUM_THREADS=1 nice python benches/bundled.py --home /somewhere/with/space
 

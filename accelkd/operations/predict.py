@@ -195,13 +195,11 @@ def _folder_of(file: Path, scratch: Path) -> Path:
 
 def _understood(source: Path, device: str | None, mapping: Path | None) -> tuple[str, Mapping | None, list[str]]:
     """The device, for a table what its columns mean, and what of it was found by looking."""
-    if mapping is not None or device == "table":
-        if mapping is not None:
-            return "table", read_mapping(mapping), []
-        return "table", *_proposed(_first_file(source))
-    if device is not None:
+    if mapping is not None:
+        return "table", read_mapping(mapping), []
+    if device not in (None, "table"):
         return device, None, []
-    for file in _files(source):
+    for file in _files(source) if device is None else ():
         if devices := devices_of(file):
             if len(devices) > 1:
                 raise ValueError(f"{file} may be of {' or '.join(devices)}: name the device")

@@ -98,7 +98,7 @@ PRESETS = {
             ),
         ),
     ),
-    # A night on two cores: the encoders that come with the package (benches/bundled.py)
+    # A night on two cores (benches/bundled.py trains by it)
     "night": Preset(
         teacher=MaskedAutoencodingConfig(
             modality="ppg",
