@@ -29,6 +29,8 @@ class PresetChoice(Enum):
     settings = "settings"
     paper = "paper"
     demo = "demo"
+    scratch = "scratch"
+    night = "night"
     smoke = "smoke"
 
 
@@ -37,7 +39,7 @@ class Training(dg.Config):
 
     preset: PresetChoice = Field(
         PresetChoice.settings,
-        description="Sizes and schedules of the training: `paper`, `demo`, `smoke`, or what `settings` says.",
+        description="Sizes and schedules of the training: one of accelkd.training.presets, or what `settings` says.",
     )
     steps: int | None = Field(None, ge=1, description="Optimiser steps; the schedule scales. Default: the preset's.")
     learning_rate: float | None = Field(None, gt=0, description="Highest learning rate. Default: the preset's.")

@@ -186,7 +186,7 @@ class Row:
 
 def rows_of(student: Path | None) -> list[Row]:
     """What is compared; without the home of a student, what does not need it."""
-    demo = preset("demo")
+    demo = preset("scratch")
     assert isinstance(demo.teacher, MaskedAutoencodingConfig)
     masked = replace(demo.teacher, modality="accel")
     shape = demo.student.encoder

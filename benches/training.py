@@ -35,7 +35,7 @@ def measure() -> None:
         simulate_batch(home.landing, "bench", participants=64, segments=4, seed=1, profile="easy")
         segment_batch(home, "bench")
         store = SegmentStore([home.segments("bench")])
-        rows, chosen = np.arange(len(store)), preset("demo")
+        rows, chosen = np.arange(len(store)), preset("scratch")
         checkpoint = None
         for config, steps in ((chosen.teacher, TEACHER_STEPS), (chosen.student, STUDENT_STEPS)):
             checkpoint = train_encoder(

@@ -213,7 +213,7 @@ def simulate(**options: str) -> str:
         ("ingest --describe absent.csv", "absent.csv"),
         ("validate", '"validate" parameter BATCH requires'),
         ("validate a b", "Unused Tokens: ['b']"),
-        ("configure --preset huge", '"huge" for --preset. Choose from: "paper", "demo", "night", "smoke"'),
+        ("configure --preset huge", '"huge" for --preset. Choose from: "paper", "demo", "scratch", "night", "smoke"'),
         ("configure --motion-gate open", '"open" for --motion-gate. Choose from: "strict", "loose", "off"'),
         ("configure --hop-s 0", "hop_s = 0.0: must be greater than or equal to 0.1"),
         ("configure --hop-s nan", "hop_s = nan: must be a finite number"),

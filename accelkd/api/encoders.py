@@ -52,10 +52,12 @@ class Encoder:
 
 
 def load_encoder(source: str | os.PathLike[str], *, home: str | os.PathLike[str] | None = None) -> Encoder:
-    """Load a trained encoder on the CPU: the promoted one of that name in a home, or a checkpoint folder.
+    """Load a trained encoder on the CPU: a bundled one, one that is promoted in a home, or a checkpoint folder.
 
-    A string that is an identifier, such as "accel_student", is a name in `home` ($ACCELKD_HOME unless given, else
-    `.accelkd` in the current folder). A path object, or a string with a separator, is the folder of a checkpoint.
+    "accel-kd-xs" and "accel-kd-transformer-xs" read acceleration, "ppg-teacher-xs" is their teacher; they need no
+    home. Another string that is an identifier, such as "accel_student", is a name in `home` ($ACCELKD_HOME unless
+    given, else `.accelkd` in the current folder). A path object, or a string with a separator, is the folder of a
+    checkpoint.
 
     Raises FileNotFoundError, with a list of what there is, where there is no such encoder; DamagedFileError (a
     ValueError) where the SHA-256 of its configuration or weights is not the one that was written with them.

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from accelkd.cli.arguments import OpenedHome, Positive
 from accelkd.home.settings import MotionGate
+from accelkd.models import bundled
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,8 +34,8 @@ def predict(
     /,
     *,
     encoder: Annotated[
-        str, Parameter(help="the promoted one of that name in the home, or a checkpoint folder")
-    ] = "accel_student",
+        str, Parameter(help="accel-kd-xs, accel-kd-transformer-xs, a home's promoted one, or a checkpoint folder")
+    ] = bundled.STUDENT,
     device: Annotated[str | None, Parameter(help="e4, phone, table ... (docs/devices.md); else recognised")] = None,
     mapping: Annotated[Path | None, Parameter(help="what the columns of a table mean (docs/own-recordings.md)")] = None,
     participant_from: Annotated[str | None, Parameter(help="where participants are named, as of ingest")] = None,
@@ -132,8 +133,8 @@ def stream(
     *,
     rate_hz: Annotated[float, Parameter(help="sampling rate of what comes")],
     encoder: Annotated[
-        str, Parameter(help="the promoted one of that name in the home, or a checkpoint folder")
-    ] = "accel_student",
+        str, Parameter(help="accel-kd-xs, accel-kd-transformer-xs, a home's promoted one, or a checkpoint folder")
+    ] = bundled.STUDENT,
     format: Annotated[
         Literal["json", "binary"], Parameter(help="lines of JSON, or frames (docs/on-device.md)")
     ] = "json",

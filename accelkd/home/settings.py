@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 MotionGate = Literal["strict", "loose", "off"]
-PresetName = Literal["paper", "demo", "night", "smoke"]
+PresetName = Literal["paper", "demo", "scratch", "night", "smoke"]
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from accelkd.cohort.split import read_split, split_version
 from accelkd.cohort.training_set import NothingToTrainOnError, TrainingSet, refuse_too_few, training_set
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
+from accelkd.models import bundled
+from accelkd.models.bundled import bundled_folder
 from accelkd.models.specs import ENCODERS, EncoderSpec, encoder_spec
 from accelkd.operations.repair import repairing
 from accelkd.recordings.arrivals import refused, superseded
 from accelkd.registry.history import candidate_checkpoint, make_candidate, promoted_models
 from accelkd.registry.trained_on import is_adopted, read_trained_on, whose_segments, write_trained_on
-from accelkd.segments.store import Modality
+from accelkd.segments.store import Modality, SegmentStore
+
+if TYPE_CHECKING:
+    from accelkd.training.method import EncoderConfig
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +35,7 @@ class TrainedEncoder:
     encoder: str
     folder: Path  # of its checkpoint
     training_set: TrainingSet | None  # None where it was trained elsewhere and adopted
-    warnings: tuple[str, ...] = ()  # devices whose accelerometer carries nothing, of an encoder of acceleration
+    warnings: tuple[str, ...] = ()  # of devices whose accelerometer carries nothing, or another preset than was chosen
 
 
 def train_candidate(
@@ -50,7 +56,8 @@ def train_candidate(
     `learning_rate` and `seed` override the preset's. Damaged segments are repaired first. Inside `process_group`, all
     processes train and the first one records. Needs no warehouse; where there is one, devices whose accelerometer
     carries nothing of the heart are logged before the training begins. Where one of the encoders has nothing to be
-    trained on, those that were adopted stay.
+    trained on, those that were adopted stay. Where segments or teacher do not fit the bundled weights that a preset
+    goes on from, its encoder is trained from nothing, with a warning.
 
     Raises LookupError for an encoder that is none of ENCODERS, NothingToTrainOnError where no segment has the
     modalities, FileNotFoundError without segments, a split or the teacher's candidate, ValueError for a preset that is
@@ -62,13 +69,17 @@ def train_candidate(
     from accelkd.training.runs import train_encoder
 
     spec = encoder_spec(encoder)
-    config = named_preset(preset or Settings.load(home).preset).config(spec)
+    chosen = named_preset(preset or Settings.load(home).preset)
+    config = chosen.config(spec)
     teacher = None if spec.teacher is None else candidate_checkpoint(home, spec.teacher)
     if (models := promoted_models(home)) and is_adopted(home, encoder, models[encoder]) and nothing_to_train_on(home):
         make_candidate(home, encoder, models[encoder], read_split(home.split).num_rows)
         return TrainedEncoder(encoder, home.checkpoint(encoder, models[encoder]), None)
     selected = repairing(home, partial(training_set, home, modalities_of(spec)))
     warnings = _sensor_warnings(home, selected.batch_ids) if spec.modality == "accel" else []
+    if chosen.otherwise and (reason := _cannot_go_on(config, selected.store, teacher)):
+        warnings.append(f"{reason}: {encoder} is trained by the preset {chosen.otherwise}")
+        config = named_preset(chosen.otherwise).config(spec)
     for warning in warnings if rank() == 0 else []:
         logger.warning(warning)
     folder = train_encoder(
@@ -87,6 +98,25 @@ def train_candidate(
         make_candidate(home, encoder, folder.name, read_split(home.split).num_rows)
     barrier()
     return TrainedEncoder(encoder, folder, selected, tuple(warnings))
+
+
+def _cannot_go_on(config: EncoderConfig, store: SegmentStore, teacher: Path | None) -> str | None:
+    """Why training cannot go on from the bundled encoder that the configuration starts from; None if it can."""
+    from accelkd.training.checkpoint import read_config  # imports torch
+
+    if config.start is None:
+        return None
+    start = read_config(bundled_folder(config.start))
+    takes, found = ((start["modality"], start["channels"]), (config.modality, config.channels(store)))
+    if takes != found:
+        return f"{config.start} takes {takes[1]} {takes[0]} channels, the segments have {found[1]} of {found[0]}"
+    if teacher is None:
+        return None
+    taught = read_config(teacher)
+    is_bundled = taught["model_id"] == start["teacher"]
+    if is_bundled or str(taught["config"].get("start")).startswith(f"{bundled.TEACHER}@"):
+        return None
+    return f"{config.start} learned from {bundled.TEACHER}, and {taught['model_id']} did not go on from that"
 
 
 def _sensor_warnings(home: Home, batch_ids: Sequence[str]) -> list[str]:

@@ -18,6 +18,7 @@ from accelkd.home.files import recorded_checksum, write_json
 from accelkd.home.identifiers import IDENTIFIER
 from accelkd.home.layout import Home
 from accelkd.home.locks import file_lock
+from accelkd.models import bundled
 from accelkd.models.specs import ENCODERS, students
 
 Models = Mapping[str, str]  # model id of each encoder, by its name
@@ -56,18 +57,20 @@ def decide(
 
 
 def checkpoint_folder(home: Home, source: str | os.PathLike[str]) -> Path:
-    """Folder of a checkpoint: the promoted one of that name, or the path itself.
+    """Folder of a checkpoint: the promoted or bundled one of that name, or the path itself.
 
     A string that is an identifier is a name; a path object, or a string with a separator, is a folder. Raises
-    FileNotFoundError, with a list of what there is, where no encoder of that name is promoted.
+    FileNotFoundError, with a list of what there is, where no encoder of that name is promoted or bundled.
     """
     if not (isinstance(source, str) and IDENTIFIER.fullmatch(source)):
         return Path(source)
+    if source in bundled.NAMES:
+        return bundled.bundled_folder(source)
     models = promoted_models(home)
     if source in models:
         return home.checkpoint(source, models[source])
     trained = sorted(path.name for path in (home.root / "checkpoints").glob("*/") if path.name not in models)
-    there = f"promoted there: {', '.join(sorted(models)) or 'none'}"
+    there = f"promoted there: {', '.join(sorted(models)) or 'none'}; with the package: {', '.join(bundled.NAMES)}"
     if trained:
         there += f"; trained but not promoted, to be loaded by the folder of a checkpoint: {', '.join(trained)}"
     raise FileNotFoundError(

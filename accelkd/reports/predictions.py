@@ -22,7 +22,7 @@ _ON_CARD = "\n## Readouts\n"  # from here on, a card is written again with every
 
 def prediction_section(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> str:
     """The section of the report: errors and coverage of test participants, then by group."""
-    tables = [*_everybody(connection, models), *_groups(connection, models)]
+    tables = [*errors_and_coverage(connection, models), *errors_by_group(connection, models)]
     if not tables:
         return "## Predictions\n\nNot evaluated.\n"
     return "\n".join(
@@ -53,14 +53,15 @@ def add_to_card(folder: Path, connection: duckdb.DuckDBPyConnection, encoder: st
         "",
         markdown.table(header, [(TITLES[row[0]], *row[1:-1]) for row in fits]),
         "",
-        *_everybody(connection, {encoder: model_id}),
-        *_groups(connection, {encoder: model_id}),
+        *errors_and_coverage(connection, {encoder: model_id}),
+        *errors_by_group(connection, {encoder: model_id}),
     ]
     text = path.read_text(encoding="utf-8").partition(_ON_CARD)[0]
     write_text(path, f"{text.rstrip()}\n{_ON_CARD}\n" + "\n".join(lines))
 
 
-def _everybody(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> list[str]:
+def errors_and_coverage(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> list[str]:
+    """Lines of Markdown: of everybody in test, error and coverage of each target; none where nothing was measured."""
     rows = connection.execute(
         "SELECT encoder, target, mae, format('{:.2f} to {:.2f}', mae_low, mae_high), 100 * coverage, "
         "format('{:.0f} to {:.0f}', 100 * coverage_low, 100 * coverage_high), unit, fairness_results.participants "
@@ -80,8 +81,8 @@ def _everybody(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str])
     ]
 
 
-def _groups(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> list[str]:
-    """A row for each group: error and coverage of the targets of segments."""
+def errors_by_group(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> list[str]:
+    """Lines of Markdown: of each group in test, error and coverage of the targets of segments."""
     rows = connection.execute(
         "SELECT encoder, attribute, subgroup, target, participants, not_decidable, "
         "format('{:.2f} ({:.2f} to {:.2f}); {:.0f} %', mae, mae_low, mae_high, 100 * coverage) FROM fairness_results "

@@ -105,14 +105,33 @@ def export_weights(checkpoint: Path, target: Path) -> None:
 
     Configuration and metrics become the file's metadata. Statistics of batch normalisation stay in float32.
     """
-    weights = {
-        name: tensor.half() if tensor.dim() > 1 else tensor
-        for name, tensor in load_file(checkpoint / WEIGHTS).items()
-        if name.startswith(_EXPORTED)
-    }
+    weights = {name: tensor for name, tensor in load_file(checkpoint / WEIGHTS).items() if name.startswith(_EXPORTED)}
     metadata = {CONFIG: json.dumps(read_config(checkpoint)), METRICS: json.dumps(read_metrics(checkpoint))}
     with atomic_path(target) as part:
-        save_file(weights, part, metadata=metadata)
+        save_file(_rounded(weights), part, metadata=metadata)
+
+
+def round_checkpoint(checkpoint: Path, target: Path) -> None:
+    """Write a checkpoint again as the folder `target`, with matrices rounded to float16.
+
+    It keeps its model id; its notes record that the weights are rounded.
+    """
+    config, metrics = read_config(checkpoint), read_metrics(checkpoint)
+    identity = Identity(**{name: value for name, value in config.items() if name != "model_id"})
+    metrics["notes"] = "; ".join(filter(None, [metrics.get("notes"), "weights rounded to float16"]))
+    curve = pq.read_table(checkpoint / CURVE)
+    _write(target, config["model_id"], identity, _rounded(read_weights(checkpoint)), curve, metrics)
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """All weights of a checkpoint, the encoder's and its training heads'. Raises DamagedFileError."""
+    verify_checksum(folder / WEIGHTS)
+    return load_file(folder / WEIGHTS)
+
+
+def _rounded(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Matrices in float16; biases, scales and statistics of normalisation stay in float32."""
+    return {name: tensor.half() if tensor.dim() > 1 else tensor for name, tensor in weights.items()}
 
 
 def import_weights(source: Path, out: Path) -> Path:
@@ -220,8 +239,7 @@ def load_heads(folder: Path) -> tuple[ProjectionHead, ProjectionHead]:
 
 def _part(folder: Path, name: str) -> dict[str, Tensor]:
     """The weights under one attribute of the trained module. Raises DamagedFileError."""
-    verify_checksum(folder / WEIGHTS)
-    weights = load_file(folder / WEIGHTS)
+    weights = read_weights(folder)
     return {key.removeprefix(f"{name}."): tensor for key, tensor in weights.items() if key.startswith(f"{name}.")}
 
 

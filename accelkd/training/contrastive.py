@@ -34,6 +34,7 @@ class ContrastiveConfig:
     momentum: float = 0.99
     positives: Literal["segment", "participant"] = "segment"
 
+    start: ClassVar[None] = None
     chance_is_log_batch_size: ClassVar[bool] = True
 
     @property

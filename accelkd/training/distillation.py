@@ -45,6 +45,7 @@ class DistillationConfig:
     teacher_weight: float = 1.0  # λ of equation 1
     teacher: Literal["frozen", "trainable"] = "frozen"  # trainable: simultaneous pre-training (tables 3 and 19)
     teacher_encoder: EncoderShape | None = None  # of a randomly initialised teacher; None: a teacher's checkpoint
+    start: str | None = None  # bundled student to go on from; None: random weights
 
     def __post_init__(self) -> None:
         if self.teacher == "frozen" and self.teacher_encoder is not None:

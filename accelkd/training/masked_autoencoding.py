@@ -28,6 +28,7 @@ class MaskedAutoencodingConfig:
     optimisation: Optimisation
     kept_tokens: int = 38  # of 192: four fifths are dropped
     ppg_channels: int | None = None  # number of first channels to use (table 15); None: all
+    start: str | None = None  # bundled encoder to go on from; None: random weights
 
     chance_is_log_batch_size: ClassVar[bool] = False
 

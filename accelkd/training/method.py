@@ -56,6 +56,11 @@ class EncoderConfig(Protocol):
     def encoder(self) -> EncoderShape: ...
 
     @property
+    def start(self) -> str | None:
+        """Bundled encoder whose weights a run goes on from; None: it starts from random weights."""
+        ...
+
+    @property
     def optimisation(self) -> Optimisation: ...
 
     @property

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from accelkd.models import bundled
 from accelkd.models.efficientnet import EfficientNetShape
 from accelkd.models.specs import EncoderSpec
 from accelkd.models.transformer import SIZES, TransformerShape
@@ -21,6 +22,7 @@ class Preset:
     teacher: MaskedAutoencodingConfig
     student: DistillationConfig
     others: Mapping[str, MaskedAutoencodingConfig | DistillationConfig] = field(default_factory=dict)  # by encoder
+    otherwise: str | None = None  # preset of what cannot go on from the weights that this one starts from
 
     def config(self, spec: EncoderSpec) -> MaskedAutoencodingConfig | DistillationConfig:
         """The configuration of one encoder: its own, or that of its kind."""
@@ -79,7 +81,28 @@ PRESETS = {
             optimisation=Optimisation(steps=PAPER_STEPS, batch_size=256, learning_rate=1e-3),
         ),
     ),
+    # On from the encoders that come with the package, whose training took hours
     "demo": Preset(
+        teacher=MaskedAutoencodingConfig(
+            modality="ppg",
+            encoder=_DEMO_ENCODER,
+            decoder=_DEMO_DECODER,
+            optimisation=_short(steps=400, batch_size=16, learning_rate=5e-4, precision="fp32", log_every=20),
+            start=bundled.TEACHER,
+        ),
+        student=DistillationConfig(
+            encoder=_DEMO_STUDENT,
+            optimisation=replace(
+                efficientnet_optimisation(steps=300, batch_size=16, learning_rate=1e-3),
+                precision="fp32",
+                log_every=20,
+                save_every=100,
+            ),
+            start=bundled.STUDENT,
+        ),
+        otherwise="scratch",
+    ),
+    "scratch": Preset(
         teacher=MaskedAutoencodingConfig(
             modality="ppg",
             encoder=_DEMO_ENCODER,

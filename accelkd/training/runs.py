@@ -18,19 +18,23 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from accelkd.home.files import remove_with_checksum
+from accelkd.home.files import recorded_checksum, remove_with_checksum
+from accelkd.models.bundled import bundled_folder
 from accelkd.models.encoders import AnyEncoder
 from accelkd.segments.store import Modality, SegmentStore
 from accelkd.training.checkpoint import (
+    WEIGHTS,
     EncoderInfo,
     Identity,
     is_complete,
     load_encoder,
+    read_weights,
     training_version,
     write_checkpoint,
 )
 from accelkd.training.data import TrainingData
 from accelkd.training.method import EncoderConfig, Inputs, Prepared
+from accelkd.training.objective import Objective
 from accelkd.training.parallel import barrier, rank
 from accelkd.training.signals import DeviceMemoryError, ResidentSignals
 from accelkd.training.throughput import peak_flop_per_s
@@ -67,7 +71,7 @@ def train_encoder(
         modality=config.modality,
         channels=config.channels(store),
         teacher=loaded[1].model_id if loaded else None,
-        config=asdict(config),
+        config=asdict(config) | _started_from(config),
         code_version=training_version(),
         data_version=data_version,
         split_version=split_version,
@@ -80,6 +84,7 @@ def train_encoder(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.optimisation.seed)
         prepared = _prepare(store, rows, config, loaded, torch_device, resident)
+    _go_on_from(config, prepared.objective)
     state = folder.parent / f".{folder.name}.state.safetensors"
     started = time.perf_counter()
     training = train(
@@ -91,6 +96,23 @@ def train_encoder(
         remove_with_checksum(state)
     barrier()
     return folder
+
+
+def _started_from(config: EncoderConfig) -> dict[str, str]:
+    """The start with a hash of its weights, which determine those of the run."""
+    if config.start is None:
+        return {}
+    return {"start": f"{config.start}@{recorded_checksum(bundled_folder(config.start) / WEIGHTS)[:16]}"}
+
+
+def _go_on_from(config: EncoderConfig, objective: Objective) -> None:
+    """Put the weights of the bundled encoder into the objective. Raises ValueError where they do not fit."""
+    if config.start is None:
+        return
+    try:
+        objective.load_state_dict(read_weights(bundled_folder(config.start)))
+    except RuntimeError as error:
+        raise ValueError(f"{config.method} cannot go on from {config.start}: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class SupervisedConfig:
     validation_share: float = 0.2  # of the participants with labels: the weights with the lowest error on them are kept
     patience: int = 5  # rows of the curve without improvement after which training stops
 
+    start: ClassVar[None] = None
     chance_is_log_batch_size: ClassVar[bool] = False
 
     @property

@@ -15,6 +15,7 @@ import pytest
 import accelkd
 from accelkd.cli import main
 from accelkd.home.layout import Home
+from tests.support.recordings import write_acceleration_csv
 
 NAME, BATCH = "accel_student", "sim-a"
 KEYS = ["target", "value", "low", "high", "typical"]
@@ -43,10 +44,7 @@ def recording(home: Home) -> tuple[str, float, npt.NDArray[np.float32]]:
 def file(read_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first recording as somebody's logger would write it."""
     _, rate_hz, accel = recording(read_home)
-    path = tmp_path_factory.mktemp("files") / "walk.csv"
-    lines = [f"{number / rate_hz!r},{x!r},{y!r},{z!r}" for number, (x, y, z) in enumerate(accel.T.tolist())]
-    path.write_text("time,x,y,z\n" + "\n".join(lines) + "\n")
-    return path
+    return write_acceleration_csv(tmp_path_factory.mktemp("files") / "walk.csv", accel, rate_hz)
 
 
 def values(table: pa.Table) -> list[tuple[object, ...]]:

@@ -67,7 +67,7 @@ def test_settings_cannot_be_changed_in_place() -> None:
 
 
 WRONG = [
-    ("preset", "huge", "must be 'paper', 'demo', 'night' or 'smoke'"),
+    ("preset", "huge", "must be 'paper', 'demo', 'scratch', 'night' or 'smoke'"),
     ("motion_gate", None, "must be 'strict', 'loose' or 'off'"),
     ("hop_s", 0.0, "must be greater than or equal to 0.1"),
     ("hop_s", -60.0, "must be greater than or equal to 0.1"),

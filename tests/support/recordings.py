@@ -145,3 +145,10 @@ def replace_table(folder: Path, path: str, table: pa.Table) -> None:
         entry |= {"sha256": sha256_file(folder / path), "rows": table.num_rows}
 
     edit_manifest(folder, update)
+
+
+def write_acceleration_csv(path: Path, accel: npt.NDArray[Any], rate_hz: float) -> Path:
+    """Acceleration `[3, samples]` in g as somebody's logger would write it."""
+    lines = [f"{number / rate_hz!r},{x!r},{y!r},{z!r}" for number, (x, y, z) in enumerate(accel.T.tolist())]
+    path.write_text("time,x,y,z\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    return path

@@ -30,6 +30,7 @@ class SpreadConfig:
     encoder: EncoderShape
     optimisation: Optimisation
 
+    start: ClassVar[None] = None
     chance_is_log_batch_size: ClassVar[bool] = False
     modality: ClassVar[Modality] = "accel"
     modalities: ClassVar[Sequence[Modality]] = ["accel"]

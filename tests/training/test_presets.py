@@ -22,7 +22,7 @@ def test_every_preset_builds_and_is_plain_data(name: str) -> None:
 
 
 def test_an_unknown_preset_is_named() -> None:
-    with pytest.raises(ValueError, match="unknown preset 'large'; known: paper, demo, night, smoke"):
+    with pytest.raises(ValueError, match="unknown preset 'large'; known: paper, demo, scratch, night, smoke"):
         preset("large")
 
 
