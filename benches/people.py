@@ -1,7 +1,8 @@
 """The numbers of docs/real-data.md on people: what encoders read from phones that lie on chests (MSCardio).
 
-    make demo                                            # with ACCELKD_HOME=/a/demo: a student of simulated people
-    python benches/people.py ../shared/data --home /somewhere/with/space --student /a/demo
+    python benches/people.py ../shared/data --home /somewhere/with/space --student accel-kd-xs
+
+The student is one that comes with the package, or that of a home (a path).
 
 Every number is measured on people whom neither the probe nor, where an encoder is trained on phones, the encoder has
 seen: three folds, each of other people. There is no PPG and no ECG; the reference of the heart rate is that of the
@@ -32,9 +33,11 @@ from accelkd.evaluation.evidence import auc_interval, error_interval, undecided_
 from accelkd.evaluation.extract import embed_in_batches
 from accelkd.evaluation.participant_probes import CONTINUOUS, mean_embeddings, probe_participants
 from accelkd.evaluation.probes import LabelledEmbeddings, mean_absolute_error, pearson_r, probe_segments
+from accelkd.evaluation.readouts import Readout, predict
 from accelkd.evaluation.significance import auc
 from accelkd.home.files import remove_with_checksum
 from accelkd.home.layout import Home
+from accelkd.models.bundled import NAMES
 from accelkd.models.encoders import AnyEncoder, build_encoder
 from accelkd.operations.sensor_check import HEART_SOUND_HZ
 from accelkd.recordings.ingest import ingest
@@ -178,18 +181,19 @@ class Row:
     contrastive: ContrastiveConfig | None = None
     masked: MaskedAutoencodingConfig | None = None
     supervised: Optimisation | None = None  # on the reference; it predicts the heart rate itself, without a probe
+    readout: Readout | None = None  # of the heart rate, as it came: nothing is fitted on phones
 
     @property
     def trained(self) -> bool:
         return any((self.contrastive, self.masked, self.supervised))
 
 
-def rows_of(student: Path | None) -> list[Row]:
-    """What is compared; without the home of a student, what does not need it."""
-    demo = preset("scratch")
-    assert isinstance(demo.teacher, MaskedAutoencodingConfig)
-    masked = replace(demo.teacher, modality="accel")
-    shape = demo.student.encoder
+def rows_of(student: str | None) -> list[Row]:
+    """What is compared; without a student, what does not need it."""
+    scratch_preset = preset("scratch")
+    assert isinstance(scratch_preset.teacher, MaskedAutoencodingConfig)
+    masked = replace(scratch_preset.teacher, modality="accel")
+    shape = scratch_preset.student.encoder
     masked = replace(masked, optimisation=masked.optimisation.with_steps(800))
     contrastive = ContrastiveConfig("accel", masked.encoder, replace(masked.optimisation.with_steps(300), log_every=10))
     scratch, transformer = (("random", partial(_random, network)) for network in (shape, masked.encoder))
@@ -202,11 +206,13 @@ def rows_of(student: Path | None) -> list[Row]:
     ]
     if student is None:
         return rows
-    trained = load_encoder("accel_student", home=student)
+    trained = load_encoder(student) if student in NAMES else load_encoder("accel_student", home=student)
     fresh = trained.model_id, partial(copy.deepcopy, trained.module)
+    readout = trained.readouts and trained.readouts.of["hr_bpm"]
     further = ContrastiveConfig("accel", trained.module.shape, _short(100, 1e-3))
     return [
         Row("student of simulated people, EfficientNet", *fresh),
+        *([] if readout is None else [Row("that student, its own readout", *fresh, readout=readout)]),
         Row("that student, then supervised on phones", *fresh, supervised=_short(100, 1e-3)),
         *rows[:-1],
         Row("that student, then contrastive on phones", *fresh, contrastive=further),
@@ -314,6 +320,8 @@ def heart_rate(people: Cohort, everything: Mapping[str, list[npt.NDArray[np.floa
         predicted[row.name] = (
             _own_predictions(people, everything[row.name])
             if row.supervised
+            else predict(row.readout, everything[row.name][0]).value
+            if row.readout
             else _probed_rates(people, everything[row.name])
         )
     for name, estimate in predicted.items():
@@ -365,7 +373,7 @@ def about_people(people: Cohort, everything: Mapping[str, list[npt.NDArray[np.fl
     print("\nAge, BMI and sex from the mean embedding of each person:")
     tables.header("encoder", "target", "people", "result", "95 % interval", "constant", "verdict")
     for row in rows:
-        if row.supervised:
+        if row.supervised or row.readout:
             continue
         for target in TARGETS:
             tables.row(row.name, *_about(people, everything[row.name], target))
@@ -427,7 +435,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder with one subfolder per dataset")
     parser.add_argument("--home", type=Path, required=True, help="folder for the home that this makes")
-    parser.add_argument("--student", type=Path, help="home in which a student is promoted, such as that of make demo")
+    parser.add_argument("--student", help="accel-kd-xs, or the path of a home in which a student is promoted")
     arguments = parser.parse_args()
     started = time.perf_counter()
     home = Home(arguments.home)

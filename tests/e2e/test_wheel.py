@@ -20,8 +20,8 @@ MAX_ERROR_BPM = 3.0
 
 
 def test_a_wheel_reads_a_file_of_acceleration(tmp_path: Path) -> None:
-    uv, installed, work = Path(sys.executable).with_name("uv"), tmp_path / "installed", tmp_path / "work"
-    build = [uv, "pip", "install", "--quiet", "--no-deps", "--target", installed, REPOSITORY]
+    uv, installed, work = str(Path(sys.executable).with_name("uv")), tmp_path / "installed", tmp_path / "work"
+    build = [uv, "pip", "install", "--quiet", "--no-deps", "--target", str(installed), str(REPOSITORY)]
     subprocess.run(build, check=True, timeout=300)
     home = Home(tmp_path / "home")
     simulate(home, "sim", participants=1, segments=3)
