@@ -208,7 +208,7 @@ def rows_of(student: str | None) -> list[Row]:
         return rows
     trained = load_encoder(student) if student in NAMES else load_encoder("accel_student", home=student)
     fresh = trained.model_id, partial(copy.deepcopy, trained.module)
-    readout = trained.readouts and trained.readouts.of["hr_bpm"]
+    readout = None if trained.readouts is None else trained.readouts.of["hr_bpm"]
     further = ContrastiveConfig("accel", trained.module.shape, _short(100, 1e-3))
     return [
         Row("student of simulated people, EfficientNet", *fresh),

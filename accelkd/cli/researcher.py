@@ -57,7 +57,9 @@ def promote(
 def adopt(
     sources: Annotated[
         tuple[Path, ...],
-        Parameter(help="another home, or a checkpoint folder or exported file of weights of each encoder"),
+        Parameter(
+            help="another home; or of each encoder a bundled name, a checkpoint folder or an exported file of weights"
+        ),
     ],
     /,
     *,

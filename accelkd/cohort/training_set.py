@@ -22,7 +22,7 @@ from accelkd.segments.schema import ACCEL_AXES
 from accelkd.segments.segment import verify_segments
 from accelkd.segments.store import MODALITIES, Modality, SegmentStore
 
-_ADOPT = "an encoder that was trained elsewhere can be adopted (`accelkd adopt`)"
+_ADOPT = "encoders that were trained elsewhere can be adopted (`accelkd adopt ppg-teacher-xs accel-kd-xs`)"
 MIN_SEGMENTS = 4  # per participant (section 4.1)
 
 

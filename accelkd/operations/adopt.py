@@ -9,6 +9,7 @@ from pathlib import Path
 
 from accelkd.home.files import atomic_path
 from accelkd.home.layout import Home
+from accelkd.models.bundled import NAMES, bundled_folder
 from accelkd.models.specs import ENCODERS, encoder_spec
 from accelkd.registry.history import Decision, decide, history, make_candidate, promoted_models
 from accelkd.registry.trained_on import adopt_trained_on
@@ -17,10 +18,11 @@ from accelkd.registry.trained_on import adopt_trained_on
 def adopt(home: Home, sources: Sequence[Path]) -> Decision:
     """Copy a trained teacher with its students into this home, and promote them.
 
-    `sources` is another home, whose promoted encoders are taken, or one checkpoint folder or exported file of weights
-    for each encoder. Of another home it is also copied whom they were trained on, so that none of them can become a
-    test participant here. What is adopted already stays. Raises FileNotFoundError for a source that is none, ValueError
-    if an encoder is missing or a student learned from another teacher, DamagedFileError for damaged weights.
+    `sources` is another home, whose promoted encoders are taken, or for each encoder one checkpoint folder, exported
+    file of weights or name of an encoder that comes with the package. Of another home it is also copied whom they were
+    trained on, so that none of them can become a test participant here. What is adopted already stays. Raises
+    FileNotFoundError for a source that is none, ValueError if an encoder is missing or a student learned from another
+    teacher, DamagedFileError for damaged weights.
     """
     from accelkd.training.checkpoint import load_encoder, read_config  # imports torch
 
@@ -47,7 +49,7 @@ def adopt(home: Home, sources: Sequence[Path]) -> Decision:
 def _checkpoints(sources: Sequence[Path]) -> dict[str, tuple[Path, Home | None]]:
     """Where the checkpoint of each encoder lies, and the home that it is from."""
     checkpoints: dict[str, tuple[Path, Home | None]] = {}
-    for source in sources:
+    for source in (bundled_folder(str(path)) if str(path) in NAMES else path for path in sources):
         if (source / "checkpoints" / "promotions.json").is_file():
             other = Home(source.resolve())
             checkpoints |= {
@@ -60,7 +62,8 @@ def _checkpoints(sources: Sequence[Path]) -> dict[str, tuple[Path, Home | None]]
             checkpoints[_exported_encoder(source)] = (source, None)
         else:
             raise FileNotFoundError(
-                f"{source} is no home with promoted encoders, no folder of a checkpoint and no file of weights"
+                f"{source} is no home with promoted encoders, no folder of a checkpoint, no file of weights and none "
+                f"of {', '.join(NAMES)}, which come with the package"
             )
     return checkpoints
 

@@ -85,6 +85,17 @@ def test_a_file_is_read_without_a_home(
     assert [path.name for path in tmp_path.iterdir()] == ["walk.csv"]
 
 
+def test_the_pair_is_adopted_by_its_names(tmp_path: Path) -> None:
+    home = ["--home", str(tmp_path)]
+    assert main([*home, "adopt", TEACHER, STUDENT]) == 0
+    adopted, bundled = accelkd.load_encoder("accel_student", home=tmp_path), accelkd.load_encoder(STUDENT)
+    assert adopted.model_id == bundled.model_id
+    assert adopted.readouts is not None
+    assert bundled.readouts is not None
+    assert adopted.readouts.readout_id == bundled.readouts.readout_id
+    assert main([*home, "adopt", "accel-kd-xxl"]) == 2
+
+
 def test_an_unknown_name_lists_what_comes_with_the_package(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=f"with the package: {', '.join(NAMES)}"):
         accelkd.load_encoder("accel-kd-xxl", home=tmp_path)
