@@ -25,6 +25,7 @@ import accelkd
 import rust_dsp
 from accelkd.cli import COMMANDS, main
 from accelkd.home.settings import Settings
+from accelkd.models.bundled import NAMES, bundled_folder
 from accelkd.recordings.devices import DEVICES, Device
 from accelkd.training.presets import PRESETS
 from accelkd.warehouse.documentation import documented_tables
@@ -152,6 +153,13 @@ def _leaves(config: Any, prefix: str = "") -> dict[str, object]:
     return leaves
 
 
+def bundled() -> str:
+    """The cards of the encoders that come with the package, a section each; their headings are one level lower."""
+    cards = (bundled_folder(name) / "README.md" for name in NAMES)
+    texts = (card.read_text(encoding="utf-8").split("---\n", 2)[2] for card in cards)  # without their head
+    return "\n\n".join(re.sub(r"^(#+) ", r"#\1 ", text, flags=re.MULTILINE) for text in texts)
+
+
 def files() -> str:
     """Tables in the files of a home: those of an arrival batch, the segment store, the split ledger."""
     return _tables("file")
@@ -254,5 +262,16 @@ def _api(module: ModuleType) -> str:
 
 GENERATORS: Mapping[str, Callable[[], str]] = {
     function.__name__: function
-    for function in (command_line, settings, presets, files, warehouse, checks, devices, accelkd_api, rust_dsp_api)
+    for function in (
+        command_line,
+        settings,
+        presets,
+        bundled,
+        files,
+        warehouse,
+        checks,
+        devices,
+        accelkd_api,
+        rust_dsp_api,
+    )
 }
