@@ -254,6 +254,7 @@ def _card(identity: Identity, weights: Mapping[str, Tensor], metrics: Mapping[st
         "input": f"{identity.modality}, {identity.channels} channels × 60 s at 64 Hz, z-scored per channel",
         "output": f"{identity.config['encoder']['width']}-dimensional embedding",
         "parameters of the encoder": f"{parameters:,}",
+        **({"went on from": f"`{identity.config['start']}`"} if identity.config.get("start") else {}),
         "trained on": f"{metrics['segments']:,} segments of {metrics['participants']:,} participants",
         "steps × batch": f"{metrics['steps']:,} × {metrics['batch_size']}",
         "last loss": f"{metrics['loss']:.4f}",
