@@ -72,7 +72,7 @@ STUDENTS: dict[str, tuple[EncoderShape, int, float]] = {  # (shape, steps, peak 
     STUDENT: (PRESETS["night"].student.encoder, 5_600, 4e-3),
     "accel-kd-transformer-xs": (
         TransformerShape(width=64, layers=3, heads=2, mlp=256, stem="convolutional"),
-        7_000,
+        5_000,
         2e-3,
     ),
 }
