@@ -238,7 +238,7 @@ def facts(
         "channels": encoder.channels,
         "modality": "acceleration" if encoder.modality == "accel" else "PPG",
         "width": encoder.width,
-        "network": "a Transformer" if isinstance(shape, TransformerShape) else "an EfficientNet",
+        "network": "A Transformer" if isinstance(shape, TransformerShape) else "An EfficientNet",
         "parameters": f"{sum(parameter.numel() for parameter in encoder.module.parameters()):,}",
         "method": "distilled from the bundled `ppg-teacher-xs`"
         if encoder.teacher
@@ -255,6 +255,7 @@ def facts(
         "groups": "\n".join(errors_by_group(connection, {encoder.name: encoder.model_id})),
         "retrieval": retrieval(connection, encoder),
         "devices": errors_on_devices(encoder, data),
+        "is_student": encoder.teacher is not None,
     }
 
 
@@ -341,6 +342,8 @@ def errors_on_devices(encoder: Encoder, data: Path) -> str:
                 f"{100 * typical.mean():.0f} %",
             )
         )
+    if not rows:
+        return f"None of the public recordings here has {encoder.channels} channels of PPG: nothing is known."
     header = ("", "minutes of people", "reference", "MAE (bpm)", "of typical minutes", "their own median", "classical")
     return markdown.table((*header, "inside the interval", "typical"), rows)
 
