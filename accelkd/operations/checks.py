@@ -56,6 +56,7 @@ MAX_HR_ERROR_BPM = 5.0  # median difference between label and reference
 SPLIT_TOLERANCE = 0.05  # of the share of test participants, beyond what whole participants allow
 COVERAGE_TOLERANCE = 0.02  # of the intervals
 MAX_NOT_TYPICAL = 0.1  # of a batch's segments; of the training participants one in a hundred
+MAX_LOSS_RISE = 1.1  # of the last loss to the first, where a training went on from a low one
 MAX_LISTED = 100  # entries of the landing zone in one report
 MAX_NORM_RATIO = 10.0  # of the largest or smallest norm to the median
 
@@ -277,9 +278,13 @@ def trained_on_current_batches(home: Home) -> Verdict:
 
 
 def loss_fell(home: Home, encoder: str) -> Verdict:
-    """The training loss ended below where it began, and a student's below chance."""
+    """The training loss ended below where it began, and a student's below chance.
+
+    Of a training that went on from trained weights it has not risen by more than a tenth.
+    """
     loss = loss_change(home, encoder)
-    return Verdict(loss.last < min(loss.first, loss.chance or loss.first), _known(**vars(loss)))
+    bound = loss.first * (MAX_LOSS_RISE if loss.went_on else 1)
+    return Verdict(loss.last < min(bound, loss.chance or bound), _known(**vars(loss)))
 
 
 def every_segment_is_embedded(home: Home, encoder: str, batch_id: str) -> Verdict:

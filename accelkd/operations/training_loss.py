@@ -1,4 +1,4 @@
-"""What a check measures of a training: where the loss began and where it ended."""
+"""What a check measures of a training: where the loss began and where it ended, and what it began from."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class LossChange:
     first: float
     last: float
     chance: float | None
+    went_on: bool  # from trained weights: the loss may be as low as it gets from the first step on
 
 
 def loss_change(home: Home, encoder: str) -> LossChange:
@@ -29,12 +30,14 @@ def loss_change(home: Home, encoder: str) -> LossChange:
     Raises FileNotFoundError if there is none, NothingToMeasureError where its curve is a single loss, as that of an
     exported file of weights is.
     """
-    from accelkd.training.checkpoint import CURVE  # imports torch
+    from accelkd.training.checkpoint import CURVE, read_config  # imports torch
 
-    curve = pq.read_table(candidate_checkpoint(home, encoder) / CURVE)
+    folder = candidate_checkpoint(home, encoder)
+    curve = pq.read_table(folder / CURVE)
     loss = curve.column("loss").to_numpy()
     if len(loss) < 2:
         raise NothingToMeasureError("its curve is one loss: it was trained elsewhere, and only its end came along")
     part = max(1, len(loss) // _PART)
     chance = curve.column("chance_loss")[0].as_py() if "chance_loss" in curve.column_names else None
-    return LossChange(float(np.mean(loss[:part])), float(np.mean(loss[-part:])), chance)
+    went_on = read_config(folder)["config"].get("start") is not None
+    return LossChange(float(np.mean(loss[:part])), float(np.mean(loss[-part:])), chance, went_on)

@@ -61,7 +61,9 @@ def test_an_unknown_name_is_answered_with_what_there_is(home: Home, tmp_path: Pa
         accelkd.load_encoder("student", home=home.root)
     with pytest.raises(FileNotFoundError, match=r"trained but not promoted.*: ppg_teacher\)"):
         accelkd.load_encoder("ppg_teacher", home=home.root)
-    with pytest.raises(FileNotFoundError, match=r"promoted there: none\).*a path, such as './accel_student'"):
+    with pytest.raises(
+        FileNotFoundError, match=r"promoted there: none; with the package: .*a path, such as './accel_student'"
+    ):
         accelkd.load_encoder(NAME, home=tmp_path)
     with pytest.raises(FileNotFoundError, match=r"nowhere holds no checkpoint: there is no config\.json in it"):
         accelkd.load_encoder(tmp_path / "nowhere")

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from accelkd.home.files import write_checksum
+from accelkd.home.files import write_checksum, write_json
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
 from accelkd.operations.sensor_check import check_sensors
 from accelkd.registry.history import decide, make_candidate, promoted_models
 from accelkd.segments.schema import SEGMENT
-from accelkd.training.checkpoint import CURVE
+from accelkd.training.checkpoint import CONFIG, CURVE, read_config
 from accelkd.warehouse.load import load_batch
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.sensors import load_sensor_checks
@@ -230,6 +230,13 @@ def test_a_loss_that_rises_is_reported(home: Home) -> None:
     evaluation = run_check(home, "ppg_teacher", "loss_fell")
     assert not evaluation.passed
     assert (evaluation.metadata["first"].value, evaluation.metadata["last"].value) == (1.0, 1.5)
+    config = curve.with_name(CONFIG)
+    content = read_config(curve.parent)
+    content["config"]["start"] = "ppg-teacher-xs@0123456789abcdef"  # whose loss was low already
+    write_json(config, content)
+    assert not run_check(home, "ppg_teacher", "loss_fell").passed
+    pq.write_table(pa.table({"step": [0, 1], "loss": [1.0, 1.05]}), curve)
+    assert run_check(home, "ppg_teacher", "loss_fell").passed
 
 
 def test_what_blocks_and_what_only_warns(home: Home) -> None:
