@@ -81,19 +81,19 @@ PRESETS = {
             optimisation=Optimisation(steps=PAPER_STEPS, batch_size=256, learning_rate=1e-3),
         ),
     ),
-    # On from the encoders that come with the package, whose training took hours
+    # On from the encoders that come with the package, whose training took an hour: they have little left to learn
     "demo": Preset(
         teacher=MaskedAutoencodingConfig(
             modality="ppg",
             encoder=_DEMO_ENCODER,
             decoder=_DEMO_DECODER,
-            optimisation=_short(steps=400, batch_size=16, learning_rate=5e-4, precision="fp32", log_every=20),
+            optimisation=_short(steps=200, batch_size=16, learning_rate=2e-4, precision="fp32", log_every=20),
             start=bundled.TEACHER,
         ),
         student=DistillationConfig(
             encoder=_DEMO_STUDENT,
             optimisation=replace(
-                efficientnet_optimisation(steps=300, batch_size=16, learning_rate=1e-3),
+                efficientnet_optimisation(steps=200, batch_size=16, learning_rate=5e-4),
                 precision="fp32",
                 log_every=20,
                 save_every=100,
