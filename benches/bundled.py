@@ -254,6 +254,7 @@ def facts(
         "retrieval": retrieval(connection, encoder),
         "devices": errors_on_devices(encoder, data),
         "is_student": encoder.teacher is not None,
+        "better": STUDENT if encoder.teacher is not None and name != STUDENT else None,
     }
 
 
@@ -342,7 +343,7 @@ def errors_on_devices(encoder: Encoder, data: Path) -> str:
             )
         )
     if not rows:
-        return f"None of the public recordings here has {encoder.channels} channels of PPG: nothing is known."
+        return f"No public recording at hand has {encoder.channels} channels of PPG: nothing is known."
     header = ("", "minutes of people", "reference", "MAE (bpm)", "of typical minutes", "their own median", "classical")
     return markdown.table((*header, "inside the interval", "typical"), rows)
 

@@ -107,9 +107,12 @@ def _cannot_go_on(config: EncoderConfig, store: SegmentStore, teacher: Path | No
     if config.start is None:
         return None
     start = read_config(bundled_folder(config.start))
-    takes, found = ((start["modality"], start["channels"]), (config.modality, config.channels(store)))
-    if takes != found:
-        return f"{config.start} takes {takes[1]} {takes[0]} channels, the segments have {found[1]} of {found[0]}"
+    channels = config.channels(store)
+    if (start["modality"], start["channels"]) != (config.modality, channels):
+        return (
+            f"{config.start} takes {start['channels']} {start['modality']} channels, "
+            f"the segments have {channels} of {config.modality}"
+        )
     if teacher is None:
         return None
     taught = read_config(teacher)
