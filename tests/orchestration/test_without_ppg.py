@@ -87,7 +87,7 @@ def test_a_home_of_phones_goes_from_files_to_published_embeddings(tmp_path: Path
     Settings(preset="smoke", retrain_after_participants=4).save(home)
     skipped = retraining(dg.build_sensor_context(resources={"home": home}))
     assert isinstance(skipped, dg.SkipReason)
-    assert "`accelkd adopt`" in str(skipped.skip_message)
+    assert "`accelkd adopt ppg-teacher-xs accel-kd-xs`" in str(skipped.skip_message)
 
     models = adopt_pair(home, Home(tmp_path / "elsewhere"))
     done = caught_up(home, encoders="wait", retry_failed=False)  # as the daemon does
