@@ -62,11 +62,28 @@ def night_distillation(steps: int, learning_rate: float = 4e-3) -> Optimisation:
     )
 
 
-# Smaller than XS, and with small batches: within minutes on two cores, the number of steps matters most
-_DEMO_ENCODER = TransformerShape(width=64, layers=3, heads=2, mlp=256)
-_DEMO_DECODER = TransformerShape(width=64, layers=1, heads=2, mlp=256)
-_DEMO_STUDENT = EfficientNetShape(width=64, width_multiplier=0.125)
 _SMOKE_ENCODER = TransformerShape(width=16, layers=1, heads=2, mlp=32)
+
+# Smaller than XS, and with small batches: within minutes on two cores, the number of steps matters most
+_SCRATCH = Preset(
+    teacher=MaskedAutoencodingConfig(
+        modality="ppg",
+        encoder=TransformerShape(width=64, layers=3, heads=2, mlp=256),
+        decoder=TransformerShape(width=64, layers=1, heads=2, mlp=256),
+        optimisation=_short(steps=1600, batch_size=16, learning_rate=2e-3, precision="fp32", log_every=20),
+    ),
+    # Within minutes on two cores convolutions learn variability from acceleration, a Transformer does not
+    # (docs/training.md)
+    student=DistillationConfig(
+        encoder=EfficientNetShape(width=64, width_multiplier=0.125),
+        optimisation=replace(
+            efficientnet_optimisation(steps=600, batch_size=16, learning_rate=4e-3),
+            precision="fp32",
+            log_every=20,
+            save_every=200,
+        ),
+    ),
+)
 
 PRESETS = {
     "paper": Preset(
@@ -81,17 +98,15 @@ PRESETS = {
             optimisation=Optimisation(steps=PAPER_STEPS, batch_size=256, learning_rate=1e-3),
         ),
     ),
-    # On from the encoders that come with the package, whose training took an hour: they have little left to learn
+    # On from the encoders that come with the package: after their hour of training little is left to learn
     "demo": Preset(
-        teacher=MaskedAutoencodingConfig(
-            modality="ppg",
-            encoder=_DEMO_ENCODER,
-            decoder=_DEMO_DECODER,
+        teacher=replace(
+            _SCRATCH.teacher,
             optimisation=_short(steps=200, batch_size=16, learning_rate=2e-4, precision="fp32", log_every=20),
             start=bundled.TEACHER,
         ),
-        student=DistillationConfig(
-            encoder=_DEMO_STUDENT,
+        student=replace(
+            _SCRATCH.student,
             optimisation=replace(
                 efficientnet_optimisation(steps=200, batch_size=16, learning_rate=5e-4),
                 precision="fp32",
@@ -102,34 +117,14 @@ PRESETS = {
         ),
         otherwise="scratch",
     ),
-    "scratch": Preset(
-        teacher=MaskedAutoencodingConfig(
-            modality="ppg",
-            encoder=_DEMO_ENCODER,
-            decoder=_DEMO_DECODER,
-            optimisation=_short(steps=1600, batch_size=16, learning_rate=2e-3, precision="fp32", log_every=20),
-        ),
-        # Within minutes on two cores convolutions learn variability from acceleration, a Transformer does not
-        # (docs/training.md)
-        student=DistillationConfig(
-            encoder=_DEMO_STUDENT,
-            optimisation=replace(
-                efficientnet_optimisation(steps=600, batch_size=16, learning_rate=4e-3),
-                precision="fp32",
-                log_every=20,
-                save_every=200,
-            ),
-        ),
-    ),
-    # A night on two cores (benches/bundled.py trains by it)
+    "scratch": _SCRATCH,
+    # An hour of two cores (benches/bundled.py trains by it)
     "night": Preset(
-        teacher=MaskedAutoencodingConfig(
-            modality="ppg",
-            encoder=_DEMO_ENCODER,
-            decoder=_DEMO_DECODER,
+        teacher=replace(
+            _SCRATCH.teacher,
             optimisation=_short(steps=10_000, batch_size=32, learning_rate=2e-3, precision="fp32", log_every=50),
         ),
-        student=DistillationConfig(encoder=_DEMO_STUDENT, optimisation=night_distillation(steps=5_600)),
+        student=replace(_SCRATCH.student, optimisation=night_distillation(steps=5_600)),
     ),
     "smoke": Preset(
         teacher=MaskedAutoencodingConfig(

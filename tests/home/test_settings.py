@@ -9,13 +9,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 import rust_dsp
 from accelkd.home.layout import Home
-from accelkd.home.settings import Settings
+from accelkd.home.settings import PresetName, Settings
+from accelkd.training.presets import PRESETS
+from assets.encoders import PresetChoice
 
 STORED = """{
   "expected_arrival_days": 0,
@@ -130,3 +133,9 @@ def test_the_shortest_hop_is_the_shortest_that_segmenting_takes() -> None:
 def test_the_defaults_need_no_pydantic() -> None:
     program = "import sys; sys.modules['pydantic'] = None; from accelkd.home.settings import Settings; Settings()"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_every_preset_can_be_chosen_everywhere() -> None:
+    names = {*get_args(PresetName)}
+    assert names == {*PRESETS}
+    assert {choice.value for choice in PresetChoice} == names | {"settings"}
