@@ -3,7 +3,7 @@
     python benches/bundled.py train --home /somewhere/with/space
     python benches/bundled.py pack --home /somewhere/with/space --data ../shared/data
 
-Training takes about two hours of two cores; interrupted, the same command continues. `--only` names one encoder.
+Training takes an hour and a half of two cores; interrupted, the same command continues. `--only` names one.
 Packing rounds the weights, evaluates them on people whom nobody trained on, and on real recordings, and writes
 accelkd/models/bundled. It refuses a student that loses to a constant.
 """
