@@ -94,7 +94,7 @@ def _encoder(spec: EncoderSpec) -> dg.AssetsDefinition:
                 {
                     "loss_curve": figure(loss_figure(pq.read_table(folder / CURVE), spec.name), "training loss"),
                     **_facts(read_metrics(folder)),
-                    "sensor_warnings": "; ".join(trained.warnings),
+                    "training_warnings": "; ".join(trained.warnings),
                     "card": dg.MetadataValue.md((folder / CARD).read_text(encoding="utf-8")),
                     "model_id": folder.name,
                     **_trained_on(selected),

@@ -13,8 +13,7 @@ from accelkd.cohort.split import read_split, split_version
 from accelkd.cohort.training_set import NothingToTrainOnError, TrainingSet, refuse_too_few, training_set
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
-from accelkd.models import bundled
-from accelkd.models.bundled import bundled_folder
+from accelkd.models.bundled import TEACHER, bundled_folder
 from accelkd.models.specs import ENCODERS, EncoderSpec, encoder_spec
 from accelkd.operations.repair import repairing
 from accelkd.recordings.arrivals import refused, superseded
@@ -117,9 +116,9 @@ def _cannot_go_on(config: EncoderConfig, store: SegmentStore, teacher: Path | No
         return None
     taught = read_config(teacher)
     is_bundled = taught["model_id"] == start["teacher"]
-    if is_bundled or str(taught["config"].get("start")).startswith(f"{bundled.TEACHER}@"):
+    if is_bundled or str(taught["config"].get("start")).startswith(f"{TEACHER}@"):
         return None
-    return f"{config.start} learned from {bundled.TEACHER}, and {taught['model_id']} did not go on from that"
+    return f"{config.start} learned from {TEACHER}, and {taught['model_id']} did not go on from that"
 
 
 def _sensor_warnings(home: Home, batch_ids: Sequence[str]) -> list[str]:
