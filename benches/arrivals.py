@@ -36,6 +36,7 @@ from orchestration.sensors import arrivals
 REPOSITORY = Path(__file__).parents[1]
 BATCH_ASSETS = (
     *("raw_recordings", "segments", "segment_tables", "sensor_check"),
+    *("ppg_teacher_embedding_files", "accel_student_embedding_files"),
     *("ppg_teacher_embeddings", "accel_student_embeddings"),
 )
 WHOLE = ("participant_split", "published_warehouse")

@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from accelkd.home.layout import Home
+from accelkd.warehouse.embedding_files import embedding_rows
 from accelkd.warehouse.embeddings import load_embeddings
 from accelkd.warehouse.provenance import Artifact, record
 from accelkd.warehouse.publish import publish
@@ -51,7 +52,7 @@ def load(home: Home, model_id: str, batch_id: str, segments: int) -> float:
         record(connection, Artifact("segments", batch_id, "0" * 64), [])
     matrix = rng.standard_normal((segments, WIDTH), np.float32)
     started = time.perf_counter()
-    load_embeddings(home, ENCODER, model_id, batch_id, ids, people, matrix)
+    load_embeddings(home, ENCODER, embedding_rows(ENCODER, model_id, batch_id, ids, people, matrix))
     return time.perf_counter() - started
 
 

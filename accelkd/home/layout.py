@@ -64,6 +64,17 @@ class Home:
         folder = self.root / "cohort" / "trained_on" / check_identifier("encoder", encoder)
         return folder / f"{check_identifier('model_id', model_id)}.parquet"
 
+    def embeddings(self, encoder: str, model_id: str, batch_id: str) -> Path:
+        """Embeddings of one batch by one checkpoint."""
+        folder = (
+            self.root / "embeddings" / check_identifier("encoder", encoder) / check_identifier("model_id", model_id)
+        )
+        return folder / f"{check_identifier('batch_id', batch_id)}.parquet"
+
+    def embedded(self, batch_id: str) -> list[Path]:
+        """The files of embeddings of one batch that there are, by whichever checkpoint, sorted."""
+        return sorted((self.root / "embeddings").glob(f"*/*/{check_identifier('batch_id', batch_id)}.parquet"))
+
     @property
     def loaded(self) -> Path:
         """Names of the batches that the warehouse has loaded (accelkd.cohort.loaded): training needs no DuckDB."""

@@ -38,7 +38,16 @@ from accelkd.warehouse.staging import staging_lock
 MANIFEST = "backup.json"
 CONTENT = "home"  # folder of a backup in which the files lie as they lay in the home
 FORMAT = 1
-_ORDER = ("dagster", "warehouse", "reports", "checkpoints", "cohort", "quarantine", "segments")  # then the rest
+_ORDER = (
+    "dagster",
+    "warehouse",
+    "reports",
+    "embeddings",
+    "checkpoints",
+    "cohort",
+    "quarantine",
+    "segments",
+)  # then the rest
 _SQLITE = b"SQLite format 3\0"
 _OF_OPEN_FILES = (".lock", ".wal", "-wal", "-shm", "-journal")
 

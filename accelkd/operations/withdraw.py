@@ -32,6 +32,7 @@ from accelkd.home.files import (
     DamagedFileError,
     atomic_path,
     json_text,
+    remove_with_checksum,
     replace_below,
     sweep,
     write_checksum,
@@ -241,8 +242,9 @@ def _remove(home: Home, journal: _Journal, withdrawal: Withdrawal) -> None:
         if IDENTIFIER.fullmatch(batch_id):
             with _reported(withdrawal, f"segments/{batch_id}.arrow"):
                 _rewrite_segments(home, batch_id, participant_id)
-            with _reported(withdrawal, home.relative(home.examples(batch_id))):
-                home.examples(batch_id).unlink(missing_ok=True)
+            for path in (home.examples(batch_id), *home.embedded(batch_id)):  # the next catch-up makes them again
+                with _reported(withdrawal, home.relative(path)):
+                    remove_with_checksum(path)
     for path in sorted((home.root / "segments").glob("[!.]*.arrow")):
         with _passed_over():  # those of others too, so that no damage hides a name
             repair(home, [path.stem])

@@ -175,9 +175,8 @@ def remove_superseded(home: Home) -> list[str]:
 
 def remove_derived(home: Home, batch_id: str) -> bool:
     """Remove the files derived from a batch, with their checksums; returns whether there were any."""
-    picture = home.examples(batch_id)
-    removed = [remove_with_checksum(path) for path in (home.segments(batch_id), home.quarantine(batch_id), picture)]
-    return any(removed)
+    derived = (home.segments(batch_id), home.quarantine(batch_id), home.examples(batch_id), *home.embedded(batch_id))
+    return bool([path for path in derived if remove_with_checksum(path)])
 
 
 def check_not_superseded(home: Home, batch_id: str) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import duckdb
@@ -21,7 +21,7 @@ from accelkd.home.layout import Home
 from accelkd.recordings.labels import LABELS
 from accelkd.registry.history import head_checkpoint, promoted_models
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
-from accelkd.warehouse.schema import PROJECTED_WIDTH, TAKES, comments, create, embeddings_table, mean_embeddings
+from accelkd.warehouse.schema import TAKES, comments, create, embeddings_table, mean_embeddings
 from accelkd.warehouse.staging import staging
 
 NEXT = "__next"  # suffix of the staged table, which a new model fills before it replaces the active one
@@ -42,14 +42,6 @@ class EmbeddingTable:
 
 
 @dataclass(frozen=True)
-class Projections:
-    """Embeddings in the space that a student and its teacher share."""
-
-    student: str  # model id of the student, whose checkpoint holds the heads
-    matrix: npt.NDArray[np.float32]  # [segments, 128]
-
-
-@dataclass(frozen=True)
 class LoadedEmbeddings:
     """What became of one batch of embeddings."""
 
@@ -59,38 +51,21 @@ class LoadedEmbeddings:
 
 
 def load_embeddings(
-    home: Home,
-    encoder: str,
-    model_id: str,
-    batch_id: str,
-    segment_ids: Sequence[str],
-    participant_ids: Sequence[str],
-    embeddings: npt.NDArray[np.float32],
-    together: Mapping[str, str] | None = None,
-    projections: Projections | None = None,
+    home: Home, encoder: str, rows: pa.Table, together: Mapping[str, str] | None = None
 ) -> LoadedEmbeddings:
-    """Load the embeddings `[segments, width]` of one batch into `embeddings.<encoder>`, projected too where they are.
+    """Load the rows of one batch, one at least (embedding_files.embedding_rows), into `embeddings.<encoder>`.
 
     That table holds one model only, projected by one student. Another model than the active one, or the same one
     projected by another student, fills a staged table beside it. That replaces it, in the same transaction, as soon as
     it covers every segment of the warehouse that the model can embed; where models belong `together` (model id by
     encoder), as soon as all of them do, and then all at once. Raises ValueError for an encoder that is not a lower-case
-    SQL name or a value that is not finite, LookupError for a model or batch that has not been loaded.
+    SQL name, LookupError for a model or batch that has not been loaded.
     """
-    projected_by = None if projections is None else projections.student
-    projected = np.empty((0, PROJECTED_WIDTH), np.float32) if projections is None else projections.matrix
-    if not (np.isfinite(embeddings).all() and np.isfinite(projected).all()):
-        raise ValueError(f"{encoder} {model_id}, batch {batch_id}: embeddings hold NaN or infinity")
     active, staged = encoder_table(encoder), encoder_table(encoder) + NEXT
-    width = embeddings.shape[1]
-    arriving = pa.table(
-        {
-            "segment_id": pa.array(segment_ids, pa.string()),
-            "participant_id": pa.array(participant_ids, pa.string()),
-            "embedding": _fixed_size_lists(embeddings),
-            "projected": pa.nulls(len(embeddings)) if projections is None else _fixed_size_lists(projected),
-        }
+    model_id, batch_id, projected_by = (
+        rows.column(name)[0].as_py() for name in ("model_id", "batch_id", "projected_by")
     )
+    width = rows.schema.field("embedding").type.list_size
     with staging(home) as connection:
         if not connection.execute("SELECT 1 FROM batches WHERE batch_id = ?", [batch_id]).fetchall():
             raise LookupError(f"batch {batch_id} is not in the warehouse: load it first; a superseded one stays out")
@@ -104,20 +79,19 @@ def load_embeddings(
             if table == active:
                 connection.execute(_means_ddl(encoder, width))
         connection.execute(f"DELETE FROM embeddings.{table} WHERE batch_id = ?", [batch_id])
-        connection.register("arriving", arriving)
-        connection.execute(
-            f"INSERT INTO embeddings.{table} BY NAME "
-            "SELECT *, ? AS batch_id, ? AS model_id, ? AS projected_by FROM arriving",
-            [batch_id, model_id, projected_by],
-        )
+        connection.register("arriving", rows)
+        connection.execute(f"INSERT INTO embeddings.{table} BY NAME FROM arriving")
         swap = swap_in(connection, together or {encoder: model_id}) and table == staged
         segments = known_artifact(connection, "segments", batch_id)
         record(
             connection,
-            embeddings_artifact(encoder, model_id, batch_id, segments.version),
+            replace(
+                embeddings_artifact(encoder, model_id, batch_id, segments.version),
+                path=home.relative(home.embeddings(encoder, model_id, batch_id)),
+            ),
             [segments, known_artifact(connection, "model", f"{encoder}/{model_id}")],
         )
-    return LoadedEmbeddings(len(arriving), width, "swapped in" if swap else "staged" if table == staged else "active")
+    return LoadedEmbeddings(rows.num_rows, width, "swapped in" if swap else "staged" if table == staged else "active")
 
 
 def drop_embeddings(home: Home, models: Mapping[str, str], encoder: str, batch_id: str) -> None:
@@ -267,10 +241,6 @@ def _projecting(encoder: str, models: Mapping[str, str]) -> str | None:
     """Model id of the student whose heads project the encoder's embeddings."""
     holder = head_checkpoint(encoder, models)
     return None if holder is None else holder[1]
-
-
-def _fixed_size_lists(matrix: npt.NDArray[np.float32]) -> pa.FixedSizeListArray:
-    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel(), pa.float32()), matrix.shape[1])
 
 
 def _exists(connection: duckdb.DuckDBPyConnection, table: str) -> bool:

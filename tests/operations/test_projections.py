@@ -140,6 +140,9 @@ def test_embeddings_are_loaded_where_the_heads_cannot_be_read(home: Home) -> Non
     pair = promoted_pair(home, seed=0)
     fill_tables(home)
     (home.checkpoint(STUDENT, pair[STUDENT]) / WEIGHTS).write_bytes(b"damaged")
+    assert embed_batch(home, TEACHER, "b1", device="cpu").status == "active"  # from its file
+    assert rows(home, "SELECT count(projected) FROM embeddings.ppg_teacher") == [(36,)]
+    home.embeddings(TEACHER, pair[TEACHER], "b1").unlink()
     assert embed_batch(home, TEACHER, "b1", device="cpu").status == "active"
     held = embedding_table(home, TEACHER)
     assert (held.rows, held.missing, held.projections) == (36, 0, 1)

@@ -35,6 +35,9 @@ from tests.support.pipeline import Pipeline, materialize_batch, opened_instance
 
 NAME = str(arrival_batches.name)
 STARTED = dg.DagsterRunStatus.STARTED
+EMBEDDING_ASSETS = [
+    f"{encoder}_{kind}" for encoder in ("ppg_teacher", "accel_student") for kind in ("embedding_files", "embeddings")
+]
 
 
 @pytest.fixture
@@ -90,8 +93,7 @@ def test_a_late_batch_is_one_backfill_and_a_refused_one_is_none(home: Home, inst
             "segments",
             "segment_tables",
             "sensor_check",
-            "ppg_teacher_embeddings",
-            "accel_student_embeddings",
+            *EMBEDDING_ASSETS,
         )
     }
     again = catch_up(home, instance)  # the first one still runs
@@ -106,7 +108,7 @@ def test_a_rollback_makes_embeddings_stale(home: Home, instance: dg.DagsterInsta
     shutil.copytree(student, student.with_name("another"))
     decide(home, "promoted", {**promoted_models(home), "accel_student": "another"}, "test")
     assert partitions_of(catch_up(home, instance)) == {
-        name: {"sim-a", "sim-b"} for name in ("ppg_teacher_embeddings", "accel_student_embeddings")
+        name: {"sim-a", "sim-b"} for name in EMBEDDING_ASSETS
     }
     reported = instance.get_latest_materialization_event(dg.AssetKey("promoted_encoders"))
     assert reported is not None
@@ -203,7 +205,7 @@ def test_only_what_failed_is_made_again_and_what_lies_below_it(home: Home, insta
     away = student.rename(student.with_name("away"))
     assert not materialize_batch(home, instance, "late").success
     away.rename(student)
-    assert assets_of_late_batch(home, instance) == {"accel_student_embeddings"}
+    assert assets_of_late_batch(home, instance) == {"accel_student_embedding_files", "accel_student_embeddings"}
 
 
 def test_what_a_failed_run_was_to_make_again_is_made_again(home: Home, instance: dg.DagsterInstance) -> None:
@@ -379,6 +381,8 @@ def test_the_shipped_instance_limits_writers_and_retries_only_dead_runs(pipeline
     graph = build_defs(pipeline.home)
     for name in ("ppg_teacher_embeddings", "segment_tables", "participant_split", "published_warehouse"):
         assert graph.get_assets_def(name).op.pool == "duckdb_writer"
+    for name in ("raw_recordings", "segments", "ppg_teacher_embedding_files"):  # side by side
+        assert graph.get_assets_def(name).op.pool is None
 
 
 def test_a_run_may_ask_for_another_training(pipeline: Pipeline) -> None:

@@ -29,7 +29,11 @@ from tests.support.processes import LIMIT_S, daemon, environment, settle, wait_u
 pytestmark = pytest.mark.slow
 
 SECOND = "sim-b"  # the delivery
-BATCH_ASSETS = ("raw_recordings", "segments", "segment_tables", "ppg_teacher_embeddings", "accel_student_embeddings")
+BATCH_ASSETS = (
+    *("raw_recordings", "segments", "segment_tables"),
+    *("ppg_teacher_embedding_files", "accel_student_embedding_files"),
+    *("ppg_teacher_embeddings", "accel_student_embeddings"),
+)
 
 
 @pytest.fixture(scope="module")

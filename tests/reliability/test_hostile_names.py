@@ -27,6 +27,7 @@ from accelkd.recordings.validate import BatchError, iter_recordings, validate_ba
 from accelkd.recordings.withdrawn import enrol
 from accelkd.reports.example_segments import example_segments
 from accelkd.segments.segment import segment_batch
+from accelkd.warehouse.embedding_files import embedding_rows
 from accelkd.warehouse.embeddings import embedding_table, load_embeddings
 from accelkd.warehouse.load import load_batch, load_model
 from accelkd.warehouse.publish import publish
@@ -86,7 +87,7 @@ ENTRIES: dict[str, Callable[[Home, str], object]] = {
     "load_model model": lambda home, name: load_model(home, "accel_student", name, []),
     "embedding_table": embedding_table,
     "load_embeddings": lambda home, name: load_embeddings(
-        home, name, "m", "b1", ["s"], ["p1"], np.zeros((1, 4), np.float32)
+        home, name, embedding_rows(name, "m", "b1", ["s"], ["p1"], np.zeros((1, 4), np.float32))
     ),
     "withdraw": withdraw,
 }

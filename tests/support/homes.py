@@ -34,6 +34,7 @@ from accelkd.segments.schema import ACCEL_AXES, QUARANTINE, SAMPLES
 from accelkd.segments.store import SegmentStore, write_segments
 from accelkd.training.checkpoint import Identity, write_checkpoint
 from accelkd.training.presets import PRESETS
+from accelkd.warehouse.embedding_files import embedding_rows
 from accelkd.warehouse.embeddings import load_embeddings
 from accelkd.warehouse.load import load_batch, load_model, load_split
 from tests.support import REPOSITORY
@@ -285,6 +286,7 @@ def plant_embeddings(
         segments, people = segment_keys(home, batch_id)
         noise = np.random.default_rng(0).standard_normal((len(segments), EMBEDDING_WIDTH))
         rows = (noise if matrix is None else matrix[start : start + len(segments)]).astype(np.float32)
-        places.append(load_embeddings(home, encoder, model_id, batch_id, segments, people, rows).status)
+        table = embedding_rows(encoder, model_id, batch_id, segments, people, rows)
+        places.append(load_embeddings(home, encoder, table).status)
         start += len(segments)
     return places

@@ -35,6 +35,7 @@ from accelkd.recordings.people import batch_participants
 from accelkd.registry.history import decide, make_candidate
 from accelkd.reports.report import write_report
 from accelkd.segments.segment import segment_batch
+from accelkd.warehouse.embedding_files import embedding_rows
 from accelkd.warehouse.embeddings import load_embeddings
 from accelkd.warehouse.load import load_batch, load_decisions, settle_batches
 from accelkd.warehouse.publish import publish
@@ -329,7 +330,9 @@ def test_a_superseded_batch_is_neither_embedded_nor_segmented_nor_repaired(embed
     land(embedded, "b1-corrected", ["p1"], replaces="b1")
     load_batch(embedded, "b1-corrected")
     with pytest.raises(LookupError, match="b1 is not in the warehouse"):  # it was embedded meanwhile
-        load_embeddings(embedded, "ppg_teacher", str(model_id), "b1", segments, people, matrix)
+        load_embeddings(
+            embedded, "ppg_teacher", embedding_rows("ppg_teacher", str(model_id), "b1", segments, people, matrix)
+        )
     with pytest.raises(SupersededError):
         embed_batch(embedded, "ppg_teacher", "b1", device="cpu")
     with pytest.raises(SupersededError, match="b1 was replaced by b1-corrected"):

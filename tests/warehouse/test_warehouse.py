@@ -27,6 +27,7 @@ from accelkd.registry.trained_on import forget_trained_on, write_trained_on
 from accelkd.segments.schema import metadata_schema
 from accelkd.segments.store import SegmentStore
 from accelkd.warehouse import staging as staging_module
+from accelkd.warehouse.embedding_files import embedding_rows
 from accelkd.warehouse.embeddings import embedding_table, load_embeddings, not_embedded
 from accelkd.warehouse.load import load_batch, load_model, load_split
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
@@ -198,15 +199,16 @@ def test_segments_of_another_number_of_ppg_channels_do_not_hold_up_the_swap(home
 def test_hostile_encoder_names_are_refused(home: Home, name: str) -> None:
     load_batch(home, "b1")
     with pytest.raises(ValueError, match="lower-case SQL name"):
-        load_embeddings(home, name, "m", "b1", ["s"], ["p"], np.ones((1, 2), np.float32))
+        load_embeddings(home, name, embedding_rows(name, "m", "b1", ["s"], ["p"], np.ones((1, 2), np.float32)))
 
 
 def test_embeddings_that_are_not_finite_or_not_known_are_refused(home: Home) -> None:
     load_batch(home, "b1")
     with pytest.raises(ValueError, match="NaN"):
-        load_embeddings(home, "ppg_teacher", "m", "b1", ["s"], ["p"], np.full((1, 2), np.nan, np.float32))
+        embedding_rows("ppg_teacher", "m", "b1", ["s"], ["p"], np.full((1, 2), np.nan, np.float32))
+    rows = embedding_rows("ppg_teacher", "m", "b1", ["s"], ["p"], np.ones((1, 2), np.float32))
     with pytest.raises(LookupError, match="model 'ppg_teacher/m'"):
-        load_embeddings(home, "ppg_teacher", "m", "b1", ["s"], ["p"], np.ones((1, 2), np.float32))
+        load_embeddings(home, "ppg_teacher", rows)
     with pytest.raises(LookupError, match="holds nothing"):
         embedding_table(home, "ppg_teacher")
 
