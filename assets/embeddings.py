@@ -63,7 +63,7 @@ def _tables(spec: EncoderSpec, files: dg.AssetsDefinition) -> dg.AssetsDefinitio
 
     @dg.asset(
         name=f"{spec.name}_embeddings",
-        deps=[files, segment_tables],
+        deps=[files, segment_tables, promoted_encoders],  # which of them the tables are of
         partitions_def=arrival_batches,
         group_name="embeddings",
         kinds={"duckdb"},

@@ -94,7 +94,7 @@ def _embedded_file(home: Home, models: Models, encoder: str, batch_id: str, devi
     """The file of a batch by one of `models`: as it is where it was made from what is there now, else a new one."""
     try:
         made = describe_embeddings(home, encoder, models[encoder], batch_id)
-        if made.made_from == _inputs(home, models, encoder, recorded_checksum(home.segments(batch_id))):
+        if made.inputs == _inputs(home, models, encoder, recorded_checksum(home.segments(batch_id))):
             return made
     except (DamagedFileError, FileNotFoundError):
         pass  # made below, which also repairs the segments

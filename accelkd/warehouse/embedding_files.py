@@ -42,7 +42,7 @@ class EmbeddingFile:
     projected_by: str | None  # model id of the student whose heads projected them
     reason: str  # why nothing was embedded; empty where something was
     content_version: str  # hash of model, segments, embeddings and projections
-    made_from: Mapping[str, str]  # versions of everything that determines the rows
+    inputs: Mapping[str, str]  # versions of everything that determines the rows
 
 
 def embedding_rows(
@@ -78,7 +78,7 @@ def embedding_rows(
 def write_embeddings(home: Home, file: EmbeddingFile, rows: pa.Table) -> None:
     """Replace the file of a batch, atomically, and its checksum."""
     path = home.embeddings(file.encoder, file.model_id, file.batch_id)
-    facts = json.dumps({**vars(file), "made_from": dict(file.made_from)}, sort_keys=True)
+    facts = json.dumps({**vars(file), "inputs": dict(file.inputs)}, sort_keys=True)
     with atomic_path(path) as part:
         pq.write_table(
             rows.replace_schema_metadata({_FACTS: facts}),

@@ -21,7 +21,7 @@ from accelkd.segments.store import write_segments
 from accelkd.warehouse.embedding_files import describe_embeddings
 from accelkd.warehouse.load import load_batch
 from accelkd.warehouse.staging import staging
-from tests.support.homes import PPG_CHANNELS, checkpoint, land, load_and_split, loaded_checkpoint
+from tests.support.homes import checkpoint, land, load_and_split, loaded_checkpoint
 
 TEACHER, STUDENT = "ppg_teacher", "accel_student"
 
@@ -85,7 +85,7 @@ def test_equal_inputs_are_embedded_once_and_changed_ones_again(home: Home) -> No
         half = store.get_batch(0).slice(12)
     write_segments(home.segments("b1"), [half])
     again = embed_into_file(home, STUDENT, "b1", device="cpu")
-    assert again.made_from["segments"] != first.made_from["segments"]
+    assert again.inputs["segments"] != first.inputs["segments"]
     assert (first.rows, again.rows) == (24, 12)
     assert describe_embeddings(home, STUDENT, models[STUDENT], "b1") == again
 
@@ -107,7 +107,7 @@ def test_what_an_encoder_cannot_take_leaves_a_file_that_says_why(home: Home) -> 
     land(home, "b3", ["r1"], ppg_channels=0)
     load_batch(home, "b3")
     models = promoted(home)
-    reason = f"its segments have 0 ppg channels, the encoder takes {PPG_CHANNELS}"
+    reason = "its segments have 0 ppg channels, the encoder takes 4"
     assert embed_into_file(home, TEACHER, "b3", device="cpu").reason == reason
     assert pq.read_table(home.embeddings(TEACHER, models[TEACHER], "b3")).num_rows == 0
     assert embed_batch(home, TEACHER, "b3", device="cpu").status == reason

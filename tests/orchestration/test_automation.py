@@ -107,9 +107,7 @@ def test_a_rollback_makes_embeddings_stale(home: Home, instance: dg.DagsterInsta
     student = promoted_checkpoint(home, "accel_student")
     shutil.copytree(student, student.with_name("another"))
     decide(home, "promoted", {**promoted_models(home), "accel_student": "another"}, "test")
-    assert partitions_of(catch_up(home, instance)) == {
-        name: {"sim-a", "sim-b"} for name in EMBEDDING_ASSETS
-    }
+    assert partitions_of(catch_up(home, instance)) == {name: {"sim-a", "sim-b"} for name in EMBEDDING_ASSETS}
     reported = instance.get_latest_materialization_event(dg.AssetKey("promoted_encoders"))
     assert reported is not None
     report_outside(home, instance)  # there is nothing new to report
