@@ -107,7 +107,7 @@ def test_what_an_encoder_cannot_take_leaves_a_file_that_says_why(home: Home) -> 
     land(home, "b3", ["r1"], ppg_channels=0)
     load_batch(home, "b3")
     models = promoted(home)
-    reason = "its segments have 0 ppg channels, the encoder takes 4"
+    reason = "its segments have 0 ppg channels, the encoder takes 2"
     assert embed_into_file(home, TEACHER, "b3", device="cpu").reason == reason
     assert pq.read_table(home.embeddings(TEACHER, models[TEACHER], "b3")).num_rows == 0
     assert embed_batch(home, TEACHER, "b3", device="cpu").status == reason
