@@ -6,14 +6,16 @@ import hashlib
 import os
 import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from accelkd.home.files import DamagedFileError
-from accelkd.home.store import ConflictError, Store, open_store
-from tests.support.services import S3Server
+from accelkd.home.store import BucketStore, ConflictError, Store, open_store
+from tests.support.network import LossyNetwork, lossy_network
+from tests.support.services import HOST, S3Server
 
 LARGE = 40 * 2**20  # three parts
 
@@ -167,6 +169,70 @@ def test_other_addresses_are_refused_without_their_secrets(address: str) -> None
 def test_a_store_says_where_it_is(store: Store) -> None:
     assert open_store(store.address) is store
     assert repr(store) == store.address
+
+
+@pytest.fixture
+def network(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[LossyNetwork]:
+    """Between the server and the stores that are opened from now on."""
+    with lossy_network(int(s3_server.endpoint.rpartition(":")[2])) as network:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{HOST}:{network.port}")
+        yield network
+
+
+def test_a_writer_whose_answer_is_lost_recognises_its_own_content(bucket: str, network: LossyNetwork) -> None:
+    store = open_store(bucket)
+    network.answers_to_lose = 1
+    version = store.put_if_absent("a", b"1")
+    assert store.get("a") == (b"1", version)
+    network.answers_to_lose = 2
+    version = store.put_if_match("a", b"2", version)
+    assert store.get("a") == (b"2", version)
+    assert network.requests.count("PUT") == 5
+    assert not network.answers_to_lose
+
+
+def test_a_writer_whose_answer_is_lost_recognises_the_content_of_others(bucket: str, network: LossyNetwork) -> None:
+    store = open_store(bucket)
+    version = store.put_if_absent("a", b"1")
+    store.put_if_match("a", b"of another", version)
+    network.answers_to_lose = 1
+    with pytest.raises(ConflictError):
+        store.put_if_match("a", b"2", version)
+    network.answers_to_lose = 1
+    with pytest.raises(ConflictError):
+        store.put_if_absent("a", b"2")
+    assert store.get("a")[0] == b"of another"
+    assert not network.answers_to_lose
+
+
+def test_a_store_that_refuses_says_so_without_its_credentials(
+    bucket: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with pytest.raises(PermissionError, match="refuses to read a") as refusal:
+        open_store(bucket).get("a")
+    said = str(refusal.value) + repr(refusal.value.__cause__) + repr(open_store(bucket))
+    assert "secret" not in said
+    assert s3_server.secret_access_key not in said
+
+
+def test_a_server_that_stays_away_is_an_error(bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{HOST}:1")
+    name, _, prefix = bucket.removeprefix("s3://").partition("/")
+    store = BucketStore(name, prefix, patience_s=0.5)
+    actions: list[Callable[[], object]] = [
+        lambda: store.get("a"),
+        lambda: store.put_if_absent("a", b"1"),
+        lambda: store.put_if_match("a", b"1", "version"),
+        lambda: store.upload("a", file(tmp_path / "x", b"1"), sha256(b"1")),
+        lambda: store.fetch("a", tmp_path / "y", sha256(b"1")),
+        lambda: store.delete("a"),
+        store.list,
+    ]
+    for action in actions:
+        with pytest.raises(ConnectionError, match=f"could not (read|write|delete|list) {bucket}"):
+            action()
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 def outage(server: S3Server, after_s: float) -> threading.Thread:

@@ -219,6 +219,16 @@ def test_the_commit_of_a_dead_run_after_that_of_its_retry_changes_nothing(
     assert contents(node1) == {"segments/b001.arrow": "retry"}
 
 
+def test_a_run_that_claims_again_fences_its_own_former_attempt(node1: Home, store: Store) -> None:
+    pull(node1, BATCH)
+    write(node1, arrow="1")
+    former = claim(node1, BATCH)
+    claim(node1, BATCH)
+    with pytest.raises(FencedError):
+        commit(former)
+    assert store.list("objects") == []
+
+
 def test_a_run_that_lost_a_lock_writes_nothing(node1: Home, postgres: Postgres) -> None:
     home = replace(node1, locks=postgres.dsn)
 
