@@ -41,6 +41,7 @@ _PART_BYTES = 16 * 2**20  # of larger files; S3 allows 10,000 parts, so files up
 _CHUNK_BYTES = 2**20
 # Answers that are the same the next time; 408, 409 and 429 are not
 _REFUSED = re.compile(r"non-2xx status code: 4(?!08|09|29)\d\d")
+_FORBIDDEN = "non-2xx status code: 403"
 _URL = re.compile(r"https?://\S+")
 _HIDDEN = "."  # begins no part of a key: locks and files that are being written are hidden
 _T = TypeVar("_T")
@@ -288,20 +289,20 @@ class BucketStore:
         while True:
             try:
                 return action()
-            except FileNotFoundError as error:
-                if "NoSuchBucket" in str(error):
+            except (FileNotFoundError, BaseError, _AgainError) as error:
+                said = str(error)
+                if "NoSuchBucket" in said:
                     raise ConnectionError(f"there is no bucket {self.bucket}") from None
-                raise FileNotFoundError(f"{self}/{key}") from None
-            except (PermissionDeniedError, UnauthenticatedError):
-                raise PermissionError(
-                    f"{self} refuses to {doing} {key}: look at its rules and the credentials"
-                ) from None
-            except (BaseError, _AgainError) as error:
+                if isinstance(error, FileNotFoundError):
+                    raise FileNotFoundError(f"{self}/{key}") from None
+                if isinstance(error, PermissionDeniedError | UnauthenticatedError) or _FORBIDDEN in said:
+                    raise PermissionError(
+                        f"{self} refuses to {doing} {key}: look at its rules and the credentials"
+                    ) from None
                 if progress() != reached:
                     delay_s, reached, deadline = 0.1, progress(), time.monotonic() + self.patience_s
-                reason = str(error).partition("\n")[0]  # what follows repeats it at length
-                if time.monotonic() + delay_s > deadline or _REFUSED.search(reason):
-                    reason = _URL.sub("the server", reason)
+                if time.monotonic() + delay_s > deadline or _REFUSED.search(said):
+                    reason = _URL.sub("the server", said.partition("\n")[0])  # what follows repeats it at length
                     raise ConnectionError(f"could not {doing} {self}/{key}: {reason}") from None
             time.sleep(delay_s * random.uniform(0.5, 1))  # not all nodes at the same moments
             delay_s = min(2 * delay_s, 5)

@@ -209,11 +209,20 @@ def test_a_store_that_refuses_says_so_without_its_credentials(
     bucket: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with pytest.raises(PermissionError, match="refuses to list"):
+        open_store(bucket).list()
     with pytest.raises(PermissionError, match="refuses to read a") as refusal:
         open_store(bucket).get("a")
     said = str(refusal.value) + repr(refusal.value.__cause__) + repr(open_store(bucket))
     assert "secret" not in said
     assert s3_server.secret_access_key not in said
+
+
+def test_a_bucket_that_is_missing_is_named(bucket: str) -> None:
+    store = open_store(bucket.replace("accelkd", "elsewhere"))
+    for action in (store.list, lambda: store.get("a")):
+        with pytest.raises(ConnectionError, match="no bucket elsewhere"):
+            action()
 
 
 def test_a_server_that_stays_away_is_an_error(bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
