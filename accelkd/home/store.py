@@ -100,7 +100,10 @@ class Store(Protocol):
 
 @cache
 def open_store(address: str) -> Store:
-    """The store of an address, without asking it for anything. Raises ValueError for no address of a store."""
+    """The store of an address, without asking it for anything. Raises ValueError for no address of a store.
+
+    One of a bucket has threads from its first request on: a process that is forked after that must not use it.
+    """
     parts = urlsplit(address)
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError("the address of a store holds no credentials or options: set AWS_ACCESS_KEY_ID and the like")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sysconfig
@@ -45,8 +44,7 @@ class Service:
         deadline = time.monotonic() + _LIMIT_S
         while True:
             if self.process is None or self.process.poll() is not None:
-                # Again after a kill: PostgreSQL waits for nobody, while the killed server's children are still ending
-                self._spawn()
+                self._spawn()  # also again: PostgreSQL does not start while children of a killed one still end
             elif self.is_ready():
                 return
             if time.monotonic() > deadline:
@@ -63,15 +61,6 @@ class Service:
                 process.wait()
         self.process = self._guard = None
 
-    def pause(self) -> None:
-        """Stop it from answering, without closing a connection, until `resume`."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGCONT)
-
     def _spawn(self) -> None:
         self.kill()
         with (self.folder / "log").open("ab") as log:
@@ -85,9 +74,9 @@ class Service:
                 user=self.user,
                 env={**os.environ, "HOME": str(self.folder)},
             )
-        # Its standard input closes when the test process ends, which may be killed: then it kills the server
+        # Its standard input closes when the test process ends, which may be killed: then it ends the server
         self._guard = subprocess.Popen(
-            ["/bin/sh", "-c", f"read nothing; kill -9 {self.process.pid}"],
+            ["/bin/sh", "-c", f'read nothing; kill -9 {self.process.pid}; sleep 1; rm -rf "$0"', str(self.folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -232,7 +221,7 @@ def s3_server() -> Iterator[S3Server]:
                 access_key_id=access_key_id,
                 secret_access_key=secret_access_key,
                 region="us-east-1",
-                client_options={"allow_http": True, "timeout": "5s"},
+                client_options={"allow_http": True, "timeout": "1s"},
                 retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=1)},
             )
             try:
