@@ -47,7 +47,7 @@ from accelkd.home.version import UnusableHomeError
 _INDEX, _OBJECTS = "index", "objects"
 _CACHE = ".cache"  # below the home: what this machine knows of the files that it has brought here
 _MAX_CLAIMS = 50  # attempts, each of which another writer of the same unit was faster than
-_CONNECTIONS = 16
+_CONNECTIONS = 16  # to the store at once
 _replacing: set[tuple[Path, str]] = set()  # homes and units that this process is replacing
 
 
@@ -101,10 +101,14 @@ def pull(home: Home, *units: Unit) -> None:
     """
     if home.store is None:
         return
-    for unit in units:
+
+    def pull_unit(unit: Unit) -> None:
         if (home.root, unit.name) not in _replacing:
             with _cache_lock(home, unit):
                 _pull(home, unit)
+
+    with ThreadPoolExecutor(_CONNECTIONS) as pool:  # of a bucket, one connection gives a part of the bandwidth
+        list(pool.map(pull_unit, units))
 
 
 @contextmanager
