@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 from accelkd.home.layout import Home
-from accelkd.home.locks import file_lock
+from accelkd.home.locks import home_lock
 
 CATCH_UP = "accelkd/catch_up"  # tag of its runs: the run that it is part of, or `headless`
 
 
 def catch_up_lock(home: Home, busy: str | None = None) -> AbstractContextManager[None]:
     """Held while a catch-up runs. With `busy`, raises BlockingIOError with that text instead of waiting."""
-    return file_lock(home.root / ".catch_up.lock", busy=busy)
+    return home_lock(home, ".catch_up.lock", busy=busy)

@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from accelkd.home.identifiers import check_identifier
 
 
 @dataclass(frozen=True)
 class Home:
-    """The folders and files of one home (docs/architecture.md draws them)."""
+    """The folders and files of one home (docs/architecture.md draws them).
+
+    With a `store` the truth lies there, and the folder is this machine's cache of it (accelkd.home.units).
+    """
 
     root: Path
     run_id: str | None = None  # the orchestrator's run that uses it, stored in what that run records
+    store: str | None = field(default=None, repr=False)  # address (accelkd.home.store)
+    # PostgreSQL that keeps the locks (accelkd.home.locks); its address may hold a password
+    locks: str | None = field(default=None, repr=False)
+    # Whether the orchestrator still counts the run as running; asked before it changes the store
+    is_alive: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What asks the orchestrator stays in the process that can; claims fence the others all the same
+        return {**self.__dict__, "is_alive": None}
 
     @classmethod
     def from_environment(cls) -> Home:
-        """The home named by ACCELKD_HOME, else `.accelkd` in the current folder."""
-        return cls(Path(os.environ.get("ACCELKD_HOME", ".accelkd")).resolve())
+        """The home named by ACCELKD_HOME, else `.accelkd` in the current folder.
+
+        ACCELKD_STORE and ACCELKD_LOCKS name the store and the PostgreSQL of a home on several machines.
+        """
+        root = Path(os.environ.get("ACCELKD_HOME", ".accelkd")).resolve()
+        return cls(root, store=os.environ.get("ACCELKD_STORE") or None, locks=os.environ.get("ACCELKD_LOCKS") or None)
 
     @property
     def landing(self) -> Path:

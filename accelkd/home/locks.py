@@ -1,13 +1,19 @@
-"""Locks between processes. The operating system releases them when their process exits, however it ends.
+"""Locks between processes. They are released when their process exits, however it ends.
 
-POSIX systems lock by `flock`, Windows by `LockFileEx` (package portalocker), which also knows shared locks.
+Locks of files are the operating system's: POSIX systems lock by `flock`, Windows by `LockFileEx` (package portalocker),
+which also knows shared locks. Locks of a home (`home_lock`) are locks of files in it, or advisory locks of PostgreSQL
+where the home was opened with `locks`, because it is used by several machines (accelkd.home.advisory). What one machine
+alone can see, as scratch folders and the files of its cache, is locked by files in any case.
+
+PostgreSQL can lose a lock that it has given. What a step makes final, it makes final after `check_locks`; a block whose
+lock was lost raises at its end.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from accelkd.home.layout import Home
@@ -19,6 +25,8 @@ try:
     _HAS_FLOCK = True
 except ImportError:  # Windows
     _HAS_FLOCK = False
+
+_HOME = ".home.lock"
 
 
 @contextmanager
@@ -81,13 +89,35 @@ def _lock(descriptor: int, *, shared: bool, wait: bool) -> None:
         raise BlockingIOError from None
 
 
+def home_lock(home: Home, name: str, *, shared: bool = False, busy: str | None = None) -> AbstractContextManager[None]:
+    """Hold a lock of a home until the block ends, on whatever machines it is used.
+
+    `name` is that of its file below the home. Waits for other holders (`shared` ones do not exclude each other); with
+    `busy`, raises BlockingIOError with that text instead. Raises as accelkd.home.advisory.advisory_lock where the home
+    keeps its locks in PostgreSQL, and OSError on a system without file locks otherwise.
+    """
+    if home.locks is None:
+        return file_lock(home.root / name, shared=shared, busy=busy)
+    from accelkd.home.advisory import advisory_lock  # needs the extra `cluster`
+
+    return advisory_lock(home.locks, f"{name} of {home.store or home.root}", shared=shared, busy=busy)
+
+
+def check_locks(home: Home) -> None:
+    """Raise LockLostError (accelkd.home.advisory) if a lock of the home that this process has taken was lost."""
+    if home.locks is not None:
+        from accelkd.home.advisory import check_held  # needs the extra `cluster`
+
+        check_held(home.locks)
+
+
 @contextmanager
 def shared_lock(home: Home) -> Iterator[None]:
     """Use the home alongside other runs; waits while a withdrawal holds it exclusively.
 
     Raises UnusableHomeError for a home of a newer version, or one whose restore was interrupted.
     """
-    with file_lock(_lock_file(home), shared=True):
+    with home_lock(home, _HOME, shared=True):
         check_usable(home)
         yield
 
@@ -99,18 +129,12 @@ def exclusive_lock(home: Home, *, any_layout: bool = False) -> Iterator[None]:
     Raises UnusableHomeError for a home of a newer version, unless `any_layout`.
     """
     busy = f"runs are in progress in {home.root}: stop Dagster (or let them finish) and retry"
-    with file_lock(_lock_file(home), busy=busy):
+    with home_lock(home, _HOME, busy=busy):
         if not any_layout:
             check_layout(home)
         yield
 
 
-@contextmanager
-def batches_lock(home: Home) -> Iterator[None]:
+def batches_lock(home: Home) -> AbstractContextManager[None]:
     """Held for a moment, while the files of a batch are put in place, and while superseded batches lose theirs."""
-    with file_lock(home.root / ".batches.lock"):
-        yield
-
-
-def _lock_file(home: Home) -> Path:
-    return home.root / ".home.lock"
+    return home_lock(home, ".batches.lock")

@@ -17,7 +17,7 @@ from typing import Any
 
 from accelkd.home.files import write_json
 from accelkd.home.layout import Home
-from accelkd.home.locks import file_lock
+from accelkd.home.locks import home_lock
 from accelkd.operations.alert_channels import (
     Channel,
     DeliveryError,
@@ -215,7 +215,7 @@ def _now() -> str:
 @contextmanager
 def _state(home: Home) -> Iterator[_State]:
     """The state, locked, and written back when the block ends."""
-    with file_lock(home.root / "alerts" / ".lock"):
+    with home_lock(home, "alerts/.lock"):
         state = _read(home)
         before = asdict(state)
         yield state

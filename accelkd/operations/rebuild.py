@@ -62,7 +62,7 @@ def rebuild_warehouse(home: Home) -> PublishedInfo:
     published one stay in place. Raises whatever a loader raises for a file of the home that is missing or damaged, and
     then changes nothing.
     """
-    beside = _RebuildingHome(home.root, home.run_id)
+    beside = _RebuildingHome(**vars(home))
     leftovers = [
         beside.staging,
         beside.staging.with_name(f"{beside.staging.name}.wal"),

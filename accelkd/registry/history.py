@@ -17,7 +17,7 @@ from typing import Any, Literal
 from accelkd.home.files import recorded_checksum, write_json
 from accelkd.home.identifiers import IDENTIFIER
 from accelkd.home.layout import Home
-from accelkd.home.locks import file_lock
+from accelkd.home.locks import home_lock
 from accelkd.models import bundled
 from accelkd.models.specs import ENCODERS, students
 
@@ -48,7 +48,7 @@ def decide(
 ) -> Decision:
     """Append a decision to the history. What it promotes makes the embeddings from now on."""
     path = _history_file(home)
-    with file_lock(path.with_name(".promotions.lock")):
+    with home_lock(home, home.relative(path.with_name(".promotions.lock"))):
         before = history(home)
         at = datetime.now(UTC).isoformat(timespec="seconds")
         decision = Decision(len(before) + 1, at, action, dict(models), reason, [dict(row) for row in criteria])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import duckdb
 
 from accelkd.home.columns import Table
 from accelkd.home.layout import Home
-from accelkd.home.locks import file_lock
+from accelkd.home.locks import home_lock
 from accelkd.home.version import UnusableHomeError, mark_new
 from accelkd.warehouse.migrations import MIGRATIONS, new_rows
 from accelkd.warehouse.schema import TABLES, VIEWS, comments, create, embeddings_table, schema_sql, schemas, sql_type
@@ -43,11 +43,9 @@ def staging(home: Home) -> Iterator[duckdb.DuckDBPyConnection]:
         connection.commit()
 
 
-@contextmanager
-def staging_lock(home: Home) -> Iterator[None]:
+def staging_lock(home: Home) -> AbstractContextManager[None]:
     """Hold the staging file's lock: DuckDB refuses a second process at once, here it waits for its turn."""
-    with file_lock(home.staging.with_suffix(".lock")):
-        yield
+    return home_lock(home, home.relative(home.staging.with_suffix(".lock")))
 
 
 def schema_is_current(home: Home) -> bool:
