@@ -75,7 +75,12 @@ def test_a_second_training_reads_no_store_again_until_it_is_another(
     read: list[str] = []
     monkeypatch.setattr(verified, "SETTLED_S", 0.0)
     sha256_file = files.sha256_file
-    monkeypatch.setattr(files, "sha256_file", lambda path: (read.append(path.name), sha256_file(path))[1])
+
+    def counting(path: Path) -> str:
+        read.append(path.name)
+        return sha256_file(path)
+
+    monkeypatch.setattr(files, "sha256_file", counting)
     time.sleep(0.02)  # more than a step of the file system's clock
     first = training_set(home)
     assert len(read) == 2 * len(BATCHES)  # stores and quarantines

@@ -262,14 +262,14 @@ def test_a_ledger_of_version_0_1_0_is_verified_by_the_hash_that_it_was_written_w
 def test_rows_that_are_not_those_that_were_written_are_noticed(ledger: Path, damage: str) -> None:
     """Also where all bytes of a column are the same, and stand in other rows."""
     write_split(ledger, table_of_ledger([("ab", "train", "c"), ("d", "train", "")]))
-    wrong = {
+    others: dict[str, list[tuple[str, str, str | None]]] = {
         "moved": [("a", "train", "c"), ("bd", "train", "")],
         "swapped": [("d", "train", ""), ("ab", "train", "c")],
         "null": [("ab", "train", "c"), ("d", "train", None)],
-    }[damage]
+    }
     metadata = pq.read_schema(ledger).metadata
     for path in ledger.parent.glob("*.parquet"):
-        pq.write_table(table_of_ledger(wrong).replace_schema_metadata(metadata), path)
+        pq.write_table(table_of_ledger(others[damage]).replace_schema_metadata(metadata), path)
     with pytest.raises(DamagedFileError, match="its rows are not those that were written"):
         read_split(ledger)
 

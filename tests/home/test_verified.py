@@ -129,10 +129,10 @@ def test_a_record_vouches_for_a_day_and_not_where_the_clock_was_set_back(
 ) -> None:
     check(home, "a")
     now = time.time
-    monkeypatch.setattr(verified.time, "time", lambda: now() + MAX_AGE_S / 2)
+    monkeypatch.setattr(time, "time", lambda: now() + MAX_AGE_S / 2)
     check(home, "a")
     assert hashed == ["a.arrow"]
-    monkeypatch.setattr(verified.time, "time", lambda: now() + later_s)
+    monkeypatch.setattr(time, "time", lambda: now() + later_s)
     check(home, "a")
     assert hashed == ["a.arrow"] * 2
 
