@@ -94,7 +94,7 @@ def refuse_too_few(home: Home, modalities: Collection[Modality] = MODALITIES) ->
     _, batch_ids, ppg_channels = _suited_batches(home, modalities)
     store, rows = _training_rows(home, batch_ids, modalities, ppg_channels)
     participants = store.metadata.column("participant_id").take(rows)
-    if max(Counter(participants.to_pylist()).values(), default=0) < MIN_SEGMENTS:
+    if (pc.max(pc.value_counts(participants).field("counts")).as_py() or 0) < MIN_SEGMENTS:
         raise NothingToTrainOnError(
             f"no training participant in {home.root} has {MIN_SEGMENTS} segments with {_named(modalities)}: {_ADOPT}"
         )
@@ -150,7 +150,8 @@ def _common_ppg_channels(stores: Sequence[SegmentStore]) -> int:
     both, alone = Counter[int](), Counter[int]()
     for store in stores:
         ppg = store.counts("ppg")
-        both.update(ppg[(ppg > 0) & (store.counts("accel") > 0)].tolist())
-        alone.update(ppg[ppg > 0].tolist())
+        for counter, rows in ((both, (ppg > 0) & (store.counts("accel") > 0)), (alone, ppg > 0)):
+            channels, counts = np.unique(ppg[rows], return_counts=True)
+            counter.update(dict(zip(channels.tolist(), counts.tolist(), strict=True)))
     counted = both or alone
     return max(counted.items(), key=lambda item: (item[1], item[0]))[0] if counted else 0

@@ -135,18 +135,21 @@ def predict(readout: Readout, x: Floats) -> Predicted:
 class ReadParticipants:
     """What is read from the mean embedding of each participant; arrays in the order of the names, which is sorted."""
 
-    names: npt.NDArray[np.str_]
+    names: People
     segments: npt.NDArray[np.int64]  # that the mean is over
     typical: npt.NDArray[np.bool_]  # whether at least half of these are
     of: Mapping[str, Predicted]  # by target
 
 
-def read_participants(readouts: Readouts, matrix: Floats, participants: npt.NDArray[np.str_]) -> ReadParticipants:
+def read_participants(readouts: Readouts, matrix: Matrix, participants: People) -> ReadParticipants:
     """Predict the participants of segments from their embeddings `[segments, width]`."""
-    names, means = mean_embeddings(np.asarray(matrix, np.float32), participants)
+    names, means = mean_embeddings(matrix, participants)
     code = np.searchsorted(names, participants)
     counts = np.bincount(code, minlength=len(names))
-    typical = np.bincount(code, readouts.typical.contains(matrix), minlength=len(names)) >= counts / 2
+    is_typical = np.empty(len(matrix), np.bool_)
+    for which, part in chunks(matrix):
+        is_typical[which] = readouts.typical.contains(part)
+    typical = np.bincount(code, is_typical, minlength=len(names)) >= counts / 2
     of = {readout.target: predict(readout, means) for readout in readouts.at("participant")}
     return ReadParticipants(names, counts.astype(np.int64), typical, of)
 

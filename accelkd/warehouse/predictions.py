@@ -11,11 +11,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from accelkd.evaluation.evidence import NothingToMeasureError
+from accelkd.evaluation.matrix import StoredMatrix
 from accelkd.evaluation.readouts import READOUTS, Predicted, Readouts, predict, read_participants
 from accelkd.home.behaviour import code_stamp
 from accelkd.home.layout import Home
 from accelkd.warehouse.embeddings import encoder_table, loaded_models
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
+from accelkd.warehouse.read_embeddings import copied_rows, numbered
 from accelkd.warehouse.schema import PREDICTIONS
 from accelkd.warehouse.staging import staging
 
@@ -107,15 +109,15 @@ def update_predictions(home: Home, connection: duckdb.DuckDBPyConnection, readou
     concerned = _participants(connection, encoder, stale) | {
         name
         for (name,) in connection.execute(
-            "SELECT DISTINCT participant_id FROM predictions WHERE encoder = ? AND list_contains(?, batch_id)",
+            "SELECT DISTINCT participant_id FROM predictions WHERE encoder = ? AND batch_id IN (SELECT unnest(?))",
             [encoder, gone],
         ).fetchall()
     }
     connection.execute(
-        "DELETE FROM predictions WHERE encoder = ? AND list_contains(?, batch_id)", [encoder, [*stale, *gone]]
+        "DELETE FROM predictions WHERE encoder = ? AND batch_id IN (SELECT unnest(?))", [encoder, [*stale, *gone]]
     )
     for batch_id in stale:
-        rows = _embedded(connection, encoder, "batch_id = ?", batch_id)
+        rows = _embedded(connection, encoder, batch_id)
         _insert(connection, readouts, _of_segments(readouts, rows, batch_id))
         inputs = [now, known_artifact(connection, "embeddings", f"{encoder}/{model_id}/{batch_id}")]
         record(connection, _artifact(readouts, batch_id), inputs)
@@ -178,12 +180,13 @@ def _update_participants(
     """Predict participants again from the mean over all their segments; who has none left has no row."""
     names = list(participants)
     connection.execute(
-        "DELETE FROM predictions WHERE encoder = ? AND segment_id IS NULL AND list_contains(?, participant_id)",
+        "DELETE FROM predictions WHERE encoder = ? AND segment_id IS NULL AND participant_id IN (SELECT unnest(?))",
         [readouts.encoder, names],
     )
-    rows = _embedded(connection, readouts.encoder, "list_contains(?, participant_id)", names)
-    if rows.num_rows and readouts.at("participant"):
-        _insert(connection, readouts, _of_participants(readouts, rows))
+    theirs = "WHERE participant_id IN (SELECT unnest(?))"
+    people, matrix = copied_rows(connection, readouts.encoder, "participant_id", theirs, [names])
+    if len(people) and readouts.at("participant"):
+        _insert(connection, readouts, _of_participants(readouts, people, matrix))
 
 
 def _of_segments(readouts: Readouts, rows: pa.Table, batch_id: str) -> pa.Table:
@@ -201,14 +204,14 @@ def _of_segments(readouts: Readouts, rows: pa.Table, batch_id: str) -> pa.Table:
     )
 
 
-def _of_participants(readouts: Readouts, rows: pa.Table) -> pa.Table:
-    people = np.asarray(rows.column("participant_id").to_pylist(), np.str_)
-    read = read_participants(readouts, _matrix(rows), people)
+def _of_participants(readouts: Readouts, people: pa.ChunkedArray, matrix: StoredMatrix) -> pa.Table:
+    names, numbers = numbered(people)
+    read = read_participants(readouts, matrix, numbers)
     nothing = pa.nulls(len(read.names), pa.string())
     return _rows(
         read.of,
         {
-            "participant_id": pa.array(read.names.tolist(), pa.string()),
+            "participant_id": pa.array(names[read.names].tolist(), pa.string()),
             "segment_id": nothing,
             "batch_id": nothing,
             "segments": pa.array(read.segments),
@@ -247,17 +250,17 @@ def _insert(connection: duckdb.DuckDBPyConnection, readouts: Readouts, rows: pa.
     connection.unregister("arriving")
 
 
-def _embedded(connection: duckdb.DuckDBPyConnection, encoder: str, condition: str, value: object) -> pa.Table:
+def _embedded(connection: duckdb.DuckDBPyConnection, encoder: str, batch_id: str) -> pa.Table:
     return connection.sql(
         f"SELECT segment_id, participant_id, embedding FROM embeddings.{encoder_table(encoder)} "
-        f"WHERE {condition} ORDER BY participant_id, segment_id",
-        params=[value],
+        "WHERE batch_id = ? ORDER BY participant_id, segment_id",
+        params=[batch_id],
     ).to_arrow_table()
 
 
 def _participants(connection: duckdb.DuckDBPyConnection, encoder: str, batches: list[str]) -> set[str]:
     rows = connection.execute(
-        f"SELECT DISTINCT participant_id FROM embeddings.{encoder_table(encoder)} WHERE list_contains(?, batch_id)",
+        f"SELECT DISTINCT participant_id FROM embeddings.{encoder_table(encoder)} WHERE batch_id IN (SELECT unnest(?))",
         [batches],
     ).fetchall()
     return {name for (name,) in rows}

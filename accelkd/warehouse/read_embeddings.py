@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,7 @@ class Embeddings:
 def read_embeddings(connection: duckdb.DuckDBPyConnection, encoder: str, *, test_only: bool) -> Embeddings:
     """Embeddings of the participants in the split, or of its test side alone.
 
-    They are copied to a file without a name beside the warehouse, so that they can be read after the connection is
-    closed and need not fit into memory. Raises LookupError that says what is missing if there are none,
+    The matrix lies in a file (`copied_rows`). Raises LookupError that says what is missing if there are none,
     NothingToMeasureError if nobody is in test.
     """
     table = encoder_table(encoder)
@@ -81,7 +80,11 @@ def read_embeddings(connection: duckdb.DuckDBPyConnection, encoder: str, *, test
             raise NothingToMeasureError(f"nobody whose segments {encoder} embeds is in test")
         raise LookupError(f"no embeddings of {encoder} whose participants are in the split: extend the split first")
     model_ids = connection.execute(f"SELECT model_id FROM embeddings.{table} LIMIT 1").fetchall()
-    names, people = _numbered(rows.column("participant_id"))
+    names, people = numbered(rows.column("participant_id"))
+    in_split = "JOIN split USING (participant_id) WHERE split = 'test' OR NOT ?"
+    numbers, stored = copied_rows(connection, encoder, "e.rowid", in_split, [test_only])
+    order = np.argsort(numbers.to_numpy(), kind="stable")
+    places = order[np.searchsorted(numbers.to_numpy(), rows.column("number").to_numpy(), sorter=order)]
     return Embeddings(
         model_id=model_ids[0][0],
         segment_ids=rows.column("segment_id").cast(pa.large_string()).combine_chunks(),
@@ -89,7 +92,7 @@ def read_embeddings(connection: duckdb.DuckDBPyConnection, encoder: str, *, test
         people=people,
         in_test=rows.column("in_test").to_numpy(),
         labels={name: rows.column(name).to_numpy() for name in LABELS},
-        matrix=_copied(connection, table, test_only, rows.column("number").to_numpy()),
+        matrix=stored.take(places),
     )
 
 
@@ -102,34 +105,34 @@ def people_of(connection: duckdb.DuckDBPyConnection, side: Embeddings) -> Labell
     return LabelledEmbeddings(means, names, participant_targets(demographics, health, names))
 
 
-def _numbered(participants: pa.ChunkedArray) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.int32]]:
+def numbered(participants: pa.ChunkedArray) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.int32]]:
     """Names, sorted, and the position of each participant among them."""
     encoded = participants.combine_chunks().dictionary_encode()
     names, rank = np.unique(np.asarray(encoded.dictionary.to_pylist(), np.str_), return_inverse=True)
     return names, rank.astype(np.int32)[encoded.indices.to_numpy()]
 
 
-def _copied(
-    connection: duckdb.DuckDBPyConnection, table: str, test_only: bool, wanted: npt.NDArray[np.int64]
-) -> StoredMatrix:
-    """The embeddings of the wanted rows of a table, copied in the order in which the table holds them."""
-    folder = connection.execute(
-        "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
-    ).fetchall()[0][0]
-    numbers: list[npt.NDArray[np.int64]] = []
+def copied_rows(
+    connection: duckdb.DuckDBPyConnection, encoder: str, column: str, source: str, parameters: Sequence[object]
+) -> tuple[pa.ChunkedArray, StoredMatrix]:
+    """A column of an encoder's table and its embeddings, in the order in which the table holds them.
 
-    def parts(reader: pa.RecordBatchReader) -> Iterator[npt.NDArray[np.float32]]:
+    `source` is what follows the table's name in the query, where it is called `e`: joins and conditions. The embeddings
+    are copied to a file without a name beside the warehouse, so that they need not fit into memory and can be read
+    after the connection is closed.
+    """
+    table = f"embeddings.{encoder_table(encoder)}"
+    path = "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
+    folder = connection.execute(path).fetchall()[0][0]
+    widths = connection.execute(f"SELECT len(embedding) FROM {table} LIMIT 1").fetchall()
+    values: list[pa.Array] = []
+
+    def parts() -> Iterator[npt.NDArray[np.float32]]:
+        query = f"SELECT {column}, embedding FROM {table} e {source}"
+        reader: pa.RecordBatchReader = connection.execute(query, parameters).to_arrow_reader(_ROWS_READ)
         for batch in reader:
-            numbers.append(batch.column("number").to_numpy())
+            values.append(batch.column(0))
             yield batch.column("embedding").flatten().to_numpy().reshape(batch.num_rows, -1)
 
-    widths = connection.execute(f"SELECT len(embedding) FROM embeddings.{table} LIMIT 1").fetchall()
-    reader = connection.execute(
-        f"SELECT e.rowid AS number, embedding FROM embeddings.{table} e JOIN split USING (participant_id) "
-        "WHERE split = 'test' OR NOT ?",
-        [test_only],
-    ).to_arrow_reader(_ROWS_READ)
-    stored = store(parts(reader), widths[0][0], Path(folder).parent if folder else None)
-    copied = np.concatenate(numbers)
-    order = np.argsort(copied, kind="stable")
-    return stored.take(order[np.searchsorted(copied, wanted, sorter=order)])
+    stored = store(parts(), widths[0][0] if widths else 0, Path(folder).parent if folder else None)
+    return pa.chunked_array(values, None if values else pa.null()), stored
