@@ -129,9 +129,10 @@ def copied_rows(
 
     def parts() -> Iterator[npt.NDArray[np.float32]]:
         query = f"SELECT {column}, embedding FROM {table} e {source}"
-        reader: pa.RecordBatchReader = connection.execute(query, parameters).to_arrow_reader(_ROWS_READ)
+        reader: pa.RecordBatchReader = connection.sql(query, params=parameters).to_arrow_reader(_ROWS_READ)
         for batch in reader:
-            values.append(batch.column(0))
+            # A copy: the column alone would keep the memory of the whole batch
+            values.append(batch.column(0).take(pa.array(np.arange(batch.num_rows))))
             yield batch.column("embedding").flatten().to_numpy().reshape(batch.num_rows, -1)
 
     stored = store(parts(), widths[0][0] if widths else 0, Path(folder).parent if folder else None)
