@@ -1,6 +1,6 @@
 """How time and memory grow with the number of rows, beside the code of before where it still runs.
 
-    python benches/scaling.py [--most 20000000] [--only sampler split retrieval probes reading checksums]
+    python benches/scaling.py [--most 20000000] [--only sampler split retrieval probes wide reading checksums]
 
 Each number is of a process of its own, on made-up rows of 116 segments a participant. Memory is what the process holds
 beyond its inputs at most, without pages of files, which the system takes back when it needs them. Prints Markdown.
@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -104,13 +105,13 @@ def retrieval(rows: int) -> Iterator[dict[str, Measure]]:
 
 
 @contextmanager
-def probes(rows: int) -> Iterator[dict[str, Measure]]:
+def probes(rows: int, width: int = NARROW) -> Iterator[dict[str, Measure]]:
     """A probe is fitted on four fifths and predicts the rest, from a file; before, from copies in memory."""
     from accelkd.evaluation.matrix import store
     from accelkd.evaluation.probes import fit_ridges
 
     rng = np.random.default_rng(0)
-    parts = (rng.standard_normal((min(50_000, rows - start), NARROW), np.float32) for start in range(0, rows, 50_000))
+    parts = (rng.standard_normal((min(50_000, rows - start), width), np.float32) for start in range(0, rows, 50_000))
     people, y = participants(rows), rng.standard_normal((rows, 1))
     in_test = people % 5 == 0
     train, test = np.flatnonzero(~in_test), np.flatnonzero(in_test)
@@ -122,13 +123,13 @@ def probes(rows: int) -> Iterator[dict[str, Measure]]:
         x, held_out = np.array(matrix.values)[train], np.array(matrix.values)[test]
         mean, scale = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
         for fold in range(5):
-            own = people[train] % 4 == fold
+            own = people[train] // 5 % 5 == fold
             standardised = np.column_stack([(x[own] - mean) / scale, y[train][own]])
             standardised.T @ standardised
         return held_out @ mean
 
-    matrix = store(parts, NARROW)
-    name = f"a probe, width {NARROW}"
+    matrix = store(parts, width)
+    name = f"a probe, width {width}"
     yield {name: fit} | ({f"{name}, before (without the solution)": before} if rows <= 1_000_000 else {})
 
 
@@ -218,6 +219,7 @@ PARTS = {
     "split": (split, (1_000, 10_000, 172_318, 1_000_000)),
     "retrieval": (retrieval, SIZES),
     "probes": (probes, SIZES),
+    "wide": (partial(probes, width=WIDTH), (1_000, 10_000, 100_000, 1_000_000)),
     "reading": (reading, (1_000, 10_000, 100_000, 400_000)),
     "checksums": (checksums, (1, 10, 100)),
 }
