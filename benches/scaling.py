@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -214,7 +214,7 @@ def checksums(rows: int) -> Iterator[dict[str, Measure]]:
         }
 
 
-PARTS = {
+PARTS: dict[str, tuple[Callable[[int], AbstractContextManager[dict[str, Measure]]], tuple[int, ...]]] = {
     "sampler": (sampler, SIZES),
     "split": (split, (1_000, 10_000, 172_318, 1_000_000)),
     "retrieval": (retrieval, SIZES),
