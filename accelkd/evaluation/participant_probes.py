@@ -110,13 +110,17 @@ def participant_targets(
 def mean_embeddings(
     matrix: Matrix, participants: Sequence[str] | People
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
-    """Participants, sorted, and the mean of the rows of each in `matrix` [segments, width]: `[participants, width]`."""
+    """Participants, sorted, and the mean of the rows of each in `matrix` [segments, width]: `[participants, width]`.
+
+    A participant's rows are summed one by one in their order, whatever lies between them.
+    """
     names, code = np.unique(np.asarray(participants), return_inverse=True)
     sums = np.zeros((len(names), matrix.shape[1]))
     for which, part in chunks(matrix):
         order = np.argsort(code[which], kind="stable")
         present, first = np.unique(code[which][order], return_index=True)
-        sums[present] += np.add.reduceat(part[order], first, axis=0, dtype=np.float64)
+        rows = np.insert(part[order].astype(np.float64), first, sums[present], axis=0)  # what was summed goes first
+        sums[present] = np.add.reduceat(rows, first + np.arange(len(first)), axis=0)
     return names, sums / np.bincount(code, minlength=len(names))[:, None]
 
 

@@ -109,12 +109,12 @@ def update_predictions(home: Home, connection: duckdb.DuckDBPyConnection, readou
     concerned = _participants(connection, encoder, stale) | {
         name
         for (name,) in connection.execute(
-            "SELECT DISTINCT participant_id FROM predictions WHERE encoder = ? AND batch_id IN (SELECT unnest(?))",
+            "SELECT DISTINCT participant_id FROM predictions WHERE encoder = ? AND list_contains(?, batch_id)",
             [encoder, gone],
         ).fetchall()
     }
     connection.execute(
-        "DELETE FROM predictions WHERE encoder = ? AND batch_id IN (SELECT unnest(?))", [encoder, [*stale, *gone]]
+        "DELETE FROM predictions WHERE encoder = ? AND list_contains(?, batch_id)", [encoder, [*stale, *gone]]
     )
     for batch_id in stale:
         rows = _embedded(connection, encoder, batch_id)
@@ -180,13 +180,17 @@ def _update_participants(
     """Predict participants again from the mean over all their segments; who has none left has no row."""
     names = list(participants)
     connection.execute(
-        "DELETE FROM predictions WHERE encoder = ? AND segment_id IS NULL AND participant_id IN (SELECT unnest(?))",
+        "DELETE FROM predictions WHERE encoder = ? AND segment_id IS NULL AND list_contains(?, participant_id)",
         [readouts.encoder, names],
     )
-    theirs = "WHERE participant_id IN (SELECT unnest(?))"
-    people, matrix = copied_rows(connection, readouts.encoder, "participant_id", theirs, [names])
-    if len(people) and readouts.at("participant"):
-        _insert(connection, readouts, _of_participants(readouts, people, matrix))
+    rows, matrix = copied_rows(
+        connection,
+        f"SELECT participant_id, embedding FROM embeddings.{encoder_table(readouts.encoder)} "
+        "WHERE list_contains(?, participant_id) ORDER BY participant_id, segment_id",
+        [names],
+    )
+    if len(matrix) and readouts.at("participant"):
+        _insert(connection, readouts, _of_participants(readouts, rows.column("participant_id"), matrix))
 
 
 def _of_segments(readouts: Readouts, rows: pa.Table, batch_id: str) -> pa.Table:
@@ -260,7 +264,7 @@ def _embedded(connection: duckdb.DuckDBPyConnection, encoder: str, batch_id: str
 
 def _participants(connection: duckdb.DuckDBPyConnection, encoder: str, batches: list[str]) -> set[str]:
     rows = connection.execute(
-        f"SELECT DISTINCT participant_id FROM embeddings.{encoder_table(encoder)} WHERE batch_id IN (SELECT unnest(?))",
+        f"SELECT DISTINCT participant_id FROM embeddings.{encoder_table(encoder)} WHERE list_contains(?, batch_id)",
         [batches],
     ).fetchall()
     return {name for (name,) in rows}

@@ -68,12 +68,13 @@ def read_embeddings(connection: duckdb.DuckDBPyConnection, encoder: str, *, test
     if not connection.execute(query, [table]).fetchall():
         raise LookupError(f"no embeddings of {encoder} in the warehouse: embed a batch first")
     labels = ", ".join(f"coalesce({name}, 'nan') AS {name}" for name in LABELS)
-    rows = connection.sql(
-        f"SELECT e.rowid AS number, segment_id, participant_id, split = 'test' AS in_test, {labels} "
-        f"FROM embeddings.{table} e JOIN segments USING (segment_id, participant_id) JOIN split USING (participant_id) "
+    rows, matrix = copied_rows(
+        connection,
+        f"SELECT segment_id, participant_id, split = 'test' AS in_test, {labels}, embedding FROM embeddings.{table} "
+        "JOIN segments USING (segment_id, participant_id) JOIN split USING (participant_id) "
         "WHERE split = 'test' OR NOT ? ORDER BY segment_id",
-        params=[test_only],
-    ).to_arrow_table()
+        [test_only],
+    )
     if not rows.num_rows:
         assigned = f"SELECT 1 FROM embeddings.{table} SEMI JOIN split USING (participant_id) LIMIT 1"
         if test_only and connection.execute(assigned).fetchall():
@@ -81,10 +82,6 @@ def read_embeddings(connection: duckdb.DuckDBPyConnection, encoder: str, *, test
         raise LookupError(f"no embeddings of {encoder} whose participants are in the split: extend the split first")
     model_ids = connection.execute(f"SELECT model_id FROM embeddings.{table} LIMIT 1").fetchall()
     names, people = numbered(rows.column("participant_id"))
-    in_split = "JOIN split USING (participant_id) WHERE split = 'test' OR NOT ?"
-    numbers, stored = copied_rows(connection, encoder, "e.rowid", in_split, [test_only])
-    order = np.argsort(numbers.to_numpy(), kind="stable")
-    places = order[np.searchsorted(numbers.to_numpy(), rows.column("number").to_numpy(), sorter=order)]
     return Embeddings(
         model_id=model_ids[0][0],
         segment_ids=rows.column("segment_id").cast(pa.large_string()).combine_chunks(),
@@ -92,7 +89,7 @@ def read_embeddings(connection: duckdb.DuckDBPyConnection, encoder: str, *, test
         people=people,
         in_test=rows.column("in_test").to_numpy(),
         labels={name: rows.column(name).to_numpy() for name in LABELS},
-        matrix=stored.take(places),
+        matrix=matrix,
     )
 
 
@@ -113,27 +110,24 @@ def numbered(participants: pa.ChunkedArray) -> tuple[npt.NDArray[np.str_], npt.N
 
 
 def copied_rows(
-    connection: duckdb.DuckDBPyConnection, encoder: str, column: str, source: str, parameters: Sequence[object]
-) -> tuple[pa.ChunkedArray, StoredMatrix]:
-    """A column of an encoder's table and its embeddings, in the order in which the table holds them.
+    connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[object]
+) -> tuple[pa.Table, StoredMatrix]:
+    """Rows that a query gives, without its column `embedding`, and that column in a file.
 
-    `source` is what follows the table's name in the query, where it is called `e`: joins and conditions. The embeddings
-    are copied to a file without a name beside the warehouse, so that they need not fit into memory and can be read
-    after the connection is closed.
+    The file has no name and lies beside the warehouse: embeddings need not fit into memory, and can be read after the
+    connection is closed. The query should say an order: sums over embeddings depend on it in their last digits.
     """
-    table = f"embeddings.{encoder_table(encoder)}"
     path = "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
     folder = connection.execute(path).fetchall()[0][0]
-    widths = connection.execute(f"SELECT len(embedding) FROM {table} LIMIT 1").fetchall()
-    values: list[pa.Array] = []
+    reader: pa.RecordBatchReader = connection.sql(query, params=parameters).to_arrow_reader(_ROWS_READ)
+    kept: list[pa.RecordBatch] = []
 
     def parts() -> Iterator[npt.NDArray[np.float32]]:
-        query = f"SELECT {column}, embedding FROM {table} e {source}"
-        reader: pa.RecordBatchReader = connection.sql(query, params=parameters).to_arrow_reader(_ROWS_READ)
         for batch in reader:
-            # A copy: the column alone would keep the memory of the whole batch
-            values.append(batch.column(0).take(pa.array(np.arange(batch.num_rows))))
+            # A copy: columns alone would keep the memory of the whole batch
+            kept.append(batch.drop_columns(["embedding"]).take(pa.array(np.arange(batch.num_rows))))
             yield batch.column("embedding").flatten().to_numpy().reshape(batch.num_rows, -1)
 
-    stored = store(parts(), widths[0][0] if widths else 0, Path(folder).parent if folder else None)
-    return pa.chunked_array(values, None if values else pa.null()), stored
+    number, embedding = reader.schema.get_field_index("embedding"), reader.schema.field("embedding")
+    matrix = store(parts(), embedding.type.list_size, Path(folder).parent if folder else None)
+    return pa.Table.from_batches(kept, reader.schema.remove(number)), matrix

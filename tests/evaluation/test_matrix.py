@@ -153,6 +153,7 @@ def test_reports_and_readouts_of_stored_matrices_are_those_of_arrays(
     names, in_chunks = mean_embeddings(train.matrix, train.participants)
     assert names.tolist() == people.tolist()
     np.testing.assert_allclose(in_chunks, means, rtol=1e-12)
+    np.testing.assert_array_equal(mean_embeddings(sides[0].matrix, train.participants)[1], means)
     assert effective_rank(test.matrix) == pytest.approx(rank, rel=1e-9)
     again = fit_readouts("e", "m", train, LabelledEmbeddings(means, people, {}), {})
     assert again.typical.max_distance == pytest.approx(readouts.typical.max_distance, rel=1e-9)

@@ -91,11 +91,14 @@ def test_nobody_in_test_and_nothing_in_the_split_are_said(connection: duckdb.Duc
 
 
 def test_some_participants_are_copied_with_their_names(connection: duckdb.DuckDBPyConnection) -> None:
-    theirs = "WHERE participant_id IN (SELECT unnest(?))"
-    column, matrix = copied_rows(connection, "e", "participant_id", theirs, [["p07", "p03"]])
-    names, people = numbered(column)
+    query = (
+        "SELECT participant_id, embedding FROM embeddings.e WHERE list_contains(?, participant_id) ORDER BY ALL DESC"
+    )
+    rows, matrix = copied_rows(connection, query, [["p07", "p03"]])
+    assert rows.column_names == ["participant_id"]
+    names, people = numbered(rows.column("participant_id"))
     assert names.tolist() == ["p03", "p07"]
     np.testing.assert_array_equal(np.array([3, 7])[people], matrix[:][:, 0].astype(int) % PEOPLE)
     assert len(matrix) == 2 * ROWS // PEOPLE
-    column, matrix = copied_rows(connection, "e", "participant_id", theirs, [["nobody"]])
-    assert (len(column), matrix.shape) == (0, (0, 2))
+    rows, matrix = copied_rows(connection, query, [["nobody"]])
+    assert (len(rows), matrix.shape) == (0, (0, 2))
