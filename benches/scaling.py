@@ -111,7 +111,13 @@ def probes(rows: int, width: int = NARROW) -> Iterator[dict[str, Measure]]:
     from accelkd.evaluation.probes import fit_ridges
 
     rng = np.random.default_rng(0)
-    parts = (rng.standard_normal((min(50_000, rows - start), width), np.float32) for start in range(0, rows, 50_000))
+    parts = (
+        (
+            np.arange(start, min(start + 50_000, rows)),
+            rng.standard_normal((min(50_000, rows - start), width), np.float32),
+        )
+        for start in range(0, rows, 50_000)
+    )
     people, y = participants(rows), rng.standard_normal((rows, 1))
     in_test = people % 5 == 0
     train, test = np.flatnonzero(~in_test), np.flatnonzero(in_test)
@@ -128,7 +134,7 @@ def probes(rows: int, width: int = NARROW) -> Iterator[dict[str, Measure]]:
             standardised.T @ standardised
         return held_out @ mean
 
-    matrix = store(parts, width)
+    matrix = store(parts, (rows, width))
     name = f"a probe, width {width}"
     yield {name: fit} | ({f"{name}, before (without the solution)": before} if rows <= 1_000_000 else {})
 

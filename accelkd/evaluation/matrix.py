@@ -43,32 +43,30 @@ class StoredMatrix:
 Matrix: TypeAlias = Floats | StoredMatrix  # [samples, width]
 
 
-def store(parts: Iterable[npt.NDArray[np.float32]], width: int, folder: Path | None = None) -> StoredMatrix:
-    """Write parts `[rows, width]` one after another to a file without a name, which is gone with the last view of it.
+def store(
+    parts: Iterable[tuple[Rows, npt.NDArray[np.float32]]], shape: tuple[int, int], folder: Path | None = None
+) -> StoredMatrix:
+    """Write parts of a matrix, each with the numbers of its rows, to a file, which is gone with the last view of it.
 
-    It lies in `folder`, by default where temporary files do.
+    The file has no name; it lies in `folder`, by default where temporary files do.
     """
-    with tempfile.TemporaryFile(dir=folder) as file:
-        rows = 0
-        for part in parts:
-            np.ascontiguousarray(part, np.float32).tofile(file)
-            rows += len(part)
-        file.flush()
-        empty = np.empty((0, width), np.float32)  # which cannot be mapped
-        values = np.memmap(file, np.float32, "r", shape=(rows, width)) if rows else empty
-    return StoredMatrix(values, np.arange(rows))
+    values: npt.NDArray[np.float32] = np.empty((0, shape[1]), np.float32)
+    if shape[0]:  # nothing cannot be mapped
+        with tempfile.TemporaryFile(dir=folder) as file:
+            values = np.memmap(file, np.float32, "w+", shape=shape)
+    for rows, part in parts:
+        values[rows] = part
+    return StoredMatrix(values, np.arange(shape[0]))
 
 
 def chunks(matrix: Matrix, rows: Rows | None = None, size: int = CHUNK_SIZE) -> Iterator[tuple[Rows, Floats]]:
     """Samples of a matrix, by default all, in chunks of `size`: their positions among `rows`, and their values.
 
-    A stored matrix is read in the order in which it lies in its file.
+    In their order, wherever they lie in a file: sums over them are the same to the last digit.
     """
-    order = np.arange(len(matrix) if rows is None else len(rows))
-    if isinstance(matrix, StoredMatrix):
-        order = np.argsort(matrix.rows if rows is None else matrix.rows[rows], kind="stable")
-    for start in range(0, len(order), size):
-        which = order[start : start + size]
+    number = len(matrix) if rows is None else len(rows)
+    for start in range(0, number, size):
+        which = np.arange(start, min(start + size, number))
         yield which, matrix[which if rows is None else rows[which]]
 
 

@@ -185,8 +185,10 @@ def _update_participants(
     )
     rows, matrix = copied_rows(
         connection,
-        f"SELECT participant_id, embedding FROM embeddings.{encoder_table(readouts.encoder)} "
-        "WHERE list_contains(?, participant_id) ORDER BY participant_id, segment_id",
+        readouts.encoder,
+        "participant_id",
+        "WHERE list_contains(?, participant_id)",
+        "participant_id, segment_id",
         [names],
     )
     if len(matrix) and readouts.at("participant"):

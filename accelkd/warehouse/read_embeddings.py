@@ -70,9 +70,11 @@ def read_embeddings(connection: duckdb.DuckDBPyConnection, encoder: str, *, test
     labels = ", ".join(f"coalesce({name}, 'nan') AS {name}" for name in LABELS)
     rows, matrix = copied_rows(
         connection,
-        f"SELECT segment_id, participant_id, split = 'test' AS in_test, {labels}, embedding FROM embeddings.{table} "
+        encoder,
+        f"segment_id, participant_id, split = 'test' AS in_test, {labels}",
         "JOIN segments USING (segment_id, participant_id) JOIN split USING (participant_id) "
-        "WHERE split = 'test' OR NOT ? ORDER BY segment_id",
+        "WHERE split = 'test' OR NOT ?",
+        "segment_id",
         [test_only],
     )
     if not rows.num_rows:
@@ -110,24 +112,33 @@ def numbered(participants: pa.ChunkedArray) -> tuple[npt.NDArray[np.str_], npt.N
 
 
 def copied_rows(
-    connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[object]
+    connection: duckdb.DuckDBPyConnection,
+    encoder: str,
+    columns: str,
+    source: str,
+    order: str,
+    parameters: Sequence[object],
 ) -> tuple[pa.Table, StoredMatrix]:
-    """Rows that a query gives, without its column `embedding`, and that column in a file.
+    """Columns and embeddings of rows of an encoder's table, sorted by `order`; the embeddings lie in a file.
 
     The file has no name and lies beside the warehouse: embeddings need not fit into memory, and can be read after the
-    connection is closed. The query should say an order: sums over embeddings depend on it in their last digits.
+    connection is closed. `source` follows the table's name in the query: joins and conditions.
     """
+    table = f"embeddings.{encoder_table(encoder)} e {source}"
+    rows = connection.sql(f"SELECT e.rowid AS number, {columns} FROM {table} ORDER BY {order}", params=parameters)
+    wanted = rows.to_arrow_table()
     path = "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
     folder = connection.execute(path).fetchall()[0][0]
-    reader: pa.RecordBatchReader = connection.sql(query, params=parameters).to_arrow_reader(_ROWS_READ)
-    kept: list[pa.RecordBatch] = []
+    # As the table holds them: DuckDB sorts wide rows in memory alone
+    unsorted = connection.sql(f"SELECT e.rowid AS number, embedding FROM {table}", params=parameters)
+    reader: pa.RecordBatchReader = unsorted.to_arrow_reader(_ROWS_READ)
+    numbers = wanted.column("number").to_numpy()
+    by_number = np.argsort(numbers, kind="stable")
 
-    def parts() -> Iterator[npt.NDArray[np.float32]]:
+    def parts() -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]]:
         for batch in reader:
-            # A copy: columns alone would keep the memory of the whole batch
-            kept.append(batch.drop_columns(["embedding"]).take(pa.array(np.arange(batch.num_rows))))
-            yield batch.column("embedding").flatten().to_numpy().reshape(batch.num_rows, -1)
+            places = by_number[np.searchsorted(numbers, batch.column("number").to_numpy(), sorter=by_number)]
+            yield places, batch.column("embedding").flatten().to_numpy().reshape(batch.num_rows, -1)
 
-    number, embedding = reader.schema.get_field_index("embedding"), reader.schema.field("embedding")
-    matrix = store(parts(), embedding.type.list_size, Path(folder).parent if folder else None)
-    return pa.Table.from_batches(kept, reader.schema.remove(number)), matrix
+    shape = (len(wanted), reader.schema.field("embedding").type.list_size)
+    return wanted.drop_columns(["number"]), store(parts(), shape, Path(folder).parent if folder else None)

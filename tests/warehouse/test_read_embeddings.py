@@ -91,14 +91,12 @@ def test_nobody_in_test_and_nothing_in_the_split_are_said(connection: duckdb.Duc
 
 
 def test_some_participants_are_copied_with_their_names(connection: duckdb.DuckDBPyConnection) -> None:
-    query = (
-        "SELECT participant_id, embedding FROM embeddings.e WHERE list_contains(?, participant_id) ORDER BY ALL DESC"
-    )
-    rows, matrix = copied_rows(connection, query, [["p07", "p03"]])
+    wanted = ("participant_id", "WHERE list_contains(?, participant_id)", "segment_id")
+    rows, matrix = copied_rows(connection, "e", *wanted, [["p07", "p03"]])
     assert rows.column_names == ["participant_id"]
     names, people = numbered(rows.column("participant_id"))
     assert names.tolist() == ["p03", "p07"]
     np.testing.assert_array_equal(np.array([3, 7])[people], matrix[:][:, 0].astype(int) % PEOPLE)
     assert len(matrix) == 2 * ROWS // PEOPLE
-    rows, matrix = copied_rows(connection, query, [["nobody"]])
+    rows, matrix = copied_rows(connection, "e", *wanted, [["nobody"]])
     assert (len(rows), matrix.shape) == (0, (0, 2))
