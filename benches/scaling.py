@@ -177,6 +177,7 @@ def reading(rows: int) -> Iterator[dict[str, Measure]]:
             connection.execute("SET memory_limit = '256MB'")  # of DuckDB's own cache, which counts as memory here
 
             def before() -> object:
+                connection.execute("SET memory_limit = '8GB'")  # with less, sorting rows as wide as these failed
                 read = connection.sql(
                     "SELECT segment_id, participant_id, split = 'test' AS in_test, model_id, embedding, hr_bpm FROM "
                     "embeddings.e JOIN segments USING (segment_id, participant_id) JOIN split USING (participant_id) "
