@@ -47,8 +47,8 @@ from accelkd.segments.store import SegmentStore
 from accelkd.training.checkpoint import is_complete, read_config, read_metrics, round_checkpoint
 from accelkd.training.presets import PRESETS, night_distillation
 from accelkd.training.runs import train_encoder
-from accelkd.warehouse.embeddings import read_embeddings
 from accelkd.warehouse.load import load_batch
+from accelkd.warehouse.read_embeddings import read_embeddings
 
 SEED = 2_026  # other people than those of the demo
 SEGMENTS_PER_PARTICIPANT = 8
@@ -172,7 +172,7 @@ def write_package(
     """
     embeddings = read_embeddings(connection, encoder, test_only=False)
     train = embeddings.take(np.flatnonzero(~embeddings.in_test))
-    segments = LabelledEmbeddings(train.matrix, train.participants, train.labels)
+    segments = train.labelled()
     # What a simulator says of age or illness says nothing of real people: readouts of the heart alone
     nobody = LabelledEmbeddings(train.matrix[:0], train.participants[:0], {})
     readouts = fit_readouts(encoder, source.name, segments, nobody, {})

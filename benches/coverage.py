@@ -18,7 +18,7 @@ import tables
 from accelkd.evaluation.probes import LabelledEmbeddings
 from accelkd.evaluation.readouts import fit_readouts, predict
 from accelkd.home.layout import Home
-from accelkd.warehouse.embeddings import people_of, read_embeddings
+from accelkd.warehouse.read_embeddings import people_of, read_embeddings
 from accelkd.warehouse.staging import staging
 
 
@@ -42,10 +42,7 @@ def main() -> None:
         for seed in range(arguments.splits):
             chosen = np.random.default_rng(seed).permutation(names)[:count]
             sides = [np.isin(data.participants, chosen), np.isin(everybody.participants, chosen)]
-            segments, people = (
-                LabelledEmbeddings(of.matrix, of.participants, targets)
-                for of, targets in ((data, data.labels), (everybody, everybody.targets))
-            )
+            segments, people = data.labelled(), everybody
             fitted = fit_readouts(arguments.encoder, "", _rows(segments, sides[0]), _rows(people, sides[1]), {})
             for readout in fitted.of.values():
                 if readout.unit is None:

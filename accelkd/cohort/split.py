@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from accelkd.home.columns import Column, Table
@@ -29,7 +31,8 @@ AGE_EDGES_YEARS = (30, 40, 50, 60, 70)
 AGE_BANDS = ("under 30", "30 to 39", "40 to 49", "50 to 59", "60 to 69", "70 and over")
 UNKNOWN = "unknown"
 STRATA = ("device_id", "sex", "age_band")
-_ROWS = b"rows_sha256"  # metadata of the file: hash of its rows
+_ROWS = b"rows_sha256"  # metadata of a file of version 0.1.0: hash of its rows as JSON
+_COLUMNS = b"columns_sha256"  # metadata of the file: hash of its rows, column by column
 
 _STRATUM = ("segments.participant_id", "segments.device_id", "demographics.sex", "demographics.age_years")
 LEDGER = Table(
@@ -166,7 +169,8 @@ def write_split(ledger: Path, table: pa.Table) -> None:
 
     The order of assignment is recorded nowhere else, so a copy is written first: one of the two is always intact.
     """
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _ROWS: _rows_sha256(table)})
+    settings = {key: value for key, value in (table.schema.metadata or {}).items() if key != _ROWS}
+    table = table.replace_schema_metadata({**settings, _COLUMNS: _columns_sha256(table)})
     for path in (_copy(ledger), ledger):
         with atomic_path(path) as part:
             pq.write_table(table, part)
@@ -194,12 +198,14 @@ def read_split(ledger: Path) -> pa.Table:
         write_split(ledger, table)
     if not table.schema.equals(LEDGER.arrow()):
         raise SplitError(f"{ledger}: columns {table.schema.names}, expected {LEDGER.names}")
-    sides = set(table.column("split").to_pylist())
+    sides = set(pc.unique(table.column("split")).to_pylist())
     if not sides <= {"train", "test"}:
         raise SplitError(f"{ledger}: unknown side {sorted(sides - {'train', 'test'})}")
-    duplicates = [p for p, count in Counter(table.column("participant_id").to_pylist()).items() if count > 1]
+    duplicates = int(
+        pc.sum(pc.greater(pc.value_counts(table.column("participant_id")).field("counts"), 1)).as_py() or 0
+    )
     if duplicates:
-        raise SplitError(f"{ledger}: {len(duplicates)} participants have more than one row")
+        raise SplitError(f"{ledger}: {duplicates} participants have more than one row")
     return table
 
 
@@ -213,20 +219,34 @@ def _read_verified(path: Path) -> pa.Table:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise DamagedFileError(f"{path} cannot be read: {error}") from None
-    if (table.schema.metadata or {}).get(_ROWS) != _rows_sha256(table):
+    recorded = table.schema.metadata or {}
+    if _COLUMNS in recorded:
+        intact = recorded[_COLUMNS] == _columns_sha256(table)
+    else:
+        intact = recorded.get(_ROWS) == sha256_json(table.to_pylist()).encode()
+    if not intact:
         raise DamagedFileError(f"{path} is damaged: its rows are not those that were written")
     return table
 
 
-def _rows_sha256(table: pa.Table) -> bytes:
-    return sha256_json(table.to_pylist()).encode()
+def _columns_sha256(table: pa.Table) -> bytes:
+    """Hash of the names, lengths and bytes of all columns, which are text; the same however Arrow holds them."""
+    digest = hashlib.sha256()
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        digest.update(f"{name} {len(column)}\n".encode())
+        digest.update(pc.fill_null(pc.binary_length(column), -1).to_numpy().astype("<i4"))
+        for chunk in pc.fill_null(column, "").chunks:
+            _, offsets, values = chunk.buffers()
+            if values is not None:  # as it is where all are empty
+                edges = np.frombuffer(offsets, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+                digest.update(memoryview(values)[edges[0] : edges[-1]])
+    return digest.hexdigest().encode()
 
 
 def participants_on(ledger: Path, side: Side) -> frozenset[str]:
     """The participants of one side."""
     table = read_split(ledger)
-    pairs = zip(table.column("participant_id").to_pylist(), table.column("split").to_pylist(), strict=True)
-    return frozenset(participant for participant, split in pairs if split == side)
+    return frozenset(table.column("participant_id").filter(pc.equal(table.column("split"), side)).to_pylist())
 
 
 def strata_table(ledger: pa.Table, strata: Sequence[str] = STRATA) -> pa.Table:
@@ -241,8 +261,10 @@ def strata_table(ledger: pa.Table, strata: Sequence[str] = STRATA) -> pa.Table:
 
 def split_version(table: pa.Table) -> str:
     """Identity of an assignment: 16 hex digits over participants and sides, whatever the order of the rows."""
-    pairs = sorted(zip(table.column("participant_id").to_pylist(), table.column("split").to_pylist(), strict=True))
-    return hashlib.sha256("\n".join(f"{participant} {split}" for participant, split in pairs).encode()).hexdigest()[:16]
+    pairs = table.select(["participant_id", "split"]).sort_by([("participant_id", "ascending"), ("split", "ascending")])
+    lines = pc.binary_join_element_wise(*pairs.columns, " ").combine_chunks()
+    text = pc.binary_join(pa.ListArray.from_arrays([0, len(lines)], lines), "\n")[0]
+    return hashlib.sha256(text.as_buffer()).hexdigest()[:16]
 
 
 def assert_disjoint(train: Iterable[str], test: Iterable[str]) -> None:

@@ -18,6 +18,7 @@ from accelkd.cohort.loaded import unused_batches, usable_batches
 from accelkd.cohort.split import participants_on, read_split, split_version
 from accelkd.home.files import sha256_json
 from accelkd.home.layout import Home
+from accelkd.home.verified import verified_once
 from accelkd.segments.schema import ACCEL_AXES
 from accelkd.segments.segment import verify_segments
 from accelkd.segments.store import MODALITIES, Modality, SegmentStore
@@ -66,12 +67,13 @@ def training_set(home: Home, modalities: Collection[Modality] = MODALITIES) -> T
 
     Their PPG has the number of channels that is most common among segments with both modalities, or where there are
     none with both, among those with PPG: so teacher and students agree on it. Every store that is read is verified
-    against its checksum. Raises FileNotFoundError if there is no split or no segment yet, NothingToTrainOnError if none
-    has the modalities, DamagedFileError for a store that is damaged or missing.
+    against its checksum, once a day on each node (accelkd.home.verified). Raises FileNotFoundError if there is no split
+    or no segment yet, NothingToTrainOnError if none has the modalities, DamagedFileError for a store that is damaged or
+    missing.
     """
     names, batch_ids, ppg_channels = _suited_batches(home, modalities)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the GIL
-        hashes = list(pool.map(partial(verify_segments, home), batch_ids))
+    with verified_once(home) as verify, ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the GIL
+        hashes = list(pool.map(partial(verify_segments, home, verify=verify), batch_ids))
     store, rows = _training_rows(home, batch_ids, modalities, ppg_channels)
     return TrainingSet(
         store=store,
@@ -92,7 +94,7 @@ def refuse_too_few(home: Home, modalities: Collection[Modality] = MODALITIES) ->
     _, batch_ids, ppg_channels = _suited_batches(home, modalities)
     store, rows = _training_rows(home, batch_ids, modalities, ppg_channels)
     participants = store.metadata.column("participant_id").take(rows)
-    if max(Counter(participants.to_pylist()).values(), default=0) < MIN_SEGMENTS:
+    if (pc.max(pc.value_counts(participants).field("counts")).as_py() or 0) < MIN_SEGMENTS:
         raise NothingToTrainOnError(
             f"no training participant in {home.root} has {MIN_SEGMENTS} segments with {_named(modalities)}: {_ADOPT}"
         )
@@ -148,7 +150,8 @@ def _common_ppg_channels(stores: Sequence[SegmentStore]) -> int:
     both, alone = Counter[int](), Counter[int]()
     for store in stores:
         ppg = store.counts("ppg")
-        both.update(ppg[(ppg > 0) & (store.counts("accel") > 0)].tolist())
-        alone.update(ppg[ppg > 0].tolist())
+        for counter, rows in ((both, (ppg > 0) & (store.counts("accel") > 0)), (alone, ppg > 0)):
+            channels, counts = np.unique(ppg[rows], return_counts=True)
+            counter.update(dict(zip(channels.tolist(), counts.tolist(), strict=True)))
     counted = both or alone
     return max(counted.items(), key=lambda item: (item[1], item[0]))[0] if counted else 0

@@ -30,7 +30,7 @@ class ClassicalResult:
 
 
 def classical_result(
-    labels_bpm: Floats, estimates_bpm: Floats, participants: npt.NDArray[np.str_]
+    labels_bpm: Floats, estimates_bpm: Floats, participants: npt.NDArray[np.generic]
 ) -> ClassicalResult | None:
     """Compare estimates [segments] with labels [segments]; NaN where there is none. None if no segment has both."""
     labelled = np.isfinite(labels_bpm)

@@ -49,7 +49,7 @@ def auc_interval(auc: float, yes: int, no: int) -> tuple[float, float]:
 
 
 def error_interval(
-    absolute_errors: npt.NDArray[np.floating], participants: npt.NDArray[np.str_]
+    absolute_errors: npt.NDArray[np.floating], participants: npt.NDArray[np.generic]
 ) -> tuple[float, float] | None:
     """The 95 % interval of a mean absolute error over samples [samples], where people are what is independent.
 

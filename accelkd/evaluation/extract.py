@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from accelkd.evaluation.matrix import Matrix, chunks
 from accelkd.home.progress import progress
 from accelkd.segments.store import Modality, SegmentStore
 from accelkd.training.signals import ResidentSignals, to_device
@@ -47,11 +48,14 @@ def embed(
     return embed_in_batches(encoder, len(rows), load, torch_device, f"embedding {modality}").cpu().numpy()
 
 
-def project(head: nn.Module, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def project(head: nn.Module, embeddings: Matrix) -> npt.NDArray[np.float32]:
     """Embeddings `[rows, width]` in the space of a projection head in evaluation mode, `[rows, 128]`; on the CPU."""
     with torch.inference_mode():
-        chunks = torch.from_numpy(embeddings).split(_CHUNK_SIZE)
-        return np.asarray(torch.cat([head(chunk) for chunk in chunks]).numpy())
+        width = head(torch.empty((0, embeddings.shape[1]))).shape[1]
+        projected = np.empty((len(embeddings), width), np.float32)
+        for which, part in chunks(embeddings, size=_CHUNK_SIZE):
+            projected[which] = head(torch.from_numpy(part)).numpy()
+    return projected
 
 
 def embed_in_batches(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +17,10 @@ import pyarrow.compute as pc
 
 from accelkd.evaluation.blas import one_blas_thread
 from accelkd.evaluation.evidence import Status, auc_interval, error_interval, undecided_area, undecided_error
+from accelkd.evaluation.matrix import Floats, Matrix, chunks
 from accelkd.evaluation.probes import (
-    Floats,
     LabelledEmbeddings,
+    People,
     fit_ridges,
     mean_absolute_error,
     pearson_r,
@@ -106,16 +108,20 @@ def participant_targets(
 
 
 def mean_embeddings(
-    matrix: npt.NDArray[np.float32], participants: Sequence[str] | npt.NDArray[np.str_]
-) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.float64]]:
-    """Participants, sorted, and the mean of the rows of each in `matrix` [segments, width]: `[participants, width]`."""
-    names, first, code = np.unique(np.asarray(participants), return_index=True, return_inverse=True)
-    order = np.argsort(code, kind="stable")
-    counts = np.bincount(code)
-    sums = (
-        np.add.reduceat(matrix[order], np.cumsum(counts) - counts, axis=0, dtype=np.float64) if len(first) else matrix
-    )
-    return names, sums / counts[:, None]
+    matrix: Matrix, participants: Sequence[str] | People
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
+    """Participants, sorted, and the mean of the rows of each in `matrix` [segments, width]: `[participants, width]`.
+
+    A participant's rows are summed one by one in their order, whatever lies between them.
+    """
+    names, code = np.unique(np.asarray(participants), return_inverse=True)
+    sums = np.zeros((len(names), matrix.shape[1]))
+    for which, part in chunks(matrix):
+        order = np.argsort(code[which], kind="stable")
+        present, first = np.unique(code[which][order], return_index=True)
+        rows = np.insert(part[order].astype(np.float64), first, sums[present], axis=0)  # what was summed goes first
+        sums[present] = np.add.reduceat(rows, first + np.arange(len(first)), axis=0)
+    return names, sums / np.bincount(code, minlength=len(names))[:, None]
 
 
 @one_blas_thread()

@@ -2,13 +2,15 @@
 
 One segment is one sample. A probe is fitted on training participants and measured on test participants; its penalty is
 chosen by cross-validation within the training participants, whose folds keep each participant together. Fits are in
-closed form from Gram matrices, which all targets and penalties share.
+closed form from Gram matrices, which all targets and penalties share and which are summed chunk by chunk: embeddings
+may be larger than memory (accelkd.evaluation.matrix). Participants are named, or numbered in the order of their names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,23 +18,23 @@ from sklearn.model_selection import GroupKFold
 
 from accelkd.evaluation.blas import one_blas_thread
 from accelkd.evaluation.evidence import Status, error_interval, undecided_error
+from accelkd.evaluation.matrix import Floats, Matrix, Rows, chunks, mean_and_scale
 from accelkd.recordings.labels import LABELS
 
-Floats = npt.NDArray[np.floating]
+People: TypeAlias = npt.NDArray[Any]  # [samples], text or integers
 
 LABEL_FRACTIONS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # figure 2: from 0.1 % to 100 %
 MIN_LABELS = 10  # kept by a fraction
 FOLDS = 5
 PENALTIES = np.logspace(-6, 2, 33)  # per sample, on standardised embeddings: alpha / number of samples
-_CHUNK_SIZE = 16_384  # rows converted to float64 at a time
 
 
 @dataclass(frozen=True)
 class LabelledEmbeddings:
     """One side of a probe: samples with their participants and targets."""
 
-    matrix: Floats  # [samples, width]
-    participants: npt.NDArray[np.str_]  # [samples]
+    matrix: Floats  # [samples, width]; a StoredMatrix in its place is read chunk by chunk
+    participants: People
     targets: Mapping[str, Floats]  # [samples] each; NaN where a sample has no label
 
 
@@ -44,10 +46,12 @@ class Ridges:
     intercepts: npt.NDArray[np.float64]  # [targets]
     alphas: npt.NDArray[np.float64]  # [targets], scikit-learn's, on standardised embeddings
 
-    def predict(self, x: Floats) -> npt.NDArray[np.float64]:
+    def predict(self, x: Matrix) -> npt.NDArray[np.float64]:
         """Predictions `[samples, targets]` for embeddings `[samples, width]`."""
-        parts = [x[start : start + _CHUNK_SIZE] @ self.weights for start in range(0, max(len(x), 1), _CHUNK_SIZE)]
-        return np.concatenate(parts) + self.intercepts
+        predicted = np.empty((len(x), len(self.intercepts)))
+        for which, part in chunks(x):
+            predicted[which] = part @ self.weights + self.intercepts
+        return predicted
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class Probe:
 
 
 def labelled_subsets(
-    participants: Sequence[str] | npt.NDArray[np.str_], fractions: Iterable[float], *, seed: int = 0
+    participants: Sequence[str] | People, fractions: Iterable[float], *, seed: int = 0
 ) -> dict[float, npt.NDArray[np.intp]]:
     """Rows that each fraction keeps of the labelled segments, sorted; `participants` has the participant of each row.
 
@@ -138,7 +142,7 @@ def probe_segments(
         y = np.column_stack([train.targets[name][rows] for name in names])
         participants = train.participants[rows]
         for fraction, kept in labelled_subsets(participants, fractions, seed=seed).items():
-            ridges = fit_ridges(train.matrix[rows[kept]], y[kept], participants[kept])
+            ridges = fit_ridges(train.matrix, y[kept], participants[kept], rows[kept])
             predicted = ridges.predict(test.matrix)
             for column, name in enumerate(names):
                 labelled = np.isfinite(test.targets[name])
@@ -180,23 +184,20 @@ def refuse_shared_participants(train: LabelledEmbeddings, test: LabelledEmbeddin
         raise ValueError(f"participant {shared[0]} is in training and in test ({len(shared)} such participants)")
 
 
-def fit_ridges(x: Floats, y: Floats, participants: Sequence[str] | npt.NDArray[np.str_]) -> Ridges:
+def fit_ridges(x: Matrix, y: Floats, participants: Sequence[str] | People, rows: Rows | None = None) -> Ridges:
     """Ridge regressions of `y` [samples, targets] on `x` [samples, width], with intercepts that are not penalised.
 
-    All penalties are tried in closed form from the folds' Gram matrices: the embeddings are read once, in float64
-    chunks. The penalty of each target has the smallest squared error over the held-out folds. Raises ValueError for
-    fewer than two participants.
+    With `rows`, the samples are these rows of `x`. All penalties are tried in closed form from the folds' Gram
+    matrices: the embeddings are read twice, in float64 chunks, for their mean and scale and for the matrices. The
+    penalty of each target has the smallest squared error over the held-out folds. Raises ValueError for fewer than two
+    participants.
     """
-    groups = np.unique(np.asarray(participants), return_inverse=True)[1]
-    folds = min(FOLDS, int(groups.max(initial=0)) + 1)
-    if folds < 2:
+    folds = grouped_folds(participants)
+    if folds.max(initial=0) < 1:
         raise ValueError("a probe needs at least two training participants")
     width = x.shape[1]
-    mean = x.mean(axis=0, dtype=np.float64)
-    scale = x.std(axis=0, dtype=np.float64)
-    scale[scale == 0] = 1.0
-    held_out = [rows for _, rows in GroupKFold(folds).split(x, groups=groups)]
-    moments = np.stack([_moments(x[rows], y[rows], mean, scale) for rows in held_out])
+    mean, scale = mean_and_scale(x, rows)
+    moments = _fold_moments(x, rows, y, folds, mean, scale)
     total = moments.sum(axis=0)
 
     squared_error = np.zeros((len(PENALTIES), y.shape[1]))
@@ -214,29 +215,45 @@ def fit_ridges(x: Floats, y: Floats, participants: Sequence[str] | npt.NDArray[n
     return Ridges(
         weights=unscaled,
         intercepts=center[width:] - center[:width] @ best - mean @ unscaled,
-        alphas=PENALTIES[selected] * len(x),
+        alphas=PENALTIES[selected] * len(y),
     )
 
 
-def held_out_predictions(x: Floats, y: Floats, folds: npt.NDArray[np.intp], alpha: float) -> npt.NDArray[np.float64]:
+def grouped_folds(participants: Sequence[str] | People) -> Rows:
+    """The fold of each sample, of up to FOLDS about equal ones; a participant's samples share one."""
+    groups = np.unique(np.asarray(participants), return_inverse=True)[1]
+    folds = np.zeros(len(groups), np.intp)
+    number = min(FOLDS, int(groups.max(initial=0)) + 1)
+    if number > 1:
+        for fold, (_, rows) in enumerate(GroupKFold(number).split(groups, groups=groups)):
+            folds[rows] = fold
+    return folds
+
+
+def held_out_predictions(
+    x: Matrix, y: Floats, folds: npt.NDArray[np.intp], alpha: float, rows: Rows | None = None
+) -> npt.NDArray[np.float64]:
     """What ridges of penalty `alpha` of `y` [samples] on `x` [samples, width] predict for the fold each is without.
 
-    `folds` has the fold of each sample. The penalty is that of `Ridges.alphas`, of all samples.
+    `folds` has the fold of each sample, from 0. The penalty is that of `Ridges.alphas`, of all samples. With `rows`,
+    the samples are these rows of `x`.
     """
     width = x.shape[1]
-    mean, scale = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
-    scale[scale == 0] = 1.0
-    fold_moments = {fold: _moments(x[folds == fold], y[folds == fold, None], mean, scale) for fold in np.unique(folds)}
-    total = np.sum(list(fold_moments.values()), axis=0)
-    predicted = np.empty(len(x))
-    for fold, moments in fold_moments.items():
-        rest = total - moments
+    mean, scale = mean_and_scale(x, rows)
+    moments = _fold_moments(x, rows, y[:, None], folds, mean, scale)
+    total = moments.sum(axis=0)
+    weights, offsets = np.zeros((len(moments), width)), np.zeros(len(moments))
+    for fold in np.unique(folds):
+        rest = total - moments[fold]
         center = rest[:-1, -1] / rest[-1, -1]
         central = _central_moments(rest, center)
-        central[np.arange(width), np.arange(width)] += alpha / len(x) * rest[-1, -1]
-        weights = np.linalg.solve(central[:width, :width], central[:width, width])
-        rows = folds == fold
-        predicted[rows] = center[width] + ((x[rows] - mean) / scale - center[:width]) @ weights
+        central[np.arange(width), np.arange(width)] += alpha / len(y) * rest[-1, -1]
+        weights[fold] = np.linalg.solve(central[:width, :width], central[:width, width])
+        offsets[fold] = center[width] - center[:width] @ weights[fold]
+    predicted = np.empty(len(y))
+    for which, part in chunks(x, rows):
+        of_all_folds = (part - mean) / scale @ weights.T + offsets
+        predicted[which] = of_all_folds[np.arange(len(part)), folds[which]]
     return predicted
 
 
@@ -264,14 +281,20 @@ def _group_by_labels(targets: Mapping[str, Floats]) -> list[list[str]]:
     return list(groups.values())
 
 
-def _moments(x: Floats, y: Floats, mean: Floats, scale: Floats) -> npt.NDArray[np.float64]:
-    """Sums of products of the columns [standardised x, y, 1]: `[width + targets + 1, width + targets + 1]`."""
+def _fold_moments(
+    x: Matrix, rows: Rows | None, y: Floats, folds: npt.NDArray[np.intp], mean: Floats, scale: Floats
+) -> npt.NDArray[np.float64]:
+    """Sums of products of the columns [standardised x, y, 1] of each fold.
+
+    `[folds, width + targets + 1, width + targets + 1]`, whatever the number of samples.
+    """
     size = x.shape[1] + y.shape[1] + 1
-    moments = np.zeros((size, size))
-    for start in range(0, len(x), _CHUNK_SIZE):
-        rows = slice(start, start + _CHUNK_SIZE)
-        part = np.column_stack([(x[rows] - mean) / scale, y[rows], np.ones(len(x[rows]))])
-        moments += part.T @ part
+    moments = np.zeros((int(folds.max(initial=0)) + 1, size, size))
+    for which, part in chunks(x, rows):
+        columns = np.column_stack([(part - mean) / scale, y[which], np.ones(len(which))])
+        for fold in np.unique(folds[which]):
+            own = columns[folds[which] == fold]
+            moments[fold] += own.T @ own
     return moments
 
 

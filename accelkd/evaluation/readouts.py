@@ -21,13 +21,20 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from scipy.special import expit
-from sklearn.model_selection import GroupKFold
 
 from accelkd.evaluation.blas import one_blas_thread
 from accelkd.evaluation.calibration import fit_logistic, stratified_folds
 from accelkd.evaluation.evidence import MIN_TRAIN, auc_interval, error_interval
+from accelkd.evaluation.matrix import Floats, Matrix, Rows, chunks, mean_and_scale
 from accelkd.evaluation.participant_probes import CONTINUOUS, mean_embeddings
-from accelkd.evaluation.probes import FOLDS, LabelledEmbeddings, fit_ridges, held_out_predictions, mean_absolute_error
+from accelkd.evaluation.probes import (
+    LabelledEmbeddings,
+    People,
+    fit_ridges,
+    grouped_folds,
+    held_out_predictions,
+    mean_absolute_error,
+)
 from accelkd.evaluation.significance import auc
 from accelkd.home.files import DamagedFileError, atomic_path, verify_checksum, write_checksum
 from accelkd.recordings.labels import LABELS
@@ -39,7 +46,6 @@ MIN_SPREAD = 1e-3  # of the error's standard deviation: keeps its logarithm fini
 _SMALLEST_VARIANCE = 1e-3  # of the mean over directions: below it a direction holds noise
 _ARRAYS = ("mean", "scale", "weights", "spread_weights")
 
-Floats = npt.NDArray[np.floating]
 Level = Literal["segment", "participant"]
 
 
@@ -79,8 +85,12 @@ class Typical:
 
     def contains(self, x: Floats) -> npt.NDArray[np.bool_]:
         """Whether each of the embeddings `[samples, width]` is within the distance."""
-        distance: npt.NDArray[np.float64] = np.linalg.norm((x - self.mean) @ self.whitening, axis=1)
-        return distance <= self.max_distance
+        return self.distances(x) <= self.max_distance
+
+    def distances(self, x: Floats) -> npt.NDArray[np.float64]:
+        """The distance of each of the embeddings."""
+        distances: npt.NDArray[np.float64] = np.linalg.norm((x - self.mean) @ self.whitening, axis=1)
+        return distances
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,18 +135,21 @@ def predict(readout: Readout, x: Floats) -> Predicted:
 class ReadParticipants:
     """What is read from the mean embedding of each participant; arrays in the order of the names, which is sorted."""
 
-    names: npt.NDArray[np.str_]
+    names: People
     segments: npt.NDArray[np.int64]  # that the mean is over
     typical: npt.NDArray[np.bool_]  # whether at least half of these are
     of: Mapping[str, Predicted]  # by target
 
 
-def read_participants(readouts: Readouts, matrix: Floats, participants: npt.NDArray[np.str_]) -> ReadParticipants:
+def read_participants(readouts: Readouts, matrix: Matrix, participants: People) -> ReadParticipants:
     """Predict the participants of segments from their embeddings `[segments, width]`."""
-    names, means = mean_embeddings(np.asarray(matrix, np.float32), participants)
+    names, means = mean_embeddings(matrix, participants)
     code = np.searchsorted(names, participants)
     counts = np.bincount(code, minlength=len(names))
-    typical = np.bincount(code, readouts.typical.contains(matrix), minlength=len(names)) >= counts / 2
+    is_typical = np.empty(len(matrix), np.bool_)
+    for which, part in chunks(matrix):
+        is_typical[which] = readouts.typical.contains(part)
+    typical = np.bincount(code, is_typical, minlength=len(names)) >= counts / 2
     of = {readout.target: predict(readout, means) for readout in readouts.at("participant")}
     return ReadParticipants(names, counts.astype(np.int64), typical, of)
 
@@ -200,18 +213,16 @@ def read_readouts(folder: Path) -> Readouts:
 
 def _fit(target: str, level: Level, data: LabelledEmbeddings) -> Readout | None:
     """One target's readout; None where too few participants have it."""
-    known = np.isfinite(data.targets[target])
-    x, y = data.matrix[known].astype(np.float64), np.asarray(data.targets[target], np.float64)[known]
-    people = data.participants[known]
-    unit = unit_of(target)
     if not can_fit(data, target):
         return None
-    ridges = fit_ridges(x, y[:, None], people)
-    mean, scale = x.mean(axis=0), x.std(axis=0)
-    scale[scale == 0] = 1.0
-    folds = stratified_folds(y) if unit is None else _folds_of_people(people)
+    x, rows = data.matrix, np.flatnonzero(np.isfinite(data.targets[target]))
+    y, people = np.asarray(data.targets[target], np.float64)[rows], data.participants[rows]
+    unit = unit_of(target)
+    ridges = fit_ridges(x, y[:, None], people, rows)
+    mean, scale = mean_and_scale(x, rows)
+    folds = stratified_folds(y) if unit is None else grouped_folds(people)
     alpha = float(ridges.alphas[0])
-    held_out = held_out_predictions(x, y, folds, alpha)
+    held_out = held_out_predictions(x, y, folds, alpha, rows)
     fitted: dict[str, Any] = {
         "target": target,
         "level": level,
@@ -242,7 +253,7 @@ def _fit(target: str, level: Level, data: LabelledEmbeddings) -> Readout | None:
     bounds = error_interval(np.abs(y - held_out), people)
     return Readout(
         **fitted,
-        **_spread(x, y - held_out, people, folds, (mean, scale)),
+        **_spread(x, rows, y - held_out, people, folds, (mean, scale)),
         slope=0.0,
         offset=0.0,
         held_out=mean_absolute_error(y, held_out),
@@ -252,9 +263,10 @@ def _fit(target: str, level: Level, data: LabelledEmbeddings) -> Readout | None:
 
 
 def _spread(
-    x: Floats,
+    x: Matrix,
+    rows: Rows,
     errors: npt.NDArray[np.float64],
-    people: npt.NDArray[np.str_],
+    people: People,
     folds: npt.NDArray[np.intp],
     standardised: tuple[Floats, Floats],
 ) -> dict[str, Any]:
@@ -262,8 +274,8 @@ def _spread(
     mean, scale = standardised
     smallest = MIN_SPREAD * max(float(errors.std()), MIN_SPREAD)
     logarithm = np.log(np.maximum(np.abs(errors), smallest))
-    ridges = fit_ridges(x, logarithm[:, None], people)
-    expected = held_out_predictions(x, logarithm, folds, float(ridges.alphas[0]))
+    ridges = fit_ridges(x, logarithm[:, None], people, rows)
+    expected = held_out_predictions(x, logarithm, folds, float(ridges.alphas[0]), rows)
     low, high = (float(bound) for bound in np.quantile(expected, (0.01, 0.99)))
     scores = np.sort(errors / np.exp(np.clip(expected, low, high)))
     return {
@@ -290,24 +302,18 @@ def _no_spread(width: int) -> dict[str, Any]:
     }
 
 
-def _folds_of_people(people: npt.NDArray[np.str_]) -> npt.NDArray[np.intp]:
-    """The fold of each sample; a participant's samples share one."""
-    groups = np.unique(people, return_inverse=True)[1]
-    folds = np.empty(len(people), np.intp)
-    splits = GroupKFold(min(FOLDS, int(groups.max()) + 1)).split(people, groups=groups)
-    for number, (_, rows) in enumerate(splits):
-        folds[rows] = number
-    return folds
-
-
-def _typical(matrix: Floats) -> Typical:
+def _typical(matrix: Matrix) -> Typical:
     """Where embeddings `[segments, width]` lie; nearly all of them are typical."""
-    mean = matrix.mean(axis=0, dtype=np.float64)
-    centered = matrix - mean
-    values, vectors = np.linalg.eigh(centered.T @ centered / max(len(matrix), 1))
+    mean, _ = mean_and_scale(matrix)
+    squares = np.zeros((matrix.shape[1], matrix.shape[1]))
+    for _, part in chunks(matrix):
+        squares += (part - mean).T @ (part - mean)
+    values, vectors = np.linalg.eigh(squares / max(len(matrix), 1))
     floor = _SMALLEST_VARIANCE * max(float(values.mean()), np.finfo(np.float64).tiny)
     typical = Typical(mean, vectors / np.sqrt(np.maximum(values, floor)), np.inf)
-    distances = np.linalg.norm(centered @ typical.whitening, axis=1)
+    distances = np.empty(len(matrix))
+    for which, part in chunks(matrix):
+        distances[which] = typical.distances(part)
     return Typical(mean, typical.whitening, float(np.quantile(distances, TYPICAL)))
 
 

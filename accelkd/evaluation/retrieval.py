@@ -10,6 +10,8 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from accelkd.evaluation.matrix import Matrix, Rows
+from accelkd.evaluation.probes import People
 from accelkd.training.trainer import pick_device
 
 POOL_PARTICIPANTS = 1_000  # section 5.1
@@ -46,9 +48,9 @@ def ranks(
 
 
 def retrieve(
-    queries: npt.NDArray[np.float32],
-    keys: npt.NDArray[np.float32],
-    participants: Sequence[str],
+    queries: Matrix,
+    keys: Matrix,
+    participants: Sequence[str] | People,
     *,
     pool_participants: int = POOL_PARTICIPANTS,
     pools: int = POOLS,
@@ -58,22 +60,25 @@ def retrieve(
     """Retrieval of `keys` from `queries`, both [segments, width]; row i of both is a segment of `participants[i]`.
 
     Each pool holds the segments of `pool_participants` participants (at most as many as there are) drawn with
-    replacement, each counted once. A query counts as rank 1 only if no other key ties with its own.
-    Raises ValueError if there is no segment.
+    replacement, each counted once. A query counts as rank 1 only if no other key ties with its own. Segments are
+    compared pool by pool, or all at once where that is less work; of matrices in files, only one pool's are in memory
+    then. Raises ValueError if there is no segment.
     """
-    names, code = np.unique(np.asarray(participants), return_inverse=True)
+    names, code, counts = np.unique(np.asarray(participants), return_inverse=True, return_counts=True)
     if len(names) == 0:
         raise ValueError("retrieval needs at least one test participant with segments")
     rng = np.random.default_rng(seed)
-    drawn = np.zeros((len(names), pools), np.float32)
+    drawn = np.zeros((len(names), pools), np.bool_)
     for pool in range(pools):
-        drawn[rng.integers(len(names), size=min(pool_participants, len(names))), pool] = 1
-    member = drawn[code]  # [segments, pools]
-    sizes = member.sum(axis=0, dtype=np.float64)
+        drawn[rng.integers(len(names), size=min(pool_participants, len(names))), pool] = True
+    sizes = (counts[:, None] * drawn).sum(axis=0).astype(np.float64)
     first, total = np.zeros(pools), np.zeros(pools)
-    for rows, rank in _pool_ranks(queries, keys, member, device):
-        first += ((rank == 1) * member[rows]).sum(axis=0)
-        total += (rank * member[rows]).sum(axis=0)
+    for rows, members in _compared_together(drawn, code, sizes, keys.shape[1]):
+        of_rows = (queries, keys) if rows is None else (queries[rows], keys[rows])
+        member = drawn[:, members][code if rows is None else code[rows]].astype(np.float32)
+        for block, rank in _pool_ranks(np.asarray(of_rows[0][:]), np.asarray(of_rows[1][:]), member, device):
+            first[members] += ((rank == 1) * member[block]).sum(axis=0)
+            total[members] += (rank * member[block]).sum(axis=0)
     top1, mean_rank = 100 * first / sizes, total / sizes
     return RetrievalResult(
         pools=pools,
@@ -86,6 +91,21 @@ def retrieve(
         chance_top1_percent=float((100 / sizes).mean()),
         chance_mean_rank=float(((sizes + 1) / 2).mean()),
     )
+
+
+def _compared_together(
+    drawn: npt.NDArray[np.bool_], code: npt.NDArray[np.intp], sizes: npt.NDArray[np.float64], width: int
+) -> Iterator[tuple[Rows | None, npt.NDArray[np.intp]]]:
+    """Segments to compare with each other, None for all, and the pools of which they give the ranks.
+
+    A pair of segments costs a product of its embeddings, and where all are compared one of its key with each pool.
+    """
+    pools = drawn.shape[1]
+    if len(code) ** 2 * (width + pools) <= (sizes**2).sum() * (width + 1):
+        yield None, np.arange(pools)
+        return
+    for pool in range(pools):
+        yield np.flatnonzero(drawn[code, pool]), np.array([pool])
 
 
 def _pool_ranks(

@@ -20,13 +20,14 @@ from accelkd.home.files import DamagedFileError
 from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS
 from accelkd.registry.history import refuse_unpromoted
-from accelkd.warehouse.embeddings import loaded_models, people_of, read_embeddings
+from accelkd.warehouse.embeddings import loaded_models
 from accelkd.warehouse.predictions import (
     embedding_versions,
     forget_readouts,
     load_readouts,
     update_predictions,
 )
+from accelkd.warehouse.read_embeddings import people_of, read_embeddings
 from accelkd.warehouse.staging import staging
 
 GROWTH = 1.5  # of the labelled training participants, from which on readouts are fitted again
@@ -129,7 +130,7 @@ def _training(connection: duckdb.DuckDBPyConnection, encoder: str) -> tuple[Labe
     """Segments and participants of the training side, with their labels; without any, empty."""
     data = read_embeddings(connection, encoder, test_only=False)
     train = data.take(np.flatnonzero(~data.in_test))
-    return LabelledEmbeddings(train.matrix, train.participants, train.labels), people_of(connection, train)
+    return train.labelled(), people_of(connection, train)
 
 
 def _is_outdated(

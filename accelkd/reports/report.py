@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import reduce
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,6 +15,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from accelkd.cohort.split import read_split
@@ -25,6 +25,7 @@ from accelkd.evaluation.classical import ClassicalResult, classical_result, unde
 from accelkd.evaluation.collapse import effective_rank
 from accelkd.evaluation.evidence import NothingToMeasureError, undecided_retrieval
 from accelkd.evaluation.extract import project
+from accelkd.evaluation.matrix import Matrix
 from accelkd.evaluation.participant_probes import (
     TARGET_LABELS,
     ParticipantProbe,
@@ -53,8 +54,9 @@ from accelkd.reports.figures import (
 )
 from accelkd.reports.predictions import add_to_card, prediction_section
 from accelkd.training.checkpoint import CURVE, load_heads, read_config
-from accelkd.warehouse.embeddings import Embeddings, lacks_input, loaded_models, people_of, read_embeddings
+from accelkd.warehouse.embeddings import lacks_input, loaded_models
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
+from accelkd.warehouse.read_embeddings import Embeddings, people_of, read_embeddings
 from accelkd.warehouse.report_state import (
     NOT_MEASURED,
     ReportInputs,
@@ -135,20 +137,15 @@ def probe_encoder(home: Home, encoder: str) -> ProbeReport:
             *_embedding_artifacts(connection, encoder, data.model_id),
             *(known_artifact(connection, "tables", batch_id) for (batch_id,) in batches),
         ]
-    reasons = not_probed(*(LabelledEmbeddings(side.matrix, side.participants, side.labels) for side in (train, test)))
+    sides = train.labelled(), test.labelled()
+    reasons = not_probed(*sides)
+    probed_targets = [target for target in train.labels if target not in reasons]
     segments = probe_segments(
-        *(
-            LabelledEmbeddings(
-                side.matrix,
-                side.participants,
-                {target: side.labels[target] for target in side.labels if target not in reasons},
-            )
-            for side in (train, test)
-        )
+        *(replace(side, targets={target: side.targets[target] for target in probed_targets}) for side in sides)
     )
     why = tuple(f"{LABELS[target].title}: {reason}" for target, reason in reasons.items())
     results = tuple(probe.result for probe in segments.values())
-    classical = classical_result(test.labels["hr_bpm"], estimated_bpm, test.participants)
+    classical = classical_result(test.labels["hr_bpm"], estimated_bpm, test.people)
     probed = probe_participants(*people)
     participants = tuple(probe.result for probe in probed.values())
     shown = [(probe.result, probe.measured, probe.predicted) for probe in segments.values()]
@@ -223,7 +220,7 @@ def _accel_rates(connection: duckdb.DuckDBPyConnection, side: Embeddings) -> npt
         "wanted",
         pa.table(
             {
-                "segment_id": pa.array(side.segment_ids.tolist(), pa.string()),
+                "segment_id": side.segment_ids,
                 "number": np.arange(len(side.segment_ids)),
             }
         ),
@@ -244,22 +241,24 @@ def _classical_columns(result: ClassicalResult | None) -> dict[str, float | int 
 def _segment_predictions(probe: Probe, test: Embeddings) -> pa.Table:
     """Rows of probe_predictions, ordered by segment; means by participant where there are too many segments."""
     labelled = np.isfinite(test.labels[probe.result.target])
-    names, errors = test.participants[labelled], np.abs(probe.measured - probe.predicted)
-    if len(names) <= MAX_PREDICTED_SEGMENTS:
-        segment_ids: pa.Array = pa.array(test.segment_ids[labelled])
+    people, errors = test.people[labelled], np.abs(probe.measured - probe.predicted)
+    if len(people) <= MAX_PREDICTED_SEGMENTS:
+        segment_ids = test.segment_ids.filter(pa.array(labelled)).cast(pa.string())
+        ones = np.ones(len(people))
         return _predictions(
-            probe.result.target, names, segment_ids, np.ones(len(names)), probe.measured, probe.predicted, errors
+            probe.result.target, test.names[people], segment_ids, ones, probe.measured, probe.predicted, errors
         )
     values = np.column_stack([probe.measured, probe.predicted, errors])
-    people, means = mean_embeddings(values.astype(np.float32), names)
-    counts = np.unique(names, return_counts=True)[1]
-    return _predictions(probe.result.target, people, pa.nulls(len(people), pa.string()), counts, *means.T)
+    numbers, means = mean_embeddings(values.astype(np.float32), people)
+    counts = np.unique(people, return_counts=True)[1]
+    nothing = pa.nulls(len(numbers), pa.string())
+    return _predictions(probe.result.target, test.names[numbers], nothing, counts, *means.T)
 
 
 def _participant_predictions(probe: ParticipantProbe, train: LabelledEmbeddings, test: Embeddings) -> pa.Table:
     """Rows of probe_predictions of a participants' target, with the number of segments of each mean embedding."""
-    names, counts = np.unique(test.participants, return_counts=True)
-    segments = counts[np.searchsorted(names, probe.participants)]
+    counts = np.bincount(test.people, minlength=len(test.names))
+    segments = counts[np.searchsorted(test.names, probe.participants)]
     predicted = probe.predicted if probe.result.unit else probabilities(probe, train)
     nobody = pa.nulls(len(segments), pa.string())
     errors = np.abs(probe.measured - predicted)
@@ -337,16 +336,16 @@ def retrieve_pairs(home: Home) -> RetrievalReport:
                 f"student {learned.model_id} was distilled from teacher {own_teacher}, "
                 f"but the teacher's embeddings are those of {taught.model_id}: distil or embed again"
             )
-        spaces = {"projected": _projected(folder, taught.matrix, learned.matrix)}
+        spaces: dict[str, tuple[Matrix, Matrix]] = {"projected": _projected(folder, taught.matrix, learned.matrix)}
         if taught.matrix.shape == learned.matrix.shape:
             spaces["raw"] = (taught.matrix, learned.matrix)
-        participants = taught.participants.tolist()
-        shown = np.isin(taught.participants, np.unique(taught.participants)[:POOL_PARTICIPANTS])
+        people = np.unique(taught.people)
+        shown = np.isin(taught.people, people[:POOL_PARTICIPANTS])
         candidates = max(candidates, int(shown.sum()))
         for space, (ppg, accel) in spaces.items():
             for query, key, queries, keys in ((spec.name, teacher, accel, ppg), (teacher, spec.name, ppg, accel)):
-                results[query, key, space] = retrieve(queries, keys, participants)
-                if reason := undecided_retrieval(len(set(participants))):
+                results[query, key, space] = retrieve(queries, keys, taught.people)
+                if reason := undecided_retrieval(len(people)):
                     not_decidable[query, key, space] = reason
                 curves[f"{_direction(query, key)}, {space}"] = ranks(queries[shown], keys[shown])
     figure = _save(home, "retrieval.png", retrieval_figure(curves, candidates) if curves else None)
@@ -412,12 +411,12 @@ def map_embeddings(home: Home) -> MapReport:
             artifact = _artifact(home, "map", name, sha256_json(reasons), figure, made_of, why)
             record(connection, artifact, inputs)
         return MapReport(0, 0, made_of, figure, why)
-    participants = pairs[0][1].participants
-    names, counts = np.unique(participants, return_counts=True)
-    most = names[np.argsort(-counts, kind="stable")[:MAP_PARTICIPANTS]]
-    rows = np.concatenate([np.flatnonzero(participants == name)[:MAP_SEGMENTS] for name in most])
+    shown_segments = pairs[0][1]
+    numbers, counts = np.unique(shown_segments.people, return_counts=True)
+    most = numbers[np.argsort(-counts, kind="stable")[:MAP_PARTICIPANTS]]
+    rows = np.concatenate([np.flatnonzero(shown_segments.people == number)[:MAP_SEGMENTS] for number in most])
     maps = {encoder_name(encoder): tsne(embeddings.matrix[rows]) for encoder, embeddings in pairs}
-    png = map_figure(maps, participants[rows].tolist())
+    png = map_figure(maps, shown_segments.participants[rows].tolist())
     figure = _save(home, MAP, png)
     with staging(home) as connection:
         artifact = _artifact(home, "map", name, hashlib.sha256(png).hexdigest(), figure, made_of, why)
@@ -856,14 +855,17 @@ def _common(
     Raises NothingToMeasureError if they have fewer than the needed number of segments in common.
     """
     embedded = [_embeddings(home, connection, encoder, test_only=True) for encoder in encoders]
-    common = reduce(np.intersect1d, [embeddings.segment_ids for embeddings in embedded])
-    if len(common) < needed:
+    ids = [embeddings.segment_ids for embeddings in embedded]
+    common = [
+        np.flatnonzero(np.logical_and.reduce([pc.is_in(own, other).to_numpy(zero_copy_only=False) for other in ids]))
+        for own in ids
+    ]
+    if len(common[0]) < needed:
         titles = " and ".join(encoder_name(encoder) for encoder in encoders)
         raise NothingToMeasureError(
-            f"too few segments: {len(common)} of test participants embedded by {titles}, {needed} are needed"
+            f"too few segments: {len(common[0])} of test participants embedded by {titles}, {needed} are needed"
         )
-    # All are ordered by segment
-    return [embeddings.take(np.flatnonzero(np.isin(embeddings.segment_ids, common))) for embeddings in embedded]
+    return [embeddings.take(rows) for embeddings, rows in zip(embedded, common, strict=True)]  # ordered by segment
 
 
 def _direction(query: str, key: str) -> str:
@@ -874,9 +876,7 @@ def _direction(query: str, key: str) -> str:
     return f"{names[specs[1].modality]} from {names[specs[0].modality]}{own}"
 
 
-def _projected(
-    folder: Path, ppg: npt.NDArray[np.float32], accel: npt.NDArray[np.float32]
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def _projected(folder: Path, ppg: Matrix, accel: Matrix) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """PPG and accelerometer embeddings `[segments, 128]`, projected by the heads of the student's checkpoint."""
     teacher_head, student_head = load_heads(folder)
     return project(teacher_head, ppg), project(student_head, accel)

@@ -37,6 +37,7 @@ _EVALUATION_CODE = (
         for name in (
             "collapse",
             "extract",
+            "matrix",
             "participant_probes",
             "probes",
             "procrustes",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib.metadata import version
@@ -122,15 +122,16 @@ def segment_batch(home: Home, batch_id: str, *, gate: MotionGate = "strict", hop
     return counts
 
 
-def verify_segments(home: Home, batch_id: str) -> str:
+def verify_segments(home: Home, batch_id: str, verify: Callable[[Path], str] = verify_checksum) -> str:
     """SHA-256 of a batch's segment store, after checking store and quarantine against their checksums.
 
-    Call this once before reading signals or loading a batch; to count segments it is not needed. Raises
-    DamagedFileError for a file that is damaged or missing: `accelkd repair` re-segments the batch.
+    Call this once before reading signals or loading a batch; to count segments it is not needed. `verify` checks one
+    file, by default by hashing it (accelkd.home.verified has another). Raises DamagedFileError for a file that is
+    damaged or missing: `accelkd repair` re-segments the batch.
     """
     try:
-        verify_checksum(home.quarantine(batch_id))
-        return verify_checksum(home.segments(batch_id))
+        verify(home.quarantine(batch_id))
+        return verify(home.segments(batch_id))
     except DamagedFileError as error:
         raise DamagedFileError(f"batch {batch_id}: {error}; `accelkd repair` re-segments the batch") from None
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from accelkd.home.files import recorded_checksum, remove_with_checksum
@@ -39,6 +40,8 @@ from accelkd.training.parallel import barrier, rank
 from accelkd.training.signals import DeviceMemoryError, ResidentSignals
 from accelkd.training.throughput import peak_flop_per_s
 from accelkd.training.trainer import Training, has_bf16, pick_device, train
+
+_NAMES_HASHED = 2**20  # of segments, at a time
 
 
 def train_encoder(
@@ -239,6 +242,10 @@ def _curve_table(training: Training, metrics: dict[str, Any]) -> pa.Table:
 def _segments_hash(store: SegmentStore, rows: npt.NDArray[np.intp]) -> str:
     """Hash of the segments in their order, which matters: the sampler draws by position."""
     digest = hashlib.sha256()
-    for segment_id in store.metadata.column("segment_id").take(rows).to_pylist():
-        digest.update(segment_id.encode() + b"\n")
+    names = store.metadata.column("segment_id")
+    for start in range(0, len(rows), _NAMES_HASHED):
+        chunk = names.take(rows[start : start + _NAMES_HASHED]).combine_chunks()
+        text = pc.binary_join(pa.ListArray.from_arrays([0, len(chunk)], chunk), "\n")[0]
+        digest.update(text.as_buffer())
+        digest.update(b"\n")
     return digest.hexdigest()[:16]

@@ -12,13 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from accelkd.evaluation.evidence import NothingToMeasureError
-from accelkd.evaluation.participant_probes import mean_embeddings as mean_embeddings_of
-from accelkd.evaluation.participant_probes import participant_targets
-from accelkd.evaluation.probes import LabelledEmbeddings
 from accelkd.home.behaviour import code_stamp
 from accelkd.home.layout import Home
-from accelkd.recordings.labels import LABELS
 from accelkd.registry.history import head_checkpoint, promoted_models
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
 from accelkd.warehouse.schema import TAKES, comments, create, embeddings_table, mean_embeddings
@@ -294,64 +289,3 @@ CREATE OR REPLACE VIEW {view.name} AS
 SELECT participant_id, any_value(model_id) AS model_id, count(*) AS segments, [{means}]::FLOAT[{width}] AS embedding
 FROM embeddings.{encoder} GROUP BY participant_id;
 {comments(view, "VIEW")}"""
-
-
-@dataclass(frozen=True)
-class Embeddings:
-    """The embeddings of one encoder with the labels of their segments, ordered by segment."""
-
-    model_id: str
-    segment_ids: npt.NDArray[np.str_]
-    participants: npt.NDArray[np.str_]
-    in_test: npt.NDArray[np.bool_]
-    labels: dict[str, npt.NDArray[np.float64]]  # NaN where a segment has none
-    matrix: npt.NDArray[np.float32]  # [segments, width]
-
-    def take(self, rows: npt.NDArray[np.intp]) -> Embeddings:
-        """The given rows."""
-        return Embeddings(
-            self.model_id,
-            self.segment_ids[rows],
-            self.participants[rows],
-            self.in_test[rows],
-            {name: values[rows] for name, values in self.labels.items()},
-            self.matrix[rows],
-        )
-
-
-def read_embeddings(connection: duckdb.DuckDBPyConnection, encoder: str, *, test_only: bool) -> Embeddings:
-    """Embeddings of the participants in the split, or of its test side alone.
-
-    Raises LookupError that says what is missing if there are none, NothingToMeasureError if nobody is in test.
-    """
-    if not _exists(connection, encoder):
-        raise LookupError(f"no embeddings of {encoder} in the warehouse: embed a batch first")
-    labels = ", ".join(f"coalesce({name}, 'nan') AS {name}" for name in LABELS)
-    table = connection.sql(
-        f"SELECT segment_id, participant_id, split = 'test' AS in_test, model_id, embedding, {labels} "
-        f"FROM embeddings.{encoder} JOIN segments USING (segment_id, participant_id) JOIN split USING (participant_id) "
-        "WHERE split = 'test' OR NOT ? ORDER BY segment_id",
-        params=[test_only],
-    ).to_arrow_table()
-    if not table.num_rows:
-        assigned = f"SELECT 1 FROM embeddings.{encoder} SEMI JOIN split USING (participant_id) LIMIT 1"
-        if test_only and connection.execute(assigned).fetchall():
-            raise NothingToMeasureError(f"nobody whose segments {encoder} embeds is in test")
-        raise LookupError(f"no embeddings of {encoder} whose participants are in the split: extend the split first")
-    matrix = table.column("embedding").combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
-    return Embeddings(
-        model_id=table.column("model_id")[0].as_py(),
-        segment_ids=np.asarray(table.column("segment_id").to_pylist()),
-        participants=np.asarray(table.column("participant_id").to_pylist()),
-        in_test=table.column("in_test").to_numpy(),
-        labels={name: table.column(name).to_numpy() for name in LABELS},
-        matrix=matrix,
-    )
-
-
-def people_of(connection: duckdb.DuckDBPyConnection, side: Embeddings) -> LabelledEmbeddings:
-    """The mean embeddings of a side's participants, with their targets: age, BMI, sex and those of the survey."""
-    names, means = mean_embeddings_of(side.matrix, side.participants)
-    demographics = connection.sql("SELECT participant_id, sex, age_years, bmi_kg_m2 FROM participants").to_arrow_table()
-    health = connection.sql("SELECT participant_id, target, value FROM participant_targets").to_arrow_table()
-    return LabelledEmbeddings(means, names, participant_targets(demographics, health, names))

@@ -11,11 +11,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from accelkd.evaluation.evidence import NothingToMeasureError
+from accelkd.evaluation.matrix import StoredMatrix
 from accelkd.evaluation.readouts import READOUTS, Predicted, Readouts, predict, read_participants
 from accelkd.home.behaviour import code_stamp
 from accelkd.home.layout import Home
 from accelkd.warehouse.embeddings import encoder_table, loaded_models
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
+from accelkd.warehouse.read_embeddings import copied_rows, numbered
 from accelkd.warehouse.schema import PREDICTIONS
 from accelkd.warehouse.staging import staging
 
@@ -115,7 +117,7 @@ def update_predictions(home: Home, connection: duckdb.DuckDBPyConnection, readou
         "DELETE FROM predictions WHERE encoder = ? AND list_contains(?, batch_id)", [encoder, [*stale, *gone]]
     )
     for batch_id in stale:
-        rows = _embedded(connection, encoder, "batch_id = ?", batch_id)
+        rows = _embedded(connection, encoder, batch_id)
         _insert(connection, readouts, _of_segments(readouts, rows, batch_id))
         inputs = [now, known_artifact(connection, "embeddings", f"{encoder}/{model_id}/{batch_id}")]
         record(connection, _artifact(readouts, batch_id), inputs)
@@ -181,9 +183,16 @@ def _update_participants(
         "DELETE FROM predictions WHERE encoder = ? AND segment_id IS NULL AND list_contains(?, participant_id)",
         [readouts.encoder, names],
     )
-    rows = _embedded(connection, readouts.encoder, "list_contains(?, participant_id)", names)
-    if rows.num_rows and readouts.at("participant"):
-        _insert(connection, readouts, _of_participants(readouts, rows))
+    rows, matrix = copied_rows(
+        connection,
+        readouts.encoder,
+        "participant_id",
+        "WHERE list_contains(?, participant_id)",
+        "participant_id, segment_id",
+        [names],
+    )
+    if len(matrix) and readouts.at("participant"):
+        _insert(connection, readouts, _of_participants(readouts, rows.column("participant_id"), matrix))
 
 
 def _of_segments(readouts: Readouts, rows: pa.Table, batch_id: str) -> pa.Table:
@@ -201,14 +210,14 @@ def _of_segments(readouts: Readouts, rows: pa.Table, batch_id: str) -> pa.Table:
     )
 
 
-def _of_participants(readouts: Readouts, rows: pa.Table) -> pa.Table:
-    people = np.asarray(rows.column("participant_id").to_pylist(), np.str_)
-    read = read_participants(readouts, _matrix(rows), people)
+def _of_participants(readouts: Readouts, people: pa.ChunkedArray, matrix: StoredMatrix) -> pa.Table:
+    names, numbers = numbered(people)
+    read = read_participants(readouts, matrix, numbers)
     nothing = pa.nulls(len(read.names), pa.string())
     return _rows(
         read.of,
         {
-            "participant_id": pa.array(read.names.tolist(), pa.string()),
+            "participant_id": pa.array(names[read.names].tolist(), pa.string()),
             "segment_id": nothing,
             "batch_id": nothing,
             "segments": pa.array(read.segments),
@@ -247,11 +256,11 @@ def _insert(connection: duckdb.DuckDBPyConnection, readouts: Readouts, rows: pa.
     connection.unregister("arriving")
 
 
-def _embedded(connection: duckdb.DuckDBPyConnection, encoder: str, condition: str, value: object) -> pa.Table:
+def _embedded(connection: duckdb.DuckDBPyConnection, encoder: str, batch_id: str) -> pa.Table:
     return connection.sql(
         f"SELECT segment_id, participant_id, embedding FROM embeddings.{encoder_table(encoder)} "
-        f"WHERE {condition} ORDER BY participant_id, segment_id",
-        params=[value],
+        "WHERE batch_id = ? ORDER BY participant_id, segment_id",
+        params=[batch_id],
     ).to_arrow_table()
 
 

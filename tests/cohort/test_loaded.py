@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,13 @@ from accelkd.cohort.loaded import unused_batches, usable_batches, write_loaded
 from accelkd.cohort.participants import segmented_participants
 from accelkd.cohort.split import extend_split
 from accelkd.cohort.training_set import training_set
+from accelkd.home import files, verified
+from accelkd.home.files import DamagedFileError
 from accelkd.home.layout import Home
 from accelkd.operations.repair import repairing
 from accelkd.recordings.arrivals import Supersession, refuse, supersede
 from accelkd.segments.segment import verify_segments
+from tests.support.damage import flip
 from tests.support.homes import land
 
 BATCHES = ["b1", "b2", "b3"]
@@ -63,3 +67,31 @@ def test_what_reads_a_batch_while_it_is_superseded_reads_the_others(home: Home) 
         return batches
 
     assert repairing(home, read) == ["b2", "b3"]
+
+
+def test_a_second_training_reads_no_store_again_until_it_is_another(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(verified, "SETTLED_S", 0.0)
+    sha256_file = files.sha256_file
+
+    def counting(path: Path) -> str:
+        read.append(path.name)
+        return sha256_file(path)
+
+    monkeypatch.setattr(files, "sha256_file", counting)
+    time.sleep(0.02)  # more than a step of the file system's clock
+    first = training_set(home)
+    assert len(read) == 2 * len(BATCHES)  # stores and quarantines
+    again = training_set(home, ["ppg"])
+    assert len(read) == 2 * len(BATCHES)
+    assert again.data_version == first.data_version
+    good = home.segments("b2").read_bytes()
+    flip(home.segments("b2"))
+    with pytest.raises(DamagedFileError, match=r"batch b2: .*`accelkd repair`"):
+        training_set(home)
+    read.clear()
+    home.segments("b2").write_bytes(good)
+    assert training_set(home).data_version == first.data_version
+    assert read == ["b2.arrow"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import shutil
 from collections import Counter
@@ -9,11 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accelkd.cohort.split import (
+    LEDGER,
     SplitError,
     age_band,
     assert_disjoint,
@@ -24,7 +27,7 @@ from accelkd.cohort.split import (
     strata_table,
     write_split,
 )
-from accelkd.home.files import DamagedFileError
+from accelkd.home.files import DamagedFileError, sha256_json
 
 Person = tuple[str, str | None, float | None, str, str]
 NAMES = ("participant_id", "sex", "age_years", "device_id", "batch_id")
@@ -233,3 +236,66 @@ def test_age_bands() -> None:
         "unknown",
         "unknown",
     ]
+
+
+def test_a_ledger_of_version_0_1_0_is_verified_by_the_hash_that_it_was_written_with(ledger: Path) -> None:
+    """Until it is written again."""
+    extend_split(ledger, table([(f"p{i}", "male", 44.0, "e4", "b1") for i in range(30)]), seed=3)
+    rows = read_split(ledger)
+    settings = {b"seed": b"3", b"test_fraction": b"0.2"}
+    for good in (True, False):
+        recorded = sha256_json(rows.to_pylist() if good else rows.to_pylist()[1:]).encode()
+        for path in ledger.parent.glob("*.parquet"):
+            pq.write_table(rows.replace_schema_metadata({**settings, b"rows_sha256": recorded}), path)
+        if not good:
+            with pytest.raises(DamagedFileError, match="its rows are not those that were written"):
+                read_split(ledger)
+            continue
+        assert read_split(ledger).equals(rows)
+        summary = extend_split(ledger, table([("new", None, None, "e4", "b2")]), seed=3)
+        assert (summary.participants, summary.added) == (31, 1)
+        assert (pq.read_schema(ledger).metadata or {}).keys() >= {b"columns_sha256", b"seed"}
+        assert b"rows_sha256" not in (pq.read_schema(ledger).metadata or {})
+
+
+@pytest.mark.parametrize("damage", ["moved", "swapped", "null"])
+def test_rows_that_are_not_those_that_were_written_are_noticed(ledger: Path, damage: str) -> None:
+    """Also where all bytes of a column are the same, and stand in other rows."""
+    write_split(ledger, table_of_ledger([("ab", "train", "c"), ("d", "train", "")]))
+    others: dict[str, list[tuple[str, str, str | None]]] = {
+        "moved": [("a", "train", "c"), ("bd", "train", "")],
+        "swapped": [("d", "train", ""), ("ab", "train", "c")],
+        "null": [("ab", "train", "c"), ("d", "train", None)],
+    }
+    metadata = pq.read_schema(ledger).metadata
+    for path in ledger.parent.glob("*.parquet"):
+        pq.write_table(table_of_ledger(others[damage]).replace_schema_metadata(metadata), path)
+    with pytest.raises(DamagedFileError, match="its rows are not those that were written"):
+        read_split(ledger)
+
+
+def test_the_version_of_an_assignment_is_the_one_that_checkpoints_hold(ledger: Path) -> None:
+    rows = [
+        ("ü1", "test", "c"),
+        ("p10", "train", "c"),
+        ("p1", "test", "c"),
+        ("P2", "train", "c"),
+        ("p1 ", "train", "c"),
+    ]
+    lines = "\n".join(f"{participant} {side}" for participant, side, _ in sorted(rows))
+    expected = hashlib.sha256(lines.encode()).hexdigest()[:16]
+    assert split_version(table_of_ledger(rows)) == split_version(table_of_ledger(rows[::-1])) == expected
+    in_parts = pa.concat_tables([table_of_ledger(rows[:2]), table_of_ledger(rows[2:])])
+    assert split_version(in_parts) == expected == "7b8d5d0e7858e91e"
+    write_split(ledger, in_parts)
+    assert read_split(ledger).to_pylist() == table_of_ledger(rows).to_pylist()
+    assert split_version(table_of_ledger([])) == hashlib.sha256(b"").hexdigest()[:16]
+
+
+def table_of_ledger(rows: Sequence[tuple[str, str, str | None]]) -> pa.Table:
+    """Rows of a ledger by participant, side and device."""
+    schema = LEDGER.arrow()
+    if any(None in row for row in rows):
+        schema = pa.schema([field.with_nullable(True) for field in schema])
+    values = [(person, side, "male", "under 30", device, "b1") for person, side, device in rows]
+    return pa.Table.from_pylist([dict(zip(schema.names, row, strict=True)) for row in values], schema)

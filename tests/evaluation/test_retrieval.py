@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from accelkd.evaluation import retrieval
 from accelkd.evaluation.projection import tsne
 from accelkd.evaluation.retrieval import ranks, retrieve
 
@@ -78,3 +83,55 @@ def test_a_map_is_the_same_twice_and_keeps_groups_together() -> None:
     assert (nearest // 15 == np.arange(60) // 15).all()
     with pytest.raises(ValueError, match="at least 4"):
         tsne(x[:3])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 6), min_size=3, max_size=40),
+    pool=st.integers(1, 5),
+    pools=st.integers(1, 4),
+    seed=st.integers(0, 99),
+    tied=st.booleans(),
+)
+def test_pools_are_ranked_as_by_brute_force(sizes: list[int], pool: int, pools: int, seed: int, tied: bool) -> None:
+    """Whether they are compared pool by pool or all at once."""
+    people = np.random.default_rng(seed).permutation(
+        np.repeat([f"p{number:02d}" for number in range(len(sizes))], sizes)
+    )
+    x, y = unit_vectors(len(people), 5, seed), unit_vectors(len(people), 5, seed + 1)
+    if tied:
+        x[::2], y[::2] = x[0], y[0]
+    result = retrieve(x, y, people.tolist(), pool_participants=pool, pools=pools, seed=seed, device="cpu")
+    rng, names = np.random.default_rng(seed), np.unique(people)
+    unit = [(matrix / np.linalg.norm(matrix, axis=1, keepdims=True)).astype(np.float64) for matrix in (x, y)]
+    similarity = unit[0] @ unit[1].T
+    top1, mean_rank = [], []
+    for _ in range(pools):
+        drawn = np.flatnonzero(np.isin(people, names[rng.integers(len(names), size=min(pool, len(names)))]))
+        own = similarity[drawn][:, drawn]
+        matching = np.diagonal(own)[:, None]
+        rank = 0.5 + 0.5 * ((own > matching + 1e-6).sum(axis=1) + (own >= matching - 1e-6).sum(axis=1))
+        top1.append(100 * (rank == 1).mean())
+        mean_rank.append(rank.mean())
+    assert result.top1_percent == pytest.approx(np.mean(top1))
+    assert result.mean_rank == pytest.approx(np.mean(mean_rank))
+    assert result.mean_rank_sd == pytest.approx(np.std(mean_rank), abs=1e-9)
+
+
+def test_small_pools_of_many_people_give_what_comparing_everybody_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    people = [f"p{i // 3}" for i in range(900)]
+    x, y = unit_vectors(900), unit_vectors(900) + 0.7 * unit_vectors(900, seed=4)
+    compared: list[int] = []
+    pool_ranks = retrieval._pool_ranks
+
+    def counting(*arguments: Any) -> Any:
+        compared.append(len(arguments[0]))
+        return pool_ranks(*arguments)
+
+    monkeypatch.setattr(retrieval, "_pool_ranks", counting)
+    by_pool = retrieve(x, y, people, pools=7, pool_participants=12)
+    assert len(compared) == 7
+    assert max(compared) <= 36
+    monkeypatch.setattr(retrieval, "_compared_together", lambda drawn, *_: [(None, np.arange(drawn.shape[1]))])
+    assert retrieve(x, y, people, pools=7, pool_participants=12) == by_pool
+    assert compared[7:] == [900]
