@@ -34,7 +34,7 @@ $(VENV)/bin/uv:
 $(VENV)/.ready: $(VENV)/bin/uv pyproject.toml constraints.txt $(RUST_SOURCES)
 	@.ci/check rust
 	$(UV) pip install --quiet --compile-bytecode --python $(PYTHON) --constraints constraints.txt --reinstall-package rust_dsp \
-		./rust_dsp --editable '.[platform,formats,dev,docs]'
+		./rust_dsp --editable '.[platform,formats,cluster,services,dev,docs]'
 	touch $@
 
 $(DAGSTER_HOME)/dagster.yaml: dagster.yaml

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
-from tests.support import REPOSITORY
+from tests.support import REPOSITORY, services
 
 if TYPE_CHECKING:
     from tests.support.pipeline import Pipeline
@@ -36,3 +37,17 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     from tests.support.pipeline import run_pipeline  # imports Dagster and torch, which other tests do without
 
     return run_pipeline(tmp_path_factory.mktemp("pipeline") / "home")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[services.Postgres]:
+    """A PostgreSQL server for all tests of a process; a test that kills it starts it again."""
+    with services.postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[services.S3Server]:
+    """An S3 server for all tests of a process, each of which uses a prefix of its own; who kills it starts it again."""
+    with services.s3_server() as server:
+        yield server
