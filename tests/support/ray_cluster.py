@@ -6,7 +6,6 @@ theirs, but stay in the session. By either all processes of a cluster are found 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -16,12 +15,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
-from tests.support.processes import wait_until
 from tests.support.services import Service
 from tests.support.ui import free_port
 
@@ -55,9 +55,10 @@ class RayCluster:
     folder: Path
     variables: Mapping[str, str]  # of every node, beside its own
     token: str = field(default_factory=lambda: uuid4().hex)  # which every client has to know
+    has_job_server: bool = True
     gcs_port: int = field(default_factory=free_port)
     job_port: int = field(default_factory=free_port)
-    nodes: list[RayNode] = field(default_factory=list)
+    nodes: dict[int, RayNode] = field(default_factory=dict)
 
     @property
     def client_environment(self) -> dict[str, str]:
@@ -78,70 +79,56 @@ class RayCluster:
         """What `ray.init` takes."""
         return f"{_HOST}:{self.gcs_port}"
 
-    def add_node(self, cpus: int = 1) -> RayNode:
-        """Start one more node, the head if it is the first, and return when it takes jobs."""
-        node = self.start_node(cpus)
-        self.wait_for_nodes()
-        return node
-
-    def start_node(self, cpus: int = 1) -> RayNode:
-        """Start one more node without waiting for it."""
-        number = len(self.nodes)
+    def start_node(self, number: int, cpus: int) -> None:
+        """Start the head (number 0) or a worker, and return when it is part of the cluster."""
         folder = self.folder / str(number)
         folder.mkdir()
-        place = [
-            *(
-                "--head",
-                "--port",
-                str(self.gcs_port),
-                "--dashboard-host",
-                _HOST,
-                "--dashboard-port",
-                str(self.job_port),
-            ),
-            *("--ray-client-server-port", str(free_port()), "--no-monitor", "--temp-dir", str(self.folder / "s")),
-        ]
-        options = [
-            *("--block", "--disable-usage-stats", "--node-ip-address", _HOST, "--include-log-monitor", "false"),
-            *("--num-cpus", str(cpus), "--num-gpus", "0", "--object-store-memory", "80000000"),
-            *("--min-worker-port", "0", "--max-worker-port", "0", "--dashboard-agent-listen-port", str(free_port())),
-        ]
+        options = {
+            "node-ip-address": _HOST,
+            "num-cpus": cpus,
+            "num-gpus": 0,
+            "object-store-memory": 80_000_000,
+            "min-worker-port": 0,
+            "max-worker-port": 0,
+            "dashboard-agent-listen-port": free_port(),
+            "include-log-monitor": "false",
+        }
+        if number == 0:
+            options |= {
+                "port": self.gcs_port,
+                "temp-dir": self.folder / "s",
+                "ray-client-server-port": free_port(),
+                "include-dashboard": str(self.has_job_server).lower(),
+                "dashboard-host": _HOST,
+                "dashboard-port": self.job_port,
+            }
+        else:
+            options["address"] = self.address
         variables = {**_FAST, **self._credentials, **self.variables, "ACCELKD_CACHE": str(folder / "cache")}
-        ray = f"{sysconfig.get_path('scripts')}/ray"
-        command = [
-            *("/usr/bin/env", *(f"{name}={value}" for name, value in variables.items()), ray, "start"),
-            *(place if number == 0 else ["--address", self.address]),
-            *options,
-        ]
-        node = RayNode(Service(command, folder, lambda: True), folder)
-        self.nodes.append(node)
-        node.service._spawn()
-        return node
+        command = ["/usr/bin/env", *(f"{name}={value}" for name, value in variables.items())]
+        command += [f"{sysconfig.get_path('scripts')}/ray", "start", "--block", "--disable-usage-stats"]
+        command += ["--head", "--no-monitor"] if number == 0 else []
+        command += [f"--{name}={value}" for name, value in options.items()]
+        self.nodes[number] = RayNode(Service(command, folder, partial(self._is_ready, folder, number)), folder)
+        self.nodes[number].service.start()
 
-    def wait_for_nodes(self) -> None:
-        """Return when every node whose process runs takes jobs."""
-
-        def running() -> int:
-            processes = [node.service.process for node in self.nodes]
-            return sum(process is not None and process.poll() is None for process in processes)
-
-        wait_until(lambda: self._alive() == running(), limit_s=120)
-
-    def _alive(self) -> int:
-        request = urllib.request.Request(
-            f"{self.job_server}/nodes?view=summary", headers={"Authorization": f"Bearer {self.token}"}
-        )
+    def _is_ready(self, folder: Path, number: int) -> bool:
+        if "Ray runtime started" not in (folder / "log").read_text(encoding="utf-8"):
+            return False
+        if number or not self.has_job_server:
+            return True
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
-                nodes = json.load(answer)["data"]["summary"]
+            urllib.request.urlopen(f"{self.job_server}/api/version", timeout=5).close()
+        except urllib.error.HTTPError:
+            return True  # it asks for the token
         except (urllib.error.URLError, TimeoutError, ConnectionError):
-            return 0
-        return sum(node["raylet"].get("state") == "ALIVE" for node in nodes)
+            return False
+        return True
 
     def stop(self) -> None:
         """End all processes of the cluster, orphans included."""
-        sessions = {node.service.process.pid for node in self.nodes if node.service.process is not None}
-        for node in self.nodes:
+        sessions = {node.service.process.pid for node in self.nodes.values() if node.service.process is not None}
+        for node in self.nodes.values():
             node.service.kill()
         while pids := _processes(sessions, f"RAY_AUTH_TOKEN={self.token}"):
             for pid in pids:
@@ -151,14 +138,15 @@ class RayCluster:
 
 
 @contextmanager
-def ray_cluster(variables: Mapping[str, str], *, cpus: tuple[int, ...] = (1, 1)) -> Iterator[RayCluster]:
+def ray_cluster(
+    variables: Mapping[str, str], *, cpus: tuple[int, ...] = (1, 1), job_server: bool = True
+) -> Iterator[RayCluster]:
     """A cluster with one node for each entry of `cpus`, the head first; `variables` are in their environment."""
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # short: sockets lie in it
-    cluster = RayCluster(folder, variables)
+    cluster = RayCluster(folder, variables, has_job_server=job_server)
     try:
-        for number in cpus:
-            cluster.start_node(number)
-        cluster.wait_for_nodes()
+        with ThreadPoolExecutor() as pool:  # a worker waits for the head by itself
+            list(pool.map(cluster.start_node, range(len(cpus)), cpus))
         yield cluster
     finally:
         cluster.stop()
