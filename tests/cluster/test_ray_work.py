@@ -16,6 +16,7 @@ from accelkd.home.layout import Home
 from accelkd.reproduction.cohort import cohort_home, make_cohort
 from accelkd.reproduction.run import reproduce
 from accelkd.training.checkpoint import WEIGHTS
+from accelkd.training.parallel import rank
 from accelkd.training.workers import on_workers
 from tests.support import REPOSITORY
 from tests.support.homes import copy_home
@@ -45,32 +46,43 @@ def cluster() -> Iterator[None]:
         yield
 
 
-def test_a_training_whose_worker_dies_goes_on_to_the_bytes_of_two_local_processes(tmp_path: Path) -> None:
-    store = tmp_path / "batch.arrow"
-    segment_store(store, pulse_trains(["anna"] * 4 + ["ben"] * 4 + ["cleo"] * 4 + ["dan"] * 4))
-    on_ray, local = tmp_path / "ray", tmp_path / "local"
-    on_ray.mkdir()
-    local.mkdir()
-    folder = on_workers(partial(train_long, store, on_ray, rank_to_kill=1), 2)
-    assert len(list(on_ray.glob("started-1-*"))) == 2
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("segments") / "batch.arrow"
+    segment_store(path, pulse_trains(["anna"] * 4 + ["ben"] * 4 + ["cleo"] * 4 + ["dan"] * 4))
+    return path
 
+
+@pytest.fixture(scope="module")
+def trained(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two workers have written, one of which died, and which raised an error in the end."""
+    out = tmp_path_factory.mktemp("ray")
+    with pytest.raises(ValueError, match="that is wrong"):
+        on_workers(partial(train_and_fail, store, out), 2)
+    return out
+
+
+def train_and_fail(store: Path, out: Path) -> None:
+    train_long(store, out, rank_to_kill=1)
+    (out / f"failed-{rank()}-{os.getpid()}").touch()
+    raise ValueError("that is wrong")
+
+
+def test_a_training_whose_worker_dies_goes_on_to_the_bytes_of_two_local_processes(
+    trained: Path, store: Path, tmp_path: Path
+) -> None:
+    assert [len(list(trained.glob(f"started-{rank}-*"))) for rank in (0, 1)] == [2, 2]
     script = tmp_path / "process.py"
     script.write_text(UNDER_TORCHRUN)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    subprocess.run([*launch, str(store), str(local)], cwd=REPOSITORY, env=environment, check=True)
-    assert (folder / WEIGHTS).read_bytes() == (local / folder.name / WEIGHTS).read_bytes()
+    subprocess.run([*launch, str(store), str(tmp_path)], cwd=REPOSITORY, env=environment, check=True)
+    [local] = tmp_path.glob(f"*/{WEIGHTS}")
+    assert (trained / local.parent.name / WEIGHTS).read_bytes() == local.read_bytes()
 
 
-def test_an_error_that_would_come_again_comes_once(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no such preset"):
-        on_workers(partial(fail, tmp_path), 1)
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def fail(folder: Path) -> None:
-    (folder / str(os.getpid())).touch()
-    raise ValueError("no such preset")
+def test_an_error_that_would_come_again_comes_once(trained: Path) -> None:
+    assert len(list(trained.glob("failed-*"))) == 2
 
 
 def test_a_reproduction_on_ray_has_the_numbers_of_one_in_processes(tmp_path: Path) -> None:
