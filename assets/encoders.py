@@ -45,6 +45,11 @@ class Training(dg.Config):
     learning_rate: float | None = Field(None, gt=0, description="Highest learning rate. Default: the preset's.")
     seed: int | None = Field(None, ge=0, description="Of the weights and the order of segments. Default: the preset's.")
     device: str = Field("auto", description="Where to train: auto, cpu or cuda.")
+    workers: int | None = Field(
+        None,
+        ge=1,
+        description="Processes of a Ray cluster that train together. Default: ACCELKD_TRAINING_WORKERS, or 1.",
+    )
 
 
 class Promotion(dg.Config):
@@ -83,6 +88,7 @@ def _encoder(spec: EncoderSpec) -> dg.AssetsDefinition:
             learning_rate=config.learning_rate,
             seed=config.seed,
             device=config.device,
+            workers=config.workers,
         )
         load_candidate(home, spec.name)
         for warning in trained.warnings:

@@ -1,6 +1,7 @@
 """The paper's experiments on a simulated cohort of their own, its tables and claims: launched by hand."""
 
 from collections import Counter
+from typing import Literal
 
 import dagster as dg
 import pyarrow.parquet as pq
@@ -20,7 +21,8 @@ class Reproduction(dg.Config):
 
     preset: str = Field("smoke", description="smoke (minutes), small (hours on a CPU) or gpu (the paper's sizes).")
     only: list[str] = Field([], description="Tables and figures, such as table-3; none means all.")
-    workers: int | None = Field(None, description="Processes; by default the number of cores, or 1 on a GPU.")
+    on: Literal["processes", "ray"] = Field("processes", description="Of this machine, or tasks of a Ray cluster.")
+    workers: int | None = Field(None, description="Runs at once; by default the number of cores, or of GPUs.")
     budget_min: float | None = Field(None, description="Minutes after which no new experiment starts.")
 
 
@@ -48,6 +50,7 @@ def reproduction(config: Reproduction, home: dg.ResourceParam[Home]) -> dg.Mater
         home,
         experiment_preset(config.preset),
         only=config.only,
+        on=config.on,
         workers=config.workers,
         budget_min=config.budget_min,
         command=f"asset reproduction, preset {config.preset}",

@@ -12,6 +12,7 @@ belong here: anything that the public API can do, and any decision about what to
 - metrics: `last_evaluation`, `daemon_heartbeats`
 - a backfill of chosen partitions of many assets: `request_backfill`, `requested_backfills`, `PARTITION_TAG`
 - the health of a run's process: `runs_in_code_server`, `CheckRunHealthResult`, `WorkerStatus`
+- runs on a Ray cluster: `execute_in_postgres`, `instance_and_run_of_command`
 - the types of `Definitions.resolve_asset_graph` and of a job of assets: `AssetGraph`, `UnresolvedAssetJobDefinition`
 
 A new release of Dagster may change any of it. tests/orchestration/test_dagster_internals.py says what was checked
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -54,7 +56,7 @@ from dagster._core.storage.local_compute_log_manager import LocalComputeLogManag
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 from dagster._core.storage.tags import PARTITION_NAME_TAG as PARTITION_TAG
 from dagster._core.utils import make_new_backfill_id
-from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
+from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult, ExecuteRunArgs
 
 __all__ = [
     "AUTO_RETRY_RUN_ID_TAG",
@@ -75,9 +77,11 @@ __all__ = [
     "daemon_heartbeats",
     "data_version",
     "delete_run",
+    "execute_in_postgres",
     "fail_run",
     "freshness_states",
     "input_storage_ids",
+    "instance_and_run_of_command",
     "last_check_executions",
     "last_evaluation",
     "last_planned",
@@ -262,3 +266,25 @@ def last_evaluation(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> dg
 def daemon_heartbeats(instance: dg.DagsterInstance) -> dict[str, float]:
     """When each of Dagster's daemons was last alive, in seconds since the epoch."""
     return {kind: heartbeat.timestamp for kind, heartbeat in instance.get_daemon_heartbeats().items()}
+
+
+def execute_in_postgres(instance: dg.DagsterInstance, statements: Iterable[str]) -> None:
+    """Execute statements in the database of Dagster's storage. Raises ValueError if that is not PostgreSQL."""
+    from dagster_postgres import PostgresRunStorage  # of the extra `cluster`, as sqlalchemy's driver
+    from sqlalchemy import text
+
+    storage = instance.run_storage
+    if not isinstance(storage, PostgresRunStorage):
+        raise ValueError("runs of several machines need Dagster's storage in PostgreSQL: see deploy/ray/dagster.yaml")
+    with storage.connect() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+
+
+@contextmanager
+def instance_and_run_of_command(command: str) -> Iterator[tuple[dg.DagsterInstance, str]]:
+    """The instance and the id of the run that the last argument of `dagster api execute_run` names."""
+    arguments = dg.deserialize_value(command, ExecuteRunArgs)
+    assert arguments.instance_ref is not None  # launchers give it
+    with dg.DagsterInstance.from_ref(arguments.instance_ref) as instance:
+        yield instance, arguments.run_id

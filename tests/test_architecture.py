@@ -85,7 +85,7 @@ def test_tests_share_through_their_support_alone() -> None:
 
 def test_tests_lie_in_the_folders_of_what_they_test() -> None:
     folders = {path.parent.name for path in (REPOSITORY / "tests").glob("*/test_*.py")}
-    assert folders <= {*ORDER, "dsp", "assets", "orchestration", "e2e", "reliability"}
+    assert folders <= {*ORDER, "dsp", "assets", "orchestration", "cluster", "e2e", "reliability"}
 
 
 def test_packages_of_accelkd_import_downwards_alone() -> None:

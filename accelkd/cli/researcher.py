@@ -116,7 +116,10 @@ def reproduce(
     ] = None,
     merge: Annotated[tuple[Path, ...], several, Parameter(help="one report of several folders of results")] = (),
     only: Annotated[tuple[str, ...], several, Parameter(help="tables and figures, such as table-3 figure-4")] = (),
-    workers: Annotated[AtLeastOne | None, Parameter(help="processes (default: cores, or 1 on a GPU)")] = None,
+    on: Annotated[
+        Literal["processes", "ray"], Parameter(help="of this machine, or tasks of a Ray cluster")
+    ] = "processes",
+    workers: Annotated[AtLeastOne | None, Parameter(help="at once (default: cores, or 1 on a GPU)")] = None,
     budget_min: Annotated[Positive | None, Parameter(help="minutes after which no new run starts; of gpu, all")] = None,
     out: Annotated[Path | None, Parameter(help="where the files that travel go: of gpu and --merge")] = None,
     weights: Annotated[tuple[Path, ...], several, Parameter(help="the --out of earlier calls, to go on from")] = (),
@@ -147,10 +150,12 @@ def reproduce(
             raise ValueError(
                 f"--out, --weights and --seeds are for presets of a given time; {chosen.name} has its own length"
             )
-        outcome = reproduce_all(home, chosen, only=only, workers=workers, budget_min=budget_min, command=command)
+        outcome = reproduce_all(home, chosen, only=only, on=on, workers=workers, budget_min=budget_min, command=command)
     else:
-        if out is None or budget_min is None or only or workers:
-            raise ValueError(f"preset {chosen.name} needs --budget-min and --out, and takes no --only or --workers")
+        if out is None or budget_min is None or only or workers or on != "processes":
+            raise ValueError(
+                f"preset {chosen.name} needs --budget-min and --out, and takes no --only, --on or --workers"
+            )
         try:
             outcome = reproduce_in_time(
                 home, chosen, budget_min, out, weights=weights, seeds=seeds, command=command, began=began

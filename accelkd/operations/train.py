@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from accelkd.cohort.split import read_split, split_version
 from accelkd.cohort.training_set import NothingToTrainOnError, TrainingSet, refuse_too_few, training_set
@@ -46,6 +47,7 @@ def train_candidate(
     learning_rate: float | None = None,
     seed: int | None = None,
     device: str = "auto",
+    workers: int | None = None,
 ) -> TrainedEncoder:
     """Train an encoder on the training participants' segments, and record it as the candidate for promotion.
 
@@ -56,13 +58,14 @@ def train_candidate(
     processes train and the first one records. Needs no warehouse; where there is one, devices whose accelerometer
     carries nothing of the heart are logged before the training begins. Where one of the encoders has nothing to be
     trained on, those that were adopted stay. Where segments or teacher do not fit the bundled weights that a preset
-    goes on from, its encoder is trained from nothing, with a warning.
+    goes on from, its encoder is trained from nothing, with a warning. With more than one of `workers` (else the
+    variable ACCELKD_TRAINING_WORKERS), so many processes of a Ray cluster train it together; they need the home.
 
     Raises LookupError for an encoder that is none of ENCODERS, NothingToTrainOnError where no segment has the
     modalities, FileNotFoundError without segments, a split or the teacher's candidate, ValueError for a preset that is
     none, and what `train_encoder` raises.
     """
-    from accelkd.training.parallel import barrier, rank  # import torch
+    from accelkd.training.parallel import barrier, rank, world_size  # import torch
     from accelkd.training.presets import adjusted
     from accelkd.training.presets import preset as named_preset
     from accelkd.training.runs import train_encoder
@@ -81,7 +84,13 @@ def train_candidate(
         config = named_preset(chosen.otherwise).config(spec)
     for warning in warnings if rank() == 0 else []:
         logger.warning(warning)
-    folder = train_encoder(
+    workers = workers or int(os.environ.get("ACCELKD_TRAINING_WORKERS", "1"))
+    if workers > 1 and world_size() == 1:
+        from accelkd.training.workers import on_workers
+
+        options = {"preset": preset, "steps": steps, "learning_rate": learning_rate, "seed": seed, "device": device}
+        on_workers(partial(_train_in_group, home, encoder, options), workers, device=device)
+    folder = train_encoder(  # which finds what the workers have trained
         selected.store,
         selected.rows,
         adjusted(config, steps=steps, learning_rate=learning_rate, seed=seed),
@@ -97,6 +106,11 @@ def train_candidate(
         make_candidate(home, encoder, folder.name, read_split(home.split).num_rows)
     barrier()
     return TrainedEncoder(encoder, folder, selected, tuple(warnings))
+
+
+def _train_in_group(home: Home, encoder: str, options: Mapping[str, Any]) -> None:
+    """What each worker does: everything, as under `torchrun`."""
+    train_candidate(home, encoder, **options)
 
 
 def _cannot_go_on(config: EncoderConfig, store: SegmentStore, teacher: Path | None) -> str | None:

@@ -22,8 +22,8 @@ from accelkd.reproduction.cohort import Cohort, CohortPlan, Versions, read_cohor
 from accelkd.reproduction.evaluate import Encoded, evaluate
 from accelkd.reproduction.experiments import ExperimentPreset, Run
 from accelkd.reproduction.packed import pack
+from accelkd.reproduction.pools import default_threads
 from accelkd.reproduction.records import COHORT, Task, Timing, gather, summarise, write_run
-from accelkd.reproduction.run import default_threads
 
 T = TypeVar("T")
 

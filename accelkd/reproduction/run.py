@@ -1,18 +1,15 @@
-"""All experiments of a preset, scheduled over worker processes, resumable, within a time budget; then the report."""
+"""All experiments of a preset, as many at once as there is room, resumable, in a given time; then the report."""
 
 from __future__ import annotations
 
 import math
 import os
 import time
-import traceback
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -22,6 +19,7 @@ from accelkd.home.layout import Home
 from accelkd.reproduction.cohort import Cohort, CohortPlan, Versions, cohort_home, describe, make_cohort, read_cohort
 from accelkd.reproduction.evaluate import encode, evaluate, training_rows
 from accelkd.reproduction.experiments import ExperimentPreset, Run
+from accelkd.reproduction.pools import Finished, Place, Pool, process_pool, ray_pool
 from accelkd.reproduction.records import (
     COHORT,
     Task,
@@ -55,7 +53,7 @@ class ReproductionOutcome:
 
 @dataclass(frozen=True)
 class _Work:
-    """What a worker process needs."""
+    """What whoever executes a task needs."""
 
     folder: Path  # <home>/reproduction
     nested_home: Home
@@ -63,15 +61,6 @@ class _Work:
     versions: Versions
     label_fractions: tuple[float, ...]
     pools: int
-    threads: int
-
-
-@dataclass
-class _Worker:
-    process: BaseProcess
-    connection: Connection
-    task: Task | None = None
-    since: float = 0.0
 
 
 def reproduce(
@@ -79,6 +68,7 @@ def reproduce(
     preset: ExperimentPreset,
     *,
     only: Iterable[str] = (),
+    on: Place = "processes",
     workers: int | None = None,
     budget_min: float | None = None,
     command: str = "accelkd reproduce",
@@ -87,33 +77,38 @@ def reproduce(
 
     A run whose configuration, teacher, data and code are unchanged is not repeated; an interrupted one continues.
     After `budget_min` minutes no new run starts. A run that fails is reported and recorded; only runs that need it fail
-    with it. `only` names tables and figures to run for; the result files cover all finished runs. Raises ValueError for
-    an unknown name or fewer than one worker, and BlockingIOError while another reproduction runs in the home.
+    with it. `only` names tables and figures to run for; the result files cover all finished runs. Runs are distributed
+    over worker processes, or `on` a Ray cluster, all of whose nodes see the home. Raises ValueError for an unknown name
+    or fewer than one worker, and BlockingIOError while another reproduction runs in the home.
     """
     wanted = {run.name for run in preset.runs(only)}
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
     with reproduction_lock(home.root / "reproduction"):
-        return _reproduce(home, preset, wanted, workers, budget_min, command)
+        return _reproduce(home, preset, wanted, on, workers, budget_min, command)
 
 
 def _reproduce(
-    home: Home, preset: ExperimentPreset, wanted: set[str], workers: int | None, budget_min: float | None, command: str
+    home: Home,
+    preset: ExperimentPreset,
+    wanted: set[str],
+    on: Place,
+    workers: int | None,
+    budget_min: float | None,
+    command: str,
 ) -> ReproductionOutcome:
     deadline = math.inf if budget_min is None else time.monotonic() + 60 * budget_min
     started = datetime.now(UTC)
     folder, nested_home = home.root / "reproduction", cohort_home(home, preset.cohort)
     cores = os.cpu_count() or 1
-    workers = workers or (1 if torch.cuda.is_available() else cores)
     print_progress(
         f"cohort of {preset.cohort.participants} × {preset.cohort.segments} segments, profile {preset.cohort.profile}"
     )
     versions = make_cohort(nested_home, preset.cohort, cores)
     cohort = read_cohort(nested_home, preset.cohort, versions)
     tasks = _tasks(preset, preset.runs(), versions)
-    threads = max(1, cores // workers)
-    work = _Work(folder, nested_home, preset.cohort, versions, preset.label_fractions, preset.pools, threads)
-    outcome = _run_all(work, [task for task in tasks if task.run.name in wanted], workers, deadline)
+    work = _Work(folder, nested_home, preset.cohort, versions, preset.label_fractions, preset.pools)
+    outcome = _run_all(folder, _pool(work, on, workers), [task for task in tasks if task.run.name in wanted], deadline)
     facts = {
         "preset": preset.name,
         "profile": preset.cohort.profile,
@@ -144,34 +139,36 @@ def _tasks(preset: ExperimentPreset, runs: Sequence[Run], versions: Versions) ->
     return list(tasks.values())
 
 
-def _run_all(work: _Work, tasks: Sequence[Task], workers: int, deadline: float) -> ReproductionOutcome:
-    """Distribute the tasks, most important first, over worker processes until all are done or the time has ended."""
-    outcome = ReproductionOutcome(done=[task.run.name for task in tasks if is_done(work.folder, task)])
+def _pool(work: _Work, on: Place, workers: int | None) -> AbstractContextManager[Pool]:
+    """What executes the tasks, once it is entered."""
+    execute = partial(_execute, work)
+    if on == "ray":
+        return ray_pool(execute, workers)
+    cores = os.cpu_count() or 1
+    workers = workers or (1 if torch.cuda.is_available() else cores)
+    return process_pool(execute, workers, max(1, cores // workers))
+
+
+def _run_all(
+    folder: Path, pool_of: AbstractContextManager[Pool], tasks: Sequence[Task], deadline: float
+) -> ReproductionOutcome:
+    """Distribute the tasks, most important first, until all are done or the time has ended."""
+    outcome = ReproductionOutcome(done=[task.run.name for task in tasks if is_done(folder, task)])
     waiting = [task for task in tasks if task.run.name not in outcome.done]
-    total = len(tasks)
-    workers = min(workers, len(waiting)) if time.monotonic() < deadline else 0
-    print_progress(f"{total} runs, {len(outcome.done)} of them already done; {workers} processes")
-    pool = [_start_worker(work) for _ in range(workers)]
-    try:
-        while True:
-            for worker in pool:
-                if worker.task is None and (task := _next(waiting, outcome, deadline)) is not None:
+    print_progress(f"{len(tasks)} runs, {len(outcome.done)} of them already done")
+    if waiting and time.monotonic() < deadline:
+        with pool_of as pool:
+            running: dict[str, float] = {}  # since when
+            while True:
+                while len(running) < pool.size and (task := _next(waiting, outcome, deadline)) is not None:
                     waiting.remove(task)
-                    print_progress(f"{len(outcome.done):>3} of {total} done; running {task.run.name}")
-                    worker.task, worker.since = task, time.monotonic()
-                    with suppress(OSError):  # it has died: noticed when its answer is read
-                        worker.connection.send(task)
-            busy = [worker for worker in pool if worker.task is not None]
-            if not busy:
-                break
-            for ready in wait([worker.connection for worker in busy]):
-                worker = next(worker for worker in busy if worker.connection is ready)
-                _collect(work, worker, outcome, pool)
-    finally:
-        for worker in pool:
-            worker.connection.close()
-            worker.process.terminate()
-            worker.process.join()
+                    print_progress(f"{len(outcome.done):>3} of {len(tasks)} done; running {task.run.name}")
+                    running[task.run.name] = time.monotonic()
+                    pool.start(task)
+                if not running:
+                    break
+                for finished in pool.finished():
+                    _record(folder, finished, time.monotonic() - running.pop(finished.task.run.name), outcome)
     outcome.remaining = [task.run.name for task in waiting]
     if outcome.remaining:
         print_progress(f"the time has ended: {len(outcome.remaining)} runs left; the same command continues with them")
@@ -191,77 +188,29 @@ def _next(waiting: list[Task], outcome: ReproductionOutcome, deadline: float) ->
     return next((task for task in waiting if set(task.needs.values()) <= set(outcome.done)), None)
 
 
-def _start_worker(work: _Work) -> _Worker:
-    context = get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_run_worker, args=(work, theirs), daemon=True)
-    with default_threads(work.threads):
-        process.start()
-    theirs.close()  # so that the death of the worker ends the stream
-    return _Worker(process, ours)
-
-
-@contextmanager
-def default_threads(threads: int) -> Iterator[None]:
-    """Set the number of threads of NumPy's linear algebra in processes that the block starts.
-
-    It is read from the environment when the library is loaded.
-    """
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, str(threads)))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _collect(work: _Work, worker: _Worker, outcome: ReproductionOutcome, pool: list[_Worker]) -> None:
-    """Receive a worker's answer; if the worker died, its task has failed and a new worker replaces it."""
-    task = worker.task
-    assert task is not None  # only busy workers are listened to
-    name = task.run.name
-    try:
-        error, summary = worker.connection.recv()
-    except (EOFError, OSError):
-        worker.process.join()
-        error, summary = f"its process died with exit code {worker.process.exitcode}", ""
-        pool[pool.index(worker)] = _start_worker(work)
-    worker.task = None
-    took = f"{time.monotonic() - worker.since:.0f} s"
-    log = error_log(work.folder, name)
-    if error is None:
+def _record(folder: Path, finished: Finished, seconds: float, outcome: ReproductionOutcome) -> None:
+    """Note what came of a task, in the outcome, in its log of errors and on the screen."""
+    name = finished.task.run.name
+    log = error_log(folder, name)
+    if finished.error is None:
         outcome.done.append(name)
         log.unlink(missing_ok=True)
-        print_progress(f"done {name} in {took}: {summary}")
+        print_progress(f"done {name} in {seconds:.0f} s: {finished.summary}")
         return
-    write_text(log, error + "\n")
-    outcome.failed[name] = error.strip().splitlines()[-1]
-    print_progress(f"FAILED {name} after {took}: {outcome.failed[name]} (more in {log})")
+    write_text(log, finished.error + "\n")
+    outcome.failed[name] = finished.error.strip().splitlines()[-1]
+    print_progress(f"FAILED {name} after {seconds:.0f} s: {outcome.failed[name]} (more in {log})")
 
 
-def _run_worker(work: _Work, connection: Connection) -> None:
-    """The main loop of a worker process: execute tasks until the connection is closed."""
-    torch.set_num_threads(work.threads)
-    cohort = read_cohort(work.nested_home, work.plan, work.versions)
-    while True:
-        try:
-            task = connection.recv()
-        except EOFError:
-            return
-        try:
-            connection.send((None, _execute(work, task, cohort)))
-        except Exception:
-            connection.send((traceback.format_exc(), ""))
+@lru_cache(maxsize=1)
+def _cohort(work: _Work) -> Cohort:
+    """The cohort, read once by each process."""
+    return read_cohort(work.nested_home, work.plan, work.versions)
 
 
-def _execute(work: _Work, task: Task, cohort: Cohort) -> str:
+def _execute(work: _Work, task: Task) -> str:
     """Train and evaluate one run; returns a summary in one line."""
-    run = task.run
+    run, cohort = task.run, _cohort(work)
     started = time.monotonic()
     teacher = run.experiment.teacher
     checkpoint = train_encoder(

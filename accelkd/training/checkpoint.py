@@ -29,7 +29,7 @@ CURVE = "training.parquet"
 CARD = "CARD.md"
 _EXPORTED = ("encoder.", "regressor.", "teacher_head.", "student_head.")
 # Presets choose configurations, which are part of an identity; throughput counts operations
-_NO_INFLUENCE = ("accelkd.training.presets", "accelkd.training.throughput")
+_NO_INFLUENCE = ("accelkd.training.presets", "accelkd.training.throughput", "accelkd.training.workers")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Training on several processes, as `torchrun` starts them: ranks, shares of a batch, gathered embeddings.
+"""Training on several processes, as `torchrun` or Ray starts them: ranks, shares of a batch, gathered embeddings.
 
 Every process draws the same global batch and takes its own slice of it. Embeddings are gathered before the heads, so
 heads and contrastive loss see the whole batch in every process: the gradient does not depend on their number.
@@ -75,8 +75,8 @@ def barrier() -> None:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the process group of `torchrun` during the block; without `torchrun`, do nothing."""
-    if "LOCAL_RANK" not in os.environ:
+    """Join the process group of `torchrun` during the block; without it, or inside another group, do nothing."""
+    if dist.is_initialized() or "LOCAL_RANK" not in os.environ:
         yield
         return
     if device.type == "cuda":

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,35 @@ def test_files_have_their_schema(schema: str, files: list[Path]) -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, *map(str, files)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_ray_cluster_has_the_schema_of_ray() -> None:
+    spec = find_spec("ray")
+    if spec is None or spec.origin is None:
+        pytest.skip("Ray is not installed: the extra `cluster`")
+    schema = Path(spec.origin).parent / "autoscaler" / "ray-schema.json"
+    command = [sys.executable, "-m", "check_jsonschema", "--schemafile", str(schema), str(DEPLOY / "ray/cluster.yaml")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_no_secret_is_in_what_ray_shows() -> None:
+    """Its dashboard shows commands, runtime environments and configurations: credentials are the nodes' own."""
+    instance = yaml.safe_load((DEPLOY / "ray" / "dagster.yaml").read_text(encoding="utf-8"))
+    assert instance["storage"]["postgres"] == {"postgres_url": {"env": "ACCELKD_DAGSTER_POSTGRES_URL"}}
+    assert set(instance["run_launcher"]["config"]["ray"]) == {"address", "num_cpus"}
+    assert not SECRET.search((DEPLOY / "ray" / "cluster.yaml").read_text(encoding="utf-8"))
+
+
+def test_dagster_on_ray_differs_where_it_has_to() -> None:
+    here, on_ray = (
+        yaml.safe_load(path.read_text(encoding="utf-8"))
+        for path in (REPOSITORY / "dagster.yaml", DEPLOY / "ray" / "dagster.yaml")
+    )
+    same = {"telemetry", "nux", "run_queue", "python_logs", "run_retries", "retention"}
+    assert {key: here[key] for key in same} == {key: on_ray[key] for key in same}
+    assert here["concurrency"]["pools"] == on_ray["concurrency"]["pools"]
+    assert here.keys() | {"storage", "compute_logs"} == on_ray.keys()
 
 
 def test_only_the_proxy_is_reached_from_outside(compose: dict[str, Any]) -> None:

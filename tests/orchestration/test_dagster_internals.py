@@ -56,6 +56,8 @@ SIGNATURES = {
     "dagster._core.storage.local_compute_log_manager:LocalComputeLogManager.get_captured_local_path": ""
     "self log_key extension partial",
     "dagster._core.storage.local_compute_log_manager:LocalComputeLogManager.delete_logs": "self log_key prefix",
+    "dagster_postgres:PostgresRunStorage.connect": "self",
+    "dagster_ray:RayRunLauncher._launch_ray_job": "self submission_id entrypoint run",
 }
 # What is read, overridden or, of a record, given
 ATTRIBUTES = {
@@ -72,6 +74,7 @@ ATTRIBUTES = {
     "dagster._core.storage.asset_check_execution_record:AssetCheckExecutionRecordStatus": "FAILED PLANNED SUCCEEDED",
     "dagster._core.storage.event_log.base:PlannedMaterializationInfo": "run_id storage_id",
     "dagster._grpc.types:CanCancelExecutionRequest": "run_id",
+    "dagster._grpc.types:ExecuteRunArgs": "instance_ref run_id",
     "dagster._grpc.types:CanCancelExecutionResult": "can_cancel",
     "dagster._core.definitions.assets.graph.base_asset_graph:BaseAssetGraph": "toposorted_asset_keys asset_check_keys "
     "materializable_asset_keys",

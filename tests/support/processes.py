@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -64,13 +64,15 @@ def settle(home: Home, attempts: int = 3) -> str:
 
 
 @contextmanager
-def daemon(home: Home) -> Iterator[subprocess.Popen[bytes]]:
+def daemon(
+    home: Home, location: Sequence[str] = ("--workspace", "workspace.yaml")
+) -> Iterator[subprocess.Popen[bytes]]:
     """Dagster's daemon with its code server and runs; all that remains of them is killed when the block ends."""
     with opened_instance(home.root / "dagster"):
         pass  # makes its tables, before daemon and test open them side by side
     with (home.root / "dagster" / "daemon.log").open("a") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dagster._daemon", "run", "--workspace", "workspace.yaml"],
+            [sys.executable, "-m", "dagster._daemon", "run", *location],
             cwd=REPOSITORY,
             env=environment(home),
             start_new_session=True,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,3 +85,22 @@ def write_gradients(folder: Path) -> None:
         if rank() == 0:
             gradients = {key: value.grad for key, value in objective.named_parameters() if value.grad is not None}
             save_file({"loss": loss.detach(), **gradients}, folder / f"{name}.safetensors")
+
+
+def train_long(store_path: Path, out: Path, *, rank_to_kill: int | None = None) -> Path:
+    """A training of some steps, whose process of that rank dies once, as soon as the training can be resumed.
+
+    Each process of each attempt leaves a file `started-*` in `out`.
+    """
+    (out / f"started-{rank()}-{os.getpid()}").touch()
+    if rank() == rank_to_kill and len(list(out.glob(f"started-{rank()}-*"))) == 1:
+        threading.Thread(target=_die_when_resumable, args=(out,), daemon=True).start()
+    torch.set_num_threads(1)
+    config = replace(LONG, optimisation=LONG.optimisation.with_steps(20))
+    return train(SegmentStore([store_path]), config, out)
+
+
+def _die_when_resumable(out: Path) -> None:
+    while not list(out.glob(".*.state.safetensors.sha256")):
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGKILL)
