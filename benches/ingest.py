@@ -50,10 +50,10 @@ def main() -> None:
     if arguments.measure:
         print(json.dumps(measure(arguments.measure, arguments.repeats)))
         return
-    with trees(arguments.baseline) as found:
-        print("| ms per recording |", " | ".join(f"{hz} Hz, {name}" for hz in arguments.rates for name in found), "|")
-        print("|---|" + "---|" * len(arguments.rates) * len(found))
-        columns = [best for hz in arguments.rates for best in compare(found, hz, arguments.repeats, arguments.rounds)]
+    with trees(arguments.baseline) as imports:
+        print("| ms per recording |", " | ".join(f"{hz} Hz, {name}" for hz in arguments.rates for name in imports), "|")
+        print("|---|" + "---|" * len(arguments.rates) * len(imports))
+        columns = [best for hz in arguments.rates for best in compare(imports, hz, arguments.repeats, arguments.rounds)]
     for stage in STAGES:
         print(f"| {stage} |", " | ".join(f"{column[stage]:.3f}" for column in columns), "|")
     print("| kB per recording |", " | ".join(f"{column['kB']:.0f}" for column in columns), "|")
@@ -82,12 +82,12 @@ def trees(baseline: str | None) -> Iterator[dict[str, list[str]]]:
             subprocess.run([*git, "remove", "--force", tree], check=True)
 
 
-def compare(found: dict[str, list[str]], rate_hz: int, repeats: int, rounds: int) -> list[dict[str, float]]:
+def compare(imports: dict[str, list[str]], rate_hz: int, repeats: int, rounds: int) -> list[dict[str, float]]:
     """The best times of each tree. Raises ValueError if trees differ in what they make."""
-    best: dict[str, dict[str, float]] = {name: {} for name in found}
+    best: dict[str, dict[str, float]] = {name: {} for name in imports}
     made = set()
     for _ in range(rounds):
-        for name, folders in found.items():
+        for name, folders in imports.items():
             command = [sys.executable, __file__, "--measure", str(rate_hz), "--repeats", str(repeats)]
             environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders), "OMP_NUM_THREADS": "1"}
             done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True)
