@@ -12,7 +12,8 @@ import numpy.typing as npt
 from accelkd.api.arrays import raw_stream
 from accelkd.home.settings import MotionGate
 from accelkd.recordings.devices import DEVICES, Device
-from accelkd.recordings.validate import RATES_HZ, accel_unit_error
+from accelkd.recordings.limits import RATES_HZ
+from accelkd.recordings.validate import accel_unit_error
 from accelkd.segments.schema import ACCEL_AXES, DURATION_S, SAMPLES
 from accelkd.segments.store import Modality
 from accelkd.segments.windows import (

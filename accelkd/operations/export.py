@@ -31,7 +31,7 @@ from accelkd.operations.portable import (
     load_portable,
     needs_calibration,
 )
-from accelkd.recordings.validate import RATES_HZ
+from accelkd.recordings.limits import RATES_HZ
 from accelkd.registry.history import checkpoint_folder
 from accelkd.segments.schema import DURATION_S, SAMPLES, SAMPLING_RATE_HZ
 from accelkd.segments.segment import verify_segments

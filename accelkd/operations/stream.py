@@ -25,7 +25,7 @@ import rust_dsp
 from accelkd.evaluation.readouts import Readouts, predict
 from accelkd.home.settings import MotionGate
 from accelkd.models.encoders import AnyEncoder
-from accelkd.recordings.validate import RATES_HZ
+from accelkd.recordings.limits import RATES_HZ
 from accelkd.segments.schema import ACCEL_AXES
 
 Format = Literal["json", "binary"]

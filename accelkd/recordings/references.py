@@ -12,12 +12,12 @@ import pyarrow as pa
 from accelkd.recordings.labels import LABELS
 
 REFERENCE_SOURCES = ("ecg", "device", "simulation")
-_SERIES = (  # instants, and the values at these instants
+INSTANTS_AND_VALUES = (  # instants, and the values at these instants
     ("reference_beat_s", None),
     ("reference_hr_s", "reference_hr_bpm"),
     ("reference_ibi_end_s", "reference_ibi_s"),
 )
-_COLUMNS = (*LABELS, *(name for pair in _SERIES for name in pair if name))
+_COLUMNS = (*LABELS, *(name for pair in INSTANTS_AND_VALUES for name in pair if name))
 Problem = tuple[str, str]  # rule, detail
 Floats = npt.NDArray[np.float64]
 
@@ -39,7 +39,7 @@ def clean_references(row: pa.RecordBatch) -> tuple[pa.RecordBatch, list[Problem]
         value = row[name][0].as_py()
         if value is not None and not 0 <= value < np.inf:
             drop("reference_value", f"{name}: {value}", name)
-    for instants, values in _SERIES:
+    for instants, values in INSTANTS_AND_VALUES:
         _clean_series(row, instants, values, drop, changed)
     events = _floats(row, "event_s")
     if events is not None and not (finite := np.isfinite(events)).all():

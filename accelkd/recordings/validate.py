@@ -13,8 +13,6 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,18 +27,15 @@ from accelkd.home.layout import Home
 from accelkd.recordings.arrivals import accept, refuse, replacement_error
 from accelkd.recordings.batches import MANIFEST, BatchFile, BatchFileError, Manifest, open_batch_file, read_manifest
 from accelkd.recordings.devices import DEVICES, Device
+from accelkd.recordings.limits import ACCEL_NORM_G, RATES_HZ, STARTED_AT, STARTED_AT_US
 from accelkd.recordings.listing import Listing, fingerprint, list_folder, printable
 from accelkd.recordings.people import clean_participants, clean_survey
-from accelkd.recordings.references import clean_references
+from accelkd.recordings.references import Problem, clean_references
 from accelkd.recordings.schema import BATCH_TABLES, RECORDING
+from accelkd.recordings.screen import screen
+from accelkd.recordings.streams import STREAMS, read_stream
 from accelkd.recordings.withdrawn import Withdrawn
 
-RATES_HZ = (20.0, 2048.0)  # what rust_dsp resamples
-# Median norm of the acceleration, exclusive: gravity, or running; m/s², mg, raw counts and a factor of two fall outside
-ACCEL_NORM_G = (0.5, 2.0)
-# When a recording can have begun: anonymised EDF files say 1985-01-01, a counter that ran over is centuries away
-STARTED_AT = (datetime(1985, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
-STARTED_AT_US = tuple(int(instant.timestamp() * 1e6) for instant in STARTED_AT)
 # Rows of a batch, which has some hundred participants, at most a few thousand: split what is larger
 MAX_ROWS = {"recordings": 100_000, "participants": 20_000, "survey": 1_000_000, "truth": 100_000, "rejected": 100_000}
 # Values of a row group: more than a week of PPG at 64 Hz beside three axes at 32 Hz, 18 h of eight channels at 256 Hz
@@ -171,9 +166,7 @@ def iter_recordings(folder: Path, home: Home | None = None) -> Iterator[tuple[pa
         if entry.table == "recordings":
             first = 0
             for rows in _read_rows(folder, entry.path):
-                checked = [recordings.check(rows, number, entry.path, first + number) for number in range(len(rows))]
-                valid = [row for row, errors in checked if all(error.dropped for error in errors)]
-                yield _concatenated(valid, rows.schema), list(chain.from_iterable(errors for _, errors in checked))
+                yield recordings.check(rows, entry.path, first)
                 first += rows.num_rows
     if fingerprint(folder) != fingerprint_before:
         raise _changed(folder, MANIFEST, "files of the batch changed while it was read")
@@ -189,7 +182,17 @@ def _read_rows(folder: Path, path: str) -> Iterator[pa.RecordBatch]:
             )
             longest = values // max(file.metadata.num_rows, 1)  # on average
             rows_read = max(min(_ROWS_READ, _VALUES_READ // max(longest, 1)), 1)
-            for rows in file.iter_batches(rows_read, use_threads=False):  # threads cost more than so few rows
+            groups, names = [group.num_rows for group in _row_groups(file.metadata)], file.schema_arrow.names
+            is_read_by_group = set(groups[:-1]) <= {rows_read} and max(groups, default=0) <= rows_read
+            streams = [name for name in STREAMS if name in names and is_read_by_group]
+            others = [name for name in names if name not in streams]
+            # Threads cost more than so few rows
+            for number, rows in enumerate(file.iter_batches(rows_read, columns=others, use_threads=False)):
+                for name in streams:
+                    stream = read_stream(source, file, number, name)
+                    if stream is None:
+                        stream = file.read_row_group(number, [name], use_threads=False)[name].combine_chunks()
+                    rows = rows.append_column(name, stream)
                 yield _completed(rows)
     except (pa.ArrowException, OSError, BatchFileError) as error:
         raise _changed(folder, path, str(error)) from None
@@ -206,10 +209,6 @@ def _completed(rows: pa.RecordBatch) -> pa.RecordBatch:
         rows[field.name] if field.name in rows.schema.names else pa.nulls(len(rows), field.type) for field in expected
     ]
     return pa.RecordBatch.from_arrays(columns, schema=expected)
-
-
-def _concatenated(rows: list[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
-    return pa.concat_batches(rows) if rows else pa.RecordBatch.from_pylist([], schema)
 
 
 def _changed(folder: Path, file: str, detail: str) -> BatchError:
@@ -440,49 +439,61 @@ class _Recordings:
         # Start, end, sensor and name of recordings, by participant and device
         self._covered: dict[tuple[str, str], list[tuple[float, float, str | None, str]]] = defaultdict(list)
 
-    def check(self, rows: pa.RecordBatch, number: int, file: str, row: int) -> tuple[pa.RecordBatch, list[Violation]]:
-        """The next recording, without the references that break a rule, and all its violations."""
-        recording_id, participant_id = (rows[name][number].as_py() for name in ("recording_id", "participant_id"))
-        recording, dropped = clean_references(rows.slice(number, 1))
-        errors = list(recording_errors(recording))
-        if recording_id in self._seen:
-            errors.append(("duplicate_recording", f"{_name(recording_id)!r} is in this batch already"))
-        self._seen.add(recording_id)
-        if participant_id not in self._participants:
-            errors.append(("participant_unknown", "not in participants.parquet"))
-        if not errors and (overlap := self._overlap(recording)):
-            errors.append(("overlap", overlap))
-        self._counts.update(rule for rule, _ in [*errors, *dropped])
-        return recording, [
-            Violation(
-                file,
-                row,
-                _name(recording_id),
-                _name(participant_id),
-                rule,
-                _shortened(detail) if self._counts[rule] <= MAX_DETAILS else "",
-                fatal=False,
-                dropped=is_dropped,
-            )
-            for problems, is_dropped in ((errors, False), (dropped, True))
-            for rule, detail in problems
-        ]
+    def check(self, rows: pa.RecordBatch, file: str, first: int) -> tuple[pa.RecordBatch, list[Violation]]:
+        """The valid ones of the next recordings, without the references that break a rule, and all violations.
 
-    def _overlap(self, recording: pa.RecordBatch) -> str | None:
-        """Why the minutes of a valid recording have come before: with the same participant, device and sensor."""
-        started_at = recording["started_at"][0].as_py()
-        if started_at is None:
-            return None
-        start_s = started_at.timestamp()
-        end_s = start_s + duration_s(recording)
-        sensor, name = recording["sensor_id"][0].as_py(), recording["recording_id"][0].as_py()
-        key = (recording["participant_id"][0].as_py(), recording["device_id"][0].as_py())
+        `first` is the row of the first one in its file.
+        """
+        screened = screen(rows)
+        names = ("recording_id", "participant_id", "device_id", "sensor_id")
+        identities = zip(*(rows[name].to_pylist() for name in names), strict=True)
+        started_us = rows["started_at"].cast(pa.int64()).to_pylist()
+        valid: list[pa.RecordBatch] = []
+        violations: list[Violation] = []
+        for number, (recording_id, participant_id, device_id, sensor) in enumerate(identities):
+            recording, dropped, errors = rows.slice(number, 1), list[Problem](), list[Problem]()
+            end_s = float(screened.end_s[number])
+            if not screened.sound[number]:
+                recording, dropped = clean_references(recording)
+                errors = list(recording_errors(recording))
+                end_s = 0.0 if errors else duration_s(recording)
+            if recording_id in self._seen:
+                errors.append(("duplicate_recording", f"{_name(recording_id)!r} is in this batch already"))
+            self._seen.add(recording_id)
+            if participant_id not in self._participants:
+                errors.append(("participant_unknown", "not in participants.parquet"))
+            if not errors and started_us[number] is not None:
+                key = (participant_id, device_id)
+                errors += self._overlaps(key, started_us[number] / 10**6, end_s, sensor, recording_id)
+            if not errors:
+                valid.append(recording)
+            if errors or dropped:
+                row, name, participant = first + number, _name(recording_id), _name(participant_id)
+                violations += self._violations(file, row, name, participant, errors, dropped)
+        if len(valid) == len(rows) and not violations:
+            return rows, []
+        return pa.concat_batches(valid) if valid else rows.slice(0, 0), violations
+
+    def _violations(
+        self, file: str, row: int, name: str, participant: str, errors: list[Problem], dropped: list[Problem]
+    ) -> Iterator[Violation]:
+        self._counts.update(rule for rule, _ in [*errors, *dropped])
+        for problems, is_dropped in ((errors, False), (dropped, True)):
+            for rule, detail in problems:
+                shown = _shortened(detail) if self._counts[rule] <= MAX_DETAILS else ""
+                yield Violation(file, row, name, participant, rule, shown, fatal=False, dropped=is_dropped)
+
+    def _overlaps(
+        self, key: tuple[str, str], start_s: float, lasts_s: float, sensor: str | None, name: str
+    ) -> list[Problem]:
+        """That the minutes of a valid recording have come before: with the same participant, device and sensor."""
+        end_s = start_s + lasts_s
         for other_start_s, other_end_s, other_sensor, other in self._covered[key]:
             shared_s = min(end_s, other_end_s) - max(start_s, other_start_s)
             if shared_s > MAX_SHARED_S and (sensor is None or other_sensor in (None, sensor)):
-                return f"{shared_s:.1f} s of it are those of {_name(other)!r}"
+                return [("overlap", f"{shared_s:.1f} s of it are those of {_name(other)!r}")]
         self._covered[key].append((start_s, end_s, sensor, name))
-        return None
+        return []
 
 
 def recording_errors(row: pa.RecordBatch) -> Iterator[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from importlib.metadata import version
 from itertools import groupby, islice
@@ -39,7 +39,15 @@ from accelkd.recordings.validate import Violation, iter_recordings
 from accelkd.segments.reference import Reference, references, window_reference
 from accelkd.segments.schema import DURATION_S, QUARANTINE, SEGMENT
 from accelkd.segments.store import MODALITIES, SegmentStore, write_segments
-from accelkd.segments.windows import CHUNK_SIZE, Raw, device_plan, motion_reason, preprocess_windows, window_samples
+from accelkd.segments.windows import (
+    CHUNK_SIZE,
+    PART_SIZE,
+    Raw,
+    device_plan,
+    motion_reason,
+    preprocess_windows,
+    window_samples,
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class SegmentCounts:
 
 @dataclass(frozen=True)
 class _Window:
-    """One window that passed the motion gate, still raw; a modality that it lacks has no rows."""
+    """One window that passed the motion gate."""
 
     plan: rust_dsp.Plan
     device_id: str
@@ -75,14 +83,15 @@ class _Window:
     motion_p95_g: float | None
     lies_still: bool
     reference: Reference
-    ppg: Raw  # [channels, samples]
-    dark: Raw
-    accel: Raw
 
-    @property
-    def kind(self) -> tuple[object, ...]:
-        """Windows of one kind are processed together."""
-        return self.plan, self.polarity, len(self.ppg), len(self.dark), len(self.accel)
+
+_RawWindow = tuple[_Window, Raw, Raw, Raw]  # with its PPG, dark slots and acceleration; what it lacks has no rows
+
+
+def _kind(raw: _RawWindow) -> tuple[object, ...]:
+    """Windows of one kind are processed together."""
+    window, *streams = raw
+    return window.plan, window.polarity, *map(len, streams)
 
 
 def segment_batch(home: Home, batch_id: str, *, gate: MotionGate = "strict", hop_s: float = 60.0) -> SegmentCounts:
@@ -169,7 +178,7 @@ def segment_id(recording_id: str, offset_s: float) -> str:
 def segment_columns(
     batch_id: str,
     windows: Sequence[_Window],
-    done: rust_dsp.Preprocessed,
+    done: _Preprocessed,
     estimated: Mapping[str, Sequence[Any]],
     rows: npt.NDArray[np.intp],
 ) -> dict[str, Any]:
@@ -186,7 +195,7 @@ def segment_columns(
         **{f"reference_{name}": [getattr(window.reference, name) for window in windows] for name in LABELS},
     }
     for stream in ("ppg", "accel"):
-        columns[stream] = _lists(getattr(done, stream)[rows].astype(np.float16))
+        columns[stream] = _lists(rust_dsp.to_half(getattr(done, stream)[rows]))
         for fact in ("status", "level", "ac_level", "missing"):
             columns[f"{stream}_{fact}"] = _lists(getattr(done, f"{stream}_{fact}")[rows])
     return columns
@@ -206,9 +215,9 @@ class _Segmenter:
         """Record batches of SEGMENT, at most `CHUNK_SIZE` rows each."""
         segments = 0
         windows = self._windows(folder, manifest.rows("recordings"))
-        for _, same_kind in groupby(windows, key=lambda window: window.kind):
-            while chunk := list(islice(same_kind, CHUNK_SIZE)):
-                batch = self._segments(chunk)
+        for _, same_kind in groupby(windows, key=_kind):
+            while chunk := _preprocess(islice(same_kind, CHUNK_SIZE)):
+                batch = self._segments(*chunk)
                 segments += batch.num_rows
                 yield batch
         if (folder / "rejected.parquet").exists():
@@ -221,22 +230,22 @@ class _Segmenter:
                 f"but {segments} segments and {len(self.quarantined)} quarantined"
             )
 
-    def _windows(self, folder: Path, recordings: int) -> Iterator[_Window]:
+    def _windows(self, folder: Path, recordings: int) -> Iterator[_RawWindow]:
         """The windows of all valid recordings that pass the motion gate."""
 
-        def rows() -> Iterator[tuple[pa.RecordBatch, int]]:
+        def each() -> Iterator[dict[str, Any]]:
             for valid, violations in iter_recordings(folder):
                 self._quarantine_recordings(violations)
-                yield from ((valid, row) for row in range(valid.num_rows))
+                columns = [_values(column) for column in valid.columns]
+                yield from (dict(zip(valid.schema.names, values, strict=True)) for values in zip(*columns, strict=True))
 
-        for valid, row in progress(rows(), f"segment {self.batch_id}", recordings):
-            yield from self._recording_windows(valid.slice(row, 1))
+        for facts in progress(each(), f"segment {self.batch_id}", recordings):
+            yield from self._recording_windows(facts)
 
-    def _recording_windows(self, row: pa.RecordBatch) -> Iterator[_Window]:
-        """The windows of one recording."""
-        facts = {name: _value(row[name]) for name in row.schema.names if name not in ("ppg", "dark", "accel")}
+    def _recording_windows(self, facts: dict[str, Any]) -> Iterator[_RawWindow]:
+        """The windows of one recording, from its values by column."""
         device = DEVICES[facts["device_id"]]
-        ppg, dark, accel = (_stream(row, name) for name in ("ppg", "dark", "accel"))
+        ppg, dark, accel = (_NONE if facts[name] is None else facts[name] for name in ("ppg", "dark", "accel"))
         ppg_hz, dark_hz, accel_hz = (facts[f"{name}_rate_hz"] for name in ("ppg", "dark", "accel"))
         dark_offsets_s = facts["dark_offsets_s"]
         try:
@@ -276,7 +285,7 @@ class _Segmenter:
                 detail = f"spread of acceleration: median {median_g:.4f} g, 95th percentile {p95_g:.4f} g"
                 self._quarantine("window", reason, detail, facts, offset_s)
                 continue
-            yield _Window(
+            window = _Window(
                 plan=plan,
                 device_id=device.device_id,
                 polarity=facts["ppg_polarity"] or device.polarity,
@@ -288,20 +297,12 @@ class _Segmenter:
                 motion_p95_g=p95_g if np.isfinite(p95_g) else None,
                 lies_still=bool(windows.lies_still[i]) and self.gate != "off",
                 reference=window_reference(known, offset_s, only_window=len(windows.offset_s) == 1),
-                ppg=window_ppg,
-                dark=window_samples(dark, windows.dark_start[i], dark_hz or ppg_hz or 0.0)
-                if len(window_ppg)
-                else _NONE,
-                accel=window_accel,
             )
+            window_dark = window_samples(dark, windows.dark_start[i], dark_hz or ppg_hz or 0.0)
+            yield window, window_ppg, window_dark if len(window_ppg) else _NONE, window_accel
 
-    def _segments(self, windows: list[_Window]) -> pa.RecordBatch:
-        """Preprocess and label windows of one kind; those that are unfit or were not worn are quarantined."""
-        streams = {
-            name: [getattr(window, name) for window in windows] if len(getattr(windows[0], name)) else None
-            for name in ("ppg", "dark", "accel")
-        }
-        done, reasons = preprocess_windows(windows[0].plan, **streams)
+    def _segments(self, windows: list[_Window], done: _Preprocessed, reasons: list[str | None]) -> pa.RecordBatch:
+        """Label preprocessed windows of one kind; those that are unfit or were not worn are quarantined."""
         fit = []
         for i, (window, reason) in enumerate(zip(windows, reasons, strict=True)):
             if reason is None:
@@ -370,26 +371,65 @@ _LABEL_FACTS = ("label_channel", "label_agreement", "label_template_correlation"
 _WINDOW_COLUMNS = ("recording_id", "participant_id", "started_at", "offset_s", "motion_median_g", "motion_p95_g")
 
 
-def _value(column: pa.Array) -> Any:
-    """The value of the only row; a series as an array."""
-    if pa.types.is_list(column.type):
-        values = column[0].values
-        return None if values is None else values.to_numpy(zero_copy_only=False)
-    return column[0].as_py()
+def _values(column: pa.Array) -> list[Any]:
+    """The values of a column, one of each recording: a series as an array, a stream as `[channels, samples]`.
+
+    Neither is copied; both are None where they are null.
+    """
+    if not pa.types.is_list(column.type):
+        values: list[Any] = column.to_pylist()
+        return values
+    is_stream = pa.types.is_list(column.type.value_type)
+    numbers = (column.values.values if is_stream else column.values).to_numpy(zero_copy_only=False)
+    edges = column.offsets.to_numpy()
+    channels = np.diff(edges)
+    if is_stream:
+        edges = column.values.offsets.to_numpy()[edges]
+    parts = [numbers[begin:end] for begin, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)]
+    if is_stream:
+        parts = [part.reshape(rows, -1) if rows else _NONE for part, rows in zip(parts, channels.tolist(), strict=True)]
+    return [part if is_there else None for part, is_there in zip(parts, column.is_valid().to_pylist(), strict=True)]
 
 
-def _stream(row: pa.RecordBatch, name: str) -> Raw:
-    """One stream of a recording, `[channels, samples]`, without a copy; without rows where there is none."""
-    channels = row[name][0].values
-    if channels is None or not len(channels):
-        return _NONE
-    flat: npt.NDArray[np.float32] = channels.flatten().to_numpy()
-    return flat.reshape(len(channels), -1)
+@dataclass(frozen=True)
+class _Preprocessed:
+    """Signals and quality of the windows of a chunk, as in `rust_dsp.Preprocessed`."""
+
+    ppg: npt.NDArray[np.float32]
+    accel: npt.NDArray[np.float32]
+    ppg_status: npt.NDArray[np.uint8]
+    ppg_level: npt.NDArray[np.float64]
+    ppg_ac_level: npt.NDArray[np.float64]
+    ppg_missing: npt.NDArray[np.float64]
+    accel_status: npt.NDArray[np.uint8]
+    accel_level: npt.NDArray[np.float64]
+    accel_ac_level: npt.NDArray[np.float64]
+    accel_missing: npt.NDArray[np.float64]
+
+
+def _preprocess(raw: Iterator[_RawWindow]) -> tuple[list[_Window], _Preprocessed, list[str | None]] | None:
+    """Preprocess windows of one kind, a part at a time, so that few raw ones are in memory; None without windows.
+
+    Also returned are the reasons of those that are unfit.
+    """
+    windows: list[_Window] = []
+    parts: list[rust_dsp.Preprocessed] = []
+    reasons: list[str | None] = []
+    while part := list(islice(raw, PART_SIZE)):
+        facts, *streams = zip(*part, strict=True)
+        windows += facts
+        done, unfit = preprocess_windows(facts[0].plan, *(stream if len(stream[0]) else None for stream in streams))
+        parts.append(done)
+        reasons += unfit
+    if not windows:
+        return None
+    names = [field.name for field in fields(_Preprocessed)]
+    return windows, _Preprocessed(*(np.concatenate([getattr(part, name) for part in parts]) for name in names)), reasons
 
 
 def _present(samples: Raw) -> Raw:
     """The samples of a window, or no row where not one of them is there."""
-    return samples if np.isfinite(samples).any() else _NONE
+    return samples if np.isfinite(samples[:, :1]).any() or np.isfinite(samples).any() else _NONE
 
 
 def _label(
@@ -428,7 +468,7 @@ def _lists(values: npt.NDArray[np.generic]) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(edges), pa.array(values.ravel()))
 
 
-def _recoil_rates(done: rust_dsp.Preprocessed, rows: Sequence[int]) -> dict[str, list[float | None]]:
+def _recoil_rates(done: _Preprocessed, rows: Sequence[int]) -> dict[str, list[float | None]]:
     """The classical estimate of the heart rate from the acceleration of some windows; null without acceleration."""
     names = ("accel_hr_bpm", "accel_hr_peak")
     if not done.accel.shape[1]:

@@ -15,7 +15,8 @@ from accelkd.segments.schema import DURATION_S
 Raw = npt.NDArray[np.float32]  # [channels, samples]
 Status = npt.NDArray[np.uint8]  # of each channel of a window
 
-CHUNK_SIZE = 256  # windows that are processed together: bounds memory, fills the threads
+CHUNK_SIZE = 256  # windows of a record batch, which are labelled together
+PART_SIZE = 32  # raw windows that are preprocessed together: bounds memory, fills the threads
 # Status bits of rust_dsp, in order of precedence: an earlier one explains the later ones
 _SHORT, _GAP, _MISSING, _FLAT = 1, 2, 4, 8
 _STATUS_NAMES = {_SHORT: "short", _GAP: "gap", _MISSING: "missing", _FLAT: "flat"}

@@ -15,6 +15,8 @@ mod intervals;
 mod label;
 mod lanes;
 mod load;
+mod norms;
+mod pages;
 mod plan;
 mod preprocess;
 mod quality;
@@ -35,6 +37,8 @@ pub use gaps::{MAX_GAP_S, MAX_MISSING};
 pub use intervals::{Variability, variability};
 pub use label::{Label, SegmentSamples, label, label_batch};
 pub use lanes::InstructionSet;
+pub use norms::norms_between;
+pub use pages::{Page, pages, read_page};
 pub use plan::{Device, Plan, PlanError};
 #[cfg(feature = "stages")]
 #[doc(hidden)]

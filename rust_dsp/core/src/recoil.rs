@@ -11,7 +11,7 @@ use std::f64::consts::PI;
 use crate::OUTPUT_RATE_HZ;
 use crate::OUTPUT_SAMPLES;
 use crate::label::SegmentSamples;
-use crate::lanes::{InstructionSet, Kernel, Lanes};
+use crate::lanes::{InstructionSet, Kernel, LANES, Lanes};
 use crate::samples::Samples;
 use crate::sums::sum_by;
 use crate::threads::{self, ThreadsError};
@@ -36,6 +36,8 @@ const MIN_SHARE: f64 = 0.7;
 /// A band is flat if its standard deviation is at most this share of the largest magnitude: rounding alone.
 const FLAT: f64 = 1e-6;
 const MIN_DURATION_S: f64 = 10.0;
+/// Axes that are filtered side by side: a filter alone waits for its last step.
+const TOGETHER: usize = 4;
 
 /// What the autocorrelation says of one segment.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,7 +59,7 @@ impl Recoil {
 pub fn recoil(axes: &[Samples<'_>], rate_hz: f64, band_hz: (f64, f64)) -> Result<Recoil, BandError> {
     let band = Band::new(band_hz, rate_hz)?;
     let axes: Vec<Vec<f64>> = axes.iter().map(|axis| (0..axis.len()).map(|index| axis.at(index)).collect()).collect();
-    Ok(InstructionSet::detect().run(Estimate { axes: &axes, band: &band, work: &mut Work::default() }))
+    Ok(estimate(InstructionSet::detect(), &axes, &band))
 }
 
 /// `recoil` of many segments of 3840 samples at 64 Hz, on `threads` threads (0: all cores).
@@ -87,9 +89,16 @@ pub fn recoil_batch(
             row.read().iter().map(|y| y * factor).collect()
         };
         let rows: Vec<Vec<f64>> = rows.iter().enumerate().map(read).collect();
-        *out = set.run(Estimate { axes: &rows, band: &band, work: &mut Work::default() });
+        *out = estimate(set, &rows, &band);
     })?;
     Ok(recoils)
+}
+
+/// The estimate of axes in double precision.
+fn estimate(set: InstructionSet, axes: &[Vec<f64>], band: &Band) -> Recoil {
+    let samples = axes.iter().map(Vec::len).min().unwrap_or(0);
+    let at = |axis: usize, index: usize| axes[axis][index];
+    set.run(Estimate { axes: axes.len(), samples, at, band, work: &mut Work::default() })
 }
 
 /// Why a batch was not estimated.
@@ -107,7 +116,6 @@ pub enum BatchError {
 #[derive(Debug)]
 pub(crate) struct SegmentRecoil {
     band: Band,
-    axes: Vec<Vec<f64>>,
     work: Work,
 }
 
@@ -115,38 +123,34 @@ impl SegmentRecoil {
     /// For segments of `axes`, in the band of the recoil.
     pub(crate) fn new(axes: usize) -> Self {
         let band = Band::new(RECOIL_BAND_HZ, OUTPUT_RATE_HZ as f64).expect("64 Hz hold the band");
-        let axes = vec![vec![0.0; OUTPUT_SAMPLES]; axes];
+        let mut recoil = Self { band, work: Work::default() };
         // What is reserved does not depend on the samples; random ones run through every step
-        let mut recoil = Self { band, axes, work: Work::default() };
         let mut random = 1_u32;
-        for sample in recoil.axes.iter_mut().flatten() {
+        let mut sample = || {
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            *sample = f64::from(random) - 2.0_f64.powi(31);
-        }
+            (f64::from(random) - 2.0_f64.powi(31)) as f32
+        };
+        let rows: Vec<f32> = (0..axes * OUTPUT_SAMPLES).map(|_| sample()).collect();
         recoil.work.peaks.reserve(OUTPUT_SAMPLES);
-        recoil.run(InstructionSet::Portable);
+        recoil.estimate(InstructionSet::Portable, &rows, |_| 1.0);
         recoil
     }
 
     /// `recoil_batch` of the segment whose `rows`, 3840 samples each, are multiplied by `scale`.
-    pub(crate) fn estimate(&mut self, set: InstructionSet, rows: &[f32], scale: impl Iterator<Item = f64>) -> Recoil {
-        for ((axis, row), factor) in self.axes.iter_mut().zip(rows.chunks_exact(OUTPUT_SAMPLES)).zip(scale) {
-            axis.iter_mut().zip(row).for_each(|(y, &z)| *y = f64::from(z) * factor);
-        }
-        self.run(set)
-    }
-
-    fn run(&mut self, set: InstructionSet) -> Recoil {
-        set.run(Estimate { axes: &self.axes, band: &self.band, work: &mut self.work })
+    pub(crate) fn estimate(&mut self, set: InstructionSet, rows: &[f32], scale: impl Fn(usize) -> f64) -> Recoil {
+        let at = |axis: usize, index: usize| f64::from(rows[axis * OUTPUT_SAMPLES + index]) * scale(axis);
+        let Self { band, work } = self;
+        set.run(Estimate { axes: rows.len() / OUTPUT_SAMPLES, samples: OUTPUT_SAMPLES, at, band, work })
     }
 
     /// Memory, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let Work { power, filtered, envelope, weights, pulse, correlation, peaks } = &self.work;
-        let floats = [power, filtered, envelope, weights, pulse, correlation].into_iter().chain(&self.axes);
+        let floats = [power, envelope, weights, correlation].into_iter();
         floats.map(|values| values.capacity() * size_of::<f64>()).sum::<usize>()
+            + filtered.capacity() * size_of::<[f64; TOGETHER]>()
+            + pulse.capacity() * size_of::<[f64; 1]>()
             + peaks.capacity() * size_of::<usize>()
-            + self.axes.capacity() * size_of::<Vec<f64>>()
     }
 }
 
@@ -154,69 +158,82 @@ impl SegmentRecoil {
 #[derive(Debug, Default)]
 struct Work {
     power: Vec<f64>,
-    filtered: Vec<f64>,
+    filtered: Vec<[f64; TOGETHER]>,
     envelope: Vec<f64>,
     weights: Vec<f64>,
-    pulse: Vec<f64>,
+    pulse: Vec<[f64; 1]>,
     correlation: Vec<f64>,
     peaks: Vec<usize>,
 }
 
-/// Kernel of one segment.
-struct Estimate<'a> {
-    axes: &'a [Vec<f64>],
+/// Kernel of one segment: `at` gives a sample by its axis and index.
+struct Estimate<'a, F> {
+    axes: usize,
+    samples: usize,
+    at: F,
     band: &'a Band,
     work: &'a mut Work,
 }
 
-impl Kernel for Estimate<'_> {
+impl<F: Fn(usize, usize) -> f64> Kernel for Estimate<'_, F> {
     type Output = Recoil;
 
     #[inline(always)]
     fn run<L: Lanes>(self, _: L) -> Recoil {
-        let Self { axes, band, work } = self;
+        let Self { axes, samples, at, band, work } = self;
         let Work { power, filtered, envelope: smooth, weights, pulse, correlation, peaks } = work;
-        if !band_power(axes, band, filtered, power) {
+        if !band_power(axes, samples, at, band, filtered, power) {
             return Recoil::NONE;
         }
-        let rate_hz = envelope(power, band.rate_hz(), weights, filtered, smooth);
-        let pulse = Band::new(PULSE_HZ, rate_hz).expect("envelopes have at least 20 Hz").run(smooth, pulse);
-        first_peak(pulse, rate_hz, correlation, peaks).unwrap_or(Recoil::NONE)
+        let rate_hz = envelope(power, band.rate_hz(), weights, filtered.as_flattened_mut(), smooth);
+        let pulse = Band::new(PULSE_HZ, rate_hz).expect("envelopes have at least 20 Hz").run(
+            smooth.len(),
+            |index| [smooth[index]],
+            pulse,
+        );
+        first_peak(pulse.as_flattened(), rate_hz, correlation, peaks).unwrap_or(Recoil::NONE)
     }
 }
 
 /// Squared acceleration in the band, summed over the axes, into `power`; false where there is none to speak of.
 #[inline(always)]
-fn band_power(axes: &[Vec<f64>], band: &Band, filtered: &mut Vec<f64>, power: &mut Vec<f64>) -> bool {
-    let samples = axes.iter().map(Vec::len).min().unwrap_or(0);
+fn band_power(
+    axes: usize,
+    samples: usize,
+    at: impl Fn(usize, usize) -> f64,
+    band: &Band,
+    filtered: &mut Vec<[f64; TOGETHER]>,
+    power: &mut Vec<f64>,
+) -> bool {
     if (samples as f64) < MIN_DURATION_S * band.rate_hz() {
         return false;
     }
     power.clear();
     power.resize(samples, 0.0);
-    let mut largest = 0.0_f64;
-    for axis in axes {
-        if !axis.iter().all(|sample| sample.is_finite()) {
-            return false;
+    let mut largest = [0.0_f64; TOGETHER];
+    for first in (0..axes).step_by(TOGETHER) {
+        let used = TOGETHER.min(axes - first);
+        // Lanes beyond the last axis repeat it, and are left out
+        let frame = |index: usize| std::array::from_fn(|lane| at(first + lane.min(used - 1), index));
+        for index in 0..samples {
+            let y: [f64; TOGETHER] = frame(index);
+            if !y.iter().fold(true, |finite, y| finite & y.is_finite()) {
+                return false;
+            }
+            largest = std::array::from_fn(|lane| largest[lane].max(y[lane].abs()));
         }
-        largest = axis.iter().fold(largest, |largest, sample| largest.max(sample.abs()));
-        for (power, y) in power.iter_mut().zip(band.run(axis, filtered)) {
-            *power += y * y;
+        for (power, y) in power.iter_mut().zip(band.run(samples, frame, filtered)) {
+            y[..used].iter().for_each(|y| *power += y * y);
         }
     }
+    let largest = largest.into_iter().fold(0.0, f64::max);
     let mean = power.iter().sum::<f64>() / samples as f64;
     mean.is_finite() && mean.sqrt() > FLAT * largest && mean > f64::MIN_POSITIVE
 }
 
 /// Logarithm of the smoothed power into `envelope`; returns its rate: that of the signal, or averaged to 48 to 96 Hz.
 #[inline(always)]
-fn envelope(
-    power: &[f64],
-    rate_hz: f64,
-    weights: &mut Vec<f64>,
-    mirrored: &mut Vec<f64>,
-    envelope: &mut Vec<f64>,
-) -> f64 {
+fn envelope(power: &[f64], rate_hz: f64, weights: &mut Vec<f64>, work: &mut [f64], envelope: &mut Vec<f64>) -> f64 {
     let block = ((rate_hz / ENVELOPE_HZ) as usize).max(1);
     let rate_hz = rate_hz / block as f64;
     let half = (SMOOTH_S * rate_hz / 2.0).round() as usize;
@@ -225,13 +242,14 @@ fn envelope(
     let total: f64 = weights.iter().sum();
     // The means of the blocks, between their mirrored ends
     let count = power.len() / block;
-    mirrored.clear();
-    mirrored.resize(half, 0.0);
-    mirrored.extend(power.chunks_exact(block).map(|block| block.iter().sum::<f64>() / block.len() as f64));
-    let floor = FLOOR * mirrored[half..].iter().sum::<f64>() / count as f64;
+    let mirrored = &mut work[..half + count + half];
+    for (mean, block) in mirrored[half..].iter_mut().zip(power.chunks_exact(block)) {
+        *mean = block.iter().sum::<f64>() / block.len() as f64;
+    }
+    let floor = FLOOR * mirrored[half..half + count].iter().sum::<f64>() / count as f64;
     for distance in 1..=half {
         mirrored[half - distance] = mirrored[half + distance];
-        mirrored.push(mirrored[half + count - 1 - distance]);
+        mirrored[half + count - 1 + distance] = mirrored[half + count - 1 - distance];
     }
     envelope.clear();
     let smooth = |window: &[f64]| (sum_by(window, weights, |p, w| p * w) / total + floor).ln();
@@ -245,7 +263,11 @@ fn first_peak(pulse: &[f64], rate_hz: f64, correlation: &mut Vec<f64>, peaks: &m
     let lag = |bpm: f64| 60.0 * rate_hz / bpm;
     let (shortest, longest) = (lag(HR_BPM.1).ceil() as usize, lag(HR_BPM.0).floor() as usize);
     correlation.clear();
-    correlation.extend((shortest - 1..=longest + 1).map(|lag| self::correlation(pulse, lag)));
+    let lags = longest + 3 - shortest;
+    for first in (0..lags).step_by(2) {
+        correlation.extend(correlations(pulse, shortest - 1 + first));
+    }
+    correlation.truncate(lags);
     peaks.clear();
     peaks.extend((1..correlation.len() - 1).filter(|&at| {
         let value = correlation[at];
@@ -259,12 +281,43 @@ fn first_peak(pulse: &[f64], rate_hz: f64, correlation: &mut Vec<f64>, peaks: &m
     Some(Recoil { hr_bpm: (60.0 * rate_hz / position).clamp(HR_BPM.0, HR_BPM.1), peak: value.min(1.0) })
 }
 
-/// Correlation of a signal with itself `lag` samples later, of what overlaps: no bias towards short lags.
+/// Correlation of a signal with itself `lag` and `lag + 1` samples later, of what overlaps: no bias towards short lags.
+///
+/// Two lags at a time, because a sum alone waits for its last addition. Each sum is in `LANES` parts, as by `sum_by`.
 #[inline(always)]
-fn correlation(signal: &[f64], lag: usize) -> f64 {
-    let (early, late) = (&signal[..signal.len() - lag], &signal[lag..]);
-    let energy = sum_by(early, early, |a, b| a * b) * sum_by(late, late, |a, b| a * b);
-    if energy > 0.0 { sum_by(early, late, |a, b| a * b) / energy.sqrt() } else { 0.0 }
+fn correlations(signal: &[f64], lag: usize) -> [f64; 2] {
+    let shared = (signal.len() - lag - 1) / LANES * LANES;
+    let [a, b, c] = [0, lag, lag + 1].map(|from| signal[from..from + shared].as_chunks::<LANES>().0);
+    let (mut aa, mut bb, mut ab) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+    let (mut cc, mut ac) = ([0.0; LANES], [0.0; LANES]);
+    for ((a, b), c) in a.iter().zip(b).zip(c) {
+        for lane in 0..LANES {
+            aa[lane] += a[lane] * a[lane];
+        }
+        for lane in 0..LANES {
+            bb[lane] += b[lane] * b[lane];
+        }
+        for lane in 0..LANES {
+            ab[lane] += a[lane] * b[lane];
+        }
+        for lane in 0..LANES {
+            cc[lane] += c[lane] * c[lane];
+        }
+        for lane in 0..LANES {
+            ac[lane] += a[lane] * c[lane];
+        }
+    }
+    let finish = |mut early: [f64; LANES], mut late: [f64; LANES], mut both: [f64; LANES], lag: usize| {
+        for at in shared..signal.len() - lag {
+            let (a, b) = (signal[at], signal[at + lag]);
+            early[at % LANES] += a * a;
+            late[at % LANES] += b * b;
+            both[at % LANES] += a * b;
+        }
+        let energy = early.iter().sum::<f64>() * late.iter().sum::<f64>();
+        if energy > 0.0 { both.iter().sum::<f64>() / energy.sqrt() } else { 0.0 }
+    };
+    [finish(aa, bb, ab, lag), finish(aa, cc, ac, lag + 1)]
 }
 
 #[cfg(test)]
@@ -282,10 +335,10 @@ mod tests {
             };
             let axes: Vec<Vec<f64>> = (0..3).map(|_| (0..samples).map(|_| unit() - 0.5).collect()).collect();
             let band = Band::new(RECOIL_BAND_HZ, 64.0).expect("a band");
-            let estimate = |set: InstructionSet| set.run(Estimate { axes: &axes, band: &band, work: &mut Work::default() });
-            let portable = estimate(InstructionSet::Portable);
+            let with = |set: InstructionSet| estimate(set, &axes, &band);
+            let portable = with(InstructionSet::Portable);
             for set in InstructionSet::available() {
-                prop_assert_eq!(format!("{:?}", estimate(set)), format!("{portable:?}"));
+                prop_assert_eq!(format!("{:?}", with(set)), format!("{portable:?}"));
             }
         }
     }

@@ -524,7 +524,7 @@ impl Stream {
         if self.number == 0 {
             return Recoil::NONE;
         }
-        let scale = self.segment.accel_channels.iter().map(|channel| channel.ac_level);
+        let scale = |axis: usize| self.segment.accel_channels[axis].ac_level;
         self.recoil.estimate(self.plan.instruction_set, &self.segment.accel, scale)
     }
 

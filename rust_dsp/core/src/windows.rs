@@ -5,7 +5,7 @@ use thiserror::Error;
 use crate::WINDOW_S;
 use crate::gaps::MAX_GAP_S;
 use crate::plan::{Plan, Stream};
-use crate::samples::Samples;
+use crate::samples::{Samples, with_slice};
 
 /// Motion below which a window is still, in g.
 pub const MAX_STILL_G: f64 = 0.05;
@@ -147,8 +147,8 @@ impl Window {
     ///
     /// `spreads` is memory for one number per second.
     pub(crate) fn judge(&mut self, axes: &[Samples<'_>], rate_hz: f64, gate: Gate, spreads: &mut Vec<f64>) {
-        (self.motion_median_g, self.motion_p95_g) = motion_in(axes, rate_hz, spreads);
-        self.lies_still = lies_still(axes, rate_hz);
+        self.lies_still = measure(axes, rate_hz, spreads);
+        (self.motion_median_g, self.motion_p95_g) = (percentile(spreads, 0.5), percentile(spreads, 0.95));
         self.kept = match gate {
             Gate::Strict => self.motion_p95_g < MAX_STILL_G,
             Gate::Loose => self.motion_median_g < MAX_STILL_G,
@@ -174,7 +174,7 @@ pub(crate) fn reaches_end(start: u64, samples: u64, rate_hz: f64) -> bool {
 }
 
 /// Edges of the whole seconds of a stream, in samples.
-fn seconds(samples: usize, rate_hz: f64) -> impl Iterator<Item = (usize, usize)> {
+fn seconds(samples: usize, rate_hz: f64) -> impl Iterator<Item = (usize, usize)> + Clone {
     let edge = move |second: usize| (nearest(second as f64, rate_hz) as usize).min(samples);
     (0..(samples as f64 / rate_hz + 1e-9) as usize).map(move |second| (edge(second), edge(second + 1)))
 }
@@ -184,45 +184,82 @@ fn seconds(samples: usize, rate_hz: f64) -> impl Iterator<Item = (usize, usize)>
 /// The spread of a second is the square root of the summed variances of the axes. Samples that are not finite are
 /// ignored. All axes have the same length.
 pub fn motion(axes: &[Samples<'_>], rate_hz: f64) -> (f64, f64) {
-    motion_in(axes, rate_hz, &mut Vec::new())
+    let mut spreads = Vec::new();
+    measure(axes, rate_hz, &mut spreads);
+    (percentile(&spreads, 0.5), percentile(&spreads, 0.95))
 }
 
-/// `motion`, with memory for one number per second.
-fn motion_in(axes: &[Samples<'_>], rate_hz: f64, spreads: &mut Vec<f64>) -> (f64, f64) {
-    let samples = axes.iter().map(|axis| axis.len()).min().unwrap_or(0);
-    spreads.clear();
-    spreads.extend(seconds(samples, rate_hz).filter_map(|(from, to)| {
-        let variances = axes.iter().map(|axis| moments(*axis, from, to).map(|(_, variance)| variance));
-        variances.sum::<Option<f64>>().map(f64::sqrt)
-    }));
-    spreads.sort_unstable_by(f64::total_cmp); // a stable sort would allocate
-    (percentile(spreads, 0.5), percentile(spreads, 0.95))
-}
-
-/// Whether no axis of a window (in g) moves more than the noise of a sensor at rest; not if any axis has no sample.
+/// The spreads of the whole seconds of a window (in g), sorted; and whether no axis moves more than the noise of a
+/// sensor at rest, which is false if any axis has no sample. All axes have the same length.
 ///
 /// Even a still wrist tilts with breath and posture, which moves the means of whole seconds; a thing at rest does not.
 /// The idea is that of the non-wear rule of van Hees et al. (PLoS ONE 6(7):e22922, 2011), which takes standard deviation
 /// and range over half an hour and more; second means make it sharp enough for one minute.
-pub fn lies_still(axes: &[Samples<'_>], rate_hz: f64) -> bool {
-    !axes.is_empty()
-        && axes.iter().all(|axis| {
-            let (mut low, mut high, mut within, mut count) = (f64::INFINITY, f64::NEG_INFINITY, 0.0, 0.0);
-            for (mean, variance) in seconds(axis.len(), rate_hz).filter_map(|(from, to)| moments(*axis, from, to)) {
+fn measure(axes: &[Samples<'_>], rate_hz: f64, spreads: &mut Vec<f64>) -> bool {
+    let samples = axes.iter().map(|axis| axis.len()).min().unwrap_or(0);
+    let seconds = seconds(samples, rate_hz);
+    let mut lies_still = !axes.is_empty();
+    spreads.clear();
+    spreads.extend(seconds.clone().map(|_| 0.0));
+    for axis in axes {
+        let (mut low, mut high, mut within, mut count) = (f64::INFINITY, f64::NEG_INFINITY, 0.0, 0.0);
+        let mut seconds = seconds.clone();
+        for spreads in spreads.chunks_mut(TOGETHER) {
+            let edges = std::array::from_fn(|_| seconds.next());
+            for (spread, moments) in spreads.iter_mut().zip(with_slice!(*axis, slice => moments(slice, edges))) {
+                let Some((mean, variance)) = moments else {
+                    *spread = UNKNOWN;
+                    continue;
+                };
                 (low, high, within, count) = (low.min(mean), high.max(mean), within + variance, count + 1.0);
+                if *spread != UNKNOWN {
+                    *spread += variance;
+                }
             }
-            let noise_g = (within / count).sqrt().min(MAX_NOISE_G);
-            count > 0.0 && high - low <= MAX_LYING_G.max(LYING_DEVIATIONS * noise_g / rate_hz.sqrt())
-        })
+        }
+        let noise_g = (within / count).sqrt().min(MAX_NOISE_G);
+        lies_still &= count > 0.0 && high - low <= MAX_LYING_G.max(LYING_DEVIATIONS * noise_g / rate_hz.sqrt());
+    }
+    spreads.retain(|&spread| spread != UNKNOWN);
+    spreads.iter_mut().for_each(|spread| *spread = spread.sqrt());
+    spreads.sort_unstable_by(f64::total_cmp); // a stable sort would allocate
+    lies_still
 }
 
-/// Mean and variance of the finite samples of `from..to`, or `None` if there are none.
-fn moments(axis: Samples<'_>, from: usize, to: usize) -> Option<(f64, f64)> {
-    let finite = || (from..to).map(|index| axis.at(index)).filter(|sample| sample.is_finite());
-    let count = finite().count() as f64;
-    let mean = finite().sum::<f64>() / count;
-    let variance = finite().map(|sample| (sample - mean) * (sample - mean)).sum::<f64>() / count;
-    (count > 0.0).then_some((mean, variance))
+/// In the place of a spread: an axis has no sample.
+const UNKNOWN: f64 = -1.0;
+/// Seconds that are summed up side by side, a sixth of a window: one sum alone waits for its last addition.
+const TOGETHER: usize = 10;
+
+/// Mean and variance of the finite samples between some edges, `None` where there are none.
+fn moments<S: Copy + Into<f64>>(
+    axis: &[S],
+    edges: [Option<(usize, usize)>; TOGETHER],
+) -> [Option<(f64, f64)>; TOGETHER] {
+    let parts = edges.map(|edges| edges.map_or(&axis[..0], |(from, to)| &axis[from..to]));
+    let len = parts[0].len();
+    let is_whole = |part: &&[S]| part.len() == len && part.iter().fold(true, |all, &x| all & x.into().is_finite());
+    if len > 0 && parts.iter().all(is_whole) {
+        let (parts, count) = (parts.map(|part| &part[..len]), len as f64);
+        let samples = |index: usize| parts.map(|part| part[index].into());
+        let mut sums = [-0.0; TOGETHER];
+        for samples in (0..len).map(samples) {
+            sums = std::array::from_fn(|n| sums[n] + samples[n]);
+        }
+        let means = sums.map(|sum| sum / count);
+        let mut squares = [-0.0; TOGETHER];
+        for samples in (0..len).map(samples) {
+            squares = std::array::from_fn(|n| squares[n] + (samples[n] - means[n]) * (samples[n] - means[n]));
+        }
+        return std::array::from_fn(|n| Some((means[n], squares[n] / count)));
+    }
+    parts.map(|part| {
+        let finite = || part.iter().map(|&sample| sample.into()).filter(|sample: &f64| sample.is_finite());
+        let count = finite().count() as f64;
+        let mean = finite().sum::<f64>() / count;
+        let variance = finite().map(|sample| (sample - mean) * (sample - mean)).sum::<f64>() / count;
+        (count > 0.0).then_some((mean, variance))
+    })
 }
 
 /// Percentile of sorted values, linearly interpolated; NaN without values.

@@ -60,8 +60,7 @@ impl Band {
     /// The filtered signal, in its unit: forward and backward over the signal and its mirrored ends, which start in the
     /// steady state. NaN everywhere if a sample is not finite.
     pub fn filter(&self, signal: Samples<'_>) -> Vec<f64> {
-        let signal: Vec<f64> = (0..signal.len()).map(|index| signal.at(index)).collect();
-        self.run(&signal, &mut Vec::new()).to_vec()
+        self.run(signal.len(), |index| [signal.at(index)], &mut Vec::new()).as_flattened().to_vec()
     }
 
     /// Length of the work on a signal of `len` samples.
@@ -69,45 +68,52 @@ impl Band {
         len + 2 * self.mirror.min(len.saturating_sub(1))
     }
 
-    /// `filter` of samples in double precision; the result is part of `work`, whose memory is reused.
+    /// `filter` of `N` signals side by side, `frame` of the `len` samples; the result is part of `work`, whose memory is
+    /// reused.
     #[inline(always)]
-    pub(crate) fn run<'a>(&self, signal: &[f64], work: &'a mut Vec<f64>) -> &'a [f64] {
-        let len = signal.len();
+    pub(crate) fn run<'a, const N: usize>(
+        &self,
+        len: usize,
+        frame: impl Fn(usize) -> [f64; N],
+        work: &'a mut Vec<[f64; N]>,
+    ) -> &'a [[f64; N]] {
         let mirror = self.mirror.min(len.saturating_sub(1));
         work.clear();
         work.reserve(self.work_len(len));
-        work.extend(signal.iter().skip(1).take(mirror).rev());
-        work.extend(signal);
-        work.extend(signal.iter().rev().skip(1).take(mirror));
+        work.extend((1..=mirror).rev().map(&frame));
+        work.extend((0..len).map(&frame));
+        work.extend((1..=mirror).map(|distance| frame(len - 1 - distance)));
         for _ in 0..2 {
             self.pass(work);
             work.reverse();
         }
         let gain = self.filter.gain * self.filter.gain;
         let filtered = &mut work[mirror..mirror + len];
-        filtered.iter_mut().for_each(|y| *y *= gain);
-        if !filtered.iter().all(|y| y.is_finite()) {
-            filtered.fill(f64::NAN);
+        filtered.as_flattened_mut().iter_mut().for_each(|y| *y *= gain);
+        for lane in 0..N {
+            if !filtered.iter().all(|frame| frame[lane].is_finite()) {
+                filtered.iter_mut().for_each(|frame| frame[lane] = f64::NAN);
+            }
         }
         filtered
     }
 
-    /// Filter in place, without the gain: direct form I, from the steady state of the first sample.
+    /// Filter in place, without the gain: direct form I, from the steady state of the first samples.
     #[inline(always)]
-    fn pass(&self, signal: &mut [f64]) {
-        let first = signal.first().copied().unwrap_or_default();
-        // Latest and previous value of the input and of each section's output
-        let mut last = [[first; 2], [0.0; 2], [0.0; 2]];
-        for sample in signal {
-            let mut x = *sample;
+    fn pass<const N: usize>(&self, signals: &mut [[f64; N]]) {
+        let first = signals.first().copied().unwrap_or([0.0; N]);
+        // Latest and previous values of the input and of each section's output
+        let mut last = [[first; 2], [[0.0; N]; 2], [[0.0; N]; 2]];
+        for samples in signals {
+            let mut x = *samples;
             for (number, section) in self.filter.sections.iter().enumerate() {
-                let [y1, y2] = last[number + 1];
-                let y = x - last[number][1] - section.a2 * y2 - section.a1 * y1;
+                let ([y1, y2], before) = (last[number + 1], last[number][1]);
+                let y = std::array::from_fn(|n| x[n] - before[n] - section.a2 * y2[n] - section.a1 * y1[n]);
                 last[number] = [x, last[number][0]];
                 x = y;
             }
             last[2] = [x, last[2][0]];
-            *sample = x;
+            *samples = x;
         }
     }
 }
@@ -127,12 +133,11 @@ mod tests {
                     .collect()
             };
             let middle = (8.0 * rate_hz) as usize..(12.0 * rate_hz) as usize;
-            let mut work = Vec::new();
-            let (inside, kept) = (sine(6.5), band.run(&sine(6.5), &mut work).to_vec());
+            let (inside, kept) = (sine(6.5), band.filter(Samples::F64(&sine(6.5))));
             for index in middle.clone() {
                 assert_abs_diff_eq!(kept[index], inside[index] - 1.0, epsilon = 0.02);
             }
-            assert!(band.run(&sine(0.5), &mut work)[middle].iter().all(|y| y.abs() < 1e-3), "{rate_hz} Hz");
+            assert!(band.filter(Samples::F64(&sine(0.5)))[middle].iter().all(|y| y.abs() < 1e-3), "{rate_hz} Hz");
         }
     }
 
@@ -146,9 +151,9 @@ mod tests {
 
     #[test]
     fn short_and_broken_signals_pass_through() {
-        let (band, mut work) = (Band::new((4.0, 11.0), 64.0).expect("a band"), Vec::new());
-        assert!(band.run(&[], &mut work).is_empty());
-        assert_eq!(band.run(&[1.0], &mut work), [0.0]);
-        assert!(band.run(&[0.0, f64::INFINITY, 0.0], &mut work).iter().all(|y| y.is_nan()));
+        let band = Band::new((4.0, 11.0), 64.0).expect("a band");
+        assert!(band.filter(Samples::F64(&[])).is_empty());
+        assert_eq!(band.filter(Samples::F64(&[1.0])), [0.0]);
+        assert!(band.filter(Samples::F64(&[0.0, f64::INFINITY, 0.0])).iter().all(|y| y.is_nan()));
     }
 }

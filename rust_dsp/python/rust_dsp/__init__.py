@@ -20,8 +20,12 @@ from rust_dsp._native import (
     band_pass,
     label,
     motion,
+    norms_between,
+    parquet_pages,
+    read_pages,
     recoil_rate,
     recoil_rates,
+    to_half,
     variability,
 )
 
@@ -45,7 +49,11 @@ __all__ = [
     "band_pass",
     "label",
     "motion",
+    "norms_between",
+    "parquet_pages",
+    "read_pages",
     "recoil_rate",
     "recoil_rates",
+    "to_half",
     "variability",
 ]

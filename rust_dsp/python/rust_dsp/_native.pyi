@@ -24,8 +24,12 @@ __all__ = [
     "band_pass",
     "label",
     "motion",
+    "norms_between",
+    "parquet_pages",
+    "read_pages",
     "recoil_rate",
     "recoil_rates",
+    "to_half",
     "variability",
 ]
 
@@ -485,4 +489,38 @@ def variability(start_s: npt.NDArray[np.float64], end_s: npt.NDArray[np.float64]
     0.02 s of the start of the next.
 
     Raises TypeError for another dtype, ValueError for another shape, unequal lengths or values that are not finite.
+    """
+
+def norms_between(
+    samples: npt.NDArray[np.float32], start: Sequence[int], length: Sequence[int], limits: tuple[float, float]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Of N accelerations among flat `samples`: complete samples [N], and those with a norm between `limits` [N].
+
+    The three axes of recording `i` are `length[i]` samples each, one after the other from `start[i]` on. A sample is
+    complete if it is finite on all of them. In single precision: a norm within 1e-5 of a limit may be on either side.
+
+    Raises ValueError for starts and lengths that differ in number or leave the samples, TypeError for another dtype.
+    """
+
+def parquet_pages(chunk: npt.NDArray[np.uint8]) -> list[tuple[int, int, int, int, bool]] | None:
+    """The data pages of version 1 in a Parquet column chunk; None for anything else, whatever the bytes are.
+
+    Of each the start of its body, its compressed and uncompressed size in bytes, its number of samples, and whether
+    their bytes are split (BYTE_STREAM_SPLIT) or not (PLAIN).
+    """
+
+def read_pages(
+    bodies: Sequence[tuple[npt.NDArray[np.uint8], int, bool]], complete: int, out: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]] | None:
+    """Read the pages of a column of lists of lists of float32 into `out`, as many samples as all of them have.
+
+    `bodies` are uncompressed, with number of samples and whether these are split; `complete` is the definition level of
+    a sample that is not null. Returned are the edges of the inner lists among the samples and those of the outer lists
+    among the inner ones; None where a list is empty, a value is null, or the bytes are not such pages.
+    """
+
+def to_half(z: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
+    """A contiguous array in half precision, rounded to nearest: `z.astype(numpy.float16)`, several times as fast.
+
+    Raises TypeError for another dtype, ValueError for an array that is not contiguous.
     """

@@ -2,6 +2,7 @@
 
 mod input;
 mod label;
+mod landed;
 mod plan;
 mod recoil;
 mod stream;
@@ -22,6 +23,10 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<variability::Variability>()?;
     module.add_function(wrap_pyfunction!(plan::motion, module)?)?;
     module.add_function(wrap_pyfunction!(label::label, module)?)?;
+    module.add_function(wrap_pyfunction!(landed::parquet_pages, module)?)?;
+    module.add_function(wrap_pyfunction!(landed::read_pages, module)?)?;
+    module.add_function(wrap_pyfunction!(landed::norms_between, module)?)?;
+    module.add_function(wrap_pyfunction!(landed::to_half, module)?)?;
     module.add_function(wrap_pyfunction!(variability::variability, module)?)?;
     module.add_function(wrap_pyfunction!(recoil::band_pass, module)?)?;
     module.add_function(wrap_pyfunction!(recoil::recoil_rate, module)?)?;
