@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
@@ -50,12 +51,18 @@ def embed(
 
 def project(head: nn.Module, embeddings: Matrix) -> npt.NDArray[np.float32]:
     """Embeddings `[rows, width]` in the space of a projection head in evaluation mode, `[rows, 128]`; on the CPU."""
-    with torch.inference_mode():
+    with torch.inference_mode(), _one_thread_each(1) as thread:
         width = head(torch.empty((0, embeddings.shape[1]))).shape[1]
         projected = np.empty((len(embeddings), width), np.float32)
         for which, part in chunks(embeddings, size=_CHUNK_SIZE):
-            projected[which] = head(torch.from_numpy(part)).numpy()
+            projected[which] = thread.submit(_apply, head, torch.from_numpy(part)).result().numpy()
     return projected
+
+
+def _apply(module: nn.Module, x: Tensor) -> Tensor:
+    with torch.inference_mode():  # which is of a thread
+        y: Tensor = module(x)
+    return y
 
 
 def embed_in_batches(
@@ -64,14 +71,30 @@ def embed_in_batches(
     """Embeddings `[count, width]` of `count` segments, in float32 and on the device; the encoder moves there.
 
     `load(start, stop)` gives the segments of one batch, `[stop - start, channels, 3840]`, on the device. `what` names
-    the work on the progress bar.
+    the work on the progress bar. On CPUs each batch is one core's, so the numbers are the same on however many.
     """
     encoder = encoder.eval().to(device)
-    parts = []
-    with torch.inference_mode(), _matmul_precision("high") if device.type == "cuda" else nullcontext():
-        for start in progress(range(0, count, BATCH_SIZE), what):
-            parts.append(encoder(load(start, min(start + BATCH_SIZE, count)).float()).float())
-    return torch.cat(parts)
+
+    def embed_from(start: int) -> Tensor:
+        return _apply(encoder, load(start, min(start + BATCH_SIZE, count)).float()).float()
+
+    starts = range(0, count, BATCH_SIZE)
+    if device.type == "cpu":
+        with _one_thread_each() as pool:
+            return torch.cat(list(progress(pool.map(embed_from, starts), what, len(starts))))
+    with _matmul_precision("high") if device.type == "cuda" else nullcontext():
+        return torch.cat([embed_from(start) for start in progress(starts, what)])
+
+
+@contextmanager
+def _one_thread_each(workers: int | None = None) -> Iterator[ThreadPoolExecutor]:
+    """Threads, by default as many as PyTorch uses, in each of which it uses one: more would add up in another order."""
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(workers or threads, "embedding", torch.set_num_threads, (1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)  # of threads that are started later, which inherit what was set last
 
 
 @contextmanager
