@@ -60,7 +60,9 @@ class Unit:
     """Files that are replaced together."""
 
     name: str  # parts with slashes, as `segments/b001`
-    patterns: tuple[str, ...]  # globs below the home that match the unit's files, and no others; hidden files aside
+    # Globs below the home that match the unit's files, and no others; of hidden files only those that one names whole
+    patterns: tuple[str, ...]
+    may_be_empty: bool = False
 
 
 class StoredFile(NamedTuple):
@@ -169,8 +171,13 @@ def delete_unit(home: Home, unit: Unit) -> None:
 
     The objects stay until `sweep_objects`, and copies in other machines' caches until their `pull` or `prune_cache`.
     """
-    _replace_files(claim(home, unit), {})
+    forget_unit(home, unit)
     pull(home, unit)
+
+
+def forget_unit(home: Home, unit: Unit) -> None:
+    """Take all files from a unit in the store; those in this machine's cache stay. Raises as `claim` and `commit`."""
+    _replace_files(claim(home, unit), {})
 
 
 def stored_units(home: Home, prefix: str = "") -> dict[str, Mapping[str, StoredFile]]:
@@ -181,6 +188,26 @@ def stored_units(home: Home, prefix: str = "") -> dict[str, Mapping[str, StoredF
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
         indexes = pool.map(lambda name: _read(store, name), names)
         return {name: index.files for name, index in zip(names, indexes, strict=True) if index.files}
+
+
+def cached_files(home: Home, unit: Unit) -> dict[str, StoredFile]:
+    """What a unit's files in the cache hold now, by their paths below the home. A file that is known is not read."""
+    with _cache_lock(home, unit):
+        known = _known(home, unit)
+        files = {name: _look(path, known.get(name)) for name, path in _present(home, unit).items()}
+        _remember(home, unit, files)
+    return {name: looked_at.stored for name, looked_at in files.items()}
+
+
+def is_stored(home: Home, name: str) -> bool:
+    """Whether the store has a unit of that name, with files."""
+    return home.store is not None and bool(_read(_store(home), name).files)
+
+
+def make_cache(home: Home) -> None:
+    """Mark the home's empty folder as a cache of its store. Raises UnusableHomeError where it is none."""
+    if home.store is not None:
+        _check_cache(home)
 
 
 def sweep_objects(home: Home, *, keep_younger_than_s: float = 0) -> list[str]:
@@ -260,7 +287,7 @@ def _commit(claimed: Claim) -> None:
     home, unit, store = claimed.home, claimed.unit, _store(claimed.home)
     known = _known(home, unit)
     files = {name: _look(path, known.get(name)) for name, path in _present(home, unit).items()}
-    if not files:
+    if not files and not unit.may_be_empty:
         raise ValueError(f"{unit.name} has no files in {home.root}: nothing replaces it")
     if (index := _read(store, unit.name)).version != claimed.version:  # before anything is uploaded in vain
         raise _fenced(claimed, index)
@@ -318,7 +345,8 @@ def _index_key(name: str) -> str:
 
 
 def _object(name: str, stored: StoredFile) -> str:
-    return f"{_OBJECTS}/{name}/{stored.sha256}"
+    shown = "/".join(part.replace(".", "%2E", 1) if part.startswith(".") else part for part in name.split("/"))
+    return f"{_OBJECTS}/{shown}/{stored.sha256}"
 
 
 def _check_cache(home: Home) -> None:
@@ -347,7 +375,11 @@ def _present(home: Home, unit: Unit) -> dict[str, Path]:
     """The unit's files in the cache, by their paths below the home."""
     paths = {path for pattern in unit.patterns for path in home.root.glob(pattern) if path.is_file()}
     named = {home.relative(path): path for path in sorted(paths)}
-    return {name: path for name, path in named.items() if not any(part.startswith(".") for part in name.split("/"))}
+    return {
+        name: path
+        for name, path in named.items()
+        if name in unit.patterns or not any(part.startswith(".") for part in name.split("/"))
+    }
 
 
 class _Known(NamedTuple):
