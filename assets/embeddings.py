@@ -7,6 +7,8 @@ import dagster as dg
 from accelkd.home.isolated import run_in_subprocess
 from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS, EncoderSpec
+from accelkd.operations.share import embeddings_unit, segments_unit
+from accelkd.registry.history import promoted_checkpoint
 from accelkd.warehouse.schema import embeddings_table
 from assets.encoders import promoted_encoders
 from assets.failures import explained
@@ -37,11 +39,13 @@ def _files(spec: EncoderSpec) -> dg.AssetsDefinition:
     def files(context: dg.AssetExecutionContext, home: dg.ResourceParam[Home]) -> dg.MaterializeResult[None]:
         from accelkd.operations.embed import embed_into_file
 
-        with current_batch(home, context.partition_key):
+        batch_id = context.partition_key
+        makes = embeddings_unit(spec.name, promoted_checkpoint(home, spec.name).name, batch_id)
+        with current_batch(home, batch_id, makes=makes, reads=[segments_unit(batch_id)]):
             if "torch" in sys.modules:
-                made = embed_into_file(home, spec.name, context.partition_key)
+                made = embed_into_file(home, spec.name, batch_id)
             else:  # PyTorch would stay in the memory of this run, which is one of many, until its end
-                made = run_in_subprocess(embed_into_file, home, spec.name, context.partition_key)
+                made = run_in_subprocess(embed_into_file, home, spec.name, batch_id)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(made.content_version),
             metadata=presented(

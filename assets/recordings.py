@@ -4,6 +4,7 @@ import dagster as dg
 
 from accelkd.home.files import sha256_file
 from accelkd.home.layout import Home
+from accelkd.operations.share import landing_unit, shared_step, verdict_unit
 from accelkd.recordings.batches import MANIFEST, read_manifest
 from accelkd.recordings.schema import RECORDING
 from accelkd.recordings.validate import validate_arrival
@@ -32,7 +33,8 @@ def raw_recordings(context: dg.AssetExecutionContext, home: dg.ResourceParam[Hom
     quarantine with its reason when segments are cut.
     """
     folder = home.batch(context.partition_key)
-    violations = validate_arrival(home, folder.name)
+    with shared_step(home, verdict_unit(folder.name), reads=[landing_unit(folder.name)]):
+        violations = validate_arrival(home, folder.name)
     rules_broken = counts_table(violations.counts, "rule")
     fatal = [violation.redacted for violation in violations if violation.fatal]
     if fatal:

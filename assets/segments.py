@@ -7,6 +7,7 @@ import dagster as dg
 from accelkd.home.files import sha256_file
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
+from accelkd.operations.share import landing_unit, segments_unit
 from accelkd.segments.schema import SEGMENT
 from accelkd.segments.segment import segment_batch
 from accelkd.segments.store import SegmentStore
@@ -41,7 +42,7 @@ def segments(
     from accelkd.reports.figures import labels_figure
 
     batch_id = context.partition_key
-    with current_batch(home, batch_id):
+    with current_batch(home, batch_id, makes=segments_unit(batch_id), reads=[landing_unit(batch_id)]):
         counts = segment_batch(home, batch_id, gate=settings.motion_gate, hop_s=settings.hop_s)
         store = SegmentStore([home.segments(batch_id)])
         examples = draw_examples(home, batch_id)

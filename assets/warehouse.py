@@ -7,6 +7,7 @@ import dagster as dg
 from accelkd.home.layout import Home
 from accelkd.models.specs import ENCODERS
 from accelkd.operations.repair import repairing
+from accelkd.operations.share import share_published
 from accelkd.warehouse.load import load_batch, segments_artifact
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.schema import BATCH_TABLES, TABLES, embeddings_table
@@ -73,6 +74,7 @@ def published_warehouse(context: dg.AssetExecutionContext, home: dg.ResourcePara
     a report failed.
     """
     published = publish(home)
+    share_published(home)
     for batch_id, reason in published.held_back.items():
         context.log.warning(f"batch {batch_id} is held back: {reason}")
     for reason in published.left_out:

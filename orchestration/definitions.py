@@ -8,12 +8,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import dagster as dg
 
 from accelkd.home.layout import Home
 from accelkd.home.locks import shared_lock
 from accelkd.home.settings import Settings
+from accelkd.operations.share import refresh_worker
 from assets import (
     checks,
     cohort,
@@ -31,6 +33,7 @@ from assets import (
 )
 from assets.settings import settings_assets
 from orchestration.alerts import alert_sensors
+from orchestration.fence import run_is_alive
 from orchestration.freshness_policies import freshness_policies
 from orchestration.jobs import jobs, schedules
 from orchestration.lineage_events import lineage_sensors
@@ -69,10 +72,15 @@ def build_defs(home: Home) -> dg.Definitions:
         if context.run is None:  # a sensor's tick
             yield home
             return
+        instance, run_id = context.instance, context.run.run_id
         with shared_lock(home):
-            if context.instance is not None:
-                report_settings(home, context.instance)  # so that what this run makes is known to be made with them
-            yield replace(home, run_id=context.run.run_id)
+            refresh_worker(home)
+            if instance is None:
+                yield replace(home, run_id=run_id)
+                return
+            report_settings(home, instance)  # so that what this run makes is known to be made with them
+            alive = partial(run_is_alive, instance, run_id) if home.store is not None else None
+            yield replace(home, run_id=run_id, is_alive=alive)
 
     @dg.resource(description="What `accelkd configure` has set in settings.json, read for each run.")
     def settings_of_run(_context: dg.InitResourceContext) -> Settings:

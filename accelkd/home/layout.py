@@ -25,6 +25,7 @@ class Home:
     locks: str | None = field(default=None, repr=False)
     # Whether the orchestrator still counts the run as running; asked before it changes the store
     is_alive: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
+    head: bool = False  # with a store: whether this machine has the warehouse, and all that workers do not make
 
     def __getstate__(self) -> dict[str, Any]:
         # What asks the orchestrator stays in the process that can; claims fence the others all the same
@@ -34,10 +35,17 @@ class Home:
     def from_environment(cls) -> Home:
         """The home named by ACCELKD_HOME, else `.accelkd` in the current folder.
 
-        ACCELKD_STORE and ACCELKD_LOCKS name the store and the PostgreSQL of a home on several machines.
+        ACCELKD_STORE and ACCELKD_LOCKS name the store and the PostgreSQL of a home on several machines; on one of them
+        ACCELKD_HEAD is 1.
         """
         root = Path(os.environ.get("ACCELKD_HOME", ".accelkd")).resolve()
-        return cls(root, store=os.environ.get("ACCELKD_STORE") or None, locks=os.environ.get("ACCELKD_LOCKS") or None)
+        store, locks = (os.environ.get(name) or None for name in ("ACCELKD_STORE", "ACCELKD_LOCKS"))
+        return cls(root, store=store, locks=locks, head=os.environ.get("ACCELKD_HEAD") == "1")
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether this machine makes files for the home of another one, the head."""
+        return self.store is not None and not self.head
 
     @property
     def landing(self) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from accelkd.home.settings import Settings
 from accelkd.models.bundled import TEACHER, bundled_folder
 from accelkd.models.specs import ENCODERS, EncoderSpec, encoder_spec
 from accelkd.operations.repair import repairing
+from accelkd.operations.share import bring_training_set, collect_trained, hand_in_trained, share_home
 from accelkd.recordings.arrivals import refused, superseded
 from accelkd.registry.history import candidate_checkpoint, make_candidate, promoted_models
 from accelkd.registry.trained_on import is_adopted, read_trained_on, whose_segments, write_trained_on
@@ -89,7 +90,9 @@ def train_candidate(
         from accelkd.training.workers import on_workers
 
         options = {"preset": preset, "steps": steps, "learning_rate": learning_rate, "seed": seed, "device": device}
-        on_workers(partial(_train_in_group, home, encoder, options), workers, device=device)
+        share_home(home)
+        on_workers(partial(_train_in_group, replace(home, is_alive=None), encoder, options), workers, device=device)
+        collect_trained(home, encoder)
     folder = train_encoder(  # which finds what the workers have trained
         selected.store,
         selected.rows,
@@ -109,8 +112,15 @@ def train_candidate(
 
 
 def _train_in_group(home: Home, encoder: str, options: Mapping[str, Any]) -> None:
-    """What each worker does: everything, as under `torchrun`."""
-    train_candidate(home, encoder, **options)
+    """What each worker does: everything, as under `torchrun`; with a store, in the folder of its own machine."""
+    from accelkd.training.parallel import rank  # imports torch
+
+    if home.store is not None:
+        home = replace(Home.from_environment(), run_id=home.run_id)
+        bring_training_set(home)
+    trained = train_candidate(home, encoder, **options)
+    if rank() == 0:
+        hand_in_trained(home, encoder, trained.folder.name)
 
 
 def _cannot_go_on(config: EncoderConfig, store: SegmentStore, teacher: Path | None) -> str | None:

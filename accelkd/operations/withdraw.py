@@ -43,6 +43,7 @@ from accelkd.home.locks import exclusive_lock
 from accelkd.home.settings import Settings
 from accelkd.operations.remnants import find_remnants, first_line, quoted
 from accelkd.operations.repair import repair
+from accelkd.operations.share import bring_everything, share_everything
 from accelkd.recordings.arrivals import remove_superseded
 from accelkd.recordings.batches import (
     MANIFEST,
@@ -195,6 +196,7 @@ class _Journal:
 
 def _withdraw(home: Home, journal: _Journal, withdrawal: Withdrawal) -> Withdrawal:
     """Locate what there is of the participant, also what could not be read the last time; remove it; search."""
+    bring_everything(home)
     _locate(home, withdrawal)
     withdrawal.not_searched.clear()
     journal.save()
@@ -210,6 +212,8 @@ def _withdraw(home: Home, journal: _Journal, withdrawal: Withdrawal) -> Withdraw
             (home.reports / name).unlink()
             withdrawal.reports.append(f"reports/{name}")
     _report_changed_files(home, withdrawal)
+    with _reported(withdrawal, "the store"):  # which holds the files that are searched here, and no others
+        share_everything(home)
     remnants = find_remnants(home.root, names, signals, exclude=[journal.path])
     withdrawal.remaining = remnants.lines
     withdrawal.not_searched = remnants.not_searched | withdrawal.not_searched

@@ -22,6 +22,7 @@ from accelkd.home.files import DamagedFileError, open_below, remove_with_checksu
 from accelkd.home.identifiers import IDENTIFIER
 from accelkd.home.layout import Home
 from accelkd.home.locks import batches_lock
+from accelkd.home.units import is_stored
 from accelkd.recordings.batches import MANIFEST, BatchFileError, Manifest, read_manifest
 from accelkd.recordings.listing import Listing, fingerprint, list_folder, printable
 
@@ -238,7 +239,8 @@ def was_there(home: Home, batch_id: str) -> bool:
     if not IDENTIFIER.fullmatch(batch_id):
         return False
     files = (home.batch(batch_id), home.segments(batch_id), home.quarantine(batch_id))
-    return any(not _is_gone(path) for path in files) or batch_id in superseded(home)
+    here = any(not _is_gone(path) for path in files) or batch_id in superseded(home)
+    return here or is_stored(home, f"landing/{batch_id}")
 
 
 def removed_deliveries(home: Home, known: Collection[str], loaded: Collection[str] | None) -> RemovedDeliveries:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import duckdb
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from accelkd.home.behaviour import code_stamp

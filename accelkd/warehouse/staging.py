@@ -44,7 +44,15 @@ def staging(home: Home) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def staging_lock(home: Home) -> AbstractContextManager[None]:
-    """Hold the staging file's lock: DuckDB refuses a second process at once, here it waits for its turn."""
+    """Hold the staging file's lock: DuckDB refuses a second process at once, here it waits for its turn.
+
+    Raises UnusableHomeError on a machine that has no warehouse.
+    """
+    if home.is_worker:
+        raise UnusableHomeError(
+            "this machine is a worker, and has no warehouse: run it on the head, where ACCELKD_HEAD is 1"
+        )
+    home.staging.parent.mkdir(parents=True, exist_ok=True)
     return home_lock(home, home.relative(home.staging.with_suffix(".lock")))
 
 
