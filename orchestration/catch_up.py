@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,6 +23,7 @@ from accelkd.home.files import sweep
 from accelkd.home.layout import Home
 from accelkd.home.locks import shared_lock
 from accelkd.operations.checks import removed_from_landing_zone
+from accelkd.operations.share import share_home, take_back
 from accelkd.recordings.arrivals import (
     arrived_batches,
     forget,
@@ -36,8 +37,9 @@ from accelkd.warehouse.staging import readable
 from assets.partitions import arrival_batches
 from assets.warehouse import published_warehouse
 from orchestration.catch_up_lock import CATCH_UP, catch_up_lock
-from orchestration.dagster_internals import AssetGraph, fail_run
+from orchestration.dagster_internals import AssetGraph, fail_run, unchecked_since
 from orchestration.definitions import build_defs
+from orchestration.elsewhere import run_elsewhere
 from orchestration.freshness import Freshness
 from orchestration.instance import dagster_home, opened_instance
 from orchestration.outside import report_outside
@@ -141,6 +143,8 @@ class _CatchUp:
             if groups not in without and not promoted_models(self.home):
                 keys = [key for key in keys if key == published_warehouse.key]
             per_batch = any(self.graph.get(key).is_partitioned for key in keys)
+            if per_batch and self.home.store is not None:
+                keys = self._elsewhere(keys, batches)
             for partition in batches if per_batch else [None]:
                 self._stage(keys, partition, together=groups is STAGES[-1])
         self._publish_anyway()
@@ -165,6 +169,40 @@ class _CatchUp:
             tried.update(stale)
             if selection := [key for key in stale if key not in blocked]:
                 self._materialize(selection, partition)
+
+    def _elsewhere(self, keys: list[dg.AssetKey], batches: Collection[str]) -> list[dg.AssetKey]:
+        """Materialize on other machines what needs files alone, all batches side by side; returns the other assets.
+
+        Their checks run here, since what they measure goes into the warehouse.
+        """
+        alone = [key for key in keys if not self.graph.get(key).pools]
+        share_home(self.home)
+        due: dict[str, list[dg.AssetKey]] = {}
+        for batch_id in batches:
+            stale = [key for key in alone if self._is_due(key, batch_id)]
+            blocked = [key for key in stale if self._is_blocked(key, batch_id, stale)]
+            self.outcome.skipped += [(key.to_user_string(), batch_id) for key in blocked]
+            if selection := [key for key in stale if key not in blocked]:
+                due[batch_id] = selection
+        for batch_id, events in run_elsewhere(self.instance, self.job, due, self.tags):
+            take_back(self.home, batch_id)
+            self._note(due[batch_id], batch_id, events)
+        checks = [check for check in self.graph.asset_check_keys if check.asset_key in alone]
+        of_batches = [check for check in checks if self.graph.get(check).partitions_def is not None]
+        for batch_id in batches if of_batches else ():
+            self._check(unchecked_since(self.instance, of_batches, batch_id), batch_id)
+        if due:
+            self._check([check for check in checks if check not in of_batches], None)
+        return [key for key in keys if key not in alone]
+
+    def _check(self, checks: Sequence[dg.AssetCheckKey], partition: str | None) -> None:
+        """One run, in this process, of checks alone."""
+        if not checks:
+            return
+        result = self.job.get_subset(asset_check_selection=set(checks)).execute_in_process(
+            instance=self.instance, partition_key=partition, run_config=QUIET, tags=self.tags, raise_on_error=False
+        )
+        self._note(self._failures(result.all_events), partition, result.all_events)
 
     def _is_due(self, key: dg.AssetKey, partition: str | None) -> bool:
         if partition is not None and not self.instance.has_dynamic_partition(_PARTITIONS, partition):
@@ -194,7 +232,7 @@ class _CatchUp:
         )
 
     def _materialize(self, keys: list[dg.AssetKey], partition: str | None) -> None:
-        """One run; which of its assets failed is read from its events."""
+        """One run in this process."""
         result = self.job.execute_in_process(
             instance=self.instance,
             asset_selection=keys,
@@ -203,12 +241,14 @@ class _CatchUp:
             tags=self.tags,
             raise_on_error=False,
         )
-        reasons = self._failures(result)
-        made = {event.asset_key for event in result.all_events if event.is_step_materialization}
+        self._note(keys, partition, result.all_events)
+
+    def _note(self, keys: Collection[dg.AssetKey], partition: str | None, events: Sequence[dg.DagsterEvent]) -> None:
+        """Which of a run's assets were made, failed or were skipped, read from its events."""
+        reasons = self._failures(events)
+        made = {event.asset_key for event in events if event.is_step_materialization}
         seconds = {
-            event.step_key: event.step_success_data.duration_ms / 1000
-            for event in result.all_events
-            if event.is_step_success
+            event.step_key: event.step_success_data.duration_ms / 1000 for event in events if event.is_step_success
         }
         for key in keys:
             name = key.to_user_string()
@@ -223,23 +263,24 @@ class _CatchUp:
                 self.outcome.skipped.append((name, partition))
             print(f"  {name:<26} {partition or '':<20} {seconds.get(name, 0):6.1f} s  {verdict}", flush=True)
 
-    def _failures(self, result: dg.ExecuteInProcessResult) -> dict[dg.AssetKey, str]:
+    def _failures(self, events: Sequence[dg.DagsterEvent]) -> dict[dg.AssetKey, str]:
         """Why assets of a run failed: their own step, one of their checks, or what a blocking check measured."""
         assets = {key.to_python_identifier(): key for key in self.graph.get_all_asset_keys()}
         for check in self.graph.asset_check_keys:
             assets[f"{check.asset_key.to_python_identifier()}_{check.name}"] = check.asset_key
         reasons: dict[dg.AssetKey, str] = {}
-        for event in result.all_events:
+        for event in events:
             if event.is_step_failure:
                 explained = event.step_failure_data.user_failure_data
                 error = event.step_failure_data.error
                 cause = error.cause if error and error.cause else error
                 reason = (explained and explained.description) or (cause.message.strip() if cause else "unknown")
                 reasons.setdefault(assets[str(event.step_key)], reason)
-        for evaluation in result.get_asset_check_evaluations():
-            blocking = self.graph.get(evaluation.asset_check_key).blocking
-            if blocking and not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR:
-                reasons[evaluation.asset_key] = f"the blocking check {evaluation.check_name} failed"
+            elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+                evaluation = event.asset_check_evaluation_data
+                blocking = self.graph.get(evaluation.asset_check_key).blocking
+                if blocking and not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR:
+                    reasons[evaluation.asset_key] = f"the blocking check {evaluation.check_name} failed"
         return reasons
 
 

@@ -5,13 +5,14 @@ belong here: anything that the public API can do, and any decision about what to
 
 - staleness as the UI shows it: `stale_status_resolver`, `UNTRACKED_PARTITIONS`, `data_version`, `input_storage_ids`
 - data versions of events that no run reports: `DATA_VERSION_TAG`
-- why the last attempt at an asset came to nothing: `last_planned`, `last_check_executions`
+- why the last attempt at an asset came to nothing: `last_planned`, `last_check_executions`, `unchecked_since`
 - what a killed process left behind: `fail_run`
 - what alerts are about: `check_states`, `freshness_states`, `WILL_RETRY_TAG`, `AUTO_RETRY_RUN_ID_TAG`
 - retention: `delete_run`
 - metrics: `last_evaluation`, `daemon_heartbeats`
 - a backfill of chosen partitions of many assets: `request_backfill`, `requested_backfills`, `PARTITION_TAG`
 - the health of a run's process: `runs_in_code_server`, `CheckRunHealthResult`, `WorkerStatus`
+- runs of a part of the assets without a code server's help: `create_run`, `launch_run`, `run_events`
 - runs on a Ray cluster: `execute_in_postgres`, `instance_and_run_of_command`
 - the types of `Definitions.resolve_asset_graph` and of a job of assets: `AssetGraph`, `UnresolvedAssetJobDefinition`
 
@@ -42,12 +43,15 @@ from dagster._core.definitions.data_version import (
     SKIP_PARTITION_DATA_VERSION_DEPENDENCY_THRESHOLD as UNTRACKED_PARTITIONS,
 )
 from dagster._core.definitions.events import AssetKeyPartitionKey
+from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.execution.api import create_execution_plan
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
 from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
 from dagster._core.loader import LoadingContext
+from dagster._core.snap import snapshot_from_execution_plan
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as CheckStatus
 from dagster._core.storage.event_log.base import PlannedMaterializationInfo
@@ -74,6 +78,7 @@ __all__ = [
     "UnresolvedAssetJobDefinition",
     "WorkerStatus",
     "check_states",
+    "create_run",
     "daemon_heartbeats",
     "data_version",
     "delete_run",
@@ -85,10 +90,13 @@ __all__ = [
     "last_check_executions",
     "last_evaluation",
     "last_planned",
+    "launch_run",
     "request_backfill",
     "requested_backfills",
+    "run_events",
     "runs_in_code_server",
     "stale_status_resolver",
+    "unchecked_since",
 ]
 
 AssetGraph: TypeAlias = BaseAssetGraph[Any]
@@ -145,10 +153,78 @@ def last_check_executions(
     return storage.get_latest_asset_check_execution_by_key(checks, PartitionKeyFilter(key=partition)).values()
 
 
+def unchecked_since(
+    instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey], partition: str
+) -> list[dg.AssetCheckKey]:
+    """The checks, of a partition that has been materialized, that have not measured its last materialization."""
+    last: dict[dg.AssetKey, int] = {}
+    for key in {check.asset_key for check in checks}:
+        of_partition = dg.AssetRecordsFilter(key, asset_partitions=[partition])
+        records = instance.fetch_materializations(of_partition, limit=1).records
+        if records:
+            last[key] = records[0].storage_id
+    storage, unmeasured = instance.event_log_storage, []
+    executions = storage.get_latest_asset_check_execution_by_key(checks, PartitionKeyFilter(key=partition))
+    for check in checks:
+        evaluation = executions[check].evaluation if check in executions else None
+        target = evaluation.target_materialization_data if evaluation else None
+        if check.asset_key in last and (target is None or target.storage_id != last[check.asset_key]):
+            unmeasured.append(check)
+    return unmeasured
+
+
 def fail_run(instance: dg.DagsterInstance, run: dg.DagsterRun, reason: str) -> None:
     """Report that a run has failed, and free its places in the pools: Dagster would wait for them for ever."""
     instance.report_run_failed(run, reason)
     instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+def create_run(
+    instance: dg.DagsterInstance,
+    job: dg.JobDefinition,
+    keys: Sequence[dg.AssetKey],
+    partition: str,
+    tags: Mapping[str, str],
+) -> dg.DagsterRun:
+    """A run of some assets of the implicit job, without their checks, for one partition; not launched yet.
+
+    Its code is that of `orchestration.definitions`, which the process that executes it loads for itself.
+    """
+    selection = frozenset(keys)
+    tags = {**tags, PARTITION_TAG: partition}
+    subset = job.get_subset(asset_selection=selection, asset_check_selection=frozenset())
+    plan = create_execution_plan(job=subset, run_config={}, instance_ref=instance.get_ref(), tags=tags)
+    repository = ReconstructableRepository.for_module("orchestration.definitions", "defs", str(Path.cwd()))
+    return instance.create_run(
+        job_name=subset.name,
+        run_id=None,
+        run_config={},
+        status=dg.DagsterRunStatus.NOT_STARTED,
+        tags=tags,
+        root_run_id=None,
+        parent_run_id=None,
+        step_keys_to_execute=plan.step_keys_to_execute,
+        execution_plan_snapshot=snapshot_from_execution_plan(plan, subset.get_job_snapshot_id()),
+        job_snapshot=subset.get_job_snapshot(),
+        parent_job_snapshot=subset.get_parent_job_snapshot(),
+        asset_selection=selection,
+        asset_check_selection=frozenset(),
+        resolved_op_selection=None,
+        op_selection=None,
+        remote_job_origin=None,
+        job_code_origin=repository.get_reconstructable_job(subset.name).get_python_origin(),
+        asset_graph=subset.asset_layer.asset_graph,
+    )
+
+
+def launch_run(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Start a run by the instance's launcher, at once: without the queue, and without a code server."""
+    instance.launch_run(run_id, workspace=None)  # type: ignore[arg-type]  # launchers of clusters need none
+
+
+def run_events(instance: dg.DagsterInstance, run_id: str) -> list[dg.DagsterEvent]:
+    """What Dagster has recorded of a run, in order."""
+    return [entry.dagster_event for entry in instance.all_logs(run_id) if entry.dagster_event is not None]
 
 
 def requested_backfills(instance: dg.DagsterInstance) -> Sequence[PartitionBackfill]:
