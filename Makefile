@@ -1,6 +1,6 @@
 # Two commands do everything: `make demo` and `make test`. Each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help check setup demo materialize ui test lint lint-python lint-rust test-rust check-targets docs hooks bench-dsp clean
+.PHONY: help check setup demo demo-cluster materialize ui test lint lint-python lint-rust test-rust check-targets docs hooks bench-dsp clean
 
 VENV := .venv
 PORT ?= 3000
@@ -34,12 +34,21 @@ $(VENV)/bin/uv:
 $(VENV)/.ready: $(VENV)/bin/uv pyproject.toml constraints.txt $(RUST_SOURCES)
 	@.ci/check rust
 	$(UV) pip install --quiet --compile-bytecode --python $(PYTHON) --constraints constraints.txt --reinstall-package rust_dsp \
-		./rust_dsp --editable '.[platform,formats,cluster,services,dev,docs]'
+		./rust_dsp --editable '.[platform,formats,dev,docs]'
+	touch $@
+
+# Ray, PostgreSQL, an S3 server: what neither the demo nor the UI needs
+$(VENV)/.cluster: $(VENV)/.ready
+	$(UV) pip install --quiet --compile-bytecode --python $(PYTHON) --constraints constraints.txt \
+		--editable '.[platform,formats,dev,docs,cluster,services]'
 	touch $@
 
 $(DAGSTER_HOME)/dagster.yaml: dagster.yaml
 	mkdir -p $(DAGSTER_HOME)
 	sed "s/max_concurrent_runs: .*/max_concurrent_runs: $$(nproc)/" $< > $@
+
+demo-cluster: setup $(VENV)/.cluster  ## the same demo on PostgreSQL, an S3 server and two Ray nodes of this machine
+	$(PYTHON) -m tests.support.demo_cluster
 
 demo: setup  ## simulate a cohort, run the whole pipeline on it, publish DuckDB, print the results
 	$(PYTHON) -m orchestration.demo
@@ -51,13 +60,13 @@ ui: setup  ## open the Dagster UI on the same home: http://127.0.0.1:3000, or an
 	@$(PYTHON) -m orchestration.ui --port $(PORT) --end-with-parent
 
 # The compilers of Rust and the type checker side by side; then one process more than cores: some tests wait for a daemon
-test: setup  ## all tests and linters, and the documentation
+test: setup $(VENV)/.cluster  ## all tests and linters, and the documentation
 	@$(MAKE) --no-print-directory --jobs 2 lint-python docs test-rust
 	TMPDIR="$$(.ci/scratch)" $(PYTHON) -m pytest --numprocesses $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder
 
 lint: lint-python lint-rust  ## formatters, linters and type checkers alone
 
-lint-python: setup  ## those of Python
+lint-python: setup $(VENV)/.cluster  ## those of Python
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
