@@ -54,6 +54,7 @@ class RayCluster:
 
     folder: Path
     variables: Mapping[str, str]  # of every node, beside its own
+    head: Mapping[str, str] = field(default_factory=dict)  # more of the head
     token: str = field(default_factory=lambda: uuid4().hex)  # which every client has to know
     has_job_server: bool = True
     gcs_port: int = field(default_factory=free_port)
@@ -101,10 +102,12 @@ class RayCluster:
                 "include-dashboard": str(self.has_job_server).lower(),
                 "dashboard-host": _HOST,
                 "dashboard-port": self.job_port,
+                "resources": '{"accelkd_head": 1}',
             }
         else:
             options["address"] = self.address
-        variables = {**_FAST, **self._credentials, **self.variables, "ACCELKD_CACHE": str(folder / "cache")}
+        variables = {**_FAST, **self._credentials, **self.variables, "ACCELKD_HOME": str(folder / "cache")}
+        variables |= self.head if number == 0 else {}
         command = ["/usr/bin/env", *(f"{name}={value}" for name, value in variables.items())]
         command += [f"{sysconfig.get_path('scripts')}/ray", "start", "--block", "--disable-usage-stats"]
         command += ["--head", "--no-monitor"] if number == 0 else []
@@ -139,11 +142,18 @@ class RayCluster:
 
 @contextmanager
 def ray_cluster(
-    variables: Mapping[str, str], *, cpus: tuple[int, ...] = (1, 1), job_server: bool = True
+    variables: Mapping[str, str],
+    *,
+    cpus: tuple[int, ...] = (1, 1),
+    head: Mapping[str, str] | None = None,
+    job_server: bool = True,
 ) -> Iterator[RayCluster]:
-    """A cluster with one node for each entry of `cpus`, the head first; `variables` are in their environment."""
+    """A cluster with one node for each entry of `cpus`, the head first.
+
+    `variables` are in the environment of all nodes, those of `head` in that of the first, over them.
+    """
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # short: sockets lie in it
-    cluster = RayCluster(folder, variables, has_job_server=job_server)
+    cluster = RayCluster(folder, variables, head or {}, has_job_server=job_server)
     try:
         with ThreadPoolExecutor() as pool:  # a worker waits for the head by itself
             list(pool.map(cluster.start_node, range(len(cpus)), cpus))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from orchestration.elsewhere import FILES_ALONE
 from tests.support.processes import wait_until
 
 FOLDER = Path(os.environ.get("SLOW_FOLDER", "."))
@@ -23,7 +24,7 @@ def write_down(context: dg.AssetExecutionContext, what: str) -> None:
         "run_id": context.run.run_id,
         "pid": os.getpid(),
         "what": what,
-        "cache": os.environ.get("ACCELKD_CACHE", ""),
+        "cache": os.environ.get("ACCELKD_HOME", ""),
     }
     with (FOLDER / f"{context.partition_key}.log").open("a") as log:
         log.write(json.dumps(line) + "\n")
@@ -49,7 +50,7 @@ job = dg.define_asset_job("both", [slow, after])
 @dg.sensor(job=job, minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
 def requests() -> Iterator[dg.RunRequest]:
     for path in sorted(FOLDER.glob("*.request")):
-        yield dg.RunRequest(run_key=path.stem, partition_key=path.stem)
+        yield dg.RunRequest(run_key=path.stem, partition_key=path.stem, tags={FILES_ALONE: "true"})
 
 
 defs = dg.Definitions([slow, after], jobs=[job], sensors=[requests], executor=dg.in_process_executor)
