@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from accelkd.cli.analyst import predict, stream, summary
+from accelkd.cli.analyst import predict, pull, stream, summary
 from accelkd.cli.arguments import CommandLine
 from accelkd.cli.data_engineer import (
     alert,
@@ -24,12 +24,14 @@ from accelkd.cli.data_engineer import (
     repair,
     restore,
     simulate,
+    take_over,
     upgrade,
     validate,
     withdraw,
 )
 from accelkd.cli.researcher import adopt, export, promote, reproduce, rollback, train
 from accelkd.home.layout import Home
+from accelkd.home.units import make_cache
 
 _Parsed = tuple[Callable[..., int | None], BoundArguments, Mapping[str, Any]]
 
@@ -44,6 +46,7 @@ COMMANDS: dict[str, tuple[Callable[..., int], ...]] = {
         configure,
         repair,
         rebuild_warehouse,
+        take_over,
         withdraw,
         alert,
         metrics,
@@ -52,7 +55,7 @@ COMMANDS: dict[str, tuple[Callable[..., int], ...]] = {
         upgrade,
     ),
     "Researcher": (train, adopt, promote, rollback, export, reproduce),
-    "Analyst": (predict, stream, summary),
+    "Analyst": (predict, stream, summary, pull),
 }
 
 app = App(
@@ -83,7 +86,9 @@ def _run(
         raise ValueError("a command is missing: `accelkd --help` lists them")
     if home:
         os.environ["ACCELKD_HOME"] = home
-    return _call(app.parse_args(words), {"home": Home.from_environment(), "command_line": command_line})
+    opened = Home.from_environment()
+    make_cache(opened)
+    return _call(app.parse_args(words), {"home": opened, "command_line": command_line})
 
 
 def _call(parsed: _Parsed, given: Mapping[str, Any]) -> int | None:

@@ -29,6 +29,19 @@ def summary(*, home: OpenedHome) -> int:
     return 0
 
 
+def pull(*, home: OpenedHome) -> int:
+    """Bring what is published from the store to this machine: warehouse, reports, encoders."""
+    from accelkd.operations.share import bring_published
+
+    if home.store is None:
+        raise ValueError(f"{home.root} is the home itself: a home on several machines has ACCELKD_STORE")
+    bring_published(home)
+    if not home.published.exists():
+        raise FileNotFoundError(f"nothing is published in {home.store} yet")
+    print(home.published)
+    return 0
+
+
 def predict(
     source: Annotated[Path, Parameter(help="a recording, or the folder that a device's software exported")],
     /,

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from accelkd.cli.arguments import AtLeastOne, NotNegative, OpenedHome, WholeNumber
 from accelkd.home.identifiers import check_identifier
 from accelkd.home.layout import Home
-from accelkd.home.locks import shared_lock
+from accelkd.home.locks import exclusive_lock, shared_lock
 from accelkd.home.settings import MotionGate, PresetName, Settings
 from accelkd.recordings.deliveries import MAX_PARTICIPANTS, batch_ids
 
@@ -288,6 +288,20 @@ def rebuild_warehouse(*, home: OpenedHome) -> int:
     with shared_lock(home):
         published = rebuild(home)
     print(f"{published.path}: {sum(published.rows.values()):,} rows in {len(published.rows)} tables")
+    return 0
+
+
+def take_over(*, home: OpenedHome) -> int:
+    """Make this machine the head of the store, in place of one that is gone."""
+    from accelkd.operations.rebuild import rebuild_warehouse as rebuild
+    from accelkd.operations.share import take_over as become_head
+
+    if home.store is None or not home.head:
+        raise ValueError("take-over is for a home on several machines: set ACCELKD_STORE, and ACCELKD_HEAD to 1")
+    with exclusive_lock(home):
+        become_head(home)
+        published = rebuild(home)
+    print(f"{home.root} is the head of {home.store}: {sum(published.rows.values()):,} rows in {published.path}")
     return 0
 
 

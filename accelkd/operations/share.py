@@ -34,19 +34,13 @@ from accelkd.models.specs import ENCODERS
 from accelkd.recordings.arrivals import arrived_batches, refuse, refused
 from accelkd.registry.history import promoted_models
 
-_REGISTER = "landing/.withdrawn.json"
+_REGISTER, _KEY = "landing/.withdrawn.json", "landing/.withdrawn.key"
 # What every step reads, and the head alone writes
 STATE = Unit(
     "state",
     (
-        *(
-            "layout.json",
-            "settings.json",
-            "superseded.json",
-            "superseded.copy.json",
-            _REGISTER,
-            "landing/.withdrawn.key",
-        ),
+        *("layout.json", "settings.json", "superseded.json", "superseded.copy.json"),
+        *(_REGISTER, _KEY),
         *("cohort/*", "cohort/trained_on/*/*", "checkpoints/*", "checkpoints/*/*", "checkpoints/*/*/*"),
     ),
     may_be_empty=True,  # of a home in which nothing has arrived
@@ -109,7 +103,7 @@ def refresh_worker(home: Home) -> None:
         return
     register = home.root / _REGISTER
     before = register.read_bytes() if register.exists() else b""
-    pull(home, STATE)
+    _pull_state(home)
     if register.exists() and register.read_bytes() != before:
         prune_cache(home)
 
@@ -171,6 +165,13 @@ def share_published(home: Home) -> None:
         commit(claim(home, PUBLISHED))
 
 
+def bring_published(home: Home) -> None:
+    """To an analyst's machine: the published warehouse, the reports and the encoders."""
+    if home.is_worker:
+        _pull_state(home)
+        pull(home, PUBLISHED)
+
+
 def bring_everything(home: Home) -> None:
     """To the head: all that the store has and it has not."""
     if home.store is not None:
@@ -220,6 +221,14 @@ def take_over(home: Home) -> None:
     write_json(home.root / "head.json", {"head": uuid4().hex})
     commit(claimed)
     bring_everything(home)
+    _pull_state(home)
+
+
+def _pull_state(home: Home) -> None:
+    pull(home, STATE)
+    key = home.root / _KEY
+    if key.exists():
+        key.chmod(0o600)
 
 
 def _unit(name: str) -> Unit:
