@@ -186,7 +186,7 @@ class _CatchUp:
                 due[batch_id] = selection
         for batch_id, events in run_elsewhere(self.instance, self.job, due, self.tags):
             take_back(self.home, batch_id)
-            self._note(due[batch_id], batch_id, events)
+            self._record_run(due[batch_id], batch_id, events)
         checks = [check for check in self.graph.asset_check_keys if check.asset_key in alone]
         of_batches = [check for check in checks if self.graph.get(check).partitions_def is not None]
         for batch_id in batches if of_batches else ():
@@ -202,7 +202,7 @@ class _CatchUp:
         result = self.job.get_subset(asset_check_selection=set(checks)).execute_in_process(
             instance=self.instance, partition_key=partition, run_config=QUIET, tags=self.tags, raise_on_error=False
         )
-        self._note(self._failures(result.all_events), partition, result.all_events)
+        self._record_run(self._failures(result.all_events), partition, result.all_events)
 
     def _is_due(self, key: dg.AssetKey, partition: str | None) -> bool:
         if partition is not None and not self.instance.has_dynamic_partition(_PARTITIONS, partition):
@@ -241,9 +241,9 @@ class _CatchUp:
             tags=self.tags,
             raise_on_error=False,
         )
-        self._note(keys, partition, result.all_events)
+        self._record_run(keys, partition, result.all_events)
 
-    def _note(self, keys: Collection[dg.AssetKey], partition: str | None, events: Sequence[dg.DagsterEvent]) -> None:
+    def _record_run(self, keys: Collection[dg.AssetKey], partition: str | None, events: Sequence[dg.DagsterEvent]) -> None:
         """Which of a run's assets were made, failed or were skipped, read from its events."""
         reasons = self._failures(events)
         made = {event.asset_key for event in events if event.is_step_materialization}

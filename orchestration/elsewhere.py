@@ -21,7 +21,7 @@ from orchestration.dagster_internals import (
 )
 
 FILES_ALONE = "accelkd/files_alone"  # tag of runs that any machine may do
-MAX_AT_ONCE = 64  # runs; what the cluster has no room for waits there
+MAX_RUNNING = 64  # runs; what the cluster has no room for waits there
 MAX_LAUNCHES = 3  # of one batch: a run whose process or machine died is launched again
 POLL_S = 0.5
 _HEALTH_S = 5.0  # between two looks at whether a run's process is there
@@ -44,7 +44,7 @@ def run_elsewhere(
     looked_at = time.monotonic()
     try:
         while waiting or running:
-            while waiting and len(running) < MAX_AT_ONCE:
+            while waiting and len(running) < MAX_RUNNING:
                 batch_id = waiting.pop(0)
                 launches[batch_id] += 1
                 run = create_run(instance, job, due[batch_id], batch_id, {**tags, FILES_ALONE: "true"})

@@ -71,12 +71,12 @@ def data_versions(instance: dg.DagsterInstance) -> dict[str, str]:
 
     Without that of the published file, which holds how long trainings took (`published_contents`).
     """
-    found = {}
+    versions = {}
     for key in set(instance.all_asset_keys()) - {published_warehouse.key}:
         for record in instance.fetch_materializations(key, limit=1000, ascending=True).records:
             tags = record.event_log_entry.asset_materialization.tags  # type: ignore[union-attr]  # it is one
-            found[f"{key.to_user_string()} {record.partition_key or ''}".strip()] = (tags or {})[DATA_VERSION_TAG]
-    return found
+            versions[f"{key.to_user_string()} {record.partition_key or ''}".strip()] = (tags or {})[DATA_VERSION_TAG]
+    return versions
 
 
 def published_contents(home: Home) -> dict[str, object]:
