@@ -14,6 +14,7 @@ import dagster as dg
 
 from accelkd.home.layout import Home
 from accelkd.home.locks import file_lock
+from accelkd.home.units import make_cache
 
 
 def dagster_home(home: Home) -> Path:
@@ -35,8 +36,13 @@ def opened_instance(folder: Path) -> Iterator[dg.DagsterInstance]:
 
 
 def main() -> None:
-    """Make the tables, where there are none yet: `python -m orchestration.instance`, before several processes start."""
-    with opened_instance(dagster_home(Home.from_environment())):
+    """Prepare a home, before several processes start on it: `python -m orchestration.instance`.
+
+    Makes Dagster's tables where there are none yet; with a store, marks the home's folder as its cache.
+    """
+    home = Home.from_environment()
+    make_cache(home)
+    with opened_instance(dagster_home(home)):
         pass
 
 
