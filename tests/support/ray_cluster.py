@@ -14,7 +14,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -128,16 +128,42 @@ class RayCluster:
             return False
         return True
 
+    def kill_node(self, number: int) -> None:
+        """End all processes of a node but those of jobs, which have left its session."""
+        service = self.nodes[number].service
+        session = service.process.pid if service.process is not None else 0
+        service.kill()
+        _end_all(partial(_processes, [session]))
+
+    def restart_node(self, number: int) -> None:
+        """Start a node again of which something was killed; without the head's memory its workers start again too.
+
+        Processes of jobs that have left their node's session live on.
+        """
+        numbers = sorted(self.nodes) if number == 0 else [number]
+        for number in numbers:
+            self.kill_node(number)
+            (self.nodes[number].folder / "log").write_text("", encoding="utf-8")
+        for number in numbers:
+            self.nodes[number].service.start()
+
+    def drivers(self) -> dict[int, Path]:
+        """The processes of runs, orphans included, with the home that each of them uses."""
+        found = {}
+        for pid in _processes([], f"RAY_AUTH_TOKEN={self.token}"):
+            with suppress(OSError):
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+                if b"orchestration.ray_run" in command:
+                    found[pid] = next(Path(v[13:].decode()) for v in variables if v.startswith(b"ACCELKD_HOME="))
+        return found
+
     def stop(self) -> None:
         """End all processes of the cluster, orphans included."""
         sessions = {node.service.process.pid for node in self.nodes.values() if node.service.process is not None}
         for node in self.nodes.values():
             node.service.kill()
-        while pids := _processes(sessions, f"RAY_AUTH_TOKEN={self.token}"):
-            for pid in pids:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            time.sleep(0.05)
+        _end_all(partial(_processes, sessions, f"RAY_AUTH_TOKEN={self.token}"))
 
 
 @contextmanager
@@ -163,14 +189,22 @@ def ray_cluster(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _processes(sessions: Collection[int], variable: str) -> list[int]:
+def _end_all(processes: Callable[[], list[int]]) -> None:
+    while pids := processes():
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def _processes(sessions: Collection[int], variable: str | None = None) -> list[int]:
     """Processes of these sessions, and those with this variable in their environment; zombies are none."""
     pids = []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             state, _, _, session = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
-            environment = (folder / "environ").read_bytes().split(b"\0")
-            if state != "Z" and (int(session) in sessions or variable.encode() in environment):
+            environment = (folder / "environ").read_bytes().split(b"\0") if variable else []
+            if state != "Z" and (int(session) in sessions or (variable and variable.encode() in environment)):
                 pids.append(int(folder.name))
     return pids
 
