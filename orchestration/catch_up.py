@@ -23,7 +23,7 @@ from accelkd.home.files import sweep
 from accelkd.home.layout import Home
 from accelkd.home.locks import shared_lock
 from accelkd.operations.checks import removed_from_landing_zone
-from accelkd.operations.share import share_home, take_back
+from accelkd.operations.share import share_home, take_back, take_back_missing
 from accelkd.recordings.arrivals import (
     arrived_batches,
     forget,
@@ -184,6 +184,7 @@ class _CatchUp:
             self.outcome.skipped += [(key.to_user_string(), batch_id) for key in blocked]
             if selection := [key for key in stale if key not in blocked]:
                 due[batch_id] = selection
+        take_back_missing(self.home, [batch_id for batch_id in batches if batch_id not in due])
         for batch_id, events in run_elsewhere(self.instance, self.job, due, self.tags):
             take_back(self.home, batch_id)
             self._record_run(due[batch_id], batch_id, events)

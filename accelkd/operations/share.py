@@ -9,11 +9,11 @@ does anything.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from uuid import uuid4
 
-from accelkd.home.files import write_json
+from accelkd.home.files import sweep, write_json
 from accelkd.home.layout import Home
 from accelkd.home.units import (
     StoredFile,
@@ -101,11 +101,13 @@ def refresh_worker(home: Home) -> None:
     """Bring to a worker what every step reads; after a withdrawal, remove what it still has of the participant."""
     if not home.is_worker:
         return
-    register = home.root / _REGISTER
-    before = register.read_bytes() if register.exists() else b""
     _pull_state(home)
-    if register.exists() and register.read_bytes() != before:
+    register, pruned = home.root / _REGISTER, home.root / ".withdrawn.pruned"
+    if register.exists() and not (pruned.exists() and pruned.read_bytes() == register.read_bytes()):
+        content = register.read_bytes()
+        sweep(home.root)  # what a killed run was just fetching
         prune_cache(home)
+        pruned.write_bytes(content)  # last: a run that is killed before leaves the rest to the next one
 
 
 def share_home(home: Home) -> None:
@@ -151,11 +153,19 @@ def collect_trained(home: Home, encoder: str) -> None:
 
 def take_back(home: Home, batch_id: str) -> None:
     """To the head: what workers have made of a batch."""
-    models = promoted_models(home)
-    made = [embeddings_unit(spec.name, models[spec.name], batch_id) for spec in ENCODERS if spec.name in models]
-    pull(home, verdict_unit(batch_id), segments_unit(batch_id), *made)
+    pull(home, *_made_by_workers(home, batch_id))
     if (refusal := refused(home).get(batch_id)) is not None:  # which knows the times of the worker's files
         refuse(home, batch_id, refusal.reasons, refusal.also_in, waits_for=refusal.waits_for)
+
+
+def take_back_missing(home: Home, batch_ids: Iterable[str]) -> None:
+    """To the head: what workers have made of batches, and a head that was killed has not taken back."""
+    stored = stored_units(home)
+    for batch_id in batch_ids:
+        verdict, *made = _made_by_workers(home, batch_id)
+        missing = verdict.name in stored and not cached_files(home, verdict)  # the head's own has other times
+        if missing or any(unit.name in stored and cached_files(home, unit) != stored[unit.name] for unit in made):
+            take_back(home, batch_id)
 
 
 def share_published(home: Home) -> None:
@@ -229,6 +239,12 @@ def _pull_state(home: Home) -> None:
     key = home.root / _KEY
     if key.exists():
         key.chmod(0o600)
+
+
+def _made_by_workers(home: Home, batch_id: str) -> list[Unit]:
+    models = promoted_models(home)
+    embedded = [embeddings_unit(spec.name, models[spec.name], batch_id) for spec in ENCODERS if spec.name in models]
+    return [verdict_unit(batch_id), segments_unit(batch_id), *embedded]
 
 
 def _unit(name: str) -> Unit:

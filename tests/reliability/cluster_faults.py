@@ -283,8 +283,11 @@ class Faults:
             ]
         return wrong
 
-    def withdraw(self) -> list[str]:
-        """Withdraw the first participant of the first batch; what is left of them in store, cache and home."""
+    def withdraw(self) -> tuple[int, list[str]]:
+        """Withdraw the first participant of the first batch.
+
+        Returns in how many places of the worker's cache they were, and what is left of them anywhere.
+        """
         table = pq.read_table(self.home.batch(self.landed[0]) / "participants.parquet", columns=["participant_id"])
         participant = str(table.column("participant_id").to_pylist()[0])
         metadata = SegmentStore([self.home.segments(self.landed[0])]).metadata.to_pylist()
@@ -304,8 +307,7 @@ class Faults:
                 remnants = find_remnants(root, names, [])
                 wrong += [f"{place}: {line}" for line in remnants.lines]
                 wrong += [f"{place} not searched: {path} {why}" for path, why in remnants.not_searched.items()]
-        print(f"withdrawal: {len(own)} segments, {len(before)} places in the worker's cache before, {len(wrong)} after")
-        return wrong
+        return len(before), wrong
 
 
 def has_reached(instance: dg.DagsterInstance, before: Collection[str], stage: int) -> bool:
@@ -370,8 +372,9 @@ def main() -> int:
                     for seed in seeds[start : start + arguments.each]:
                         rounds.append(faults.round(seed, kind=arguments.kind, stage=arguments.stage))
                         print(rounds[-1], flush=True)
-                    wrong += faults.withdraw()
-                    print(wrong, flush=True)
+                    places, left = faults.withdraw()
+                    print(f"withdrawal: in {places} places of the worker's cache before, left: {left}", flush=True)
+                    wrong += left
     return 1 if wrong or any(round_.wrong for round_ in rounds) else 0
 
 
