@@ -25,7 +25,8 @@ MAX_RUNNING = 64  # runs; what the cluster has no room for waits there
 MAX_LAUNCHES = 3  # of one batch: a run whose process or machine died is launched again
 POLL_S = 0.5
 _HEALTH_S = 5.0  # between two looks at whether a run's process is there
-_GONE = (WorkerStatus.NOT_FOUND, WorkerStatus.FAILED)
+# Unknown are jobs of a cluster whose head was started again; Dagster's daemon counts them so, too
+_GONE = (WorkerStatus.NOT_FOUND, WorkerStatus.FAILED, WorkerStatus.UNKNOWN)
 
 
 def run_elsewhere(
