@@ -294,6 +294,7 @@ class Faults:
         own = [row for row in metadata if row["participant_id"] == participant]
         names = {participant, *(row["segment_id"] for row in own), *(row["recording_id"] for row in own)}
         before = find_remnants(self.worker.root, names, []).lines
+        wait_until(lambda: not self.cluster.cluster.drivers(), limit_s=LIMIT_S)  # orphans, which hold the home's lock
         result = withdraw(self.home, participant)
         refresh_worker(self.worker)
         wrong = [] if result.finished else [str(result)]
@@ -347,7 +348,7 @@ def prepared(cluster: ClusterHome, scratch: Path) -> Faults:
         adopt_pair(home, Home(scratch / f"pair-{home.root.name}"))
     for _ in range(2):
         faults.deliver()
-    faults.settle()
+    print(f"prepared: {' → '.join(faults.settle())}", flush=True)
     return faults
 
 
@@ -360,6 +361,7 @@ def main() -> int:
     parser.add_argument("--stage", type=int)
     arguments = parser.parse_args()
     seeds, rounds, wrong = list(range(arguments.first, arguments.first + arguments.seeds)), [], []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all that was started ends, too
     with postgres() as database, s3_server() as bucket:
         for start in range(0, len(seeds), arguments.each):
             with tempfile.TemporaryDirectory() as folder:
