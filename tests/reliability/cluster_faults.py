@@ -345,7 +345,7 @@ def prepared(cluster: ClusterHome, scratch: Path) -> Faults:
     Settings(preset="smoke").save(cluster.home)
     cluster.home.landing.mkdir(parents=True, exist_ok=True)
     for home in (alone, cluster.home):
-        adopt_pair(home, Home(scratch / f"pair-{home.root.name}"))
+        adopt_pair(home, Home(scratch / f"for-{home.root.name}" / "pair"))
     for _ in range(2):
         faults.deliver()
     print(f"prepared: {' → '.join(faults.settle())}", flush=True)
