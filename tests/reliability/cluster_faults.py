@@ -339,15 +339,14 @@ def end_of(process: subprocess.Popen[bytes], log: Path) -> str:
 
 
 def prepared(cluster: ClusterHome, scratch: Path) -> Faults:
-    """A home with two batches and an adopted pair, caught up, and the same on one machine."""
+    """A home with a batch and an adopted pair, caught up, and the same on one machine."""
     alone = new_home(scratch / "alone")
     faults = Faults(cluster, alone, scratch)
     Settings(preset="smoke").save(cluster.home)
     cluster.home.landing.mkdir(parents=True, exist_ok=True)
     for home in (alone, cluster.home):
         adopt_pair(home, Home(scratch / f"for-{home.root.name}" / "pair"))
-    for _ in range(2):
-        faults.deliver()
+    faults.deliver()
     print(f"prepared: {' → '.join(faults.settle())}", flush=True)
     return faults
 
