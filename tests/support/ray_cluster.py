@@ -108,7 +108,9 @@ class RayCluster:
             options["address"] = self.address
         variables = {**_FAST, **self._credentials, **self.variables, "ACCELKD_HOME": str(folder / "cache")}
         variables |= self.head if number == 0 else {}
-        command = ["/usr/bin/env", *(f"{name}={value}" for name, value in variables.items())]
+        # Who starts a node again may have the head's variables by then
+        unset = [part for name in (*self.head, "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS") for part in ("-u", name)]
+        command = ["/usr/bin/env", *unset, *(f"{name}={value}" for name, value in variables.items())]
         command += [f"{sysconfig.get_path('scripts')}/ray", "start", "--block", "--disable-usage-stats"]
         command += ["--head", "--no-monitor"] if number == 0 else []
         command += [f"--{name}={value}" for name, value in options.items()]
