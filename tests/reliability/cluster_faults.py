@@ -19,7 +19,6 @@ seeds take the parts in turn, and draw everything else but the speed of the mach
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import random
@@ -30,7 +29,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection
-from contextlib import redirect_stdout, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,7 +46,6 @@ from accelkd.operations.share import refresh_worker
 from accelkd.operations.withdraw import withdraw
 from accelkd.recordings.simulator import simulate_batch
 from accelkd.segments.store import SegmentStore
-from orchestration.catch_up import catch_up
 from orchestration.elsewhere import FILES_ALONE
 from tests.support import REPOSITORY
 from tests.support.cluster_home import ClusterHome, cluster_home, data_versions, published_contents
@@ -56,7 +54,8 @@ from tests.support.pipeline import opened_instance
 from tests.support.processes import wait_until
 from tests.support.services import Postgres, S3Server, postgres, s3_server
 
-CPUS = (0, 1)  # of the nodes: what the head does there is none of what dies
+CATCH_UP = [sys.executable, "-m", "orchestration.catch_up", "--keep-encoders"]
+CPUS = (0, 1)  # of the nodes: every run on them is the worker's
 LIMIT_S = 300  # of one catch-up: by itself it takes a tenth
 MAX_CATCH_UPS = 5
 KINDS = ("worker raylet", "head raylet", "head node", "run", "catch-up", "S3 server", "PostgreSQL")
@@ -129,7 +128,7 @@ class Faults:
         """Begin a catch-up."""
         with log.open("wb") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", "orchestration.catch_up", "--keep-encoders"],
+                CATCH_UP,
                 cwd=REPOSITORY,
                 env=os.environ | dict(self.cluster.environment),
                 stdout=output,
@@ -213,9 +212,10 @@ class Faults:
         for name in ("split.parquet", "split.copy.parquet"):  # who is assigned with whom depends on the moment
             if (self.alone.root / "cohort" / name).exists():
                 shutil.copyfile(self.home.root / "cohort" / name, self.alone.root / "cohort" / name)
-        with opened_instance(self.alone) as instance, redirect_stdout(io.StringIO()):
-            if failed := catch_up(self.alone, instance, encoders="keep").failed:
-                raise RuntimeError(f"the undisturbed home: {failed}")
+        undisturbed = {name: value for name, value in os.environ.items() if not name.startswith("ACCELKD_")}
+        undisturbed |= {"ACCELKD_HOME": str(self.alone.root), "DAGSTER_HOME": str(self.alone.root / "dagster")}
+        subprocess.run(CATCH_UP, cwd=REPOSITORY, env=undisturbed, check=True, capture_output=True)
+        with opened_instance(self.alone) as instance:
             expected = {**data_versions(instance), **published_contents(self.alone)}
         with opened_instance(self.home) as instance:
             found = {**data_versions(instance), **published_contents(self.home)}
