@@ -339,7 +339,10 @@ def end_of(process: subprocess.Popen[bytes], log: Path) -> str:
 
 
 def prepared(cluster: ClusterHome, scratch: Path) -> Faults:
-    """A home with a batch and an adopted pair, caught up, and the same on one machine."""
+    """A home with a batch and an adopted pair, caught up, and the same on one machine.
+
+    Raises RuntimeError if they differ.
+    """
     alone = new_home(scratch / "alone")
     faults = Faults(cluster, alone, scratch)
     Settings(preset="smoke").save(cluster.home)
@@ -347,7 +350,9 @@ def prepared(cluster: ClusterHome, scratch: Path) -> Faults:
     for home in (alone, cluster.home):
         adopt_pair(home, Home(scratch / f"for-{home.root.name}" / "pair"))
     faults.deliver()
-    print(f"prepared: {' → '.join(faults.settle())}", flush=True)
+    faults.settle()
+    if wrong := faults.differences():  # before anything was killed
+        raise RuntimeError("\n".join(wrong))
     return faults
 
 
@@ -368,8 +373,7 @@ def main() -> int:
                 with cluster_home(scratch / "home", database, bucket, cpus=CPUS) as cluster:
                     started = time.monotonic()
                     faults = prepared(cluster, scratch)
-                    wrong += faults.differences()
-                    print(f"prepared in {time.monotonic() - started:.0f} s: {wrong}", flush=True)
+                    print(f"prepared in {time.monotonic() - started:.0f} s", flush=True)
                     for seed in seeds[start : start + arguments.each]:
                         rounds.append(faults.round(seed, kind=arguments.kind, stage=arguments.stage))
                         print(rounds[-1], flush=True)
