@@ -47,11 +47,11 @@ $(DAGSTER_HOME)/dagster.yaml: dagster.yaml
 	mkdir -p $(DAGSTER_HOME)
 	sed "s/max_concurrent_runs: .*/max_concurrent_runs: $$(nproc)/" $< > $@
 
-demo-cluster: setup $(VENV)/.cluster  ## the same demo on PostgreSQL, an S3 server and two Ray nodes of this machine
-	$(PYTHON) -m tests.support.demo_cluster
-
 demo: setup  ## simulate a cohort, run the whole pipeline on it, publish DuckDB, print the results
 	$(PYTHON) -m orchestration.demo
+
+demo-cluster: setup $(VENV)/.cluster  ## the same demo on PostgreSQL, an S3 server and two Ray nodes of this machine
+	$(PYTHON) -m tests.support.demo_cluster
 
 materialize: setup  ## materialize everything in the home that is missing or stale
 	$(PYTHON) -m orchestration.catch_up

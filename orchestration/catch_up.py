@@ -244,7 +244,9 @@ class _CatchUp:
         )
         self._record_run(keys, partition, result.all_events)
 
-    def _record_run(self, keys: Collection[dg.AssetKey], partition: str | None, events: Sequence[dg.DagsterEvent]) -> None:
+    def _record_run(
+        self, keys: Collection[dg.AssetKey], partition: str | None, events: Sequence[dg.DagsterEvent]
+    ) -> None:
         """Which of a run's assets were made, failed or were skipped, read from its events."""
         reasons = self._failures(events)
         made = {event.asset_key for event in events if event.is_step_materialization}

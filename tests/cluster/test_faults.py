@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import duckdb
 import psycopg
@@ -15,7 +16,7 @@ from accelkd.home.units import pull
 from accelkd.operations.share import PUBLISHED, share_published
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.staging import staging
-from tests.reliability.cluster_faults import CPUS, STAGES, Faults, prepared
+from tests.support.cluster_faults import CPUS, STAGES, Faults, prepared
 from tests.support.cluster_home import cluster_home
 from tests.support.processes import wait_until
 from tests.support.services import Postgres, S3Server
@@ -75,16 +76,19 @@ def test_a_worker_that_reads_while_the_head_publishes_sees_one_publication_or_th
         while not ends.is_set():
             pull(worker, PUBLISHED)
             with duckdb.connect(str(worker.published), read_only=True) as connection:
-                found = connection.execute(
+                rows = connection.execute(
                     "SELECT count(*) FROM duckdb_tables() WHERE table_name LIKE 'publication_%'"
                 ).fetchall()
                 connection.execute("SELECT sum(hash(t)) FROM segments t").fetchall()
-            seen.append((found[0][0], int((worker.reports / note.name).read_text())))
+            seen.append((rows[0][0], int((worker.reports / note.name).read_text())))
 
     def publish_as(number: int) -> None:
         note.write_text(str(number))
         publish(home)
         share_published(home)
+
+    def has_read(number: int) -> bool:
+        return reader.done() or (bool(seen) and seen[-1][0] == number)
 
     publish_as(0)
     with ThreadPoolExecutor() as pool:
@@ -94,7 +98,7 @@ def test_a_worker_that_reads_while_the_head_publishes_sees_one_publication_or_th
                 with staging(home) as connection:
                     connection.execute(f"CREATE TABLE publication_{number} (number INTEGER)")
                 publish_as(number)
-                wait_until(lambda number=number: reader.done() or (seen and seen[-1][0] == number), limit_s=60)
+                wait_until(partial(has_read, number), limit_s=60)
         finally:
             ends.set()
         reader.result()

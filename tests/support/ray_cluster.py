@@ -151,14 +151,14 @@ class RayCluster:
 
     def drivers(self) -> dict[int, Path]:
         """The processes of runs, orphans included, with the home that each of them uses."""
-        found = {}
+        homes = {}
         for pid in _processes([], f"RAY_AUTH_TOKEN={self.token}"):
             with suppress(OSError):
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
                 variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
                 if b"orchestration.ray_run" in command:
-                    found[pid] = next(Path(v[13:].decode()) for v in variables if v.startswith(b"ACCELKD_HOME="))
-        return found
+                    homes[pid] = next(Path(v[13:].decode()) for v in variables if v.startswith(b"ACCELKD_HOME="))
+        return homes
 
     def stop(self) -> None:
         """End all processes of the cluster, orphans included."""

@@ -1,4 +1,4 @@
-"""Parts of a cluster die in the middle of a catch-up: `python -m tests.reliability.cluster_faults --seeds 30`.
+"""Parts of a cluster die in the middle of a catch-up: `python -m tests.support.cluster_faults --seeds 30`.
 
 A home lives on PostgreSQL, an S3 server and two Ray nodes, of which the worker alone has cores for runs. For each seed
 a batch lands, and a catch-up begins in a process of its own. Up to five seconds after the first, second or third of its
@@ -91,7 +91,7 @@ class Faults:
     """A home on a cluster, and one of this machine alone in which the same arrives."""
 
     cluster: ClusterHome
-    alone: Home
+    undisturbed: Home
     scratch: Path
     landed: list[str] = field(default_factory=list)
 
@@ -109,7 +109,7 @@ class Faults:
         number = len(self.landed)
         batch_id = f"b{number:03d}"
         simulate_batch(
-            self.alone.landing,
+            self.undisturbed.landing,
             batch_id,
             participants=3,
             segments=3,
@@ -120,7 +120,7 @@ class Faults:
             processes=1,
         )
         part = self.home.landing / f".{batch_id}"
-        shutil.copytree(self.alone.batch(batch_id), part)
+        shutil.copytree(self.undisturbed.batch(batch_id), part)
         part.rename(self.home.batch(batch_id))
         self.landed.append(batch_id)
 
@@ -210,20 +210,23 @@ class Faults:
     def differences(self) -> list[str]:
         """What is not as it must be, one line each."""
         for name in ("split.parquet", "split.copy.parquet"):  # who is assigned with whom depends on the moment
-            if (self.alone.root / "cohort" / name).exists():
-                shutil.copyfile(self.home.root / "cohort" / name, self.alone.root / "cohort" / name)
-        undisturbed = {name: value for name, value in os.environ.items() if not name.startswith("ACCELKD_")}
-        undisturbed |= {"ACCELKD_HOME": str(self.alone.root), "DAGSTER_HOME": str(self.alone.root / "dagster")}
-        subprocess.run(CATCH_UP, cwd=REPOSITORY, env=undisturbed, check=True, capture_output=True)
-        with opened_instance(self.alone) as instance:
-            expected = {**data_versions(instance), **published_contents(self.alone)}
+            if (self.undisturbed.root / "cohort" / name).exists():
+                shutil.copyfile(self.home.root / "cohort" / name, self.undisturbed.root / "cohort" / name)
+        variables = {name: value for name, value in os.environ.items() if not name.startswith("ACCELKD_")}
+        variables |= {
+            "ACCELKD_HOME": str(self.undisturbed.root),
+            "DAGSTER_HOME": str(self.undisturbed.root / "dagster"),
+        }
+        subprocess.run(CATCH_UP, cwd=REPOSITORY, env=variables, check=True, capture_output=True)
+        with opened_instance(self.undisturbed) as instance:
+            expected = {**data_versions(instance), **published_contents(self.undisturbed)}
         with opened_instance(self.home) as instance:
-            found = {**data_versions(instance), **published_contents(self.home)}
+            made = {**data_versions(instance), **published_contents(self.home)}
             wrong = self.written_by_the_dead(instance)
         wrong += [
-            f"{name}: {expected.get(name, 'absent')} expected, {found.get(name, 'absent')} found"
-            for name in sorted(expected.keys() | found.keys())
-            if expected.get(name) != found.get(name)
+            f"{name}: {expected.get(name, 'absent')} expected, {made.get(name, 'absent')} made"
+            for name in sorted(expected.keys() | made.keys())
+            if expected.get(name) != made.get(name)
         ]
         return wrong + self.not_whole() + self.doubled()
 
@@ -269,12 +272,12 @@ class Faults:
         for record in instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE])):
             run_id = record.dagster_run.run_id
             failed = False
-            for entry in instance.all_logs(run_id):
-                event = entry.dagster_event
+            for logged in instance.all_logs(run_id):
+                event = logged.dagster_event
                 if event is None:
                     continue
                 if failed and event.event_type in REPORTS:
-                    wrong.append(f"{run_id} has reported after its failure: {entry.message}")
+                    wrong.append(f"{run_id} has reported after its failure: {logged.message}")
                 failed = failed or event.event_type is dg.DagsterEventType.RUN_FAILURE
             wrong += [
                 f"{run_id} has written {key} after its failure"
@@ -343,11 +346,11 @@ def prepared(cluster: ClusterHome, scratch: Path) -> Faults:
 
     Raises RuntimeError if they differ.
     """
-    alone = new_home(scratch / "alone")
-    faults = Faults(cluster, alone, scratch)
+    undisturbed = new_home(scratch / "alone")
+    faults = Faults(cluster, undisturbed, scratch)
     Settings(preset="smoke").save(cluster.home)
     cluster.home.landing.mkdir(parents=True, exist_ok=True)
-    for home in (alone, cluster.home):
+    for home in (undisturbed, cluster.home):
         adopt_pair(home, Home(scratch / f"for-{home.root.name}" / "pair"))
     faults.deliver()
     faults.settle()
@@ -357,7 +360,7 @@ def prepared(cluster: ClusterHome, scratch: Path) -> Faults:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.reliability.cluster_faults", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.support.cluster_faults", description=__doc__)
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--each", type=int, default=10, help="seeds per home")
