@@ -54,7 +54,8 @@ def test_no_credential_is_written_down(faults: Faults) -> None:
             texts[f"Dagster's table {table}"] = "\n".join(row for (row,) in rows).encode()
     assert texts["Dagster's table event_logs"]
     assert texts["Dagster's table runs"]
-    jobs = JobSubmissionClient(cluster.cluster.job_server)
+    bearer = {"Authorization": f"Bearer {cluster.cluster.token}"}  # Ray has looked for a token when it was imported
+    jobs = JobSubmissionClient(cluster.cluster.job_server, headers=bearer)
     for job in jobs.list_jobs():
         texts[f"Ray's job {job.submission_id}"] = repr(job).encode()
         texts[f"log of Ray's job {job.submission_id}"] = jobs.get_job_logs(str(job.submission_id)).encode()
