@@ -199,9 +199,9 @@ def cached_files(home: Home, unit: Unit) -> dict[str, StoredFile]:
     return {name: looked_at.stored for name, looked_at in files.items()}
 
 
-def is_stored(home: Home, name: str) -> bool:
-    """Whether the store has a unit of that name, with files."""
-    return home.store is not None and bool(_read(_store(home), name).files)
+def stored_files(home: Home, name: str) -> Mapping[str, StoredFile]:
+    """The files of the unit of that name in the store; none without a store."""
+    return {} if home.store is None else _read(_store(home), name).files
 
 
 def make_cache(home: Home) -> None:

@@ -26,6 +26,7 @@ from accelkd.home.units import (
     prune_cache,
     pull,
     replacing,
+    stored_files,
     stored_units,
     sweep_objects,
 )
@@ -91,6 +92,7 @@ def shared_step(home: Home, makes: Unit, *, reads: Sequence[Unit]) -> Iterator[N
         with replacing(home, makes):
             yield
     else:
+        check_head(home)  # a worker that takes itself for the head has no landed batches, and would refuse them
         pull(home, *(unit for unit in reads if not unit.name.startswith("landing/")))
         claimed = claim(home, makes)
         yield
@@ -215,8 +217,8 @@ def check_head(home: Home) -> None:
         raise UnusableHomeError(
             f"this machine is a worker of {home.store}: run it on the head, where ACCELKD_HEAD is 1"
         )
-    stored, own = stored_units(home).get(_HEAD.name), cached_files(home, _HEAD)
-    if stored is None:
+    stored, own = stored_files(home, _HEAD.name), cached_files(home, _HEAD)
+    if not stored:
         write_json(home.root / "head.json", {"head": uuid4().hex})
         commit(claim(home, _HEAD))
     elif stored != own:

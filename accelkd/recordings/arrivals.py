@@ -22,7 +22,7 @@ from accelkd.home.files import DamagedFileError, open_below, remove_with_checksu
 from accelkd.home.identifiers import IDENTIFIER
 from accelkd.home.layout import Home
 from accelkd.home.locks import batches_lock
-from accelkd.home.units import is_stored
+from accelkd.home.units import stored_files
 from accelkd.recordings.batches import MANIFEST, BatchFileError, Manifest, read_manifest
 from accelkd.recordings.listing import Listing, fingerprint, list_folder, printable
 
@@ -240,7 +240,7 @@ def was_there(home: Home, batch_id: str) -> bool:
         return False
     files = (home.batch(batch_id), home.segments(batch_id), home.quarantine(batch_id))
     here = any(not _is_gone(path) for path in files) or batch_id in superseded(home)
-    return here or is_stored(home, f"landing/{batch_id}")
+    return here or bool(stored_files(home, f"landing/{batch_id}"))
 
 
 def removed_deliveries(home: Home, known: Collection[str], loaded: Collection[str] | None) -> RemovedDeliveries:
