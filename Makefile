@@ -1,6 +1,6 @@
 # Two commands do everything: `make demo` and `make test`. Each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help check setup demo demo-cluster materialize ui test lint lint-python lint-rust test-rust check-targets docs hooks bench-dsp clean
+.PHONY: help check setup demo demo-cluster materialize ui test test-cluster lint lint-python lint-rust test-rust check-targets docs hooks bench-dsp clean
 
 VENV := .venv
 PORT ?= 3000
@@ -62,7 +62,11 @@ ui: setup  ## open the Dagster UI on the same home: http://127.0.0.1:3000, or an
 # The compilers of Rust and the type checker side by side; then one process more than cores: some tests wait for a daemon
 test: setup $(VENV)/.cluster  ## all tests and linters, and the documentation
 	@$(MAKE) --no-print-directory --jobs 2 lint-python docs test-rust
-	TMPDIR="$$(.ci/scratch)" $(PYTHON) -m pytest --numprocesses $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder
+	TMPDIR="$$(.ci/scratch)" $(PYTHON) -m pytest --numprocesses $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder \
+		--ignore tests/cluster
+
+test-cluster: setup $(VENV)/.cluster  ## the tests on local Ray clusters, one after the other: each wants the whole machine
+	TMPDIR="$$(.ci/scratch)" $(PYTHON) -m pytest tests/cluster
 
 lint: lint-python lint-rust  ## formatters, linters and type checkers alone
 
