@@ -30,7 +30,7 @@ def summary(*, home: OpenedHome) -> int:
 
 
 def pull(*, home: OpenedHome) -> int:
-    """Bring what is published from the store to this machine: warehouse, reports, encoders."""
+    """Bring the published warehouse, reports and encoders from the store."""
     from accelkd.operations.share import bring_published
 
     if home.store is None:
