@@ -8,10 +8,10 @@ import pytest
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
 from accelkd.home.units import stored_units
-from accelkd.recordings.simulator import simulate_batch
 from orchestration.catch_up import catch_up
 from orchestration.elsewhere import FILES_ALONE
 from tests.support.cluster_home import cluster_home, data_versions, published_contents
+from tests.support.homes import simulate
 from tests.support.pipeline import opened_instance
 from tests.support.services import Postgres, S3Server
 
@@ -21,17 +21,7 @@ BATCHES = ("b1", "b2")
 def deliver(home: Home) -> None:
     Settings(preset="smoke").save(home)
     for number, batch_id in enumerate(BATCHES):
-        simulate_batch(
-            home.landing,
-            batch_id,
-            participants=6,
-            segments=4,
-            seed=number,
-            profile="easy",
-            rate_hz=64,
-            first_participant=6 * number,
-            processes=1,
-        )
+        simulate(home, batch_id, 6 * number, participants=6)
 
 
 @pytest.mark.slow

@@ -95,6 +95,7 @@ def test_a_worker_that_reads_while_the_head_publishes_sees_one_publication_or_th
     with ThreadPoolExecutor() as pool:
         reader = pool.submit(read)
         try:
+            wait_until(partial(has_read, 0), limit_s=60)
             for number in (1, 2):
                 with staging(home) as connection:
                     connection.execute(f"CREATE TABLE publication_{number} (number INTEGER)")

@@ -21,7 +21,7 @@ from accelkd.segments.store import write_segments
 from accelkd.warehouse.embedding_files import describe_embeddings
 from accelkd.warehouse.load import load_batch
 from accelkd.warehouse.staging import staging
-from tests.support.homes import checkpoint, land, load_and_split, loaded_checkpoint
+from tests.support.homes import checkpoint, land, land_two_batches, loaded_checkpoint
 
 TEACHER, STUDENT = "ppg_teacher", "accel_student"
 
@@ -29,9 +29,7 @@ TEACHER, STUDENT = "ppg_teacher", "accel_student"
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     home = Home(tmp_path)
-    land(home, "b1", [f"p{i}" for i in range(8)])
-    land(home, "b2", [f"q{i}" for i in range(4)])
-    load_and_split(home, ["b1", "b2"])
+    land_two_batches(home)
     return home
 
 

@@ -22,7 +22,7 @@ from accelkd.warehouse.inspect import batch_embeddings, coverage
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.schema import PROJECTED_WIDTH
 from accelkd.warehouse.staging import staging
-from tests.support.homes import land, load_and_split, loaded_checkpoint
+from tests.support.homes import land_two_batches, loaded_checkpoint
 
 BATCHES = ["b1", "b2"]
 TEACHER, STUDENT = "ppg_teacher", "accel_student"
@@ -31,9 +31,7 @@ TEACHER, STUDENT = "ppg_teacher", "accel_student"
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     home = Home(tmp_path)
-    land(home, "b1", [f"p{i}" for i in range(8)])
-    land(home, "b2", [f"q{i}" for i in range(4)])
-    load_and_split(home, BATCHES)
+    land_two_batches(home)
     return home
 
 

@@ -33,14 +33,13 @@ from accelkd.operations.share import (
 )
 from accelkd.operations.withdraw import withdraw
 from accelkd.recordings.arrivals import refused, refused_unchanged
-from accelkd.recordings.simulator import simulate_batch
 from accelkd.recordings.validate import validate_arrival
 from accelkd.registry.history import decide
 from accelkd.segments.segment import segment_batch
 from accelkd.warehouse.load import load_batch
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.staging import staging
-from tests.support.homes import checkpoint, land, load_and_split, loaded_pair
+from tests.support.homes import checkpoint, land, land_two_batches, loaded_pair, simulate
 
 Open = Callable[[str], Home]
 
@@ -67,18 +66,8 @@ def head(machine: Open) -> Home:
 
 
 def deliver(home: Home, batch_id: str, number: int) -> None:
-    """A batch of two participants, named after its number."""
-    simulate_batch(
-        home.landing,
-        batch_id,
-        participants=2,
-        segments=2,
-        seed=number,
-        profile="easy",
-        rate_hz=64,
-        first_participant=2 * number,
-        processes=1,
-    )
+    """A batch of two participants, `sim<number>-000000` and the next."""
+    simulate(home, batch_id, participants=2, segments=2, seed=number)
 
 
 def step(home: Home, batch_id: str) -> AbstractContextManager[None]:
@@ -207,9 +196,7 @@ def test_who_takes_over_has_the_whole_home_and_the_former_head_stops(
     machine: Open, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     head = machine("head")
-    land(head, "b1", [f"p{i}" for i in range(8)])
-    land(head, "b2", [f"q{i}" for i in range(4)])
-    load_and_split(head, ["b1", "b2"])
+    land_two_batches(head)
     models = loaded_pair(head, ["b1", "b2"])
     decide(head, "promoted", models, "test")
     share_home(head)

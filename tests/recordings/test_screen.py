@@ -14,7 +14,7 @@ from accelkd.recordings.references import clean_references
 from accelkd.recordings.schema import RECORDING
 from accelkd.recordings.screen import screen
 from accelkd.recordings.validate import duration_s, recording_errors
-from tests.support.recordings import RATE_HZ, SECONDS, recording
+from tests.support.recordings import RATE_HZ, SECONDS, WITHOUT_PPG, recording
 
 NAN, INF, SAMPLES = float("nan"), float("inf"), SECONDS * RATE_HZ
 
@@ -75,18 +75,11 @@ def test_only_recordings_that_break_no_rule_are_sound(changes: list[dict[str, An
 
 
 def test_sound_recordings_are_recognised() -> None:
-    no_ppg: dict[str, Any] = {
-        "ppg": [],
-        "ppg_rate_hz": None,
-        "dark": None,
-        "dark_rate_hz": None,
-        "dark_offsets_s": None,
-    }
     nothing_known = {name: None for name in recording() if name.startswith(("reference", "event", "hr", "sd", "rm"))}
     rows = columns(
         [
             recording(0),
-            recording(1, device_id="sim-chest-64", **no_ppg),
+            recording(1, device_id="sim-chest-64", **WITHOUT_PPG),
             recording(2, accel=[], accel_rate_hz=None),
             recording(3, **nothing_known),
             recording(4, accel=ones(3, value=NAN), accel_start_s=-1.0, started_at=datetime(2026, 1, 1, tzinfo=UTC)),

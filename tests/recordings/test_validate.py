@@ -21,7 +21,7 @@ from accelkd.recordings.schema import RECORDING, SURVEY
 from accelkd.recordings.validate import BatchError, iter_recordings, validate_batch
 from tests.support import REPOSITORY
 from tests.support.damage import flip
-from tests.support.recordings import RATE_HZ, SECONDS, edit_manifest, recording, replace_table, write_batch
+from tests.support.recordings import RATE_HZ, SECONDS, WITHOUT_PPG, edit_manifest, recording, replace_table, write_batch
 
 SAMPLES = SECONDS * RATE_HZ
 ODD = {"path": "\ud800"}  # which no file can be called, and no log takes
@@ -145,15 +145,8 @@ def test_only_the_bad_values_of_a_reference_are_dropped(tmp_path: Path) -> None:
 
 
 def test_a_recording_may_lack_either_modality_but_not_both(tmp_path: Path) -> None:
-    no_ppg: dict[str, Any] = {
-        "ppg": [],
-        "ppg_rate_hz": None,
-        "dark": None,
-        "dark_rate_hz": None,
-        "dark_offsets_s": None,
-    }
     no_accel: dict[str, Any] = {"accel": [], "accel_rate_hz": None}
-    recordings = [recording(0, **no_ppg), recording(1, **no_accel), recording(2, **no_ppg, **no_accel)]
+    recordings = [recording(0, **WITHOUT_PPG), recording(1, **no_accel), recording(2, **WITHOUT_PPG, **no_accel)]
     recordings += [recording(3, ppg=[], dark=None, dark_rate_hz=None, dark_offsets_s=None)]
     folder = write_batch(tmp_path, recordings)
     ((rows, violations),) = iter_recordings(folder)

@@ -44,12 +44,11 @@ from accelkd.home.units import Unit, pull, stored_units
 from accelkd.operations.remnants import find_remnants
 from accelkd.operations.share import refresh_worker
 from accelkd.operations.withdraw import withdraw
-from accelkd.recordings.simulator import simulate_batch
 from accelkd.segments.store import SegmentStore
 from orchestration.elsewhere import FILES_ALONE
 from tests.support import REPOSITORY
 from tests.support.cluster_home import ClusterHome, cluster_home, data_versions, published_contents
-from tests.support.homes import adopt_pair, new_home
+from tests.support.homes import adopt_pair, new_home, simulate
 from tests.support.pipeline import opened_instance
 from tests.support.processes import wait_until
 from tests.support.services import Postgres, S3Server, postgres, s3_server
@@ -108,17 +107,7 @@ class Faults:
         """Land a batch of three new participants, in both homes."""
         number = len(self.landed)
         batch_id = f"b{number:03d}"
-        simulate_batch(
-            self.undisturbed.landing,
-            batch_id,
-            participants=3,
-            segments=3,
-            seed=7,
-            profile="easy",
-            rate_hz=64,
-            first_participant=3 * number,
-            processes=1,
-        )
+        simulate(self.undisturbed, batch_id, 3 * number, participants=3, segments=3, seed=7)
         part = self.home.landing / f".{batch_id}"
         shutil.copytree(self.undisturbed.batch(batch_id), part)
         part.rename(self.home.batch(batch_id))

@@ -189,6 +189,13 @@ def load_and_split(home: Home, batch_ids: Sequence[str]) -> None:
     load_split(home)
 
 
+def land_two_batches(home: Home) -> None:
+    """Batches b1, of eight participants, and b2, of four, loaded and in the split."""
+    land(home, "b1", [f"p{i}" for i in range(8)])
+    land(home, "b2", [f"q{i}" for i in range(4)])
+    load_and_split(home, ["b1", "b2"])
+
+
 def checkpoint(
     home: Home,
     encoder: str,

@@ -23,6 +23,15 @@ RATE_HZ = 64
 SECONDS = 5  # of a short recording
 
 
+WITHOUT_PPG: dict[str, Any] = {
+    "ppg": [],
+    "ppg_rate_hz": None,
+    "dark": None,
+    "dark_rate_hz": None,
+    "dark_offsets_s": None,
+}
+
+
 def recording(number: int = 0, **changes: Any) -> dict[str, Any]:
     """A valid recording of five seconds with every column filled, and `changes` to it."""
     rng = np.random.default_rng(number)
