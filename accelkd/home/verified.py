@@ -57,7 +57,8 @@ def verified_once(home: Home) -> Iterator[Callable[[Path], str]]:
             yield verify
         finally:
             young = {name: of for name, of in recorded.items() if 0 <= time.time() - of["verified_at"] < MAX_AGE_S}
-            write_json(record, {**young, **verified})
+            if {**young, **verified} != recorded:
+                write_json(record, {**young, **verified})
             _forget_other_boots(record.parent)
 
 

@@ -58,9 +58,12 @@ def test_a_file_is_read_once_and_then_vouched_for(home: Home, hashed: list[str])
     first = check(home, "a", "b")
     assert hashed == ["a.arrow", "b.arrow"]
     assert check(home, "b", "a") == first[::-1]
+    (record,) = (home.root / ".verified").glob("*.json")
+    written = record.stat().st_mtime_ns
     assert check(home, "a") == first[:1]
     assert check(home, "b") == first[1:]  # what was not asked for the last time stays recorded
     assert hashed == ["a.arrow", "b.arrow"]
+    assert record.stat().st_mtime_ns == written
 
 
 def in_place(path: Path) -> None:
