@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 from hypothesis import settings
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from tests.support.pipeline import Pipeline
 
 SHARED = REPOSITORY.parent / "shared"
+# Of all clusters that a process of tests starts: Ray reads both when it is imported, whichever test imports it
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid4().hex}
 # The same examples at every run, however slow the machine
 settings.register_profile("deterministic", derandomize=True, deadline=None)
 settings.load_profile("deterministic")

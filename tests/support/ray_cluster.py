@@ -1,7 +1,8 @@
 """A Ray cluster on this machine: a head and workers, each a node of its own, whose raylets can be killed.
 
-Jobs leave the session of what started them, but keep the cluster's token in their environment; Ray's agents overwrite
-theirs, but stay in the session. By either all processes of a cluster are found and ended, orphans included.
+Jobs leave the session of what started them, but keep the variable that marks the cluster in their environment; Ray's
+agents overwrite theirs, but stay in the session. By either all processes of a cluster are found and ended, orphans
+included. Its clients do not have that variable.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ class RayCluster:
     folder: Path
     variables: Mapping[str, str]  # of every node, beside its own
     head: Mapping[str, str] = field(default_factory=dict)  # more of the head
-    token: str = field(default_factory=lambda: uuid4().hex)  # which every client has to know
+    # Which every client has to know. Ray reads it once in a process, so clusters of a process share it
+    token: str = field(default_factory=lambda: os.environ.get("RAY_AUTH_TOKEN") or uuid4().hex)
+    mark: str = field(default_factory=lambda: f"ACCELKD_TEST_CLUSTER={uuid4().hex}")
     has_job_server: bool = True
     gcs_port: int = field(default_factory=free_port)
     job_port: int = field(default_factory=free_port)
@@ -108,6 +111,7 @@ class RayCluster:
             options["address"] = self.address
         variables = {**_FAST, **self._credentials, **self.variables, "ACCELKD_HOME": str(folder / "cache")}
         variables |= self.head if number == 0 else {}
+        variables |= dict([self.mark.split("=")])
         # Who starts a node again may have the head's variables by then
         unset = [part for name in (*self.head, "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS") for part in ("-u", name)]
         command = ["/usr/bin/env", *unset, *(f"{name}={value}" for name, value in variables.items())]
@@ -152,7 +156,7 @@ class RayCluster:
     def drivers(self) -> dict[int, Path]:
         """The processes of runs, orphans included, with the home that each of them uses."""
         homes = {}
-        for pid in _processes([], f"RAY_AUTH_TOKEN={self.token}"):
+        for pid in _processes([], self.mark):
             with suppress(OSError):
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
                 variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
@@ -165,7 +169,7 @@ class RayCluster:
         sessions = {node.service.process.pid for node in self.nodes.values() if node.service.process is not None}
         for node in self.nodes.values():
             node.service.kill()
-        _end_all(partial(_processes, sessions, f"RAY_AUTH_TOKEN={self.token}"))
+        _end_all(partial(_processes, sessions, self.mark))
 
 
 @contextmanager
