@@ -7,13 +7,13 @@
 //! 10.1088/0967-3334/34/2/123).
 
 use std::f64::consts::PI;
+use std::sync::{Mutex, PoisonError};
 
 use crate::OUTPUT_RATE_HZ;
 use crate::OUTPUT_SAMPLES;
 use crate::label::SegmentSamples;
-use crate::lanes::{InstructionSet, Kernel, LANES, Lanes};
+use crate::lanes::{Frame, InstructionSet, Kernel, LANES, Lanes};
 use crate::samples::Samples;
-use crate::sums::sum_by;
 use crate::threads::{self, ThreadsError};
 use crate::zero_phase::{Band, BandError};
 
@@ -36,8 +36,13 @@ const MIN_SHARE: f64 = 0.7;
 /// A band is flat if its standard deviation is at most this share of the largest magnitude: rounding alone.
 const FLAT: f64 = 1e-6;
 const MIN_DURATION_S: f64 = 10.0;
-/// Axes that are filtered side by side: a filter alone waits for its last step.
-const TOGETHER: usize = 4;
+/// Axes of one segment that are filtered side by side: a filter alone waits for its last step.
+const AXES: usize = 4;
+/// Segments of a batch that are estimated side by side, and their axes that are filtered so.
+const SEGMENTS: usize = 4;
+const ALL_AXES: usize = SEGMENTS * 3;
+/// Lags whose correlations are summed side by side.
+const LAGS: usize = 4;
 
 /// What the autocorrelation says of one segment.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -81,15 +86,23 @@ pub fn recoil_batch(
     assert!(scale.is_none_or(|scale| scale.len() == segments.len()), "every axis has a scale");
     let band = Band::new(band_hz, OUTPUT_RATE_HZ as f64)?;
     let mut recoils = vec![Recoil::NONE; segments.len() / axes];
-    let items = segments.chunks(axes).enumerate().zip(&mut recoils).collect();
+    let items = segments.chunks(axes * SEGMENTS).zip(recoils.chunks_mut(SEGMENTS)).enumerate().collect();
     let set = InstructionSet::detect();
-    threads::for_each(items, threads, |((number, rows), out)| {
-        let read = |(axis, row): (usize, &SegmentSamples<'_>)| -> Vec<f64> {
-            let factor = scale.map_or(1.0, |scale| scale[number * axes + axis]);
-            row.read().iter().map(|y| y * factor).collect()
-        };
-        let rows: Vec<Vec<f64>> = rows.iter().enumerate().map(read).collect();
-        *out = estimate(set, &rows, &band);
+    let spare = Mutex::new(Vec::new()); // memory of groups that are done
+    let spare = || spare.lock().unwrap_or_else(PoisonError::into_inner);
+    threads::for_each(items, threads, |(group, (segments, out))| {
+        let (mut rows, mut work): (Vec<f64>, Work<ALL_AXES, SEGMENTS>) = spare().pop().unwrap_or_default();
+        rows.clear();
+        for (row, segment) in segments.iter().enumerate() {
+            let factor = scale.map_or(1.0, |scale| scale[group * SEGMENTS * axes + row]);
+            rows.extend(segment.read().iter().map(|y| y * factor));
+        }
+        let rows_of = rows.as_chunks::<OUTPUT_SAMPLES>().0;
+        let at = |segment: usize, axis: usize, index: usize| rows_of[segment * axes + axis][index];
+        let shape = Shape { segments: out.len(), axes, samples: OUTPUT_SAMPLES };
+        let estimated = set.run(Estimate { shape, at, band: &band, work: &mut work });
+        out.copy_from_slice(&estimated[..out.len()]);
+        spare().push((rows, work));
     })?;
     Ok(recoils)
 }
@@ -97,8 +110,10 @@ pub fn recoil_batch(
 /// The estimate of axes in double precision.
 fn estimate(set: InstructionSet, axes: &[Vec<f64>], band: &Band) -> Recoil {
     let samples = axes.iter().map(Vec::len).min().unwrap_or(0);
-    let at = |axis: usize, index: usize| axes[axis][index];
-    set.run(Estimate { axes: axes.len(), samples, at, band, work: &mut Work::default() })
+    let at = |_: usize, axis: usize, index: usize| axes[axis][index];
+    let shape = Shape { segments: 1, axes: axes.len(), samples };
+    let [recoil] = set.run(Estimate::<AXES, 1, _> { shape, at, band, work: &mut Work::default() });
+    recoil
 }
 
 /// Why a batch was not estimated.
@@ -116,7 +131,7 @@ pub enum BatchError {
 #[derive(Debug)]
 pub(crate) struct SegmentRecoil {
     band: Band,
-    work: Work,
+    work: Work<AXES, 1>,
 }
 
 impl SegmentRecoil {
@@ -138,136 +153,200 @@ impl SegmentRecoil {
 
     /// `recoil_batch` of the segment whose `rows`, 3840 samples each, are multiplied by `scale`.
     pub(crate) fn estimate(&mut self, set: InstructionSet, rows: &[f32], scale: impl Fn(usize) -> f64) -> Recoil {
-        let at = |axis: usize, index: usize| f64::from(rows[axis * OUTPUT_SAMPLES + index]) * scale(axis);
+        let at = |_: usize, axis: usize, index: usize| f64::from(rows[axis * OUTPUT_SAMPLES + index]) * scale(axis);
         let Self { band, work } = self;
-        set.run(Estimate { axes: rows.len() / OUTPUT_SAMPLES, samples: OUTPUT_SAMPLES, at, band, work })
+        let shape = Shape { segments: 1, axes: rows.len() / OUTPUT_SAMPLES, samples: OUTPUT_SAMPLES };
+        let [recoil] = set.run(Estimate { shape, at, band, work });
+        recoil
     }
 
     /// Memory, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let Work { power, filtered, envelope, weights, pulse, correlation, peaks } = &self.work;
-        let floats = [power, envelope, weights, correlation].into_iter();
+        let floats = [weights, correlation].into_iter();
+        let frames = [power, envelope, pulse].into_iter();
         floats.map(|values| values.capacity() * size_of::<f64>()).sum::<usize>()
-            + filtered.capacity() * size_of::<[f64; TOGETHER]>()
-            + pulse.capacity() * size_of::<[f64; 1]>()
+            + frames.map(|values| values.capacity() * size_of::<[f64; 1]>()).sum::<usize>()
+            + filtered.capacity() * size_of::<[f64; AXES]>()
             + peaks.capacity() * size_of::<usize>()
     }
 }
 
-/// Memory of an estimate; what is in it between estimates does not count.
+/// Memory of the estimate of `S` segments at a time, of which `N` axes are filtered at a time; what is in it between
+/// estimates does not count.
 #[derive(Debug, Default)]
-struct Work {
-    power: Vec<f64>,
-    filtered: Vec<[f64; TOGETHER]>,
-    envelope: Vec<f64>,
+struct Work<const N: usize, const S: usize> {
+    power: Vec<[f64; S]>,
+    filtered: Vec<[f64; N]>,
+    envelope: Vec<[f64; S]>,
     weights: Vec<f64>,
-    pulse: Vec<[f64; 1]>,
+    pulse: Vec<[f64; S]>,
     correlation: Vec<f64>,
     peaks: Vec<usize>,
 }
 
-/// Kernel of one segment: `at` gives a sample by its axis and index.
-struct Estimate<'a, F> {
+/// What is estimated side by side.
+#[derive(Clone, Copy)]
+struct Shape {
+    segments: usize,
     axes: usize,
     samples: usize,
+}
+
+/// Kernel of up to `S` segments: `at` gives a sample by its segment, axis and index.
+struct Estimate<'a, const N: usize, const S: usize, F> {
+    shape: Shape,
     at: F,
     band: &'a Band,
-    work: &'a mut Work,
+    work: &'a mut Work<N, S>,
 }
 
-impl<F: Fn(usize, usize) -> f64> Kernel for Estimate<'_, F> {
-    type Output = Recoil;
+impl<const N: usize, const S: usize, F: Fn(usize, usize, usize) -> f64> Kernel for Estimate<'_, N, S, F> {
+    type Output = [Recoil; S];
 
     #[inline(always)]
-    fn run<L: Lanes>(self, _: L) -> Recoil {
-        let Self { axes, samples, at, band, work } = self;
+    fn run<L: Lanes>(self, lanes: L) -> [Recoil; S] {
+        let Self { shape, at, band, work } = self;
         let Work { power, filtered, envelope: smooth, weights, pulse, correlation, peaks } = work;
-        if !band_power(axes, samples, at, band, filtered, power) {
-            return Recoil::NONE;
+        let moves = band_power(shape, at, band, filtered, power);
+        if moves == [false; S] {
+            return [Recoil::NONE; S];
         }
-        let rate_hz = envelope(power, band.rate_hz(), weights, filtered.as_flattened_mut(), smooth);
+        let work = filtered.as_flattened_mut().as_chunks_mut().0;
+        let rate_hz = envelope(power, band.rate_hz(), weights, work, smooth);
         let pulse = Band::new(PULSE_HZ, rate_hz).expect("envelopes have at least 20 Hz").run(
             smooth.len(),
-            |index| [smooth[index]],
+            |index| smooth[index],
             pulse,
         );
-        first_peak(pulse.as_flattened(), rate_hz, correlation, peaks).unwrap_or(Recoil::NONE)
+        let signal = &mut power.as_flattened_mut()[..pulse.len()];
+        std::array::from_fn(|segment| {
+            if !moves[segment] {
+                return Recoil::NONE;
+            }
+            signal.iter_mut().zip(pulse).for_each(|(y, frame)| *y = frame[segment]);
+            first_peak(lanes, signal, rate_hz, correlation, peaks).unwrap_or(Recoil::NONE)
+        })
     }
 }
 
-/// Squared acceleration in the band, summed over the axes, into `power`; false where there is none to speak of.
+/// Squared acceleration in the band, summed over the axes, into `power`; and of each segment whether there is any to
+/// speak of.
 #[inline(always)]
-fn band_power(
-    axes: usize,
-    samples: usize,
-    at: impl Fn(usize, usize) -> f64,
+fn band_power<const N: usize, const S: usize>(
+    Shape { segments, axes, samples }: Shape,
+    at: impl Fn(usize, usize, usize) -> f64,
     band: &Band,
-    filtered: &mut Vec<[f64; TOGETHER]>,
-    power: &mut Vec<f64>,
-) -> bool {
+    filtered: &mut Vec<[f64; N]>,
+    power: &mut Vec<[f64; S]>,
+) -> [bool; S] {
     if (samples as f64) < MIN_DURATION_S * band.rate_hz() {
-        return false;
+        return [false; S];
     }
     power.clear();
-    power.resize(samples, 0.0);
-    let mut largest = [0.0_f64; TOGETHER];
-    for first in (0..axes).step_by(TOGETHER) {
-        let used = TOGETHER.min(axes - first);
+    power.resize(samples, [0.0; S]);
+    let (mut largest, mut is_finite) = ([0.0_f64; S], [true; S]);
+    for first in (0..segments * axes).step_by(N) {
+        let used = N.min(segments * axes - first);
         // Lanes beyond the last axis repeat it, and are left out
-        let frame = |index: usize| std::array::from_fn(|lane| at(first + lane.min(used - 1), index));
+        let rows: [(usize, usize); N] =
+            std::array::from_fn(|lane| ((first + lane.min(used - 1)) / axes, (first + lane.min(used - 1)) % axes));
+        let frame = |index: usize| rows.map(|(segment, axis)| at(segment, axis, index));
+        let (mut top, mut finite) = ([0.0_f64; N], [true; N]);
         for index in 0..samples {
-            let y: [f64; TOGETHER] = frame(index);
-            if !y.iter().fold(true, |finite, y| finite & y.is_finite()) {
-                return false;
-            }
-            largest = std::array::from_fn(|lane| largest[lane].max(y[lane].abs()));
+            let y = frame(index);
+            finite = std::array::from_fn(|lane| finite[lane] & y[lane].is_finite());
+            top = std::array::from_fn(|lane| top[lane].max(y[lane].abs()));
+        }
+        for (lane, &(segment, _)) in rows.iter().enumerate() {
+            largest[segment] = largest[segment].max(top[lane]);
+            is_finite[segment] &= finite[lane];
         }
         for (power, y) in power.iter_mut().zip(band.run(samples, frame, filtered)) {
-            y[..used].iter().for_each(|y| *power += y * y);
+            for (y, (segment, _)) in y.iter().zip(rows).take(used) {
+                power[segment] += y * y;
+            }
         }
     }
-    let largest = largest.into_iter().fold(0.0, f64::max);
-    let mean = power.iter().sum::<f64>() / samples as f64;
-    mean.is_finite() && mean.sqrt() > FLAT * largest && mean > f64::MIN_POSITIVE
+    let mean = total(power).map(|total| total / samples as f64);
+    std::array::from_fn(|segment| {
+        let (mean, largest) = (mean[segment], largest[segment]);
+        is_finite[segment] && mean.is_finite() && mean.sqrt() > FLAT * largest && mean > f64::MIN_POSITIVE
+    })
+}
+
+/// Sum over frames, one after the other.
+#[inline(always)]
+fn total<const S: usize>(frames: &[[f64; S]]) -> [f64; S] {
+    frames.iter().fold([-0.0; S], |total, frame| std::array::from_fn(|lane| total[lane] + frame[lane]))
 }
 
 /// Logarithm of the smoothed power into `envelope`; returns its rate: that of the signal, or averaged to 48 to 96 Hz.
 #[inline(always)]
-fn envelope(power: &[f64], rate_hz: f64, weights: &mut Vec<f64>, work: &mut [f64], envelope: &mut Vec<f64>) -> f64 {
+fn envelope<const S: usize>(
+    power: &[[f64; S]],
+    rate_hz: f64,
+    weights: &mut Vec<f64>,
+    work: &mut [[f64; S]],
+    envelope: &mut Vec<[f64; S]>,
+) -> f64 {
     let block = ((rate_hz / ENVELOPE_HZ) as usize).max(1);
     let rate_hz = rate_hz / block as f64;
     let half = (SMOOTH_S * rate_hz / 2.0).round() as usize;
     weights.clear();
     weights.extend((1..=2 * half + 1).map(|tap| (PI * tap as f64 / (2 * half + 2) as f64).sin().powi(2)));
-    let total: f64 = weights.iter().sum();
+    let all: f64 = weights.iter().sum();
     // The means of the blocks, between their mirrored ends
     let count = power.len() / block;
-    let mirrored = &mut work[..half + count + half];
-    for (mean, block) in mirrored[half..].iter_mut().zip(power.chunks_exact(block)) {
-        *mean = block.iter().sum::<f64>() / block.len() as f64;
+    let work = &mut work[..half + count + half];
+    for (mean, block) in work[half..].iter_mut().zip(power.chunks_exact(block)) {
+        *mean = total(block).map(|total| total / block.len() as f64);
     }
-    let floor = FLOOR * mirrored[half..half + count].iter().sum::<f64>() / count as f64;
+    let floor = total(&work[half..half + count]).map(|total| FLOOR * total / count as f64);
     for distance in 1..=half {
-        mirrored[half - distance] = mirrored[half + distance];
-        mirrored[half + count - 1 + distance] = mirrored[half + count - 1 - distance];
+        work[half - distance] = work[half + distance];
+        work[half + count - 1 + distance] = work[half + count - 1 - distance];
     }
     envelope.clear();
-    let smooth = |window: &[f64]| (sum_by(window, weights, |p, w| p * w) / total + floor).ln();
-    envelope.extend(mirrored.windows(weights.len()).map(smooth));
+    envelope.extend(work.windows(weights.len()).map(|window| {
+        let smooth = weighted(window, weights);
+        std::array::from_fn(|segment| (smooth[segment] / all + floor[segment]).ln())
+    }));
     rate_hz
+}
+
+/// Sum of the products of frames and weights, in `LANES` parts, as by `sum_by`.
+#[inline(always)]
+fn weighted<const S: usize>(frames: &[[f64; S]], weights: &[f64]) -> [f64; S] {
+    let mut parts = [[0.0; S]; LANES];
+    for (frames, weights) in frames.chunks(LANES).zip(weights.chunks(LANES)) {
+        for ((part, frame), weight) in parts.iter_mut().zip(frames).zip(weights) {
+            part.iter_mut().zip(frame).for_each(|(part, y)| *part += y * weight);
+        }
+    }
+    total(&parts)
 }
 
 /// The shortest lag of the pulse range whose peak is nearly as high as the highest one.
 #[inline(always)]
-fn first_peak(pulse: &[f64], rate_hz: f64, correlation: &mut Vec<f64>, peaks: &mut Vec<usize>) -> Option<Recoil> {
+fn first_peak<L: Lanes>(
+    lanes: L,
+    pulse: &[f64],
+    rate_hz: f64,
+    correlation: &mut Vec<f64>,
+    peaks: &mut Vec<usize>,
+) -> Option<Recoil> {
     let lag = |bpm: f64| 60.0 * rate_hz / bpm;
     let (shortest, longest) = (lag(HR_BPM.1).ceil() as usize, lag(HR_BPM.0).floor() as usize);
-    correlation.clear();
     let lags = longest + 3 - shortest;
-    for first in (0..lags).step_by(2) {
-        correlation.extend(correlations(pulse, shortest - 1 + first));
+    early_energies(pulse, shortest - 1, lags, correlation);
+    for (number, group) in correlation.chunks_mut(LAGS).enumerate() {
+        let lag = shortest - 1 + LAGS * number;
+        group.iter_mut().zip(correlations(lanes, pulse, lag)).for_each(|(early, (both, late))| {
+            let energy = *early * late;
+            *early = if energy > 0.0 { both / energy.sqrt() } else { 0.0 };
+        });
     }
-    correlation.truncate(lags);
     peaks.clear();
     peaks.extend((1..correlation.len() - 1).filter(|&at| {
         let value = correlation[at];
@@ -281,43 +360,56 @@ fn first_peak(pulse: &[f64], rate_hz: f64, correlation: &mut Vec<f64>, peaks: &m
     Some(Recoil { hr_bpm: (60.0 * rate_hz / position).clamp(HR_BPM.0, HR_BPM.1), peak: value.min(1.0) })
 }
 
-/// Correlation of a signal with itself `lag` and `lag + 1` samples later, of what overlaps: no bias towards short lags.
-///
-/// Two lags at a time, because a sum alone waits for its last addition. Each sum is in `LANES` parts, as by `sum_by`.
+/// Energy of a signal without its last samples, as many as each of `count` lags from `shortest` on, into `energies`: of
+/// what overlaps with itself so many samples later. In `LANES` parts, as by `sum_by`.
 #[inline(always)]
-fn correlations(signal: &[f64], lag: usize) -> [f64; 2] {
-    let shared = (signal.len() - lag - 1) / LANES * LANES;
-    let [a, b, c] = [0, lag, lag + 1].map(|from| signal[from..from + shared].as_chunks::<LANES>().0);
-    let (mut aa, mut bb, mut ab) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
-    let (mut cc, mut ac) = ([0.0; LANES], [0.0; LANES]);
-    for ((a, b), c) in a.iter().zip(b).zip(c) {
-        for lane in 0..LANES {
-            aa[lane] += a[lane] * a[lane];
+fn early_energies(signal: &[f64], shortest: usize, count: usize, energies: &mut Vec<f64>) {
+    energies.clear();
+    energies.resize(count, 0.0);
+    let (all, mut parts, mut summed) = (signal.len() - shortest, [0.0; LANES], 0);
+    for (number, energy) in energies.iter_mut().rev().enumerate() {
+        let end = all - (count - 1) + number;
+        for at in summed..end {
+            parts[at % LANES] += signal[at] * signal[at];
         }
-        for lane in 0..LANES {
-            bb[lane] += b[lane] * b[lane];
+        (*energy, summed) = (parts.iter().sum(), end);
+    }
+}
+
+/// Product of a signal with itself `lag` samples later, of what overlaps, and energy of the later part; and so for the
+/// lags after it.
+///
+/// Several lags at a time, because a sum alone waits for its last addition. Each sum is in `LANES` parts, as by `sum_by`.
+#[inline(always)]
+fn correlations<L: Lanes>(lanes: L, signal: &[f64], lag: usize) -> [(f64, f64); LAGS] {
+    let shared = (signal.len() - lag - (LAGS - 1)) / LANES * LANES;
+    let part = |from: usize| signal[from..from + shared].as_chunks::<LANES>().0.iter();
+    let (mut both, mut late) = ([Frame::default(); LAGS], [Frame::default(); LAGS]);
+    for column in 0..L::COLUMNS {
+        let (mut products, mut energies) = ([lanes.splat(0.0); LAGS], [lanes.splat(0.0); LAGS]);
+        let later = part(lag).zip(part(lag + 1)).zip(part(lag + 2)).zip(part(lag + 3));
+        for (now, (((b, c), d), e)) in part(0).zip(later) {
+            let now = lanes.read(now, column);
+            for (number, later) in [b, c, d, e].into_iter().enumerate() {
+                let later = lanes.read(later, column);
+                products[number] = lanes.add(products[number], lanes.mul(now, later));
+                energies[number] = lanes.add(energies[number], lanes.mul(later, later));
+            }
         }
-        for lane in 0..LANES {
-            ab[lane] += a[lane] * b[lane];
-        }
-        for lane in 0..LANES {
-            cc[lane] += c[lane] * c[lane];
-        }
-        for lane in 0..LANES {
-            ac[lane] += a[lane] * c[lane];
+        for number in 0..LAGS {
+            lanes.store(&mut both[number], column, products[number]);
+            lanes.store(&mut late[number], column, energies[number]);
         }
     }
-    let finish = |mut early: [f64; LANES], mut late: [f64; LANES], mut both: [f64; LANES], lag: usize| {
-        for at in shared..signal.len() - lag {
-            let (a, b) = (signal[at], signal[at + lag]);
-            early[at % LANES] += a * a;
-            late[at % LANES] += b * b;
+    std::array::from_fn(|number| {
+        let (Frame(both), Frame(late)) = (&mut both[number], &mut late[number]);
+        for at in shared..signal.len() - lag - number {
+            let (a, b) = (signal[at], signal[at + lag + number]);
             both[at % LANES] += a * b;
+            late[at % LANES] += b * b;
         }
-        let energy = early.iter().sum::<f64>() * late.iter().sum::<f64>();
-        if energy > 0.0 { both.iter().sum::<f64>() / energy.sqrt() } else { 0.0 }
-    };
-    [finish(aa, bb, ab, lag), finish(aa, cc, ac, lag + 1)]
+        (both.iter().sum(), late.iter().sum())
+    })
 }
 
 #[cfg(test)]

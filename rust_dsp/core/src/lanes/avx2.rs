@@ -64,6 +64,13 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn read(self, values: &[f64; LANES], column: usize) -> Self::V {
+        let values: &[f64; WIDTH] = &values.as_chunks().0[column];
+        // SAFETY: as above.
+        unsafe { _mm256_loadu_pd(values.as_ptr()) }
+    }
+
+    #[inline(always)]
     fn store(self, frame: &mut Frame, column: usize, value: Self::V) {
         let lanes: &mut [f64; WIDTH] = &mut frame.0.as_chunks_mut().0[column];
         // SAFETY: as above; half of a 64-byte aligned frame is 32-byte aligned.

@@ -69,6 +69,12 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn read(self, values: &[f64; LANES], _column: usize) -> Self::V {
+        // SAFETY: as above.
+        unsafe { _mm512_loadu_pd(values.as_ptr()) }
+    }
+
+    #[inline(always)]
     fn store(self, frame: &mut Frame, _column: usize, value: Self::V) {
         // SAFETY: as above; a frame is 64-byte aligned.
         unsafe { _mm512_store_pd(frame.0.as_mut_ptr(), value) }

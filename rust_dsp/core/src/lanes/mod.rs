@@ -42,6 +42,8 @@ pub(crate) trait Lanes: Copy {
 
     fn splat(self, value: f64) -> Self::V;
     fn load(self, frame: &Frame, column: usize) -> Self::V;
+    /// `load` of values at any address.
+    fn read(self, values: &[f64; LANES], column: usize) -> Self::V;
     fn store(self, frame: &mut Frame, column: usize, value: Self::V);
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;

@@ -30,6 +30,11 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    fn read(self, values: &[f64; LANES], column: usize) -> Self::V {
+        from_fn(|lane| values[column * WIDTH + lane])
+    }
+
+    #[inline(always)]
     fn store(self, frame: &mut Frame, column: usize, value: Self::V) {
         frame.0[column * WIDTH..(column + 1) * WIDTH].copy_from_slice(&value);
     }
