@@ -20,25 +20,28 @@ pub(crate) fn polarity(signal: &[f64]) -> f64 {
 /// Index of the maximum; the first if several are equal.
 #[inline(always)]
 fn argmax(values: &[f64]) -> usize {
-    let (mut best, mut max) = (0, values[0]);
-    for (index, &value) in values.iter().enumerate() {
-        if value > max {
-            (best, max) = (index, value);
-        }
-    }
-    best
+    first_best(values, |value, best| value > best)
 }
 
 /// Index of the minimum; the first if several are equal.
 #[inline(always)]
 fn argmin(values: &[f64]) -> usize {
-    let (mut best, mut min) = (0, values[0]);
-    for (index, &value) in values.iter().enumerate() {
-        if value < min {
-            (best, min) = (index, value);
-        }
+    first_best(values, |value, best| value < best)
+}
+
+/// Index of the first value that no other is better than. Several parts are compared side by side, because each
+/// comparison waits for the one before it.
+#[inline(always)]
+fn first_best(values: &[f64], is_better: impl Fn(f64, f64) -> bool) -> usize {
+    const PARTS: usize = 4;
+    let better = |best: f64, value: f64| if is_better(value, best) { value } else { best };
+    let (groups, rest) = values.as_chunks::<PARTS>();
+    let mut parts = [values[0]; PARTS];
+    for group in groups {
+        parts = std::array::from_fn(|part| better(parts[part], group[part]));
     }
-    best
+    let best = parts.into_iter().chain(rest.iter().copied()).fold(values[0], better);
+    values.iter().position(|&value| value == best).unwrap_or(0)
 }
 
 /// Systolic peaks by two moving averages of the squared positive part (Elgendi et al. 2013).
@@ -223,27 +226,35 @@ pub(crate) fn slope(signal: &Signal) -> Signal {
 /// Instant of each beat, in seconds from the start of the window: the steepest point between the foot and the peak, with
 /// sub-sample resolution; NaN if undefined.
 ///
-/// The foot is the lowest sample in the 0.4 s before the peak, and not before the previous peak.
+/// The foot is the lowest sample in the 0.4 s before the peak, and not before the previous peak. `known` are other peaks
+/// in order and their instants, which are taken where both have the same peak and reach equally far back.
 #[inline(always)]
-pub(crate) fn upslope_times(signal: &Signal, slope: &Signal, peaks: &[usize]) -> Vec<f64> {
+pub(crate) fn upslope_times(
+    signal: &Signal,
+    slope: &Signal,
+    peaks: &[usize],
+    (known, times): (&[usize], &[f64]),
+) -> Vec<f64> {
     const REACH: usize = 25; // 0.4 s
-    let mut previous = 0;
-    peaks
-        .iter()
-        .map(|&peak| {
-            let from = previous.max(peak.saturating_sub(REACH));
-            previous = peak;
-            if peak - from < 3 {
-                return f64::NAN;
-            }
-            let foot = from + argmin(&signal[from..peak]);
-            if foot == 0 {
-                return f64::NAN;
-            }
-            let steepest = foot + argmax(&slope[foot..=peak]);
-            if slope[steepest] > 0.0 { parabola(slope, steepest) / RATE_HZ } else { f64::NAN }
-        })
-        .collect()
+    let reach = |peaks: &[usize], peak: usize| peaks.last().map_or(0, |&before| before).max(peak.saturating_sub(REACH));
+    let mut passed = 0; // of the known ones
+    let time = |(number, &peak): (usize, &usize)| {
+        let from = reach(&peaks[..number], peak);
+        passed += known[passed..].iter().take_while(|&&other| other < peak).count();
+        if known.get(passed) == Some(&peak) && reach(&known[..passed], peak) == from {
+            return times[passed];
+        }
+        if peak - from < 3 {
+            return f64::NAN;
+        }
+        let foot = from + argmin(&signal[from..peak]);
+        if foot == 0 {
+            return f64::NAN;
+        }
+        let steepest = foot + argmax(&slope[foot..=peak]);
+        if slope[steepest] > 0.0 { parabola(slope, steepest) / RATE_HZ } else { f64::NAN }
+    };
+    peaks.iter().enumerate().map(time).collect()
 }
 
 /// Position of the extremum near `index`, by parabolic interpolation.
@@ -299,7 +310,7 @@ mod tests {
         let slope = slope(&signal);
         for peaks in InstructionSet::available().flat_map(|set| set.run(Peaks(&signal))) {
             assert!((74..=75).contains(&peaks.len()), "{} beats in 60 s of 0.8 s", peaks.len());
-            let times = upslope_times(&signal, &slope, &peaks);
+            let times = upslope_times(&signal, &slope, &peaks, (&[], &[]));
             for pair in times[1..].windows(2).filter(|pair| pair.iter().all(|time| time.is_finite())) {
                 assert_abs_diff_eq!(pair[1] - pair[0], 0.8, epsilon = 2e-3);
             }

@@ -114,9 +114,9 @@ fn label_one<L: Lanes>(lanes: L, segment: SegmentSamples<'_>, known: Option<f64>
         (Vec::new(), Vec::new())
     };
     let slope = slope(&signal);
-    let times = upslope_times(&signal, &slope, &beats);
+    let times = upslope_times(&signal, &slope, &beats, (&[], &[]));
     let variability = beat_variability(&times);
-    let agreement = agreement(&times, &upslope_times(&signal, &slope, &other_beats));
+    let agreement = agreement(&times, &upslope_times(&signal, &slope, &other_beats, (&beats, &times)));
     let template_correlation = template_correlation(&signal, &beats);
     Label {
         polarity: polarity as i8,
