@@ -4,6 +4,8 @@
 //! long runs of equal levels, so here they cost next to nothing. Whatever else a page may hold is left to such readers:
 //! every function returns `None` for what it does not expect, whatever the bytes are.
 
+use crate::lanes::{InstructionSet, Kernel, Lanes};
+
 /// A page of samples in a column chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
@@ -91,17 +93,33 @@ pub fn read_page(
     })?;
     (values.len() == 4 * out.len()).then_some(())?;
     if is_split {
-        let (a, b) = values.split_at(2 * out.len());
-        let ((a, b), (c, d)) = (a.split_at(out.len()), b.split_at(out.len()));
-        for ((((out, &a), &b), &c), &d) in out.iter_mut().zip(a).zip(b).zip(c).zip(d) {
-            *out = f32::from_le_bytes([a, b, c, d]);
-        }
+        InstructionSet::detect().run(Join { values, out });
     } else {
         for (out, bytes) in out.iter_mut().zip(values.as_chunks().0) {
             *out = f32::from_le_bytes(*bytes);
         }
     }
     Some(())
+}
+
+/// Kernel that joins the bytes of samples: first their lowest ones, then the next.
+struct Join<'a> {
+    values: &'a [u8],
+    out: &'a mut [f32],
+}
+
+impl Kernel for Join<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        let Self { values, out } = self;
+        let (a, b) = values.split_at(2 * out.len());
+        let ((a, b), (c, d)) = (a.split_at(out.len()), b.split_at(out.len()));
+        for ((((out, &a), &b), &c), &d) in out.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+            *out = f32::from_le_bytes([a, b, c, d]);
+        }
+    }
 }
 
 /// Bytes after their length, and what follows.
