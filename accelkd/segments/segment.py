@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib.metadata import version
 from itertools import groupby, islice
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -36,6 +35,7 @@ from accelkd.recordings.batches import Manifest, read_manifest, read_small_table
 from accelkd.recordings.devices import DEVICES
 from accelkd.recordings.labels import LABELS
 from accelkd.recordings.validate import Violation, iter_recordings
+from accelkd.segments.estimates import Chunk, estimate, has_pulse
 from accelkd.segments.reference import Reference, references, window_reference
 from accelkd.segments.schema import DURATION_S, QUARANTINE, SEGMENT
 from accelkd.segments.store import MODALITIES, SegmentStore, write_segments
@@ -175,30 +175,16 @@ def segment_id(recording_id: str, offset_s: float) -> str:
     return hashlib.sha256(f"{recording_id} {round(offset_s * 1e6)}".encode()).hexdigest()[:16]
 
 
-def segment_columns(
-    batch_id: str,
-    windows: Sequence[_Window],
-    done: _Preprocessed,
-    estimated: Mapping[str, Sequence[Any]],
-    rows: npt.NDArray[np.intp],
-) -> dict[str, Any]:
-    """Every column of SEGMENT for windows of one kind, by name; `rows` are where their signals are in `done`.
-
-    `estimated` holds the columns of labels and of the classical estimate of the rate from acceleration.
-    """
-    columns: dict[str, Any] = {
+def segment_columns(batch_id: str, windows: Sequence[_Window], computed: Mapping[str, pa.Array]) -> dict[str, Any]:
+    """Every column of SEGMENT for windows of one kind, by name; `computed` are those that the signals give."""
+    return {
         "segment_id": [segment_id(window.recording_id, window.offset_s) for window in windows],
         "batch_id": [batch_id] * len(windows),
         "device_id": [window.device_id for window in windows],
-        **estimated,
         **{name: [getattr(window, name) for window in windows] for name in _WINDOW_COLUMNS},
         **{f"reference_{name}": [getattr(window.reference, name) for window in windows] for name in LABELS},
+        **computed,
     }
-    for stream in ("ppg", "accel"):
-        columns[stream] = _lists(rust_dsp.to_half(getattr(done, stream)[rows]))
-        for fact in ("status", "level", "ac_level", "missing"):
-            columns[f"{stream}_{fact}"] = _lists(getattr(done, f"{stream}_{fact}")[rows])
-    return columns
 
 
 class _Segmenter:
@@ -216,8 +202,7 @@ class _Segmenter:
         segments = 0
         windows = self._windows(folder, manifest.rows("recordings"))
         for _, same_kind in groupby(windows, key=_kind):
-            while chunk := _preprocess(islice(same_kind, CHUNK_SIZE)):
-                batch = self._segments(*chunk)
+            while (batch := self._segments(islice(same_kind, CHUNK_SIZE))) is not None:
                 segments += batch.num_rows
                 yield batch
         if (folder / "rejected.parquet").exists():
@@ -301,26 +286,36 @@ class _Segmenter:
             window_dark = window_samples(dark, windows.dark_start[i], dark_hz or ppg_hz or 0.0)
             yield window, window_ppg, window_dark if len(window_ppg) else _NONE, window_accel
 
-    def _segments(self, windows: list[_Window], done: _Preprocessed, reasons: list[str | None]) -> pa.RecordBatch:
-        """Label preprocessed windows of one kind; those that are unfit or were not worn are quarantined."""
-        fit = []
-        for i, (window, reason) in enumerate(zip(windows, reasons, strict=True)):
-            if reason is None:
-                fit.append(i)
-                continue
-            stream = reason.partition("_")[0]
-            status, missing = (getattr(done, f"{stream}_{fact}")[i].tolist() for fact in ("status", "missing"))
-            detail = f"status {status}, missing {[round(share, 4) for share in missing]}"
+    def _segments(self, raw: Iterator[_RawWindow]) -> pa.RecordBatch | None:
+        """The segments among windows of one kind; unfit windows and those not worn are quarantined. None without any.
+
+        A part at a time, so that few raw windows are in memory.
+        """
+        segments: list[_Window] = []
+        unfit: list[tuple[_Window, str, str]] = []
+        still: list[_Window] = []
+        chunk = Chunk(CHUNK_SIZE)
+        part = list(islice(raw, PART_SIZE))
+        if not part:
+            return None
+        while part:
+            windows, *streams = zip(*part, strict=True)
+            plan, polarity = windows[0].plan, windows[0].polarity
+            done, reasons = preprocess_windows(plan, *(stream if len(stream[0]) else None for stream in streams))
+            unfit += [(windows[i], reason, _quality(done, i, reason)) for i, reason in enumerate(reasons) if reason]
+            fit = np.array([i for i, reason in enumerate(reasons) if reason is None], np.intp)
+            estimated = estimate(done, fit, polarity)
+            worn = has_pulse(estimated) | ~np.array([windows[i].lies_still for i in fit], np.bool_)
+            still += [windows[i] for i in fit[~worn]]
+            segments += [windows[i] for i in fit[worn]]
+            chunk.add(done, fit[worn], estimated if worn.all() else estimated.filter(pa.array(worn)))
+            part = list(islice(raw, PART_SIZE))
+        for window, reason, detail in unfit:
             self._quarantine_window(window, reason, detail)
-        estimated = _label(done.ppg[fit], done.ppg_status[fit], windows[0].polarity) | _recoil_rates(done, fit)
-        worn = [number for number, i in enumerate(fit) if not windows[i].lies_still or _has_pulse(estimated, number)]
-        for number in sorted(set(range(len(fit))) - set(worn)):
-            window = windows[fit[number]]
+        for window in still:
             moves = f"spread of acceleration: median {window.motion_median_g or 0.0:.4f} g"
             self._quarantine_window(window, "not_worn", f"nothing but noise moves the sensor, and no pulse: {moves}")
-        rows = np.array(fit, np.intp)[worn]
-        estimated = {name: [values[number] for number in worn] for name, values in estimated.items()}
-        columns = segment_columns(self.batch_id, [windows[i] for i in rows], done, estimated, rows)
+        columns = segment_columns(self.batch_id, segments, chunk.columns())
         if differing := sorted(columns.keys() ^ set(SEGMENT.names)):
             raise RuntimeError(
                 f"{', '.join(differing)}: a column of segments is declared in accelkd/segments/schema.py (SEGMENT) and "
@@ -364,10 +359,7 @@ class _Segmenter:
         )
 
 
-# Autocorrelation of the recoil: from here on its rate is that of the heart sounds in 99 % of cases (docs/sensors.md)
-MIN_PULSE_PEAK = 0.5
 _NONE: Raw = np.empty((0, 0), np.float32)
-_LABEL_FACTS = ("label_channel", "label_agreement", "label_template_correlation", "label_coverage")
 _WINDOW_COLUMNS = ("recording_id", "participant_id", "started_at", "offset_s", "motion_median_g", "motion_p95_g")
 
 
@@ -391,99 +383,16 @@ def _values(column: pa.Array) -> list[Any]:
     return [part if is_there else None for part, is_there in zip(parts, column.is_valid().to_pylist(), strict=True)]
 
 
-@dataclass(frozen=True)
-class _Preprocessed:
-    """Signals and quality of the windows of a chunk, as in `rust_dsp.Preprocessed`."""
-
-    ppg: npt.NDArray[np.float32]
-    accel: npt.NDArray[np.float32]
-    ppg_status: npt.NDArray[np.uint8]
-    ppg_level: npt.NDArray[np.float64]
-    ppg_ac_level: npt.NDArray[np.float64]
-    ppg_missing: npt.NDArray[np.float64]
-    accel_status: npt.NDArray[np.uint8]
-    accel_level: npt.NDArray[np.float64]
-    accel_ac_level: npt.NDArray[np.float64]
-    accel_missing: npt.NDArray[np.float64]
-
-
-def _preprocess(raw: Iterator[_RawWindow]) -> tuple[list[_Window], _Preprocessed, list[str | None]] | None:
-    """Preprocess windows of one kind, a part at a time, so that few raw ones are in memory; None without windows.
-
-    Also returned are the reasons of those that are unfit.
-    """
-    windows: list[_Window] = []
-    parts: list[rust_dsp.Preprocessed] = []
-    reasons: list[str | None] = []
-    while part := list(islice(raw, PART_SIZE)):
-        facts, *streams = zip(*part, strict=True)
-        windows += facts
-        done, unfit = preprocess_windows(facts[0].plan, *(stream if len(stream[0]) else None for stream in streams))
-        parts.append(done)
-        reasons += unfit
-    if not windows:
-        return None
-    names = [field.name for field in fields(_Preprocessed)]
-    return windows, _Preprocessed(*(np.concatenate([getattr(part, name) for part in parts]) for name in names)), reasons
-
-
 def _present(samples: Raw) -> Raw:
     """The samples of a window, or no row where not one of them is there."""
     return samples if np.isfinite(samples[:, :1]).any() or np.isfinite(samples).any() else _NONE
 
 
-def _label(
-    ppg: npt.NDArray[np.float32], status: npt.NDArray[np.uint8], polarity: Literal[1, -1] | None
-) -> dict[str, Any]:
-    """Label columns of segments with `ppg` [segments, channels, 3840]: the best usable channel of each.
-
-    That is the one with the highest template correlation among those that pass the quality gate, or among all. Without
-    PPG there are none.
-    """
-    if not ppg.shape[1]:
-        absent: dict[str, Any] = dict.fromkeys([*LABELS, *_LABEL_FACTS], [None] * len(ppg))
-        return {**absent, "label_good": [False] * len(ppg)}
-    segment, channel = np.nonzero(status == 0)
-    labels = rust_dsp.label(ppg[segment, channel], polarity=polarity)
-    order = np.lexsort((channel, -labels.template_correlation, ~labels.good, segment))
-    best = order[np.unique(segment[order], return_index=True)[1]]
-    good = labels.good[best]
-
-    def if_good(values: npt.NDArray[np.float64]) -> list[float | None]:
-        return [float(v) if ok and np.isfinite(v) else None for v, ok in zip(values[best], good, strict=True)]
-
-    return {
-        **{name: if_good(getattr(labels, name)) for name in LABELS},
-        "label_channel": channel[best],
-        "label_agreement": labels.agreement[best],
-        "label_template_correlation": labels.template_correlation[best],
-        "label_coverage": labels.coverage[best],
-        "label_good": good,
-    }
-
-
-def _lists(values: npt.NDArray[np.generic]) -> pa.ListArray:
-    """Rows of an array as lists."""
-    edges = np.arange(len(values) + 1, dtype=np.int32) * int(np.prod(values.shape[1:]))
-    return pa.ListArray.from_arrays(pa.array(edges), pa.array(values.ravel()))
-
-
-def _recoil_rates(done: _Preprocessed, rows: Sequence[int]) -> dict[str, list[float | None]]:
-    """The classical estimate of the heart rate from the acceleration of some windows; null without acceleration."""
-    names = ("accel_hr_bpm", "accel_hr_peak")
-    if not done.accel.shape[1]:
-        return {name: [None] * len(rows) for name in names}
-    rates = rust_dsp.recoil_rates(done.accel[rows], scale=done.accel_ac_level[rows])
-    return {
-        name: [float(value) if np.isfinite(value) else None for value in values]
-        for name, values in zip(names, rates, strict=True)
-    }
-
-
-def _has_pulse(estimated: Mapping[str, Sequence[Any]], number: int) -> bool:
-    """Whether PPG or acceleration show a pulse beyond doubt."""
-    peak = estimated["accel_hr_peak"][number]
-    return bool(estimated["label_good"][number]) or (peak is not None and peak >= MIN_PULSE_PEAK)
+def _quality(done: rust_dsp.Preprocessed, row: int, reason: str) -> str:
+    """What was measured of the channels of a window that is unfit, in the stream that the reason begins with."""
+    stream = reason.partition("_")[0]
+    status, missing = (getattr(done, f"{stream}_{fact}")[row].tolist() for fact in ("status", "missing"))
+    return f"status {status}, missing {[round(share, 4) for share in missing]}"
 
 
 def _array(values: Any, kind: pa.DataType) -> pa.Array:

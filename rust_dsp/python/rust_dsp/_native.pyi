@@ -519,8 +519,9 @@ def read_pages(
     among the inner ones; None where a list is empty, a value is null, or the bytes are not such pages.
     """
 
-def to_half(z: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
+def to_half(z: npt.NDArray[np.float32], *, out: npt.NDArray[np.float16] | None = None) -> npt.NDArray[np.float16]:
     """A contiguous array in half precision, rounded to nearest: `z.astype(numpy.float16)`, several times as fast.
 
-    Raises TypeError for another dtype, ValueError for an array that is not contiguous.
+    `out`, of the same shape, is written to and returned instead of a new array. Raises TypeError for another dtype,
+    ValueError for an array that is not contiguous and for an `out` of another shape.
     """

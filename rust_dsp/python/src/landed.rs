@@ -79,16 +79,30 @@ pub(crate) fn norms_between(
     Ok((column(|counts| counts.0), column(|counts| counts.1)))
 }
 
-/// An array in half precision, rounded to nearest.
+/// An array in half precision, rounded to nearest: a new one or `out`.
 #[pyfunction]
-pub(crate) fn to_half<'py>(py: Python<'py>, z: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyArrayDyn<f16>>> {
+#[pyo3(signature = (z, *, out = None))]
+pub(crate) fn to_half<'py>(
+    py: Python<'py>,
+    z: Bound<'py, PyAny>,
+    out: Option<Bound<'py, PyArrayDyn<f16>>>,
+) -> PyResult<Bound<'py, PyArrayDyn<f16>>> {
     let array = borrow::<f32>(&z, "z")?
         .ok_or_else(|| PyTypeError::new_err(format!("z must be a NumPy array of float32, found {}", describe(&z))))?;
     let samples = array.as_slice().map_err(|_| PyValueError::new_err("z is not contiguous"))?;
-    // SAFETY: any bits are a valid number, and all of them are written below.
-    let half = unsafe { PyArrayDyn::new(py, array.shape(), false) };
+    let half = match out {
+        Some(out) if out.shape() == array.shape() && out.is_c_contiguous() && out.is_aligned() => out,
+        Some(out) => {
+            let (expected, found) = (array.shape(), out.shape());
+            return Err(PyValueError::new_err(format!(
+                "out must be a C-contiguous array of shape {expected:?}, found {found:?}"
+            )));
+        }
+        // SAFETY: any bits are a valid number, and all of them are written below.
+        None => unsafe { PyArrayDyn::new(py, array.shape(), false) },
+    };
     half.try_readwrite()
-        .map_err(|error| PyValueError::new_err(error.to_string()))?
+        .map_err(|error| PyValueError::new_err(format!("out: {error}")))?
         .as_slice_mut()?
         .convert_from_f32_slice(samples);
     Ok(half)
