@@ -10,6 +10,7 @@ are kept with the number of all.
 from __future__ import annotations
 
 import hashlib
+import io
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +26,15 @@ import pyarrow.parquet as pq
 from accelkd.home.identifiers import check_identifier
 from accelkd.home.layout import Home
 from accelkd.recordings.arrivals import accept, refuse, replacement_error
-from accelkd.recordings.batches import MANIFEST, BatchFile, BatchFileError, Manifest, open_batch_file, read_manifest
+from accelkd.recordings.batches import (
+    GROUP_ROWS,
+    MANIFEST,
+    BatchFile,
+    BatchFileError,
+    Manifest,
+    open_batch_file,
+    read_manifest,
+)
 from accelkd.recordings.devices import DEVICES, Device
 from accelkd.recordings.limits import ACCEL_NORM_G, RATES_HZ, STARTED_AT, STARTED_AT_US
 from accelkd.recordings.listing import Listing, fingerprint, list_folder, printable
@@ -47,7 +56,6 @@ MAX_SHARED_S = 1.0  # of two recordings of one sensor: they may touch
 MAX_KEPT = 20  # violations of each rule
 MAX_DETAILS = 1000  # recordings of a batch whose quarantine says of a rule what was measured
 _MAX_DETAIL = 300  # characters
-_ROWS_READ = 16  # at a time: a row group as the writer makes them
 _VALUES_READ = 2**24  # at a time, where recordings are long
 _WIDTH = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 8, "FLOAT": 4, "DOUBLE": 8}  # bytes of a value in memory
 
@@ -175,27 +183,34 @@ def iter_recordings(folder: Path, home: Home | None = None) -> Iterator[tuple[pa
 def _read_rows(folder: Path, path: str) -> Iterator[pa.RecordBatch]:
     try:
         with open_batch_file(folder, path) as source, pq.ParquetFile(source) as file:
-            values = sum(
-                abs(group.column(i).num_values)
-                for group in _row_groups(file.metadata)
-                for i in range(group.num_columns)
-            )
-            longest = values // max(file.metadata.num_rows, 1)  # on average
-            rows_read = max(min(_ROWS_READ, _VALUES_READ // max(longest, 1)), 1)
-            groups, names = [group.num_rows for group in _row_groups(file.metadata)], file.schema_arrow.names
-            is_read_by_group = set(groups[:-1]) <= {rows_read} and max(groups, default=0) <= rows_read
-            streams = [name for name in STREAMS if name in names and is_read_by_group]
-            others = [name for name in names if name not in streams]
-            # Threads cost more than so few rows
-            for number, rows in enumerate(file.iter_batches(rows_read, columns=others, use_threads=False)):
-                for name in streams:
-                    stream = read_stream(source, file, number, name)
-                    if stream is None:
-                        stream = file.read_row_group(number, [name], use_threads=False)[name].combine_chunks()
-                    rows = rows.append_column(name, stream)
-                yield _completed(rows)
+            groups = _row_groups(file.metadata)
+            values = [sum(abs(group.column(i).num_values) for i in range(group.num_columns)) for group in groups]
+            longest = sum(values) // max(file.metadata.num_rows, 1)  # on average
+            if all(
+                group.num_rows <= 1 or (group.num_rows <= GROUP_ROWS[1] and count <= _VALUES_READ)
+                for group, count in zip(groups, values, strict=True)
+            ):
+                names = file.schema_arrow.names
+                numbers = (number for number, group in enumerate(groups) if group.num_rows)
+                batches = (_read_group(source, file, names, number) for number in numbers)
+            else:
+                rows_read = max(min(GROUP_ROWS[1], _VALUES_READ // max(longest, 1)), 1)
+                batches = file.iter_batches(rows_read, use_threads=False)  # threads cost more than so few rows
+            yield from map(_completed, batches)
     except (pa.ArrowException, OSError, BatchFileError) as error:
         raise _changed(folder, path, str(error)) from None
+
+
+def _read_group(source: io.BufferedReader, file: pq.ParquetFile, names: list[str], number: int) -> pa.RecordBatch:
+    """The columns `names` of a row group of `file`, which was opened from `source`."""
+    rows = file.read_row_group(number, [name for name in names if name not in STREAMS], use_threads=False)
+    for name in STREAMS:
+        if name in names:
+            stream = read_stream(source, file, number, name)
+            if stream is None:
+                stream = file.read_row_group(number, [name], use_threads=False)[name]
+            rows = rows.append_column(name, stream)
+    return rows.combine_chunks().to_batches()[0]
 
 
 def _row_groups(metadata: pq.FileMetaData) -> list[pq.RowGroupMetaData]:
@@ -291,11 +306,12 @@ def _check_files(manifest: Manifest, folder: Path, listing: Listing, violations:
                     continue
                 with pq.ParquetFile(file) as parquet:
                     _check_schema(parquet, entry)
-                    decoded_bytes += _decoded_bytes(parquet.metadata)
+                    footer = parquet.metadata
+                decoded_bytes += _decoded_bytes(footer)
                 size_bytes += listing.files.get(entry.path, 0)
                 if decoded_bytes > max(MAX_DECODED_BYTES, MAX_EXPANSION * size_bytes):
                     raise _TooLargeError(f"with those before it, {size_bytes:,} bytes decode to {decoded_bytes:,}")
-                tables[entry.path] = _read_names(file, entry.table)
+                tables[entry.path] = _read_names(file, footer, entry.table)
         except FileNotFoundError:
             violations.fatal(entry.path, "missing", "the manifest lists this file")
         except BatchFileError as error:
@@ -353,16 +369,17 @@ def _decoded_bytes(metadata: pq.FileMetaData) -> int:
     return decoded
 
 
-def _read_names(source: BinaryIO, table: str) -> pa.Table:
+def _read_names(source: BinaryIO, footer: pq.FileMetaData, table: str) -> pa.Table:
     """A file with its texts as dictionaries, which take as much memory as on the disk; of recordings, the texts alone.
 
+    `footer` is its own.
     Raises _TooLargeError if the texts would take too much without, ArrowInvalid for one that is not UTF-8.
     """
-    stored = pq.read_schema(source).names
+    stored = footer.schema.to_arrow_schema().names
     texts = [
         field.name for field in BATCH_TABLES[table].arrow() if pa.types.is_string(field.type) and field.name in stored
     ]
-    with pq.ParquetFile(source, read_dictionary=texts) as file:
+    with pq.ParquetFile(source, metadata=footer, read_dictionary=texts) as file:
         rows = file.read(texts if table == "recordings" else None).unify_dictionaries().combine_chunks()
     size = 0
     for name in texts:
