@@ -25,7 +25,7 @@ from accelkd.recordings.withdrawn import Withdrawn
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 32 << 20  # 100,000 parts, all that their names can number, take 20 MB
 GROUP_ROWS = (16, 64)  # of a row group of recordings: fewest and most
-_GROUP_BYTES = 2**24  # of a row group's values, where it has more than the fewest rows
+_GROUP_BYTES = 2**25  # of a row group's values, where it has more than the fewest rows
 # Every name that a file of a batch may have, by its table: relative, so none leads out of the batch
 _FILE_NAME = {"recordings": r"recordings/part-[0-9]{5}\.parquet"} | {
     table: rf"{table}\.parquet" for table in BATCH_TABLES if table != "recordings"
@@ -116,7 +116,7 @@ def encode_rows(table: str, rows: pa.Table) -> EncodedRows:
         use_dictionary=False,
         # Byte-stream split makes counts a sixth smaller than dictionary encoding does, in half the time
         use_byte_stream_split=[name for name, kind in _leaves(schema) if pa.types.is_floating(kind)],
-        row_group_size=_group_rows(rows),
+        row_group_size=_group_rows(rows) if table == "recordings" else None,
     )
     return EncodedRows(table, rows.num_rows, frozenset(devices), content.getvalue())
 

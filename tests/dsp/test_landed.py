@@ -41,3 +41,13 @@ def test_half_precision_is_that_of_numpy(z: npt.NDArray[np.float32]) -> None:
     half = rust_dsp.to_half(z)
     assert half.shape == z.shape
     assert half.tobytes() == expected.tobytes()
+    out = np.empty_like(expected)
+    assert rust_dsp.to_half(z, out=out) is out
+    assert out.tobytes() == expected.tobytes()
+
+
+def test_half_precision_goes_to_a_contiguous_array_of_the_same_shape() -> None:
+    z = np.zeros((2, 4), np.float32)
+    for out in (np.empty((4, 2), np.float16), np.empty((2, 8), np.float16)[:, ::2], np.empty((4, 2), np.float16).T):
+        with pytest.raises(ValueError, match="out must be"):
+            rust_dsp.to_half(z, out=out)

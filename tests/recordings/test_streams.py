@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from accelkd.recordings.batches import encode_rows
 from accelkd.recordings.schema import RECORDING
 from accelkd.recordings.simulator.simulate import simulate_batch
 from accelkd.recordings.streams import STREAMS, read_stream
-from accelkd.recordings.validate import iter_recordings
+from accelkd.recordings.validate import _read_rows, iter_recordings
+from tests.support.recordings import recording
 
 KIND = RECORDING.arrow().field("ppg").type
 CHANNELS = st.lists(st.floats(width=32), min_size=1, max_size=40)
@@ -112,3 +115,22 @@ def test_simulated_batches_are_read_page_by_page(tmp_path: Path) -> None:
     rows = pa.Table.from_batches([rows for rows, _ in iter_recordings(tmp_path / "b1")])
     assert rows.equals(pq.read_table(path).cast(rows.schema))
     shutil.rmtree(tmp_path / "b1")
+
+
+@pytest.mark.parametrize(("samples", "sizes"), [(3_840, [64, 1]), (61_440, [33, 32])])
+def test_row_groups_of_long_recordings_have_fewer_rows(samples: int, sizes: list[int]) -> None:
+    ppg = list(np.zeros((4, samples), np.float32))
+    rows = pa.Table.from_pylist([recording(number, ppg=ppg) for number in range(65)])
+    with pq.ParquetFile(io.BytesIO(encode_rows("recordings", rows).content)) as file:
+        groups = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+    assert groups == sizes
+
+
+@pytest.mark.parametrize("size", [1, 16, 64, 100])
+def test_recordings_are_the_same_from_row_groups_of_any_size(tmp_path: Path, size: int) -> None:
+    simulate_batch(tmp_path, "b1", participants=8, segments=12, seed=0)
+    (path,) = tmp_path.glob("b1/recordings/*.parquet")
+    table = pq.read_table(path)
+    pq.write_table(table, path, row_group_size=size)
+    rows = pa.Table.from_batches(list(_read_rows(tmp_path / "b1", "recordings/part-00000.parquet")))
+    assert rows.equals(table.cast(rows.schema))
