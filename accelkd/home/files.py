@@ -163,6 +163,14 @@ def json_text(value: Any) -> str:
     return json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file that is only ever replaced a second name. Raises FileNotFoundError."""
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links; where there is no file, this says so
+        shutil.copyfile(source, target)
+
+
 def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with path.open("rb") as file:

@@ -117,6 +117,16 @@ class Home:
         return self.root / "warehouse" / "accelkd.duckdb"
 
     @property
+    def objects(self) -> Path:
+        """With a store: files that the warehouse reads, as they lie in the store, by path and hash; never changed."""
+        return self.root / "warehouse" / "objects"
+
+    @property
+    def shared(self) -> Path:
+        """With a store: the published file as it lies there; its views read files of the head."""
+        return self.root / "warehouse" / "shared.duckdb"
+
+    @property
     def reports(self) -> Path:
         """Folder of the report, its figures and example segments."""
         return self.root / "reports"

@@ -3,7 +3,8 @@
 A unit is a set of files of a home, such as a batch's segments or the warehouse. With a store (`Home.store`) the truth
 about it lies there, and the home's folder is this machine's cache. For each unit the store holds
 
-- `objects/<path below the home>/<sha256>`: the files, which never change;
+- `objects/<path below the home>/<sha256>`: the files, which never change; a home has those that its warehouse reads
+  below `warehouse/objects` by the same names, so that whoever made them and whoever reads them name one object;
 - `index/<unit>.json`: which of them are the unit's now, and which run has claimed it. It alone is ever replaced, on
   condition that it is what the writer has read.
 
@@ -38,16 +39,18 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
-from accelkd.home.files import sha256_file, write_json
+from accelkd.home.files import DamagedFileError, sha256_file, write_json
 from accelkd.home.layout import Home
 from accelkd.home.locks import check_locks, file_lock
 from accelkd.home.store import ConflictError, Store, open_store
 from accelkd.home.version import UnusableHomeError
 
 _INDEX, _OBJECTS = "index", "objects"
+_PINNED = "warehouse/objects/"  # below the home: Home.objects
 _CACHE = ".cache"  # below the home: what this machine knows of the files that it has brought here
 _MAX_CLAIMS = 50  # attempts, each of which another writer of the same unit was faster than
 _CONNECTIONS = 16  # to the store at once
+_FILES = 4  # of one unit at once: parts of large ones are in memory
 _replacing: set[tuple[Path, str]] = set()  # homes and units that this process is replacing
 
 
@@ -270,13 +273,16 @@ def _store(home: Home) -> Store:
 
 def _pull(home: Home, unit: Unit) -> None:
     store, index, known = _store(home), _read(_store(home), unit.name), _known(home, unit)
-    files = {}
-    for name, stored in index.files.items():
+
+    def bring(name: str, stored: StoredFile) -> _Known:
         path = home.root / name
-        if not path.is_file() or (looked_at := _look(path, known.get(name))).stored != stored:
-            store.fetch(_object(name, stored), path, stored.sha256)
-            looked_at = _Known.of(path, stored.sha256)
-        files[name] = looked_at
+        if path.is_file() and (looked_at := _look(path, known.get(name))).stored == stored:
+            return looked_at
+        store.fetch(_object(name, stored), path, stored.sha256)
+        return _Known.of(path, stored.sha256)
+
+    with ThreadPoolExecutor(_FILES) as pool:
+        files = dict(zip(index.files, pool.map(bring, index.files, index.files.values()), strict=True))
     for name, path in _present(home, unit).items():
         if name not in index.files:
             path.unlink()
@@ -291,8 +297,12 @@ def _commit(claimed: Claim) -> None:
         raise ValueError(f"{unit.name} has no files in {home.root}: nothing replaces it")
     if (index := _read(store, unit.name)).version != claimed.version:  # before anything is uploaded in vain
         raise _fenced(claimed, index)
-    for name, looked_at in files.items():
-        store.upload(_object(name, looked_at.stored), home.root / name, looked_at.sha256)
+    with ThreadPoolExecutor(_FILES) as pool:
+        for uploaded in [
+            pool.submit(store.upload, _object(name, looked_at.stored), home.root / name, looked_at.sha256)
+            for name, looked_at in files.items()
+        ]:
+            uploaded.result()
     _replace_files(claimed, {name: looked_at.stored for name, looked_at in files.items()})
     _remember(home, unit, files)
 
@@ -345,6 +355,14 @@ def _index_key(name: str) -> str:
 
 
 def _object(name: str, stored: StoredFile) -> str:
+    """The key of a file's content; below `warehouse/objects` files are named as their keys are.
+
+    Raises DamagedFileError where such a file holds something else.
+    """
+    if name.startswith(_PINNED):
+        if not name.endswith(f"/{stored.sha256}"):
+            raise DamagedFileError(f"{name} is damaged: its SHA-256 is {stored.sha256}")
+        return f"{_OBJECTS}/{name.removeprefix(_PINNED)}"
     shown = "/".join(part.replace(".", "%2E", 1) if part.startswith(".") else part for part in name.split("/"))
     return f"{_OBJECTS}/{shown}/{stored.sha256}"
 

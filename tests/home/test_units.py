@@ -265,6 +265,27 @@ def test_on_one_machine_whoever_pulls_waits_for_whoever_writes(node1: Home) -> N
     assert contents(node1) == {"segments/b001.arrow": "2"}
 
 
+def test_a_pinned_file_is_the_object_of_the_path_that_it_names(node1: Home, node2: Home, store: Store) -> None:
+    write(node1, arrow="first")
+    commit(claim(node1, BATCH))
+    sha256 = sha256_file(node1.root / "segments/b001.arrow")
+    pinned = Unit("pinned", (f"warehouse/objects/segments/b001.arrow/{sha256}",))
+    path = node1.root / pinned.patterns[0]
+    path.parent.mkdir(parents=True)
+    os.link(node1.root / "segments/b001.arrow", path)
+    commit(claim(node1, pinned))
+    assert [entry.key for entry in store.list("objects")] == [f"objects/segments/b001.arrow/{sha256}"]
+    (node1.root / "segments/b001.arrow").unlink()
+    write(node1, arrow="second")
+    commit(claim(node1, BATCH))
+    assert sweep_objects(node1) == []  # one unit names the first, the other the second
+    pull(node2, pinned)
+    assert (node2.root / pinned.patterns[0]).read_text() == "first"
+    path.write_text("damaged")
+    with pytest.raises(DamagedFileError, match=sha256):
+        commit(claim(node1, pinned))
+
+
 def test_many_processes_pull_at_once(node1: Home, node2: Home) -> None:
     replace_batch(node1, arrow="1" * 10**6, quarantine="q")
     program = (
