@@ -138,7 +138,7 @@ def fill_tables(home: Home) -> None:
     for encoder, batch_id in not_embedded(home, models):
         embed_batch(home, encoder, batch_id)
     with staging(home) as connection:
-        swap_in(connection, models)
+        swap_in(home, connection, models)
 
 
 def _check_teachers(home: Home, candidate: Models) -> None:

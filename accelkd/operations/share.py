@@ -9,12 +9,15 @@ does anything.
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from uuid import uuid4
 
-from accelkd.home.files import sweep, write_json
+from accelkd.home.files import DamagedFileError, atomic_path, link_or_copy, sweep, write_json
 from accelkd.home.layout import Home
+from accelkd.home.locks import file_lock
 from accelkd.home.units import (
     StoredFile,
     Unit,
@@ -34,8 +37,9 @@ from accelkd.home.version import UnusableHomeError
 from accelkd.models.specs import ENCODERS
 from accelkd.recordings.arrivals import arrived_batches, refuse, refused
 from accelkd.registry.history import promoted_models
+from accelkd.warehouse.embedding_relations import KEPT_S, make_views, pinned_files, remove_unused
 
-_REGISTER, _KEY = "landing/.withdrawn.json", "landing/.withdrawn.key"
+_REGISTER, _KEY, _PRUNED = "landing/.withdrawn.json", "landing/.withdrawn.key", ".withdrawn.pruned"
 # What every step reads, and the head alone writes
 STATE = Unit(
     "state",
@@ -46,7 +50,7 @@ STATE = Unit(
     ),
     may_be_empty=True,  # of a home in which nothing has arrived
 )
-PUBLISHED = Unit("published", ("warehouse/accelkd.duckdb", "reports/*"))
+PUBLISHED = Unit("published", ("warehouse/shared.duckdb", "reports/*"))  # and the files that its views read
 _HEAD = Unit("head", ("head.json",))
 logger = logging.getLogger(__name__)
 
@@ -104,12 +108,15 @@ def refresh_worker(home: Home) -> None:
     if not home.is_worker:
         return
     _pull_state(home)
-    register, pruned = home.root / _REGISTER, home.root / ".withdrawn.pruned"
-    if register.exists() and not (pruned.exists() and pruned.read_bytes() == register.read_bytes()):
-        content = register.read_bytes()
+    if not _has_pruned(home):
+        content = (home.root / _REGISTER).read_bytes()
         sweep(home.root)  # what a killed run was just fetching
         prune_cache(home)
-        pruned.write_bytes(content)  # last: a run that is killed before leaves the rest to the next one
+        with file_lock(home.shared.with_suffix(".lock")):
+            if not home.shared.exists():  # the withdrawal has changed it, and nobody has pulled it since
+                home.published.unlink(missing_ok=True)
+            remove_unused(home, 0)
+        (home.root / _PRUNED).write_bytes(content)  # last: a run that is killed before leaves the rest to the next one
 
 
 def share_home(home: Home) -> None:
@@ -174,23 +181,34 @@ def share_published(home: Home) -> None:
     """From the head to the store: what analysts read. One conditional PUT moves them all to it."""
     if home.store is not None:
         check_head(home)
-        commit(claim(home, PUBLISHED))
+        commit(claim(home, _published(home)))
 
 
 def bring_published(home: Home) -> None:
-    """To an analyst's machine: the published warehouse, the reports and the encoders."""
-    if home.is_worker:
-        _pull_state(home)
+    """To an analyst's machine: the published warehouse with the files that its views read, the reports, the encoders.
+
+    The published file is replaced when all is there. Files that it reads no more stay for a day, for connections that
+    are open; after a withdrawal they go at once.
+    """
+    if not home.is_worker:
+        return
+    _pull_state(home)
+    with file_lock(home.shared.with_suffix(".lock")):
         pull(home, PUBLISHED)
+        _open_shared(home)
+        remove_unused(home, KEPT_S if _has_pruned(home) else 0)
+    refresh_worker(home)
 
 
 def bring_everything(home: Home) -> None:
     """To the head: all that the store has and it has not."""
     if home.store is not None:
         check_head(home)
-        for unit in map(_unit, stored_units(home)):
+        for unit in (_unit(home, name) for name in stored_units(home)):
             if not cached_files(home, unit):
                 pull(home, unit)
+        if not home.published.exists():
+            _open_shared(home)
 
 
 def share_everything(home: Home) -> None:
@@ -201,7 +219,7 @@ def share_everything(home: Home) -> None:
     if home.store is None:
         return
     stored = stored_units(home)
-    for unit in map(_unit, stored):
+    for unit in (_unit(home, name) for name in stored):
         if cached_files(home, unit):
             _store_if_changed(home, unit, stored)
         else:
@@ -249,13 +267,41 @@ def _made_by_workers(home: Home, batch_id: str) -> list[Unit]:
     return [verdict_unit(batch_id), segments_unit(batch_id), *embedded]
 
 
-def _unit(name: str) -> Unit:
+def _unit(home: Home, name: str) -> Unit:
     """The unit of a name in the store."""
     kind, _, rest = name.partition("/")
     if kind in ("embeddings", "trained"):
         return embeddings_unit(*rest.split("/")) if kind == "embeddings" else trained_unit(*rest.split("/"))
     of_batch = {"landing": landing_unit, "verdicts": verdict_unit, "segments": segments_unit}
-    return of_batch[kind](rest) if kind in of_batch else {unit.name: unit for unit in (STATE, PUBLISHED, _HEAD)}[name]
+    if kind in of_batch:
+        return of_batch[kind](rest)
+    return _published(home) if name == PUBLISHED.name else {unit.name: unit for unit in (STATE, _HEAD)}[name]
+
+
+def _published(home: Home) -> Unit:
+    """On the head, the published unit with the files that its views read. Raises DamagedFileError if one is missing."""
+    if home.published.exists():
+        with atomic_path(home.shared) as part:
+            link_or_copy(home.published, part)
+    pinned = sorted(pinned_files(home, home.shared))
+    for path in pinned:
+        if not path.exists():
+            raise DamagedFileError(f"{path} is missing, which {home.published} reads: `accelkd rebuild-warehouse`")
+    return replace(PUBLISHED, patterns=(*PUBLISHED.patterns, *map(home.relative, pinned)))
+
+
+def _open_shared(home: Home) -> None:
+    """Make the published file from the one that was brought: its views read the files of this machine."""
+    if home.shared.exists():
+        with atomic_path(home.published) as part:
+            shutil.copyfile(home.shared, part)
+            make_views(home, part)
+
+
+def _has_pruned(home: Home) -> bool:
+    """Whether this machine has removed what the withdrawals that it knows of have taken away."""
+    register, pruned = home.root / _REGISTER, home.root / _PRUNED
+    return not register.exists() or (pruned.exists() and pruned.read_bytes() == register.read_bytes())
 
 
 def _store_if_changed(home: Home, unit: Unit, stored: Mapping[str, Mapping[str, StoredFile]]) -> None:

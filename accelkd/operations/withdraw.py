@@ -59,6 +59,7 @@ from accelkd.recordings.withdrawn import Withdrawn, enrol
 from accelkd.registry.trained_on import forget_trained_on
 from accelkd.segments.segment import segment_batch, verify_segments
 from accelkd.segments.store import MODALITIES, SegmentStore, write_segments
+from accelkd.warehouse.embedding_relations import remove_participant, remove_unused
 from accelkd.warehouse.publish import compact
 from accelkd.warehouse.staging import staging_lock
 
@@ -266,6 +267,9 @@ def _remove(home: Home, journal: _Journal, withdrawal: Withdrawal) -> None:
             with _reported(withdrawal, home.relative(file)):
                 if file.exists():
                     _remove_rows(home, file, withdrawal)
+        with _reported(withdrawal, home.relative(home.objects)):
+            home.shared.unlink(missing_ok=True)
+            remove_unused(home, 0)
 
 
 def _landed_folders(home: Home) -> list[Path]:
@@ -479,6 +483,7 @@ def _remove_rows(home: Home, file: Path, withdrawal: Withdrawal) -> None:
         shutil.copyfile(file, part)
         with duckdb.connect(str(part)) as connection:
             connection.begin()
+            remove_participant(home, connection, withdrawal.participant_id)
             for table, columns in _tables(connection).items():
                 if "participant_id" in columns:
                     statement = (

@@ -13,7 +13,7 @@ from accelkd.home.columns import Column, Table
 from accelkd.recordings.schema import BATCH_TABLES
 from accelkd.registry.trained_on import TRAINED_ON
 from accelkd.segments.schema import QUARANTINE, SEGMENT
-from accelkd.warehouse.schema import TABLES, embeddings_table, mean_embeddings, schema_sql, sql_type
+from accelkd.warehouse.schema import EMBEDDING_FILES, TABLES, embeddings_table, mean_embeddings, schema_sql, sql_type
 
 FILES = {
     "landing/<batch>/recordings/part-<number>.parquet": BATCH_TABLES["recordings"],
@@ -42,7 +42,7 @@ def documented_tables() -> tuple[DocumentedTable, ...]:
     """Every table in a home's files, in the order in which they are written, then the warehouse's tables and views."""
     return (
         *(DocumentedTable(table, "file", path) for path, table in FILES.items()),
-        *(DocumentedTable(table, "table") for table in (*TABLES, embeddings_table())),
+        *(DocumentedTable(table, "table") for table in (*TABLES, embeddings_table(), EMBEDDING_FILES)),
         *(DocumentedTable(view, "view") for view in (*_views(), mean_embeddings())),
     )
 

@@ -1,4 +1,7 @@
-"""Embedding tables: one per encoder, one model each; filled batch by batch, replaced as a whole."""
+"""Embedding tables: one per encoder, one model each; filled batch by batch, replaced as a whole.
+
+With a store they are views (accelkd.warehouse.embedding_relations).
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,16 @@ import pyarrow as pa
 from accelkd.home.behaviour import code_stamp
 from accelkd.home.layout import Home
 from accelkd.registry.history import head_checkpoint, promoted_models
+from accelkd.warehouse.embedding_relations import (
+    add_rows,
+    create_relation,
+    delete_rows,
+    drop_relation,
+    relations,
+    rename_relation,
+)
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
-from accelkd.warehouse.schema import TAKES, comments, create, embeddings_table, mean_embeddings
+from accelkd.warehouse.schema import TAKES, comments, mean_embeddings
 from accelkd.warehouse.staging import staging
 
 NEXT = "__next"  # suffix of the staged table, which a new model fills before it replaces the active one
@@ -66,15 +77,13 @@ def load_embeddings(
         table = active if held is None or held.takes(model_id, projected_by) else staged
         held = _held(connection, table)
         if held is None or not held.takes(model_id, projected_by):
-            connection.execute(f"DROP TABLE IF EXISTS embeddings.{table}")
-            declared = embeddings_table(encoder, width, suffix=NEXT if table == staged else "")
-            connection.execute(create(declared) + comments(declared))
+            drop_relation(connection, table)
+            create_relation(home, connection, table, width)
             if table == active:
                 connection.execute(_means_ddl(encoder, width))
-        connection.execute(f"DELETE FROM embeddings.{table} WHERE batch_id = ?", [batch_id])
-        connection.register("arriving", rows)
-        connection.execute(f"INSERT INTO embeddings.{table} BY NAME FROM arriving")
-        swap = swap_in(connection, together or {encoder: model_id}) and table == staged
+        delete_rows(home, connection, table, "batch_id = ?", [batch_id])
+        add_rows(home, connection, table, rows)
+        swap = swap_in(home, connection, together or {encoder: model_id}) and table == staged
         segments = known_artifact(connection, "segments", batch_id)
         record(
             connection,
@@ -94,14 +103,12 @@ def drop_embeddings(home: Home, models: Mapping[str, str], encoder: str, batch_i
     """
     with staging(home) as connection:
         for table in (encoder_table(encoder) + suffix for suffix in ("", NEXT)):
-            if _exists(connection, table):
-                connection.execute(
-                    f"DELETE FROM embeddings.{table} WHERE batch_id = ? AND model_id = ?", [batch_id, models[encoder]]
-                )
-        swap_in(connection, models)
+            if table in relations(connection):
+                delete_rows(home, connection, table, "batch_id = ? AND model_id = ?", [batch_id, models[encoder]])
+        swap_in(home, connection, models)
 
 
-def swap_in(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> bool:
+def swap_in(home: Home, connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) -> bool:
     """Make the staged tables of `models` (model id by encoder) the active ones, all or none: once each is complete.
 
     A table that is replaced is kept beside the new one. A model that no segment suits has no table, and the one of
@@ -122,13 +129,13 @@ def swap_in(connection: duckdb.DuckDBPyConnection, models: Mapping[str, str]) ->
         elif active is None or active.model_id != model_id:
             return False
     for encoder in [*complete, *without]:
-        connection.execute(f"DROP TABLE IF EXISTS embeddings.{encoder}{PREVIOUS}")
+        drop_relation(connection, encoder + PREVIOUS)
         if _model_of(connection, encoder) is not None:
-            connection.execute(f"ALTER TABLE embeddings.{encoder} RENAME TO {encoder}{PREVIOUS}")
-        connection.execute(f"DROP TABLE IF EXISTS embeddings.{encoder}")
+            rename_relation(home, connection, encoder, encoder + PREVIOUS)
+        drop_relation(connection, encoder)
         connection.execute(f"DROP VIEW IF EXISTS {mean_embeddings(encoder).name}")
     for encoder in complete:
-        connection.execute(f"ALTER TABLE embeddings.{encoder}{NEXT} RENAME TO {encoder}")
+        rename_relation(home, connection, encoder + NEXT, encoder)
         widths = connection.execute(f"SELECT len(embedding) FROM embeddings.{encoder} LIMIT 1").fetchall()
         connection.execute(_means_ddl(encoder, widths[0][0]))
     return bool(complete or without)
@@ -147,8 +154,8 @@ def not_embedded(home: Home, models: Mapping[str, str]) -> list[tuple[str, str]]
             wanted = [_Held(model_id, _projecting(encoder, models)), _Held(model_id, None)]
             held = next((table for identity in wanted for table in tables if tables[table] == identity), None)
             if held == encoder + PREVIOUS:
-                connection.execute(f"DROP TABLE IF EXISTS embeddings.{encoder}{NEXT}")
-                connection.execute(f"ALTER TABLE embeddings.{held} RENAME TO {encoder}{NEXT}")
+                drop_relation(connection, encoder + NEXT)
+                rename_relation(home, connection, held, encoder + NEXT)
                 held = encoder + NEXT
             if held is None and lacks_input(connection, encoder, model_id):
                 continue
@@ -187,10 +194,8 @@ def embedding_table(home: Home, encoder: str) -> EmbeddingTable:
 
 def loaded_models(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     """The model whose embeddings each encoder's table holds, by encoder."""
-    tables = connection.execute(
-        "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'embeddings' ORDER BY 1 DESC"
-    ).fetchall()  # which puts the teacher before the student
-    models = {table: _model_of(connection, table) for (table,) in tables if not table.endswith(UNPUBLISHED_SUFFIXES)}
+    tables = sorted(relations(connection), reverse=True)  # which puts the teacher before the student
+    models = {table: _model_of(connection, table) for table in tables if not table.endswith(UNPUBLISHED_SUFFIXES)}
     return {encoder: model_id for encoder, model_id in models.items() if model_id is not None}
 
 
@@ -217,7 +222,7 @@ class _Held(NamedTuple):
 
 def _held(connection: duckdb.DuckDBPyConnection, table: str) -> _Held | None:
     """What a table holds; None without the table or a row in it."""
-    if not _exists(connection, table):
+    if table not in relations(connection):
         return None
     ((model_id, projected_by),) = connection.execute(
         f"SELECT any_value(model_id), any_value(projected_by) FROM embeddings.{table}"
@@ -234,11 +239,6 @@ def _projecting(encoder: str, models: Mapping[str, str]) -> str | None:
     """Model id of the student whose heads project the encoder's embeddings."""
     holder = head_checkpoint(encoder, models)
     return None if holder is None else holder[1]
-
-
-def _exists(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
-    query = "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'embeddings' AND table_name = ?"
-    return bool(connection.execute(query, [table]).fetchall())
 
 
 def _missing(connection: duckdb.DuckDBPyConnection, encoder: str, model_id: str, table: str) -> dict[str, int]:

@@ -36,6 +36,7 @@ from accelkd.registry.history import history
 from accelkd.registry.trained_on import read_trained_on
 from accelkd.segments.segment import verify_segments
 from accelkd.segments.store import select_columns
+from accelkd.warehouse.embedding_relations import delete_rows, relations
 from accelkd.warehouse.embeddings import NEXT, PREVIOUS, encoder_table
 from accelkd.warehouse.provenance import Artifact, known_artifact, record
 from accelkd.warehouse.schema import BATCH_TABLES, SEGMENTS, TABLES_WITH_BATCHES
@@ -70,7 +71,7 @@ def load_batch(home: Home, batch_id: str) -> LoadedBatch:
         loaded = _load_batch(home, batch_id)
     except RefusedBatchError as error:
         with staging(home) as connection:
-            _take_out(connection, batch_id)
+            _take_out(home, connection, batch_id)
         settle_batches(home, without=batch_id)
         remove_derived(home, batch_id)
         refuse(home, batch_id, [str(error)], error.also_in)  # at the end: whatever was interrupted is done again
@@ -121,7 +122,7 @@ def _load_batch(home: Home, batch_id: str) -> LoadedBatch:
             _check_not_superseded(connection, batch_id)
             _delete(connection, batch_id)
             for entry in corrected:
-                _supersede(connection, entry)
+                _supersede(home, connection, entry)
             connection.register("arriving", segments)
             _refuse_known_recordings(connection, batch_id)
             connection.execute("INSERT INTO segments BY NAME FROM arriving ORDER BY recording_id, offset_s")
@@ -222,7 +223,7 @@ def load_model(home: Home, encoder: str, model_id: str, batch_ids: Sequence[str]
         if info.teacher is not None:
             inputs.append(known_artifact(connection, "model", f"{encoder_spec(encoder).teacher}/{info.teacher}"))
         parts = [_file(home, folder / name, sha256_file(folder / name)) for name in (CONFIG, WEIGHTS)]
-        _drop_embeddings_of_other_weights(connection, encoder, model_id, parts[1])
+        _drop_embeddings_of_other_weights(home, connection, encoder, model_id, parts[1])
         for part in parts:
             record(connection, part, [])
         record(
@@ -240,7 +241,7 @@ def load_model(home: Home, encoder: str, model_id: str, batch_ids: Sequence[str]
 
 
 def _drop_embeddings_of_other_weights(
-    connection: duckdb.DuckDBPyConnection, encoder: str, model_id: str, weights: Artifact
+    home: Home, connection: duckdb.DuckDBPyConnection, encoder: str, model_id: str, weights: Artifact
 ) -> None:
     """A checkpoint that was lost and trained again, on other threads or another machine, may have other weights.
 
@@ -251,10 +252,9 @@ def _drop_embeddings_of_other_weights(
     ).fetchall()
     if before in ([], [(weights.version,)]):
         return
-    tables = connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'embeddings'").fetchall()
-    for (table,) in tables:
+    for table in relations(connection):
         if table.removesuffix(NEXT).removesuffix(PREVIOUS) == encoder:
-            connection.execute(f"DELETE FROM embeddings.{table} WHERE model_id = ?", [model_id])
+            delete_rows(home, connection, table, "model_id = ?", [model_id])
 
 
 def load_decisions(home: Home) -> None:
@@ -313,12 +313,11 @@ def _delete(connection: duckdb.DuckDBPyConnection, batch_id: str, tables: Sequen
         connection.execute(f"DELETE FROM {table.name} WHERE batch_id = ?", [batch_id])
 
 
-def _take_out(connection: duckdb.DuckDBPyConnection, batch_id: str) -> None:
+def _take_out(home: Home, connection: duckdb.DuckDBPyConnection, batch_id: str) -> None:
     """Take a batch out of every table; its artifacts stay, since checkpoints were made from it."""
     _delete(connection, batch_id, TABLES_WITH_BATCHES)
-    tables = connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'embeddings'").fetchall()
-    for (table,) in tables:  # the unpublished ones too
-        connection.execute(f"DELETE FROM embeddings.{table} WHERE batch_id = ?", [batch_id])
+    for table in relations(connection):  # the unpublished ones too
+        delete_rows(home, connection, table, "batch_id = ?", [batch_id])
     for table in ("probe_predictions", "predictions"):
         connection.execute(
             f"DELETE FROM {table} WHERE participant_id NOT IN (SELECT participant_id FROM demographics) "
@@ -326,7 +325,7 @@ def _take_out(connection: duckdb.DuckDBPyConnection, batch_id: str) -> None:
         )
 
 
-def _supersede(connection: duckdb.DuckDBPyConnection, entry: Supersession) -> None:
+def _supersede(home: Home, connection: duckdb.DuckDBPyConnection, entry: Supersession) -> None:
     """Take a batch out, and record its correction. Raises RefusedBatchError if another one was loaded meanwhile."""
     others = connection.execute(
         "SELECT replaced_by FROM superseded_batches WHERE batch_id = ? AND replaced_by <> ?",
@@ -334,7 +333,7 @@ def _supersede(connection: duckdb.DuckDBPyConnection, entry: Supersession) -> No
     ).fetchall()
     for (other,) in others:
         raise RefusedBatchError(f"batch {entry.replaced_by} replaces {entry.batch_id}, which was replaced by {other}")
-    _take_out(connection, entry.batch_id)
+    _take_out(home, connection, entry.batch_id)
     connection.execute("INSERT OR REPLACE INTO superseded_batches VALUES (?, ?)", [entry.batch_id, entry.replaced_by])
 
 
@@ -343,7 +342,7 @@ def _restore_superseded(home: Home, connection: duckdb.DuckDBPyConnection) -> No
     known = {batch_id for (batch_id,) in connection.execute("SELECT batch_id FROM superseded_batches").fetchall()}
     for entry in [*superseded(home).values(), *late_corrections(home)]:
         if entry.batch_id not in known:
-            _supersede(connection, entry)
+            _supersede(home, connection, entry)
 
 
 def _check_not_superseded(connection: duckdb.DuckDBPyConnection, batch_id: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import duckdb
 
+from accelkd.warehouse.embedding_relations import relations
 from accelkd.warehouse.schema import TAKES
 
 NEWEST_BATCHES = 20  # with a quarantine rate of their own
@@ -38,10 +39,7 @@ def published_counts(path: Path) -> PublishedCounts | None:
             "ON artifact_id = 'tables:' || batch_id ORDER BY loaded_at DESC NULLS LAST, batch_id DESC LIMIT ?",
             [NEWEST_BATCHES],
         ).fetchall()
-        encoders = connection.execute(
-            "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'embeddings' ORDER BY table_name"
-        ).fetchall()
-        coverage = {encoder: _coverage(connection, encoder) for (encoder,) in encoders}
+        coverage = {encoder: _coverage(connection, encoder) for encoder in relations(connection)}
     return PublishedCounts(batches, participants, segments, dict(rates), coverage)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import duckdb
 from accelkd.home.files import atomic_path, sha256_json
 from accelkd.home.layout import Home
 from accelkd.recordings.arrivals import landed_versions, refused, superseded
+from accelkd.warehouse.embedding_relations import delete_rows, drop_relation, relations, remove_unused
 from accelkd.warehouse.embeddings import UNPUBLISHED_SUFFIXES, incomplete_batches
 from accelkd.warehouse.predictions import drop_stray_predictions
 from accelkd.warehouse.report_state import drop_mixed
@@ -42,21 +44,22 @@ def publish(home: Home) -> PublishedInfo:
     model has not filled yet, and those that it replaced, are left out; so are batches that an encoder has not embedded
     yet, whole, and results that are of another split or of other batches: what is published is of one split, one pair
     of encoders and whole batches. Copying bytes is thirty times as fast as writing rows, so only a copy that a
-    swapped-out table has left mostly empty is rewritten, without its free blocks.
+    swapped-out table has left mostly empty is rewritten, without its free blocks. With a store embeddings are not
+    among them: views read files, of which those that no publication has read for a day are removed.
 
     Raises RuntimeError if batches that are published would be gone, because the staging file was lost.
     """
     with staging(home):
         pass  # makes an empty warehouse where there is none
-    with staging_lock(home), atomic_path(home.published) as part:
+    with staging_lock(home), _replacing_published(home) as part:
         with duckdb.connect(str(home.staging)) as connection:
             connection.execute("FORCE CHECKPOINT")
         shutil.copyfile(home.staging, part)
         with duckdb.connect(str(part)) as connection:
             _refuse_loss(home, connection)
-            for table in tables(connection):
-                if table.endswith(UNPUBLISHED_SUFFIXES):
-                    connection.execute(f"DROP TABLE {table}")
+            for relation in relations(connection):
+                if relation.endswith(UNPUBLISHED_SUFFIXES):
+                    drop_relation(connection, relation)
             held_back = _hold_back(home, connection)
             left_out = drop_mixed(connection)
             drop_stray_predictions(connection)
@@ -74,6 +77,13 @@ def publish(home: Home) -> PublishedInfo:
         held_back,
         tuple(left_out),
     )
+
+
+@contextmanager
+def _replacing_published(home: Home) -> Iterator[Path]:
+    with atomic_path(home.published) as part:
+        yield part
+    remove_unused(home)
 
 
 def publishable(home: Home) -> dict[str, tuple[int, int | None]]:
@@ -109,9 +119,11 @@ def _hold_back(home: Home, connection: duckdb.DuckDBPyConnection) -> dict[str, s
     for batch_id, version in rows:
         if landed.get(batch_id, version) != version:
             reasons[batch_id] = "it has landed again with other bytes, which have not been processed"
-    embeddings = [table for table in tables(connection) if table.startswith("embeddings.")]
-    for table in [*(table.name for table in TABLES_WITH_BATCHES), *embeddings] if reasons else []:
-        connection.execute(f"DELETE FROM {table} WHERE list_contains(?, batch_id)", [list(reasons)])
+    held_back = "list_contains(?, batch_id)", [list(reasons)]
+    for table in TABLES_WITH_BATCHES if reasons else ():
+        connection.execute(f"DELETE FROM {table.name} WHERE {held_back[0]}", held_back[1])
+    for relation in relations(connection) if reasons else ():
+        delete_rows(home, connection, relation, *held_back)
     return reasons
 
 

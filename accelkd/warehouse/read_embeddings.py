@@ -17,6 +17,7 @@ from accelkd.evaluation.matrix import StoredMatrix, store
 from accelkd.evaluation.participant_probes import mean_embeddings, participant_targets
 from accelkd.evaluation.probes import LabelledEmbeddings
 from accelkd.recordings.labels import LABELS
+from accelkd.warehouse.embedding_relations import numbered_relation, relations
 from accelkd.warehouse.embeddings import encoder_table
 
 _ROWS_READ = 8_192  # of embeddings, at a time
@@ -64,8 +65,7 @@ def read_embeddings(connection: duckdb.DuckDBPyConnection, encoder: str, *, test
     NothingToMeasureError if nobody is in test.
     """
     table = encoder_table(encoder)
-    query = "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'embeddings' AND table_name = ?"
-    if not connection.execute(query, [table]).fetchall():
+    if table not in relations(connection):
         raise LookupError(f"no embeddings of {encoder} in the warehouse: embed a batch first")
     labels = ", ".join(f"coalesce({name}, 'nan') AS {name}" for name in LABELS)
     rows, matrix = copied_rows(
@@ -124,7 +124,7 @@ def copied_rows(
     The file has no name and lies beside the warehouse: embeddings need not fit into memory, and can be read after the
     connection is closed. `source` follows the table's name in the query: joins and conditions.
     """
-    table = f"embeddings.{encoder_table(encoder)} e {source}"
+    table = f"{numbered_relation(connection, encoder_table(encoder))} e {source}"
     rows = connection.sql(f"SELECT e.rowid AS number, {columns} FROM {table} ORDER BY {order}", params=parameters)
     wanted = rows.to_arrow_table()
     path = "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"

@@ -35,6 +35,7 @@ _SQL_TYPES = {
     _INSTANT: "TIMESTAMP WITH TIME ZONE",
 }
 
+MEANS_SUFFIX = "__by_participant"  # of the view of means, after the name of the embeddings
 PROJECTED_WIDTH = 128  # of accelkd.models.heads, which imports torch
 
 
@@ -119,7 +120,7 @@ def mean_embeddings(encoder: str = "<encoder>", width: int | None = None) -> Tab
     """The view of every participant's mean embedding."""
     embeddings = embeddings_table(encoder, width)
     return Table(
-        f"{embeddings.name}__by_participant",
+        f"{embeddings.name}{MEANS_SUFFIX}",
         (
             *embeddings.copied("participant_id"),
             replace(embeddings.copied("model_id")[0], meaning="Checkpoint of the embeddings"),
@@ -1086,6 +1087,19 @@ MODEL_PARTICIPANTS = Table(
     ),
     meaning="Whose segments each checkpoint itself was trained on, written down when it was trained; participants_in "
     "adds its teacher's",
+)
+
+EMBEDDING_FILES = Table(
+    "provenance.embedding_files",
+    (
+        Column("relation", _TEXT, nullable=False, meaning="View of the schema `embeddings` that reads the file"),
+        Column("batch_id", _TEXT, nullable=False, meaning="Arrival batch"),
+        Column("model_id", _TEXT, nullable=False, meaning="Checkpoint that embedded it"),
+        Column("object", _TEXT, nullable=False, meaning="Path below `warehouse/objects`, which ends with the SHA-256"),
+        Column("rows", _COUNT, nullable=False, meaning="Number of rows"),
+        Column("hash_sum", _TEXT, nullable=False, meaning="Sum of the hashes of its rows, for the content version"),
+    ),
+    meaning="Files of embeddings; only where the home has a store, and embeddings are views",
 )
 
 SCHEMA_VERSION = Table(

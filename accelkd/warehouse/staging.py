@@ -13,8 +13,19 @@ from accelkd.home.columns import Table
 from accelkd.home.layout import Home
 from accelkd.home.locks import home_lock
 from accelkd.home.version import UnusableHomeError, mark_new
+from accelkd.warehouse.embedding_relations import file_contents, relations, settle_relations
 from accelkd.warehouse.migrations import MIGRATIONS, new_rows
-from accelkd.warehouse.schema import TABLES, VIEWS, comments, create, embeddings_table, schema_sql, schemas, sql_type
+from accelkd.warehouse.schema import (
+    EMBEDDING_FILES,
+    TABLES,
+    VIEWS,
+    comments,
+    create,
+    embeddings_table,
+    schema_sql,
+    schemas,
+    sql_type,
+)
 
 # Of new files: analysts' command lines and drivers may be older than the pipeline's DuckDB
 READABLE_BY_OLDER: dict[str, str | bool | int | float | list[str]] = {"storage_compatibility_version": "v1.4.0"}
@@ -36,6 +47,7 @@ def staging(home: Home) -> Iterator[duckdb.DuckDBPyConnection]:
         try:
             connection.execute("SET VARIABLE run_id = ?", [home.run_id])
             _ensure_schema(home, connection)
+            settle_relations(home, connection)
             yield connection
         except BaseException:
             connection.rollback()
@@ -75,12 +87,15 @@ def readable(home: Home) -> bool:
 
 
 def tables(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
-    """Every table, with the statement that would make it; named with its schema where that is not the main one."""
+    """Every table, with the statement that would make it; named with its schema where that is not the main one.
+
+    With a store those of embeddings are views.
+    """
     rows = connection.execute(
         "SELECT if(schema_name = 'main', table_name, schema_name || '.' || table_name), sql "
         "FROM duckdb_tables() WHERE NOT internal AND NOT temporary"
     ).fetchall()
-    return dict(rows)
+    return dict(rows) | {f"embeddings.{name}": sql for name, sql in relations(connection).items()}
 
 
 def contents(
@@ -88,12 +103,14 @@ def contents(
 ) -> dict[str, tuple[int, int | None]]:
     """Number of rows of every table, and the sum of their hashes, which is the same in any order of the rows.
 
-    Tables whose names end with one of `without_suffixes` are left out.
+    Tables whose names end with one of `without_suffixes` are left out, and the list of the files of embeddings, whose
+    sums are known.
     """
+    known = file_contents(connection)
     return {
-        table: connection.execute(f"SELECT count(*), sum(hash(t)) FROM {table} t").fetchall()[0]
+        table: known.get(table) or connection.execute(f"SELECT count(*), sum(hash(t)) FROM {table} t").fetchall()[0]
         for table in sorted(tables(connection))
-        if not table.endswith(without_suffixes)
+        if not table.endswith(without_suffixes) and table != EMBEDDING_FILES.name
     }
 
 
@@ -149,7 +166,7 @@ def _migrate(home: Home, connection: duckdb.DuckDBPyConnection, present: dict[st
             _refill(home, connection, table, rows)
         connection.execute(comments(table))
     for name in present:
-        if name.startswith("embeddings."):
+        if name.startswith("embeddings.") and present[name].startswith("CREATE TABLE"):
             encoder, separator, suffix = name.removeprefix("embeddings.").partition("__")
             _add_columns(connection, embeddings_table(encoder, suffix=separator + suffix))
     connection.execute(VIEWS)

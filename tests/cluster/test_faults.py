@@ -12,8 +12,7 @@ import psycopg
 import pytest
 from ray.job_submission import JobSubmissionClient
 
-from accelkd.home.units import pull
-from accelkd.operations.share import PUBLISHED, share_published
+from accelkd.operations.share import bring_published, share_published
 from accelkd.warehouse.publish import publish
 from accelkd.warehouse.staging import staging
 from tests.support.cluster_faults import CPUS, STAGES, Faults, prepared
@@ -75,7 +74,7 @@ def test_a_worker_that_reads_while_the_head_publishes_sees_one_publication_or_th
 
     def read() -> None:
         while not ends.is_set():
-            pull(worker, PUBLISHED)
+            bring_published(worker)
             with duckdb.connect(str(worker.published), read_only=True) as connection:
                 rows = connection.execute(
                     "SELECT count(*) FROM duckdb_tables() WHERE table_name LIKE 'publication_%'"
