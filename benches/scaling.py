@@ -1,6 +1,6 @@
 """How time and memory grow with the number of rows, beside the code of before where it still runs.
 
-    python benches/scaling.py [--most 20000000] [--only sampler split retrieval probes wide reading checksums]
+    python benches/scaling.py [--most 20000000] [--only sampler split retrieval probes wide reading ...]
 
 Each number is of a process of its own, on made-up rows of 116 segments a participant. Memory is what the process holds
 beyond its inputs at most, without pages of files, which the system takes back when it needs them. Prints Markdown.
@@ -20,10 +20,13 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tables
+
+from accelkd.home.layout import Home
 
 PER_PARTICIPANT = 116  # segments: 20 million of 172,318 participants
 BATCH_SIZE = 1_024
@@ -142,7 +145,6 @@ def probes(rows: int, width: int = NARROW) -> Iterator[dict[str, Measure]]:
 @contextmanager
 def reading(rows: int) -> Iterator[dict[str, Measure]]:
     """Embeddings are read out of the warehouse with their labels; before, into memory and in order."""
-    from accelkd.home.layout import Home
     from accelkd.warehouse.read_embeddings import read_embeddings
     from accelkd.warehouse.schema import create, embeddings_table
     from accelkd.warehouse.staging import staging
@@ -195,7 +197,6 @@ def checksums(rows: int) -> Iterator[dict[str, Measure]]:
     """So many stores are verified by four ranks that train one encoder; before, each read every one."""
     from accelkd.home import verified
     from accelkd.home.files import verify_checksum, write_checksum
-    from accelkd.home.layout import Home
 
     verified.SETTLED_S = 0.0
     with tempfile.TemporaryDirectory() as folder:
@@ -221,6 +222,101 @@ def checksums(rows: int) -> Iterator[dict[str, Measure]]:
         }
 
 
+@contextmanager
+def publishing(rows: int) -> Iterator[dict[str, Measure]]:
+    """Embeddings are published as tables and, with a store, as views; sizes are of the published file."""
+    from accelkd.home.units import make_cache
+    from accelkd.operations.share import bring_published, share_home, share_published
+    from accelkd.warehouse.publish import publish
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        store = (root / "store").as_uri()
+        alone, head = Home(root / "alone"), Home(root / "head", store=store, head=True)
+        analyst = Home(root / "analyst", store=store)
+        make_cache(head)
+        share_home(head)
+        work: dict[str, Measure] = {}
+
+        def published(home: Home) -> str:
+            publish(home)
+            return f"{home.published.stat().st_size / 1e6:,.1f} MB on disk"
+
+        def shared_again() -> None:
+            publish(head)
+            share_published(head)
+
+        def pulled() -> str:
+            bring_published(analyst)
+            return f"{analyst.published.stat().st_size / 1e6:,.1f} MB on disk"
+
+        def count() -> object:
+            with duckdb.connect(str(analyst.published), read_only=True) as connection:
+                return len(connection.execute(MEAN).fetchall())
+
+        for name, home in (("tables", alone), ("views", head)):
+            work[f"{name}: loaded"] = partial(fill, home, rows)
+            work[f"{name}: published"] = partial(published, home)
+            work[f"{name}: published again"] = partial(published, home)
+        work["views: shared, embeddings uploaded too"] = lambda: share_published(head)
+        work["views: published and shared again"] = shared_again
+        work["views: pulled for the first time"] = pulled
+        work["views: pulled again"] = pulled
+        work["views: means of all participants on the analyst's machine"] = count
+        work["tables: the same"] = lambda: len(
+            duckdb.connect(str(alone.published), read_only=True).execute(MEAN).fetchall()
+        )
+        yield work
+
+
+MEAN = (
+    "SELECT participant_id, avg(embedding[1]), avg(hr_bpm) FROM embeddings.accel_student JOIN segments "
+    "USING (segment_id, participant_id) GROUP BY participant_id"
+)
+BATCH_ROWS = 35_000  # a five-hundredth of 20 million: those of 300 participants
+
+
+def fill(home: Home, rows: int) -> None:
+    """Segments of made-up participants and their embeddings, loaded from a file for each batch."""
+    from accelkd.warehouse.embedding_files import EmbeddingFile, embedding_rows, write_embeddings
+    from accelkd.warehouse.embeddings import load_embeddings
+    from accelkd.warehouse.provenance import Artifact, record
+    from accelkd.warehouse.staging import staging
+
+    rng = np.random.default_rng(0)
+    with staging(home) as connection:
+        connection.execute(
+            "INSERT INTO models (encoder, model_id, modality, channels, embedding_dim, parameters, split_version, "
+            "config, metrics) VALUES ('accel_student', 'm', 'accel', 3, ?, 0, '', '{}', '{}')",
+            [WIDTH],
+        )
+        record(connection, Artifact("model", "accel_student/m", "m"), [])
+    for number, start in enumerate(range(0, rows, BATCH_ROWS)):
+        batch_id, count = f"b{number:03d}", min(BATCH_ROWS, rows - start)
+        with staging(home) as connection:
+            connection.execute(
+                "INSERT INTO batches BY NAME SELECT $batch AS batch_id, 'sim' AS source, ['sim'] AS devices, "
+                "1 AS participants, $rows AS recordings, $rows AS segments, 0 AS quarantined",
+                {"batch": batch_id, "rows": count},
+            )
+            connection.execute(
+                "INSERT INTO segments BY NAME SELECT md5(i::VARCHAR)[:16] AS segment_id, segment_id AS recording_id, "
+                "format('p{:08d}', i // $each) AS participant_id, $batch AS batch_id, 'e4' AS device_id, "
+                "0 AS offset_s, 0 AS motion_median_g, 0 AS motion_p95_g, true AS label_good, [0] AS ppg_status, "
+                "[0, 0, 0] AS accel_status, 70 AS hr_bpm FROM range($start, $start + $rows) t(i)",
+                {"each": PER_PARTICIPANT, "rows": count, "start": start, "batch": batch_id},
+            )
+            record(connection, Artifact("segments", batch_id, "0" * 64), [])
+            keys = connection.sql(
+                "SELECT segment_id, participant_id FROM segments WHERE batch_id = ?", params=[batch_id]
+            ).to_arrow_table()
+        matrix = rng.standard_normal((count, WIDTH), np.float32)
+        ids, people = (keys.column(name).combine_chunks() for name in keys.column_names)
+        table = embedding_rows("accel_student", "m", batch_id, ids, people, matrix)
+        write_embeddings(home, EmbeddingFile("accel_student", "m", batch_id, count, WIDTH, None, "", "", {}), table)
+        load_embeddings(home, "accel_student", table)
+
+
 PARTS: dict[str, tuple[Callable[[int], AbstractContextManager[dict[str, Measure]]], tuple[int, ...]]] = {
     "sampler": (sampler, SIZES),
     "split": (split, (1_000, 10_000, 172_318, 1_000_000)),
@@ -229,6 +325,7 @@ PARTS: dict[str, tuple[Callable[[int], AbstractContextManager[dict[str, Measure]
     "wide": (partial(probes, width=WIDTH), (1_000, 10_000, 100_000, 1_000_000)),
     "reading": (reading, (1_000, 10_000, 100_000, 400_000)),
     "checksums": (checksums, (1, 10, 100)),
+    "publishing": (publishing, (10_000, 100_000, 1_000_000)),
 }
 
 
@@ -239,8 +336,8 @@ def anonymous_mb() -> float:
     return next((int(line.split()[1]) / 1e3 for line in lines if line.startswith("RssAnon")), 0.0)
 
 
-def measured(part: str, rows: int) -> list[tuple[str, float, float]]:
-    """Name, seconds and MB of each measurement."""
+def measured(part: str, rows: int) -> list[tuple[str, float, float, str]]:
+    """Name, seconds and MB of each measurement, and what it says of itself."""
     results = []
     with PARTS[part][0](rows) as work:
         inputs = anonymous_mb()
@@ -257,10 +354,11 @@ def measured(part: str, rows: int) -> list[tuple[str, float, float]]:
             result = do()
             seconds = time.perf_counter() - started
             peak[0] = max(peak[0], anonymous_mb())
+            said = result if isinstance(result, str) else ""
             del result
             done.set()
             watching.join()
-            results.append((name, seconds, max(peak[0] - inputs, 0.0)))
+            results.append((name, seconds, max(peak[0] - inputs, 0.0), said))
     return results
 
 
@@ -274,9 +372,11 @@ def main() -> None:
         rows: dict[str, list[str]] = {}
         for number, size in enumerate(sizes):
             with mp.get_context("spawn").Pool(1) as process:
-                for name, seconds, mb in process.apply(measured, (part, size)):
+                for name, seconds, mb, said in process.apply(measured, (part, size)):
                     shown = f"{seconds:.3g} s" if seconds < 1_000 else f"{seconds:.0f} s"
-                    rows.setdefault(name, [""] * len(sizes))[number] = f"{shown}, {mb:,.0f} MB"
+                    rows.setdefault(name, [""] * len(sizes))[number] = ", ".join(
+                        [shown, f"{mb:,.0f} MB", *filter(None, [said])]
+                    )
         tables.header(part, *(f"{size:,}" for size in sizes))
         for name, cells in rows.items():
             tables.row(name, *cells)
