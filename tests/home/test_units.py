@@ -26,6 +26,7 @@ from accelkd.home.units import (
     claim,
     commit,
     delete_unit,
+    make_cache,
     prune_cache,
     pull,
     replacing,
@@ -266,6 +267,7 @@ def test_on_one_machine_whoever_pulls_waits_for_whoever_writes(node1: Home) -> N
 
 
 def test_a_pinned_file_is_the_object_of_the_path_that_it_names(node1: Home, node2: Home, store: Store) -> None:
+    make_cache(node1)
     write(node1, arrow="first")
     commit(claim(node1, BATCH))
     sha256 = sha256_file(node1.root / "segments/b001.arrow")

@@ -25,6 +25,7 @@ from accelkd.warehouse.embedding_relations import remove_unused
 from accelkd.warehouse.inspect import table_contents
 from accelkd.warehouse.publish import NO_CONTENT, PublishedInfo, publish
 from accelkd.warehouse.read_embeddings import read_embeddings
+from accelkd.warehouse.schema import EMBEDDING_FILES
 from accelkd.warehouse.staging import staging
 from tests.support.homes import land, land_two_batches, load_and_split, loaded_pair
 
@@ -76,10 +77,10 @@ def content(home: Home) -> dict[str, tuple[int, int | None]]:
 
 
 def columns(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, ...]]:
-    """Names, types and comments of what an analyst finds in the schema of embeddings."""
+    """Names, types and comments of all that an analyst finds, but for the list of files."""
     return connection.execute(
-        "SELECT table_name, column_name, data_type, comment FROM duckdb_columns() WHERE schema_name = 'embeddings' "
-        "ORDER BY ALL"
+        "SELECT schema_name, table_name, column_name, data_type, comment FROM duckdb_columns() "
+        "WHERE NOT internal AND table_name <> 'embedding_files' ORDER BY ALL"
     ).fetchall()
 
 
@@ -122,7 +123,11 @@ def test_files_publish_what_tables_publish(head: Home, machine: Open, tmp_path: 
 def test_the_file_does_not_grow_with_embeddings_and_the_store_has_each_once(head: Home) -> None:
     share(head)
     with duckdb.connect(str(head.published), read_only=True) as connection:
+        listed = connection.execute(
+            "SELECT column_name, comment FROM duckdb_columns() WHERE table_name = 'embedding_files'"
+        ).fetchall()
         kinds = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'embeddings'").fetchall()
+    assert listed == [(column.name, column.comment) for column in EMBEDDING_FILES.columns]
     assert kinds == [(0,)]
     for path in head.root.glob("embeddings/*/*/*.parquet"):
         name = head.relative(path)
