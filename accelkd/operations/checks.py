@@ -294,12 +294,12 @@ def every_segment_is_embedded(home: Home, encoder: str, batch_id: str) -> Verdic
     return Verdict(complete, vars(covered))
 
 
-def one_model_per_table(home: Home, encoder: str, batch_id: str) -> Verdict:  # noqa: ARG001  (looks at the whole table)
+def one_model_per_table(home: Home, encoder: str, batch_id: str) -> Verdict:
     """The embedding table holds one model, projected by one student at most, and no row without its segment.
 
     Passes without a row where no segment of the warehouse has what the model takes.
     """
-    table = embedding_table(home, encoder)
+    table = embedding_table(home, encoder, batch_id)
     alike = table.models == 1 or not table.rows
     return Verdict(alike and table.projections <= 1 and not table.orphans, vars(table))
 

@@ -171,9 +171,11 @@ def not_embedded(home: Home, models: Mapping[str, str]) -> list[tuple[str, str]]
     return todo
 
 
-def embedding_table(home: Home, encoder: str) -> EmbeddingTable:
+def embedding_table(home: Home, encoder: str, batch_id: str | None = None) -> EmbeddingTable:
     """What `embeddings.<encoder>` holds: nothing, where no segment has what the promoted encoder takes.
 
+    With a batch, segments are looked up for its rows alone: so the cost of all batches does not grow with their square.
+    Rows, models and projections are still those of the table, and rows of batches that are not loaded are orphans too.
     Raises LookupError if something is to be embedded and nothing was.
     """
     table = encoder_table(encoder)
@@ -183,13 +185,21 @@ def embedding_table(home: Home, encoder: str) -> EmbeddingTable:
             if lacks_input(connection, encoder, promoted_models(home).get(encoder)):
                 return EmbeddingTable(0, 0, 0, 0, 0, 0)
             raise LookupError(f"embeddings.{table} holds nothing: embed a batch first")
-        rows, models, projections, distinct, orphans = connection.execute(
-            "SELECT count(*), count(DISTINCT model_id), count(DISTINCT projected_by), count(DISTINCT segment_id), "
-            f"count(*) FILTER (NOT EXISTS (FROM segments s WHERE s.segment_id = e.segment_id)) "
-            f"FROM embeddings.{table} e"
-        ).fetchall()[0]
-        missing = sum(_missing(connection, encoder, model_id, table).values())
-    return EmbeddingTable(rows, models, missing, orphans, rows - distinct, projections)
+        of_batch = {"batch_id": batch_id}
+        ((rows, models, projections, strays),) = connection.execute(
+            "SELECT count(*), count(DISTINCT model_id), count(DISTINCT projected_by), "
+            "count(*) FILTER ($batch_id IS NOT NULL AND batch_id NOT IN (SELECT batch_id FROM batches)) "
+            f"FROM embeddings.{table}",
+            of_batch,
+        ).fetchall()
+        ((looked_up, distinct, orphans),) = connection.execute(
+            "SELECT count(*), count(DISTINCT segment_id), "
+            "count(*) FILTER (NOT EXISTS (FROM segments s WHERE s.segment_id = e.segment_id)) "
+            f"FROM embeddings.{table} e WHERE $batch_id IS NULL OR batch_id = $batch_id",
+            of_batch,
+        ).fetchall()
+        missing = sum(_missing(connection, encoder, model_id, table, batch_id).values())
+    return EmbeddingTable(rows, models, missing, orphans + strays, looked_up - distinct, projections)
 
 
 def loaded_models(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
@@ -241,13 +251,15 @@ def _projecting(encoder: str, models: Mapping[str, str]) -> str | None:
     return None if holder is None else holder[1]
 
 
-def _missing(connection: duckdb.DuckDBPyConnection, encoder: str, model_id: str, table: str) -> dict[str, int]:
-    """Number of segments that the model can embed and that the table lacks, of each batch that has any."""
+def _missing(
+    connection: duckdb.DuckDBPyConnection, encoder: str, model_id: str, table: str, batch_id: str | None = None
+) -> dict[str, int]:
+    """Number of segments that the model can embed and that the table lacks, of each batch that has any, or of one."""
     counts = connection.execute(
-        f"SELECT batch_id, count(*) FROM segments, models WHERE encoder = ? AND model_id = ? "
-        f"AND {TAKES} "
+        f"SELECT batch_id, count(*) FROM segments, models WHERE encoder = $encoder AND model_id = $model_id "
+        f"AND {TAKES} AND ($batch_id IS NULL OR batch_id = $batch_id) "
         f"AND NOT EXISTS (FROM embeddings.{table} e WHERE e.segment_id = segments.segment_id) GROUP BY batch_id",
-        [encoder, model_id],
+        {"encoder": encoder, "model_id": model_id, "batch_id": batch_id},
     ).fetchall()
     return dict(counts)
 

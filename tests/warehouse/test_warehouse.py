@@ -172,6 +172,26 @@ def test_a_new_model_is_swapped_in_when_it_covers_every_segment(home: Home) -> N
     assert embed(home, old, "b2") == "swapped in"
 
 
+def test_the_table_of_embeddings_is_looked_up_for_one_batch(home: Home) -> None:
+    """Models and rows are those of the table; segments are looked up for the batch alone."""
+    for batch_id in ("b1", "b2"):
+        load_batch(home, batch_id)
+    model = with_model(home)
+    embed(home, model, "b1")
+    assert [embedding_table(home, "ppg_teacher", batch).missing for batch in ("b1", "b2")] == [0, 6]
+    embed(home, model, "b2")
+    with staging(home) as connection:
+        connection.execute("DELETE FROM segments WHERE batch_id = 'b2' AND participant_id = 'p4'")
+        connection.execute("UPDATE embeddings.ppg_teacher SET model_id = 'other' WHERE batch_id = 'b2'")
+    first, second = (embedding_table(home, "ppg_teacher", batch) for batch in ("b1", "b2"))
+    assert (first.rows, first.models, first.orphans) == (15, 2, 0)
+    assert (second.rows, second.models, second.orphans) == (15, 2, 3)
+    assert embedding_table(home, "ppg_teacher").orphans == 3
+    with staging(home) as connection:
+        connection.execute("UPDATE embeddings.ppg_teacher SET batch_id = 'gone' WHERE batch_id = 'b2'")
+    assert embedding_table(home, "ppg_teacher", "b1").orphans == 6  # no check of a batch would look at them
+
+
 def test_a_third_model_takes_over_the_staged_table(home: Home) -> None:
     for batch_id in ("b1", "b2"):
         load_batch(home, batch_id)
