@@ -109,6 +109,7 @@ class Bench:
     size: dict[str, int]
     results: Result = field(default_factory=dict)
     address: str = ""
+    used: dict[tuple[int, str], tuple[str, float]] = field(default_factory=dict)  # kind and CPU seconds, by process
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -135,8 +136,18 @@ class Bench:
         if name in self.results:
             return
         print(f"{datetime.now(UTC):%H:%M:%S} {name}", file=sys.stderr, flush=True)
-        self.results[name] = work()
+        before = self.cpu_s()
+        result = work()
+        cpu_s = {kind: seconds - before.get(kind, 0.0) for kind, seconds in self.cpu_s().items()}
+        self.results[name] = {**result, **({"cpu_s_by_process": cpu_s} if cpu_s else {})}
         self.save()
+
+    def cpu_s(self) -> dict[str, float]:
+        """CPU seconds of all processes of each kind so far, as far as this call has watched them."""
+        total: dict[str, float] = {}
+        for kind, seconds in list(self.used.values()):
+            total[kind] = total.get(kind, 0.0) + seconds
+        return total
 
     def save(self) -> None:
         write_json(self.folder / "results.json", self.results)
@@ -531,17 +542,19 @@ def published_batches(home: Home, *, embedded: bool) -> set[str]:
 
 
 def watch_memory(bench: Bench, variable: str, ended: threading.Event) -> None:
-    """Record the most that one process of each kind has held, twice a second."""
+    """Record the most memory that one process of each kind has held, and its CPU time, twice a second."""
     kinds: dict[tuple[int, str], str | None] = {}
     most: dict[str, Result] = bench.results.setdefault("memory", {})
     while not ended.wait(0.5):
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError, IndexError, KeyError):  # it has just ended
-                process = int(folder.name), (folder / "stat").read_text().rpartition(")")[2].split()[19]
+                stat = (folder / "stat").read_text().rpartition(")")[2].split()
+                process = int(folder.name), stat[19]
                 if process not in kinds:
                     kinds[process] = kind_of(folder, variable)
                 if (kind := kinds[process]) is None:
                     continue
+                bench.used[process] = kind, (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
                 held = dict(re.findall(r"^(VmHWM|RssAnon):\s+(\d+) kB", (folder / "status").read_text(), re.MULTILINE))
                 entry = most.setdefault(kind, {"anonymous_mb": 0.0, "resident_mb": 0.0})
                 entry["anonymous_mb"] = max(entry["anonymous_mb"], int(held["RssAnon"]) / 1e3)
@@ -586,6 +599,8 @@ def show(results: Result) -> None:
     ):
         step = results[name]
         tables.row(what, f"{step['landing_to_published_s']:.0f} s")
+        used = ", ".join(f"{kind} {seconds:.0f} s" for kind, seconds in sorted(step["cpu_s_by_process"].items()))
+        tables.row("- CPU time", used)
         for key, part in (
             ("in_steps_s", "in the steps of its runs"),
             ("in_runs_beside_steps_s", "in its runs, beside steps"),
