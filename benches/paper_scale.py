@@ -8,6 +8,11 @@ steps: training is not measured here. It needs four minutes of somebody, so thos
 more than nine batches the later ones take the signals of the first ones again, with another baseline of the light and
 with participants, answers and times of their own: simulating a single minute of a person costs several milliseconds.
 
+On a slow or busy machine `--reported 150` spares most of Dagster's runs: 150 of the batches are segmented, loaded and
+embedded by the functions that the assets call, on all cores, and reported to Dagster as made elsewhere, without their
+checks, pictures and sensor checks. The other batches, the one that follows, and everything that reads all of them, go
+through Dagster as before.
+
 Every step that has ended is in `DIR/results.json`, and a later call goes on with the next one, also after another was
 stopped in the middle: what catch-ups cost is read from Dagster's records of them. `--partitions 3 --participants 20`
 takes some minutes. The whole needs 25 GB, and Chromium for the pages of the UI; without it they are left out.
@@ -46,18 +51,23 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import tables
 
-from accelkd.home.files import write_json
+from accelkd.home.files import sha256_file, write_json
 from accelkd.home.layout import Home
 from accelkd.home.settings import Settings
 from accelkd.models.specs import ENCODERS
-from accelkd.recordings.batches import writing_batch
+from accelkd.operations.embed import embed_batch, embed_into_file
+from accelkd.recordings.batches import MANIFEST, writing_batch
 from accelkd.recordings.simulator import simulate_batch
 from accelkd.recordings.simulator.answers import survey_answers
 from accelkd.recordings.simulator.optics import FULL_SCALE
 from accelkd.recordings.simulator.participants import draw_traits
 from accelkd.recordings.simulator.simulate import _participant_table as participant_table
 from accelkd.recordings.simulator.simulate import participant_id
-from orchestration.catch_up_lock import CATCH_UP
+from accelkd.segments.segment import segment_batch
+from accelkd.warehouse.load import load_batch
+from assets.partitions import arrival_batches
+from orchestration.catch_up_lock import CATCH_UP, catch_up_lock
+from orchestration.dagster_internals import DATA_VERSION_TAG
 from orchestration.instance import opened_instance
 from orchestration.statuses import UNFINISHED
 
@@ -86,12 +96,14 @@ def main() -> None:
     parser.add_argument("--home", type=Path, required=True, help="folder of the home, the deliveries and the results")
     parser.add_argument("--partitions", type=int, default=172, help="batches that land first; one more follows")
     parser.add_argument("--participants", type=int, default=1000, help="of each batch")
+    parser.add_argument("--reported", type=int, default=0, help="batches that are made without Dagster's runs")
     parser.add_argument("--rate-hz", type=int, choices=(64, 256), default=64, help="of the simulated device")
     arguments = parser.parse_args()
     size = {name: value for name, value in vars(arguments).items() if name != "home"}
     bench = Bench(arguments.home.resolve(), size)
     bench.step("simulate", functools.partial(simulate, bench))
     bench.prepare()
+    bench.step("made_without_runs", functools.partial(make_without_runs, bench))
     if any(name not in bench.results for name in WITH_DAGSTER):
         with bench.running():
             for name, work in WITH_DAGSTER.items():
@@ -125,6 +137,11 @@ class Bench:
     def names(self) -> list[str]:
         """The batches that land first."""
         return [batch_name(number) for number in range(self.size["partitions"])]
+
+    @property
+    def reported(self) -> list[str]:
+        """Those of them that are made without Dagster's runs."""
+        return self.names[max(len(self.names) - self.size["reported"], 1) :]
 
     @property
     def another(self) -> str:
@@ -331,6 +348,56 @@ def batch_name(number: int) -> str:
     return f"paper-{number:04d}"
 
 
+def make_without_runs(bench: Bench) -> Result:
+    """Segments and tables of the batches that are reported to Dagster; times of the functions that assets call."""
+    bench.land(bench.reported)
+    names = [name for name in bench.reported if not bench.home.segments(name).exists()]
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        segmented_s = list(pool.map(functools.partial(segment_one, bench.home), names))
+    loaded_s = []
+    with bench.instance() as instance:
+        instance.add_dynamic_partitions(str(arrival_batches.name), bench.reported)
+        for name in bench.reported:
+            started = time.process_time()
+            load_batch(bench.home, name)
+            loaded_s.append(time.process_time() - started)
+            store = sha256_file(bench.home.segments(name))
+            report(instance, "raw_recordings", name, sha256_file(bench.home.batch(name) / MANIFEST))
+            for asset in ("segments", "segment_tables", "sensor_check"):
+                report(instance, asset, name, store)
+    return {"segmenting_cpu_s": growth(segmented_s), "loading_cpu_s": growth(loaded_s)} if segmented_s else {}
+
+
+def segment_one(home: Home, batch_id: str) -> float:
+    """CPU seconds of segmenting one batch."""
+    started = time.process_time()
+    segment_batch(home, batch_id)
+    return time.process_time() - started
+
+
+def embed_without_runs(bench: Bench) -> Result:
+    """Embeddings of the batches that are reported to Dagster, in files and in the tables."""
+    spent: dict[str, list[float]] = {}
+    with bench.instance() as instance:
+        for name in bench.reported:
+            for spec in ENCODERS:
+                started = time.process_time()
+                file = embed_into_file(bench.home, spec.name, name)
+                made = time.process_time()
+                loaded = embed_batch(bench.home, spec.name, name)
+                spent.setdefault(f"{spec.name}_embedding_cpu_s", []).append(made - started)
+                spent.setdefault(f"{spec.name}_loading_cpu_s", []).append(time.process_time() - made)
+                report(instance, f"{spec.name}_embedding_files", name, file.content_version)
+                report(instance, f"{spec.name}_embeddings", name, loaded.content_version)
+    return {name: growth(seconds) for name, seconds in spent.items()}
+
+
+def report(instance: dg.DagsterInstance, asset: str, batch_id: str, version: str) -> None:
+    """Report an asset of a batch as made outside of Dagster."""
+    event = dg.AssetMaterialization(asset, partition=batch_id, tags={DATA_VERSION_TAG: version})
+    instance.report_runless_asset_event(event)
+
+
 def land_all(bench: Bench) -> Result:
     """All batches land at once: a catch-up without encoders."""
     since = bench.since("tables")
@@ -343,9 +410,12 @@ def train(bench: Bench) -> Result:
     """The job `retrain`, with encoders that are promoted whatever they measure."""
     since = bench.since("train")
     config = {"ops": {"promoted_encoders": {"config": {"force": "a benchmark"}}}}
-    record = bench.execute("retrain", config)
-    with bench.instance() as instance:
-        return {"run_s": run_seconds(record), "steps": summary(steps(instance, [record])), "since": since}
+    with catch_up_lock(bench.home):  # the catch-up that follows waits for the reports
+        record = bench.execute("retrain", config)
+        with bench.instance() as instance:
+            trained = summary(steps(instance, [record]))
+        without_runs = embed_without_runs(bench)
+    return {"run_s": run_seconds(record), "steps": trained, "since": since, "without_runs": without_runs}
 
 
 def embed(bench: Bench) -> Result:
@@ -448,7 +518,7 @@ def caught_up(bench: Bench, since: float) -> Result:
         parts = [r for r in reversed(records) if CATCH_UP in r.dagster_run.tags and r.end_time]
         of_steps = steps(instance, parts)
         in_steps_s = sum(sum(seconds) for seconds in of_steps.values())
-        whole_s, parts_s = (sum(map(run_seconds, some)) for some in (whole, parts))
+        whole_s, parts_s = (sum(run_seconds(r, since) for r in some) for some in (whole, parts))
         published = bench.home.published.stat().st_mtime
     return {
         "landing_to_published_s": published - since,
@@ -484,14 +554,16 @@ def steps(instance: dg.DagsterInstance, records: Sequence[dg.RunRecord]) -> dict
 
 def summary(of_steps: Mapping[str, Sequence[float]]) -> dict[str, Result]:
     """Of each step: how often, how long in all, and whether it grows with the batches."""
+    return {name: growth(seconds) for name, seconds in of_steps.items()}
+
+
+def growth(seconds: Sequence[float]) -> Result:
+    """How often, how long in all, and the medians of the first and the last ones."""
     return {
-        name: {
-            "times": len(seconds),
-            "total_s": sum(seconds),
-            "first_s": statistics.median(seconds[:FEW]),
-            "last_s": statistics.median(seconds[-FEW:]),
-        }
-        for name, seconds in of_steps.items()
+        "times": len(seconds),
+        "total_s": sum(seconds),
+        "first_s": statistics.median(seconds[:FEW]),
+        "last_s": statistics.median(seconds[-FEW:]),
     }
 
 
@@ -523,8 +595,10 @@ def ticks(bench: Bench, since: float) -> Result:
     return found
 
 
-def run_seconds(record: dg.RunRecord) -> float:
-    return (record.end_time or time.time()) - (record.start_time or record.create_timestamp.timestamp())
+def run_seconds(record: dg.RunRecord, since: float = 0.0) -> float:
+    """Seconds that a run took, without those before a moment, in which it waited."""
+    started = record.start_time or record.create_timestamp.timestamp()
+    return (record.end_time or time.time()) - max(started, since)
 
 
 def published_batches(home: Home, *, embedded: bool) -> set[str]:
@@ -611,6 +685,10 @@ def show(results: Result) -> None:
     for job in ("catch_up", "backfill"):
         tables.row(f"`{job}` with nothing to do", f"{results['nothing_to_do'][f'{job}_s']:.1f} s")
     tables.header("step", "times", "total (s)", f"median of the first {FEW} (s)", f"of the last {FEW} (s)")
+    without_runs = {**results["made_without_runs"], **results["train"]["without_runs"]}
+    for step, cost in without_runs.items():
+        what = f"{step.removesuffix('_cpu_s')}, CPU, without a run"
+        tables.row(what, cost["times"], *(f"{cost[key]:.2f}" for key in ("total_s", "first_s", "last_s")))
     for name in ("tables", "train", "embed"):
         for step, cost in by_total(results[name]["steps"]):
             tables.row(step, cost["times"], *(f"{cost[key]:.2f}" for key in ("total_s", "first_s", "last_s")))
