@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -93,9 +94,7 @@ def _against_chance(
     cohort_ids, cohort_index = np.unique(cohort.participants, return_inverse=True)
     sums = np.zeros((len(batch_ids) + len(cohort_ids), rows.shape[1]))
     np.add.at(sums, np.concatenate([batch_index, cohort_index + len(batch_ids)]), rows)
-    in_batch = np.arange(len(sums)) < len(batch_ids)
-    shuffled = np.random.default_rng(0).permuted(np.tile(in_batch, (SHUFFLES, 1)), axis=1)
-    sides = np.concatenate([in_batch[None], shuffled]).astype(np.float64)
+    sides = _sides(len(batch_ids), len(sums)).astype(np.float64)
     differences = difference(sides @ sums, (1 - sides) @ sums)
     return Drift(
         quantity,
@@ -105,3 +104,14 @@ def _against_chance(
         segments=len(batch.values),
         cohort_segments=len(cohort.values),
     )
+
+
+@lru_cache(maxsize=2)
+def _sides(in_batch: int, participants: int) -> npt.NDArray[np.bool_]:
+    """Who is on the batch's side, `[1 + SHUFFLES, participants]`: first as it is, then shuffled.
+
+    Quantities that the same participants have share it: of many participants, drawing takes longer than all else.
+    """
+    as_it_is = np.arange(participants) < in_batch
+    shuffled = np.random.default_rng(0).permuted(np.tile(as_it_is, (SHUFFLES, 1)), axis=1)
+    return np.concatenate([as_it_is[None], shuffled])

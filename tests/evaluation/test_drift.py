@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from accelkd.evaluation import drift as drift_module
 from accelkd.evaluation.drift import Drift, Sample, mean_shift, stability
 
 Measure = Callable[[str, Sample, Sample], Drift]
@@ -52,3 +53,14 @@ def test_the_same_values_do_not_differ_at_all() -> None:
     sample = people(10)
     assert stability("x", sample, sample).difference == 0
     assert mean_shift("x", people(5, width=2), Sample(np.zeros((4, 2)), np.array(list("abcd")))).difference > 0
+
+
+def test_quantities_of_the_same_people_share_their_shuffles() -> None:
+    samples = [(people(12), people(60)) for _ in "123"]
+    alone = []
+    for batch, cohort in samples:
+        drift_module._sides.cache_clear()
+        alone.append(stability("x", batch, cohort))
+    drift_module._sides.cache_clear()
+    assert [stability("x", batch, cohort) for batch, cohort in samples] == alone
+    assert drift_module._sides.cache_info().misses == 1
