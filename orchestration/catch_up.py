@@ -37,7 +37,13 @@ from accelkd.warehouse.staging import readable
 from assets.partitions import arrival_batches
 from assets.warehouse import published_warehouse
 from orchestration.catch_up_lock import CATCH_UP, catch_up_lock
-from orchestration.dagster_internals import AssetGraph, fail_run, unchecked_since
+from orchestration.dagster_internals import (
+    AssetGraph,
+    CachingStaleStatusResolver,
+    fail_run,
+    stale_status_resolver,
+    unchecked_since,
+)
 from orchestration.definitions import build_defs
 from orchestration.elsewhere import run_elsewhere
 from orchestration.freshness import Freshness
@@ -117,6 +123,7 @@ class _CatchUp:
     tags: dict[str, str]
     outcome: CatchUpOutcome = field(default_factory=CatchUpOutcome)
     left_alone: set[Step] = field(default_factory=set)  # because it failed before
+    seen: CachingStaleStatusResolver | None = None  # what was read of the instance since the last run
 
     def __post_init__(self) -> None:
         defs = build_defs(self.home)
@@ -138,6 +145,7 @@ class _CatchUp:
             self.instance.delete_dynamic_partition(_PARTITIONS, batch_id)
         batches = [name for name in self.instance.get_dynamic_partitions(_PARTITIONS) if name not in settled]
         for groups in STAGES:
+            self.seen = None
             keys = [key for key in self.graph.toposorted_asset_keys if self.graph.get(key).group_name in groups]
             without = WITHOUT_ENCODERS if self.encoders == "wait" else STAGES[:4]
             if groups not in without and not promoted_models(self.home):
@@ -185,6 +193,7 @@ class _CatchUp:
             if selection := [key for key in stale if key not in blocked]:
                 due[batch_id] = selection
         take_back_missing(self.home, [batch_id for batch_id in batches if batch_id not in due])
+        self.seen = None
         for batch_id, events in run_elsewhere(self.instance, self.job, due, self.tags):
             take_back(self.home, batch_id)
             self._record_run(due[batch_id], batch_id, events)
@@ -209,7 +218,9 @@ class _CatchUp:
         if partition is not None and not self.instance.has_dynamic_partition(_PARTITIONS, partition):
             return False  # a correction has just replaced it
         freshness = Freshness(self.home, self.instance, self.graph)
-        if not freshness.is_stale_or_missing(key, partition, retrain=self.encoders == "train"):
+        # Read again for each batch, it would take most of the time of a catch-up over many that are fresh
+        self.seen = self.seen or stale_status_resolver(self.instance, self.graph)
+        if not freshness.is_stale_or_missing(key, partition, retrain=self.encoders == "train", resolver=self.seen):
             return False
         if self.retry_failed or partition in self.arrived or not freshness.has_failed(key, partition):
             return True
@@ -234,6 +245,7 @@ class _CatchUp:
 
     def _materialize(self, keys: list[dg.AssetKey], partition: str | None) -> None:
         """One run in this process."""
+        self.seen = None
         result = self.job.execute_in_process(
             instance=self.instance,
             asset_selection=keys,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import duckdb
 import pytest
 
+import orchestration.catch_up
 from accelkd.cohort.split import participants_on
 from accelkd.home.layout import Home
 from accelkd.recordings.batches import MANIFEST
 from accelkd.warehouse.summary import summary
-from orchestration.catch_up import catch_up
+from orchestration.catch_up import STAGES, catch_up
+from orchestration.dagster_internals import CachingStaleStatusResolver, stale_status_resolver
 from orchestration.definitions import build_defs
 from tests.support.homes import new_home, simulate
 from tests.support.pipeline import Pipeline
@@ -42,9 +45,19 @@ def test_every_check_passes(pipeline: Pipeline, instance: dg.DagsterInstance) ->
             assert evaluation.passed or evaluation.severity is dg.AssetCheckSeverity.WARN, (key, evaluation)
 
 
-def test_a_second_run_does_nothing(pipeline: Pipeline, instance: dg.DagsterInstance) -> None:
+def test_a_second_run_does_nothing(
+    pipeline: Pipeline, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def counted(*arguments: Any) -> CachingStaleStatusResolver:
+        made.append(stale_status_resolver(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(orchestration.catch_up, "stale_status_resolver", counted)
     outcome = catch_up(pipeline.home, instance)
     assert outcome.materialized == []
+    assert len(made) <= len(STAGES)  # however many batches there are
 
 
 def test_analyst_joins_embeddings_with_participants(pipeline: Pipeline) -> None:
