@@ -124,7 +124,8 @@ def encode_rows(table: str, rows: pa.Table) -> EncodedRows:
 def _group_rows(rows: pa.Table) -> int:
     """Rows of a row group: many, because each of its columns takes time, but no more than caches hold."""
     fewest, most = GROUP_ROWS
-    return min(max(_GROUP_BYTES * rows.num_rows // max(rows.nbytes, 1), fewest), most)
+    fitting: int = _GROUP_BYTES * rows.num_rows // max(rows.nbytes, 1)
+    return min(max(fitting, fewest), most)
 
 
 @dataclass
