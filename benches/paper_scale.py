@@ -464,7 +464,7 @@ def pages(bench: Bench) -> Result:
                 page.get_by_text(text).first.wait_for()
                 seconds.append(time.monotonic() - started)
                 with suppress(Exception):  # a page that asks again and again is never idle
-                    page.wait_for_load_state("networkidle", timeout=10_000)
+                    page.wait_for_load_state("networkidle", timeout=3_000)
                 for query, query_s in queries:
                     slowest[query] = max(slowest.get(query, 0.0), query_s)
             longest = sorted(slowest.items(), key=lambda entry: -entry[1])[:3]
