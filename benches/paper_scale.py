@@ -156,7 +156,8 @@ class Bench:
         before = self.cpu_s()
         result = work()
         cpu_s = {kind: seconds - before.get(kind, 0.0) for kind, seconds in self.cpu_s().items()}
-        self.results[name] = {**result, **({"cpu_s_by_process": cpu_s} if cpu_s else {})}
+        self.results.setdefault("cpu_s", {})[name] = cpu_s
+        self.results[name] = result
         self.save()
 
     def cpu_s(self) -> dict[str, float]:
@@ -513,7 +514,7 @@ def sizes(bench: Bench) -> Result:
 def caught_up(bench: Bench, since: float) -> Result:
     """What the catch-ups since a moment have cost: the whole, what their runs did, and what is between."""
     with bench.instance() as instance:
-        records = instance.get_run_records(dg.RunsFilter(created_after=datetime.fromtimestamp(since, UTC)))
+        records = instance.get_run_records(dg.RunsFilter(updated_after=datetime.fromtimestamp(since, UTC)))
         whole = [r for r in records if r.dagster_run.job_name == "catch_up" and CATCH_UP not in r.dagster_run.tags]
         parts = [r for r in reversed(records) if CATCH_UP in r.dagster_run.tags and r.end_time]
         of_steps = steps(instance, parts)
@@ -673,7 +674,7 @@ def show(results: Result) -> None:
     ):
         step = results[name]
         tables.row(what, f"{step['landing_to_published_s']:.0f} s")
-        used = ", ".join(f"{kind} {seconds:.0f} s" for kind, seconds in sorted(step["cpu_s_by_process"].items()))
+        used = ", ".join(f"{kind} {seconds:.0f} s" for kind, seconds in sorted(results["cpu_s"][name].items()))
         tables.row("- CPU time", used)
         for key, part in (
             ("in_steps_s", "in the steps of its runs"),
