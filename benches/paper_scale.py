@@ -502,13 +502,15 @@ def sizes(bench: Bench) -> Result:
     """Bytes of the home's parts, and rows of the published tables."""
     home = bench.home
     parts = ("landing", "segments", "quarantine", "embeddings", "reports", "dagster")
-    found: Result = {f"{name}_bytes": disk_bytes(home.root / name) for name in parts}
-    found["staging_bytes"], found["published_bytes"] = (disk_bytes(path) for path in (home.staging, home.published))
+    measured: Result = {f"{name}_bytes": disk_bytes(home.root / name) for name in parts}
+    measured["staging_bytes"], measured["published_bytes"] = (
+        disk_bytes(path) for path in (home.staging, home.published)
+    )
     names = ["participants", "segments", "survey_targets", "split", *(f"embeddings.{spec.name}" for spec in ENCODERS)]
     with duckdb.connect(str(home.published), read_only=True) as connection:
         for name in names:
-            ((found[f"{name}_rows"],),) = connection.execute(f"SELECT count(*) FROM {name}").fetchall()
-    return found
+            ((measured[f"{name}_rows"],),) = connection.execute(f"SELECT count(*) FROM {name}").fetchall()
+    return measured
 
 
 def caught_up(bench: Bench, since: float) -> Result:
@@ -536,7 +538,7 @@ def caught_up(bench: Bench, since: float) -> Result:
 
 def steps(instance: dg.DagsterInstance, records: Sequence[dg.RunRecord]) -> dict[str, list[float]]:
     """Seconds of every step of runs, in order, by its name."""
-    found: dict[str, list[float]] = {}
+    seconds_of: dict[str, list[float]] = {}
     for record in records:
         cursor: str | None = None
         while True:
@@ -546,11 +548,11 @@ def steps(instance: dg.DagsterInstance, records: Sequence[dg.RunRecord]) -> dict
             for event in page.records:
                 done = event.event_log_entry.dagster_event
                 if done is not None and done.step_key is not None:
-                    found.setdefault(done.step_key, []).append(done.step_success_data.duration_ms / 1e3)
+                    seconds_of.setdefault(done.step_key, []).append(done.step_success_data.duration_ms / 1e3)
             if not page.has_more:
                 break
             cursor = page.cursor
-    return found
+    return seconds_of
 
 
 def summary(of_steps: Mapping[str, Sequence[float]]) -> dict[str, Result]:
@@ -575,7 +577,7 @@ def by_total(of_steps: Mapping[str, Result]) -> list[tuple[str, Result]]:
 
 def ticks(bench: Bench, since: float) -> Result:
     """Seconds of the ticks of each sensor since a moment: of those that skipped, and of those that requested runs."""
-    found: Result = {}
+    sensor_ticks: Result = {}
     with bench.instance() as instance:
         for state in instance.all_instigator_state():
             if state.name not in SENSORS:
@@ -588,12 +590,12 @@ def ticks(bench: Bench, since: float) -> Result:
             for kind, requested in (("skipped", False), ("requested", True)):
                 seconds = [tick_s for has_run, tick_s in ended if has_run is requested]
                 if seconds:
-                    found[f"{state.name}, {kind}"] = {
+                    sensor_ticks[f"{state.name}, {kind}"] = {
                         "ticks": len(seconds),
                         "median_s": statistics.median(seconds),
                         "most_s": max(seconds),
                     }
-    return found
+    return sensor_ticks
 
 
 def run_seconds(record: dg.RunRecord, since: float = 0.0) -> float:
@@ -610,10 +612,10 @@ def published_batches(home: Home, *, embedded: bool) -> set[str]:
     queries += [f"SELECT DISTINCT batch_id FROM embeddings.{spec.name}" for spec in ENCODERS] if embedded else []
     with duckdb.connect(str(home.published), read_only=True) as connection:
         try:
-            found = [{str(row[0]) for row in connection.execute(query).fetchall()} for query in queries]
+            batches = [{str(row[0]) for row in connection.execute(query).fetchall()} for query in queries]
         except duckdb.CatalogException:  # nothing is embedded yet
             return set()
-    return set.intersection(*found)
+    return set.intersection(*batches)
 
 
 def watch_memory(bench: Bench, variable: str, ended: threading.Event) -> None:
