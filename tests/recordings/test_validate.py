@@ -197,10 +197,10 @@ def test_a_recording_that_comes_twice_is_used_once(tmp_path: Path) -> None:
 
 
 def test_recordings_stream_one_row_group_at_a_time_with_their_row_in_the_file(tmp_path: Path) -> None:
-    folder = write_batch(tmp_path, [recording(n, accel_start_s=99.0 if n == 37 else 0.0) for n in range(40)])
+    folder = write_batch(tmp_path, [recording(n, accel_start_s=99.0 if n in (37, 70) else 0.0) for n in range(80)])
     batches = list(iter_recordings(folder))
-    assert [batch.num_rows for batch, _ in batches] == [16, 16, 7]
-    assert [violation.row for _, violations in batches for violation in violations] == [37]
+    assert [batch.num_rows for batch, _ in batches] == [63, 15]
+    assert [violation.row for _, violations in batches for violation in violations] == [37, 70]
 
 
 def people(**columns: list[Any]) -> pa.Table:
