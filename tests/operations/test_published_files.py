@@ -15,7 +15,7 @@ import pytest
 from accelkd.home.files import DamagedFileError
 from accelkd.home.layout import Home
 from accelkd.home.store import open_store
-from accelkd.home.units import make_cache, stored_files
+from accelkd.home.units import stored_files
 from accelkd.operations.promote import fill_tables, roll_back
 from accelkd.operations.remnants import find_remnants
 from accelkd.operations.share import bring_published, refresh_worker, share_home, share_published
@@ -31,18 +31,6 @@ from tests.support.homes import land, land_two_batches, load_and_split, loaded_p
 
 TEACHER = "ppg_teacher"
 Open = Callable[[str], Home]
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Open:
-    """A machine of a name: with an empty folder, and the store of all of them."""
-
-    def open_home(name: str) -> Home:
-        home = Home(tmp_path / name, run_id=name, store=(tmp_path / "store").as_uri(), head=name.startswith("head"))
-        make_cache(home)
-        return home
-
-    return open_home
 
 
 @pytest.fixture

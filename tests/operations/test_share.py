@@ -12,7 +12,7 @@ import pytest
 from accelkd.cli import main
 from accelkd.home.layout import Home
 from accelkd.home.store import open_store
-from accelkd.home.units import FencedError, make_cache, stored_units
+from accelkd.home.units import FencedError, stored_units
 from accelkd.home.version import UnusableHomeError
 from accelkd.operations.embed import embed_batch, embed_into_file
 from accelkd.operations.promote import fill_tables
@@ -42,18 +42,6 @@ from accelkd.warehouse.staging import staging
 from tests.support.homes import checkpoint, land, land_two_batches, loaded_pair, simulate
 
 Open = Callable[[str], Home]
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Open:
-    """A machine of a name: with an empty folder, and the store of all of them."""
-
-    def open_home(name: str) -> Home:
-        home = Home(tmp_path / name, run_id=name, store=(tmp_path / "store").as_uri(), head=name.startswith("head"))
-        make_cache(home)
-        return home
-
-    return open_home
 
 
 @pytest.fixture
