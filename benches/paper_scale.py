@@ -61,8 +61,7 @@ from accelkd.recordings.simulator import simulate_batch
 from accelkd.recordings.simulator.answers import survey_answers
 from accelkd.recordings.simulator.optics import FULL_SCALE
 from accelkd.recordings.simulator.participants import draw_traits
-from accelkd.recordings.simulator.simulate import _participant_table as participant_table
-from accelkd.recordings.simulator.simulate import participant_id
+from accelkd.recordings.simulator.simulate import participant_id, participant_table
 from accelkd.segments.segment import segment_batch
 from accelkd.warehouse.load import load_batch
 from assets.partitions import arrival_batches

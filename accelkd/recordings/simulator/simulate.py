@@ -93,7 +93,7 @@ def simulate_batch(
             truths.append(truth)
         ids = [participant_id(seed, first_participant + number) for number in range(participants)]
         traits = draw_traits(seed, first_participant, participants)
-        batch.add("participants", _participant_table(ids, traits))
+        batch.add("participants", participant_table(ids, traits))
         batch.add("survey", survey_answers(seed, first_participant, ids, traits))
         batch.add("truth", pa.concat_tables(truths))
     return read_manifest(landing / batch_id)
@@ -247,7 +247,8 @@ def _lists(lengths: npt.NDArray[np.generic], values: pa.Array) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(ends), values)
 
 
-def _participant_table(ids: list[str], traits: Traits) -> pa.Table:
+def participant_table(ids: list[str], traits: Traits) -> pa.Table:
+    """Participants as a batch delivers them, one row for each id, with the traits at the same place."""
     return pa.table(
         {
             "participant_id": pa.array(ids),
